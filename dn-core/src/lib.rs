@@ -1,0 +1,18 @@
+//! The common ground of DeepNode: identities and keys, amounts of DN, hashes, the canonical encoding, Merkle
+//! trees, EIP-712 signatures, and the typed objects that cross crates.
+//!
+//! This crate is pure: no clock, no network, no files. Functions that need randomness take a generator.
+#![forbid(unsafe_code)]
+
+pub mod address;
+pub mod amount;
+pub mod encoding;
+pub mod hash;
+pub mod wide;
+
+pub use address::Address;
+pub use amount::{Amount, AmountError};
+pub use encoding::{Canonical, DecodeError};
+pub use hash::{
+    BatchId, BlockHash, ChannelId, Hash32, JobId, ModelId, ReceiptId, TxId, blake3_256, keccak256,
+};
