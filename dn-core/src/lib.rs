@@ -6,8 +6,13 @@
 
 pub mod address;
 pub mod amount;
+pub mod eip712;
 pub mod encoding;
 pub mod hash;
+pub mod keys;
+pub mod merkle;
+pub mod objects;
+pub mod signed;
 pub mod wide;
 
 pub use address::Address;
@@ -16,3 +21,5 @@ pub use encoding::{Canonical, DecodeError};
 pub use hash::{
     BatchId, BlockHash, ChannelId, Hash32, JobId, ModelId, ReceiptId, TxId, blake3_256, keccak256,
 };
+pub use keys::{PublicKey, SecretKey, Signature};
+pub use signed::{Signable, Signed, VerifyError};

@@ -1,0 +1,123 @@
+//! What a model is, bit for bit.
+
+use serde::{Deserialize, Serialize};
+
+use crate::encoding::Canonical;
+use crate::hash::{Hash32, ModelId};
+use crate::{canonical_enum, canonical_struct};
+
+/// Which elements of a head RoPE rotates together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RopePairing {
+    /// Elements `2i` and `2i + 1` (GGUF `llama`).
+    Interleaved,
+    /// Elements `i` and `i + head_size / 2` (GGUF `qwen2` and Hugging Face files).
+    HalfSplit,
+}
+canonical_enum!(RopePairing { 0 => Interleaved {}, 1 => HalfSplit {} });
+
+/// The sizes and constants of a decoder of the Llama family.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Hyperparameters {
+    /// Decoder layers.
+    pub layers: u32,
+    /// Width of the residual stream.
+    pub width: u32,
+    /// Query heads.
+    pub heads: u32,
+    /// Key and value heads; divides `heads`.
+    pub kv_heads: u32,
+    /// Elements of one head.
+    pub head_size: u32,
+    /// Width of the feed-forward layer.
+    pub ffn_width: u32,
+    /// Number of token ids.
+    pub vocabulary: u32,
+    /// Most positions.
+    pub context: u32,
+    /// Bits of the f32 RoPE base.
+    pub rope_theta_bits: u32,
+    /// Rotated elements of a head.
+    pub rope_size: u32,
+    /// How rotated elements pair.
+    pub rope_pairing: RopePairing,
+    /// Bits of the f32 RMSNorm epsilon.
+    pub norm_epsilon_bits: u32,
+    /// The output matrix is the embedding matrix.
+    pub tied_embeddings: bool,
+}
+canonical_struct!(Hyperparameters {
+    layers: u32,
+    width: u32,
+    heads: u32,
+    kv_heads: u32,
+    head_size: u32,
+    ffn_width: u32,
+    vocabulary: u32,
+    context: u32,
+    rope_theta_bits: u32,
+    rope_size: u32,
+    rope_pairing: RopePairing,
+    norm_epsilon_bits: u32,
+    tied_embeddings: bool,
+});
+
+/// Everything that decides a model's output. Its hash is the model's identity.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ModelManifest {
+    /// Version of the numeric spec (1 = `NumericSpec::V1`).
+    pub numeric_spec: u16,
+    /// Weights per mantissa.
+    pub block: u16,
+    /// Architecture as GGUF names it, such as `llama`.
+    pub architecture: String,
+    /// Sizes and constants.
+    pub hyperparameters: Hyperparameters,
+    /// Keccak Merkle root over the quantised tensors.
+    pub tensors_root: Hash32,
+    /// BLAKE3 of the tokenizer's canonical bytes.
+    pub tokenizer_hash: Hash32,
+    /// BLAKE3 of the chat template's bytes; zero when the file has none.
+    pub chat_template_hash: Hash32,
+    /// Token that starts a text.
+    pub bos_token: Option<u32>,
+    /// Tokens that end generation, ascending.
+    pub stop_tokens: Vec<u32>,
+}
+canonical_struct!(ModelManifest {
+    numeric_spec: u16,
+    block: u16,
+    architecture: String,
+    hyperparameters: Hyperparameters,
+    tensors_root: Hash32,
+    tokenizer_hash: Hash32,
+    chat_template_hash: Hash32,
+    bos_token: Option<u32>,
+    stop_tokens: Vec<u32>,
+});
+
+impl ModelManifest {
+    /// The model's identity.
+    pub fn id(&self) -> ModelId {
+        ModelId(self.keccak())
+    }
+
+    /// Operations (multiplications and additions of the linear layers) for one prompt token.
+    pub fn prefill_ops_per_token(&self) -> u64 {
+        let h = &self.hyperparameters;
+        let wide = |n: u32| u64::from(n);
+        let query = wide(h.heads).saturating_mul(wide(h.head_size));
+        let key_value = wide(h.kv_heads).saturating_mul(wide(h.head_size));
+        let attention = query.saturating_add(key_value).saturating_mul(2).saturating_mul(wide(h.width));
+        let feed_forward = wide(h.width).saturating_mul(wide(h.ffn_width)).saturating_mul(3);
+        attention.saturating_add(feed_forward).saturating_mul(wide(h.layers)).saturating_mul(2)
+    }
+
+    /// Operations for one generated token: a prompt token's and the output matrix.
+    pub fn decode_ops_per_token(&self) -> u64 {
+        let h = &self.hyperparameters;
+        let output = u64::from(h.width).saturating_mul(u64::from(h.vocabulary)).saturating_mul(2);
+        self.prefill_ops_per_token().saturating_add(output)
+    }
+}

@@ -1,0 +1,132 @@
+//! What a client asks for.
+
+use serde::{Deserialize, Serialize};
+
+use crate::address::Address;
+use crate::amount::{Amount, AmountError};
+use crate::canonical_struct;
+use crate::encoding::Canonical;
+use crate::hash::{ChannelId, Hash32, JobId, ModelId, keccak256};
+
+/// Settings of the canonical sampler, in integers so that they hash the same everywhere.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Sampling {
+    /// Temperature in millionths; 0 is greedy.
+    pub temperature_micro: u32,
+    /// Only the `top_k` best tokens; 0 is no limit.
+    pub top_k: u32,
+    /// Smallest set of best tokens with at least this probability, in millionths; 1,000,000 is no limit.
+    pub top_p_micro: u32,
+    /// Only tokens with at least this fraction of the best one's probability, in millionths; 0 is no limit.
+    pub min_p_micro: u32,
+    /// Key of the counter-based randomness.
+    pub seed: u64,
+}
+canonical_struct!(Sampling {
+    temperature_micro: u32,
+    top_k: u32,
+    top_p_micro: u32,
+    min_p_micro: u32,
+    seed: u64
+});
+
+impl Sampling {
+    /// Always the best token.
+    pub const GREEDY: Self =
+        Self { temperature_micro: 0, top_k: 0, top_p_micro: 1_000_000, min_p_micro: 0, seed: 0 };
+}
+
+/// Prices per token.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Price {
+    /// For one prompt token.
+    pub prompt_token: Amount,
+    /// For one generated token.
+    pub output_token: Amount,
+}
+canonical_struct!(Price { prompt_token: Amount, output_token: Amount });
+
+impl Price {
+    /// The fee for these counts.
+    ///
+    /// # Errors
+    /// [`AmountError::Overflow`].
+    pub fn fee(&self, prompt_tokens: u64, output_tokens: u64) -> Result<Amount, AmountError> {
+        self.prompt_token
+            .checked_mul(prompt_tokens)?
+            .checked_add(self.output_token.checked_mul(output_tokens)?)
+    }
+}
+
+/// The canonical request: everything that decides the answer and its price.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct JobRequest {
+    /// The chain that settles it.
+    pub chain_id: u64,
+    /// Who pays.
+    pub payer: Address,
+    /// The gateway that takes it.
+    pub gateway: Address,
+    /// The channel it is paid from.
+    pub channel: ChannelId,
+    /// The channel's lane.
+    pub lane: u32,
+    /// The domain it counts for; 0 is the general one.
+    pub domain: u32,
+    /// The model.
+    pub model: ModelId,
+    /// Version of the numeric spec.
+    pub numeric_spec: u16,
+    /// Prompt as token ids.
+    pub prompt: Vec<u32>,
+    /// Sampler settings.
+    pub sampling: Sampling,
+    /// Most tokens to generate.
+    pub max_tokens: u32,
+    /// Texts that end the answer.
+    pub stop: Vec<String>,
+    /// Prices agreed.
+    pub price: Price,
+    /// Makes equal requests different jobs.
+    pub nonce: [u8; 16],
+    /// Last millisecond (Unix time) at which a worker may start it.
+    pub expires_ms: u64,
+}
+canonical_struct!(JobRequest {
+    chain_id: u64,
+    payer: Address,
+    gateway: Address,
+    channel: ChannelId,
+    lane: u32,
+    domain: u32,
+    model: ModelId,
+    numeric_spec: u16,
+    prompt: Vec<u32>,
+    sampling: Sampling,
+    max_tokens: u32,
+    stop: Vec<String>,
+    price: Price,
+    nonce: [u8; 16],
+    expires_ms: u64,
+});
+
+impl JobRequest {
+    /// The job's identity: the hash of the request.
+    pub fn id(&self) -> JobId {
+        JobId(self.keccak())
+    }
+
+    /// The most it can cost.
+    ///
+    /// # Errors
+    /// [`AmountError::Overflow`].
+    pub fn max_fee(&self) -> Result<Amount, AmountError> {
+        self.price.fee(self.prompt.len() as u64, self.max_tokens.into())
+    }
+}
+
+/// Keccak-256 over token ids, each as `u32` little-endian.
+pub fn token_hash(tokens: &[u32]) -> Hash32 {
+    let bytes: Vec<u8> = tokens.iter().flat_map(|t| t.to_le_bytes()).collect();
+    Hash32(keccak256(&[&bytes]))
+}
