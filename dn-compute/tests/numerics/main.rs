@@ -3,4 +3,5 @@
 
 mod accuracy;
 mod conformance;
+mod golden;
 mod laws;
