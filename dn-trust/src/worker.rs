@@ -12,7 +12,9 @@ use crate::params::Params;
 pub struct WorkerEpoch {
     jobs: Tally,
     audits: Tally,
+    #[serde(with = "crate::decimal")]
     speed_sum: u128,
+    #[serde(with = "crate::decimal")]
     speed_weight: u128,
     probes: Tally,
     frauds: u32,
