@@ -139,6 +139,13 @@ impl WorkerTrust {
         self.history = history::close_epoch(params, self.history, audits, epoch.frauds);
     }
 
+    /// The same as closing so many epochs without events, one after another: for states that are brought up to date only when
+    /// they are next needed. Ends after a few thousand steps at most.
+    pub fn close_idle_epochs(&mut self, params: &Params, epochs: u64) {
+        self.completion.close_idle_epochs(params, epochs);
+        self.accuracy.close_idle_epochs(params, epochs);
+    }
+
     /// The five indicators.
     pub fn indicators(&self, params: &Params) -> WorkerIndicators {
         WorkerIndicators {
