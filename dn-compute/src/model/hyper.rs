@@ -38,7 +38,7 @@ pub(super) fn read(gguf: &Gguf) -> Result<(String, Hyperparameters), ModelError>
     let theta = keys.f32("rope.freq_base", Some(10_000.0))?;
     keys.check("rope.freq_base", (2.0..=(1u64 << 60) as f32).contains(&theta), "between 2 and 2^60", theta)?;
     let epsilon = keys.f32("attention.layer_norm_rms_epsilon", None)?;
-    let epsilon_fits = epsilon >= f32::MIN_POSITIVE && epsilon <= 1.0;
+    let epsilon_fits = (f32::MIN_POSITIVE..=1.0).contains(&epsilon);
     keys.check("attention.layer_norm_rms_epsilon", epsilon_fits, "above 0 and at most 1", epsilon)?;
     let embedding = gguf.tensor("token_embd.weight");
     let embedding =

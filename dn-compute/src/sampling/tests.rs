@@ -49,13 +49,23 @@ fn weights_are_those_of_real_numbers() {
     }
 }
 
-/// Settings (temperature, top_k, top_p, min_p, seed) and the first eight choices, from `tools/golden/sampler.py`.
-const GOLDEN: [((u32, u32, u32, u32, u64), [u32; 8]); 5] = [
-    ((800_000, 50, 900_000, 20_000, 7), [926, 124, 803, 667, 889, 321, 667, 778]),
-    ((1_000_000, 0, 1_000_000, 0, 1), [322, 569, 989, 741, 75, 556, 51, 482]),
-    ((250_000, 0, 500_000, 0, u64::MAX), [210, 605, 852, 741, 852, 284, 531, 963]),
-    ((4_000_000_000, 0, 999_999, 0, 3), [561, 427, 184, 488, 456, 184, 359, 269]),
-    ((1_000_000, 3, 1_000_000, 1_000_000, 4), [321; 8]),
+const fn with_seed(
+    seed: u64,
+    temperature_micro: u32,
+    top_k: u32,
+    top_p_micro: u32,
+    min_p_micro: u32,
+) -> Sampling {
+    Sampling { temperature_micro, top_k, top_p_micro, min_p_micro, seed }
+}
+
+/// Settings and the first eight choices, from `tools/golden/sampler.py`.
+const GOLDEN: [(Sampling, [u32; 8]); 5] = [
+    (with_seed(7, 800_000, 50, 900_000, 20_000), [926, 124, 803, 667, 889, 321, 667, 778]),
+    (with_seed(1, 1_000_000, 0, 1_000_000, 0), [322, 569, 989, 741, 75, 556, 51, 482]),
+    (with_seed(u64::MAX, 250_000, 0, 500_000, 0), [210, 605, 852, 741, 852, 284, 531, 963]),
+    (with_seed(3, 4_000_000_000, 0, 999_999, 0), [561, 427, 184, 488, 456, 184, 359, 269]),
+    (with_seed(4, 1_000_000, 3, 1_000_000, 1_000_000), [321; 8]),
 ];
 
 #[test]
@@ -64,8 +74,7 @@ fn choices_are_those_of_the_independent_generator() {
         .map(|table| table.iter().zip(1..).fold(0u64, |sum, (x, i)| sum.wrapping_add(x.wrapping_mul(i))));
     assert_eq!(sums, [23_143_523_715_933_559, 36_104_566_783_391_783, 36_169_280_471_055_739]);
     let logits: Vec<f32> = (0..1000).map(|i| (i * 7919 % 1000) as f32 / 128.0).collect();
-    for ((temperature_micro, top_k, top_p_micro, min_p_micro, seed), expected) in GOLDEN {
-        let s = Sampling { temperature_micro, top_k, top_p_micro, min_p_micro, seed };
+    for (s, expected) in GOLDEN {
         let drawn: [u32; 8] = std::array::from_fn(|i| sample(&logits, &s, i as u32));
         assert_eq!(drawn, expected, "{s:?}");
     }

@@ -94,7 +94,7 @@ proptest! {
     fn a_stream_gives_the_text_in_whole_characters(text in "\\PC{0,30}", stop in "[a-c]{0,3}") {
         let tokenizer = Arc::new(bytes_only(&[]));
         let tokens: Vec<u32> = text.bytes().map(u32::from).collect();
-        let mut stream = TextStream::new(tokenizer, &[stop.clone()]);
+        let mut stream = TextStream::new(tokenizer, std::slice::from_ref(&stop));
         let mut got = String::new();
         for token in tokens {
             let piece = stream.push(token);
