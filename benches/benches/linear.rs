@@ -143,5 +143,23 @@ fn attention(c: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, read_bandwidth, linear, attention);
+fn glue(c: &mut Criterion) {
+    let cpu = backend();
+    let values: Vec<f32> = (0..64 * FEED_FORWARD).map(|i| (i % 1013) as f32 * 0.01 - 5.0).collect();
+    let mut out = values.clone();
+    let mut group = c.benchmark_group(format!("glue/{}", cpu.info()));
+    group.throughput(Throughput::Elements(values.len() as u64)).sample_size(20);
+    group.bench_function("silu_mul", |b| {
+        b.iter(|| {
+            out.copy_from_slice(&values);
+            cpu.silu_mul(&mut out, &values).expect("finite");
+        });
+    });
+    group.bench_function("rms_norm", |b| {
+        b.iter(|| cpu.rms_norm(&values[..FEED_FORWARD], 1e-6, &values, &mut out).expect("valid"));
+    });
+    group.finish();
+}
+
+criterion_group!(benches, read_bandwidth, linear, attention, glue);
 criterion_main!(benches);
