@@ -5,11 +5,11 @@ use crate::spec::{
     attention::{KEY_BLOCK, KvRows, MAX_P, MAX_SCORE, merge, normalise, reciprocal},
     exp2::exp2_q16,
     float::{mul, pow2},
-    quantise::{no_overflow, quantise, rebase},
+    quantise::{self, no_overflow, rebase},
 };
 
 use super::Cpu;
-use super::isa::Level;
+use super::isa::{Level, multiversioned};
 use super::threads::rows_mut;
 
 mod dot;
@@ -23,17 +23,18 @@ pub(super) fn kv_append(cpu: &Cpu, kv: &mut KvLayer, k: &[f32], v: &[f32]) -> Re
     let vectors = k.len() / d;
     let mut rows =
         KvRows { k: vec![0; k.len()], v: vec![0; v.len()], ke: vec![0; vectors], ve: vec![0; vectors] };
-    cpu.level.run(|| {
-        for (name, x, a, e) in [("k", k, &mut rows.k, &mut rows.ke), ("v", v, &mut rows.v, &mut rows.ve)] {
-            let vectors = x.chunks_exact(d).zip(a.chunks_exact_mut(d)).zip(e);
-            for (i, ((x, a), e)) in vectors.enumerate() {
-                *e = quantise(Op::KvAppend, name, x, a).map_err(|error| rebase(error, i * d))?;
-            }
+    for (name, x, a, e) in [("k", k, &mut rows.k, &mut rows.ke), ("v", v, &mut rows.v, &mut rows.ve)] {
+        let vectors = x.chunks_exact(d).zip(a.chunks_exact_mut(d)).zip(e);
+        for (i, ((x, a), e)) in vectors.enumerate() {
+            *e = quantise(cpu.level, Op::KvAppend, name, x, a).map_err(|error| rebase(error, i * d))?;
         }
-        Ok::<(), NumericError>(())
-    })?;
+    }
     kv.append(tokens, &rows);
     Ok(())
+}
+
+multiversioned! {
+    fn quantise(op: Op, input: &'static str, x: &[f32], out: &mut [i16]) -> Result<i32, NumericError> = quantise::quantise;
 }
 
 pub(super) fn attention(
@@ -46,7 +47,7 @@ pub(super) fn attention(
 ) -> Result<(), NumericError> {
     let plan = AttentionPlan::new(kv, heads, first, q, out)?;
     let d = plan.head_dim;
-    let work = (q.len() * 4).saturating_mul(first + plan.tokens);
+    let work = q.len().saturating_mul(first + plan.tokens);
     let parts = rows_mut(out, d, cpu.threads.pieces(work));
     let results = cpu.threads.map(parts, |(from, out)| {
         let mut scratch = Scratch::new(d, first + plan.tokens);
@@ -55,7 +56,7 @@ pub(super) fn attention(
             let (token, head) = (vector / heads, vector % heads);
             let at = At { kv_head: head / plan.group, keys: first + token + 1 };
             let q = &q[vector * d..][..d];
-            scratch.query(&plan, q).map_err(|e| rebase(e, vector * d))?;
+            scratch.query(cpu.level, &plan, q).map_err(|e| rebase(e, vector * d))?;
             scratch.scores(cpu.level, kv, at);
             scratch.weigh(cpu.level, kv, at, out);
         }
@@ -109,11 +110,11 @@ impl Scratch {
         }
     }
 
-    fn query(&mut self, plan: &AttentionPlan, q: &[f32]) -> Result<(), NumericError> {
+    fn query(&mut self, level: Level, plan: &AttentionPlan, q: &[f32]) -> Result<(), NumericError> {
         for (scaled, q) in self.scaled.iter_mut().zip(q) {
             *scaled = mul(*q, plan.scale);
         }
-        self.exponent = quantise(Op::Attention, "q", &self.scaled, &mut self.a)?;
+        self.exponent = quantise(level, Op::Attention, "q", &self.scaled, &mut self.a)?;
         for ((high, low), two) in self.high.iter_mut().zip(&mut self.low).zip(self.a.chunks_exact(2)) {
             // A = 256 * high + low, both in -128..=127.
             let digits = |a: i16| (i32::from((a.wrapping_add(128)) >> 8), i32::from(a as i8));
@@ -140,7 +141,7 @@ impl Scratch {
             let power: &mut [u32; KEY_BLOCK] =
                 (&mut self.power[block * KEY_BLOCK..][..KEY_BLOCK]).try_into().expect("64 of them");
             let eq = self.exponent;
-            self.tops[block] = level.run(|| finish_scores(&high, &low, eq, &ke, &ve, seen, whole, power));
+            self.tops[block] = finish_scores(level, &high, &low, eq, &ke, &ve, seen, whole, power);
         }
     }
 
@@ -159,7 +160,7 @@ impl Scratch {
                 self.power[block * KEY_BLOCK..][..KEY_BLOCK].try_into().expect("64 of them");
             let mut p = [0u32; KEY_BLOCK];
             if top - block_top < VANISHED {
-                level.run(|| probabilities(whole, &[0; KEY_BLOCK], power, *block_top, &mut p));
+                probabilities(level, whole, &[0; KEY_BLOCK], power, *block_top, &mut p);
                 den += merge(p.iter().map(|p| i64::from(*p)).sum(), top - block_top);
             }
             let down = top_value - block_top_value;
@@ -167,7 +168,7 @@ impl Scratch {
                 let page = kv.page(block);
                 let ve: &[i32; KEY_BLOCK] =
                     page.ve[at.kv_head * KEY_BLOCK..][..KEY_BLOCK].try_into().expect("64 of them");
-                level.run(|| probabilities(whole, ve, power, *block_top_value, &mut p));
+                probabilities(level, whole, ve, power, *block_top_value, &mut p);
                 let v = &page.v[at.kv_head * KEY_BLOCK * d..][..KEY_BLOCK * d];
                 dot::weigh(level, v, &p, &mut self.num_block);
                 for (num, block) in self.num.iter_mut().zip(&self.num_block) {
@@ -182,10 +183,17 @@ impl Scratch {
     }
 }
 
-/// Dot products of a block to whole parts and powers; returns the two maxima over the keys seen.
+multiversioned! {
+    /// Dot products of a block to whole parts and powers; returns the two maxima over the keys seen.
+    fn finish_scores(
+        high: &[i32; KEY_BLOCK], low: &[i32; KEY_BLOCK], eq: i32, ke: &[i32; KEY_BLOCK], ve: &[i32; KEY_BLOCK],
+        seen: usize, whole: &mut [i32; KEY_BLOCK], power: &mut [u32; KEY_BLOCK],
+    ) -> (i32, i32) = finish_scores_body;
+}
+
 #[inline(always)]
-#[allow(clippy::too_many_arguments)]
-fn finish_scores(
+#[allow(clippy::too_many_arguments, reason = "kernels take their operands one by one")]
+fn finish_scores_body(
     high: &[i32; KEY_BLOCK],
     low: &[i32; KEY_BLOCK],
     eq: i32,
@@ -214,9 +222,15 @@ fn finish_scores(
     tops
 }
 
-/// `min(RNE(power / 2^(top - whole - extra + 3)), 16383)` for every key of a block.
+multiversioned! {
+    /// `min(RNE(power / 2^(top - whole - extra + 3)), 16383)` for every key of a block.
+    fn probabilities(
+        whole: &[i32; KEY_BLOCK], extra: &[i32; KEY_BLOCK], power: &[u32; KEY_BLOCK], top: i32, p: &mut [u32; KEY_BLOCK],
+    ) = probabilities_body;
+}
+
 #[inline(always)]
-fn probabilities(
+fn probabilities_body(
     whole: &[i32; KEY_BLOCK],
     extra: &[i32; KEY_BLOCK],
     power: &[u32; KEY_BLOCK],

@@ -10,6 +10,7 @@ use crate::spec::{
 };
 
 use super::Cpu;
+use super::isa::multiversioned;
 use super::pack::nearest;
 use super::threads::rows_mut;
 
@@ -27,7 +28,7 @@ pub(super) fn rms_norm(
         for (i, out) in out.chunks_exact_mut(cols).enumerate() {
             let base = (first + i) * cols;
             let row = &x[base..][..cols];
-            cpu.level.run(|| norm_row(&plan, weight, row, out)).map_err(|e| rebase(e, base))?;
+            norm_row(cpu.level, &plan, weight, row, out).map_err(|e| rebase(e, base))?;
         }
         Ok::<(), NumericError>(())
     });
@@ -35,8 +36,12 @@ pub(super) fn rms_norm(
     no_overflow(Op::RmsNorm, out)
 }
 
+multiversioned! {
+    fn norm_row(plan: &RmsNormPlan, weight: &[f32], x: &[f32], out: &mut [f32]) -> Result<(), NumericError> = norm_row_body;
+}
+
 #[inline(always)]
-fn norm_row(plan: &RmsNormPlan, weight: &[f32], x: &[f32], out: &mut [f32]) -> Result<(), NumericError> {
+fn norm_row_body(plan: &RmsNormPlan, weight: &[f32], x: &[f32], out: &mut [f32]) -> Result<(), NumericError> {
     let et = exponent(largest(Op::RmsNorm, "x", x)?);
     let mut sum = 0u64;
     if et != ZERO_EXPONENT {
@@ -61,14 +66,18 @@ pub(super) fn rope(
     let parts = rows_mut(x, row, cpu.threads.pieces(plan.tokens * row));
     cpu.threads.map(parts, |(first, x)| {
         for (x, position) in x.chunks_exact_mut(row).zip(&positions[first..]) {
-            cpu.level.run(|| rotate(table, *position, x));
+            rotate(cpu.level, table, *position, x);
         }
     });
     no_overflow(Op::Rope, x)
 }
 
+multiversioned! {
+    fn rotate(table: &RopeTable, position: u32, x: &mut [f32]) = rotate_body;
+}
+
 #[inline(always)]
-fn rotate(table: &RopeTable, position: u32, x: &mut [f32]) {
+fn rotate_body(table: &RopeTable, position: u32, x: &mut [f32]) {
     let (spec, values) = (table.spec(), table.row(position));
     for head in x.chunks_exact_mut(spec.head_dim) {
         let (rotary, rest) = head.split_at_mut(spec.rotary_dim);
@@ -100,14 +109,19 @@ pub(super) fn silu_mul(cpu: &Cpu, gate: &mut [f32], up: &[f32]) -> Result<(), Nu
     check_silu_mul(gate, up)?;
     // An element costs about eight times a multiplication.
     let parts = rows_mut(gate, 1, cpu.threads.pieces(up.len() * 8));
-    cpu.threads.map(parts, |(first, gate)| {
-        cpu.level.run(|| {
-            for (g, u) in gate.iter_mut().zip(&up[first..]) {
-                *g = silu_mul_one(*g, *u);
-            }
-        });
-    });
+    cpu.threads.map(parts, |(first, gate)| silu_mul_all(cpu.level, gate, &up[first..]));
     no_overflow(Op::SiluMul, gate)
+}
+
+multiversioned! {
+    fn silu_mul_all(gate: &mut [f32], up: &[f32]) = silu_mul_body;
+}
+
+#[inline(always)]
+fn silu_mul_body(gate: &mut [f32], up: &[f32]) {
+    for (g, u) in gate.iter_mut().zip(up) {
+        *g = silu_mul_one(*g, *u);
+    }
 }
 
 /// As [`crate::spec::silu::silu_mul`], without branches and with the machine's own division, which IEEE 754 makes the
@@ -127,14 +141,19 @@ fn silu_mul_one(g: f32, u: f32) -> f32 {
 pub(super) fn add(cpu: &Cpu, x: &mut [f32], y: &[f32]) -> Result<(), NumericError> {
     check_add(x, y)?;
     let parts = rows_mut(x, y.len(), cpu.threads.pieces(x.len()));
-    cpu.threads.map(parts, |(_, x)| {
-        cpu.level.run(|| {
-            for x in x.chunks_exact_mut(y.len()) {
-                for (x, y) in x.iter_mut().zip(y) {
-                    *x = float::add(*x, *y);
-                }
-            }
-        });
-    });
+    cpu.threads.map(parts, |(_, x)| add_rows(cpu.level, x, y));
     no_overflow(Op::Add, x)
+}
+
+multiversioned! {
+    fn add_rows(x: &mut [f32], y: &[f32]) = add_body;
+}
+
+#[inline(always)]
+fn add_body(x: &mut [f32], y: &[f32]) {
+    for x in x.chunks_exact_mut(y.len()) {
+        for (x, y) in x.iter_mut().zip(y) {
+            *x = float::add(*x, *y);
+        }
+    }
 }

@@ -111,32 +111,39 @@ impl Level {
             Self::Avx512(_) => Isa::Avx512,
         }
     }
+}
 
-    /// Runs plain code compiled for this level, so that the compiler's own vectorisation may use it.
-    ///
-    /// Sound because the code has one meaning: the compiler never contracts or reassociates floats.
-    #[inline(always)]
-    pub(crate) fn run<R>(self, f: impl FnOnce() -> R) -> R {
-        match self {
-            Self::Scalar => f(),
+/// A function that runs plain code compiled for each level, so that the compiler's own vectorisation may use it.
+///
+/// The code has one meaning, whatever it is compiled for: the compiler neither contracts nor reassociates floats. The body must be
+/// `#[inline(always)]`, or it would be compiled once, for the baseline.
+macro_rules! multiversioned {
+    ($(#[$doc:meta])* fn $name:ident($($arg:ident: $ty:ty),* $(,)?) $(-> $ret:ty)? = $body:path;) => {
+        $(#[$doc])*
+        #[allow(clippy::too_many_arguments, reason = "kernels take their operands one by one")]
+        fn $name(level: $crate::cpu::isa::Level, $($arg: $ty),*) $(-> $ret)? {
             #[cfg(target_arch = "x86_64")]
-            // SAFETY: the token proves that the machine has AVX2.
-            Self::Avx2(_) => unsafe { run_avx2(f) },
+            #[target_feature(enable = "avx2")]
+            #[allow(clippy::too_many_arguments, reason = "kernels take their operands one by one")]
+            fn avx2($($arg: $ty),*) $(-> $ret)? {
+                $body($($arg),*)
+            }
             #[cfg(target_arch = "x86_64")]
-            // SAFETY: the token proves that the machine has these features.
-            Self::Avx512(_) => unsafe { run_avx512(f) },
+            #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")]
+            #[allow(clippy::too_many_arguments, reason = "kernels take their operands one by one")]
+            fn avx512($($arg: $ty),*) $(-> $ret)? {
+                $body($($arg),*)
+            }
+            match level {
+                $crate::cpu::isa::Level::Scalar => $body($($arg),*),
+                #[cfg(target_arch = "x86_64")]
+                // SAFETY: the token proves that the machine has AVX2.
+                $crate::cpu::isa::Level::Avx2(_) => unsafe { avx2($($arg),*) },
+                #[cfg(target_arch = "x86_64")]
+                // SAFETY: the token proves that the machine has these features.
+                $crate::cpu::isa::Level::Avx512(_) => unsafe { avx512($($arg),*) },
+            }
         }
-    }
+    };
 }
-
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx2")]
-fn run_avx2<R>(f: impl FnOnce() -> R) -> R {
-    f()
-}
-
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")]
-fn run_avx512<R>(f: impl FnOnce() -> R) -> R {
-    f()
-}
+pub(crate) use multiversioned;

@@ -2,9 +2,7 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use crate::spec::{
-    BLOCK, LinearPlan, Matrix, NumericError, Op, Prepared, float::pow2, quantise::no_overflow,
-};
+use crate::spec::{BLOCK, LinearPlan, Matrix, NumericError, Op, Prepared, quantise::no_overflow};
 
 use super::isa::Level;
 use super::pack::{Acts, GROUP, Packed, STEPS, TILE, Tile};
@@ -83,7 +81,9 @@ pub(super) fn linear(
 fn pieces(cpu: &Cpu, plan: &LinearPlan) -> Vec<(usize, usize, usize)> {
     let groups: Vec<usize> = plan.rows.iter().map(|r| r.div_ceil(GROUP)).collect();
     let total: usize = groups.iter().sum();
-    let count = cpu.threads.pieces(total * GROUP * plan.cols * plan.tokens);
+    // A vector kernel takes several multiplications at once: a piece is worth handing over from about four times the
+    // usual work.
+    let count = cpu.threads.pieces(total * GROUP * plan.cols * plan.tokens / 4);
     // Even, so that two groups can share each broadcast.
     let size = total.div_ceil(count).next_multiple_of(2);
     let cut = |(i, groups): (usize, &usize)| {
@@ -172,7 +172,7 @@ fn scalar(w: &Packed, acts: &Acts, group: usize, tile: Tile, t: usize) -> [f32; 
 /// `2^et` for the kernels that scale in f64.
 #[cfg(target_arch = "x86_64")]
 fn token_scale(acts: &Acts, tile: Tile, t: usize) -> f64 {
-    pow2(acts.et[tile.first + t])
+    crate::spec::float::pow2(acts.et[tile.first + t])
 }
 
 const _: () = assert!(BLOCK == 32 && GROUP == 16, "the kernels are written for these");

@@ -2,7 +2,7 @@
 
 use crate::spec::{BLOCK, NumericError, Op, Prepared, QuantMatrix, float::pow2, quantise};
 
-use super::isa::Level;
+use super::isa::{Level, multiversioned};
 use super::threads::Threads;
 
 /// Rows that lie side by side.
@@ -31,6 +31,7 @@ pub(crate) struct Packed {
     pub(crate) q: Vec<QBlock>,
     pub(crate) m: Vec<MBlock>,
     /// `2^er` of every row, padded to whole groups.
+    #[cfg_attr(not(target_arch = "x86_64"), allow(dead_code, reason = "plain code scales by the exponent"))]
     pub(crate) scale: Vec<f64>,
     pub(crate) er: Vec<i32>,
 }
@@ -137,7 +138,7 @@ impl Acts {
             parts.push((*tile, part, part_et));
         }
         let one = |(tile, pairs, et): (Tile, &mut [i32], &mut [i32])| {
-            level.run(|| quantise_tile(x, cols, tile, pairs, et))
+            quantise_tile(level, x, cols, tile, pairs, et)
         };
         let results = if threads.pieces(x.len()) > 1 {
             threads.map(parts, one)
@@ -166,8 +167,13 @@ fn tiles(tokens: usize) -> Vec<Tile> {
     out
 }
 
+multiversioned! {
+    fn quantise_tile(x: &[f32], cols: usize, tile: Tile, pairs: &mut [i32], et: &mut [i32]) -> Result<(), NumericError>
+        = quantise_tile_body;
+}
+
 #[inline(always)]
-fn quantise_tile(
+fn quantise_tile_body(
     x: &[f32],
     cols: usize,
     tile: Tile,

@@ -6,6 +6,7 @@
 use super::backend::Prepared;
 use super::error::{NumericError, Op};
 use super::limits::MAX_TOKENS;
+use super::matrix::BLOCK;
 
 /// The checked shapes of a product of `tokens` activation rows with one or more matrices.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -45,6 +46,19 @@ impl LinearPlan {
         }
         Ok(Self { tokens, cols, rows })
     }
+}
+
+/// `S` over some columns of a row, from the start of a block: sums of disjoint column ranges add up to the row's.
+///
+/// # Shape
+/// `q` and `a` of one length, `m` one mantissa per started block of 32.
+pub fn exact_sum(q: &[i8], m: &[u16], a: &[i16]) -> i64 {
+    let mut sum = 0i64;
+    for ((q, a), m) in q.chunks(BLOCK).zip(a.chunks(BLOCK)).zip(m) {
+        let dot: i32 = q.iter().zip(a).map(|(q, a)| i32::from(*q) * i32::from(*a)).sum();
+        sum += i64::from(dot) * i64::from(*m);
+    }
+    sum
 }
 
 /// Equal, or the shape error that says what is not.

@@ -273,7 +273,9 @@ impl QuantMatrix {
 }
 
 fn check_size(rows: usize, cols: usize) -> Result<(), MatrixError> {
-    if (1..=MAX_ROWS).contains(&rows) && (1..=MAX_COLS).contains(&cols) {
+    // The product also bounds what 32-bit machines can address.
+    let fits = rows.checked_mul(cols).is_some_and(|n| n <= isize::MAX as usize / 4);
+    if (1..=MAX_ROWS).contains(&rows) && (1..=MAX_COLS).contains(&cols) && fits {
         return Ok(());
     }
     Err(MatrixError::Size { rows, cols, max_rows: MAX_ROWS, max_cols: MAX_COLS })

@@ -12,7 +12,7 @@ pub const ZERO_EXPONENT: i32 = -128;
 /// With `e = floor(log2(amax))`: `e - 14`, or `e - 13` where `RNE(amax * 2^(14 - e))` exceeds 32,639. The smallest
 /// exponent, thus, under which no element leaves `-32639..=32639`: nothing is ever clamped. Below `2^-100`
 /// the vector is zero and the exponent [`ZERO_EXPONENT`].
-#[inline]
+#[inline(always)]
 pub fn exponent(amax: f32) -> i32 {
     let e = (amax.to_bits() >> 23) as i32 - 127;
     if e < MIN_EXPONENT {
@@ -27,6 +27,7 @@ pub fn exponent(amax: f32) -> i32 {
 ///
 /// # Errors
 /// The first element that is not finite, or else the first of `2^100` or more.
+#[inline(always)]
 pub fn largest(op: Op, input: &'static str, x: &[f32]) -> Result<f32, NumericError> {
     let bits = x.iter().fold(0u32, |m, v| m.max(v.to_bits() & 0x7fff_ffff));
     if bits >= ((127 + MAX_EXPONENT) as u32) << 23 {
@@ -36,6 +37,7 @@ pub fn largest(op: Op, input: &'static str, x: &[f32]) -> Result<f32, NumericErr
 }
 
 /// The error for a vector that [`largest`] refuses.
+#[cold]
 fn locate(op: Op, input: &'static str, x: &[f32]) -> NumericError {
     if let Some(index) = x.iter().position(|v| !v.is_finite()) {
         return NumericError::NonFinite { op, input, index };
@@ -61,6 +63,7 @@ pub fn rebase(error: NumericError, base: usize) -> NumericError {
 ///
 /// # Errors
 /// As [`largest`].
+#[inline(always)]
 pub fn quantise(op: Op, input: &'static str, x: &[f32], out: &mut [i16]) -> Result<i32, NumericError> {
     let et = exponent(largest(op, input, x)?);
     if et == ZERO_EXPONENT {

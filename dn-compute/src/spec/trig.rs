@@ -53,12 +53,12 @@ pub fn exp2_neg(x: u64) -> (u64, u32) {
 /// `sin(r * pi / 2)` in Q62 for `r` in Q62, `0 <= r <= 1`: thirteen terms of the series, nested.
 fn sine_of_quarter(r: u64) -> u64 {
     let a = mul_q62(r, HALF_PI_Q62);
-    let square = (u128::from(a) * u128::from(a)) >> 62; // up to 2.47 in Q62: more than a u64
-    let mut t = u128::from(ONE_Q62);
-    for k in (1..=13u128).rev() {
-        t = u128::from(ONE_Q62) - ((square * t) >> 62) / (2 * k * (2 * k + 1));
+    let square = mul_q62(a, a); // at most 2.47 in Q62: below 2^64
+    let mut t = ONE_Q62;
+    for k in (1..=13).rev() {
+        t = ONE_Q62 - mul_q62(square, t) / (2 * k * (2 * k + 1));
     }
-    ((u128::from(a) * t) >> 62) as u64
+    mul_q62(a, t)
 }
 
 /// Sine and cosine of a fraction of a full turn in Q64, both rounded to f32 once.
