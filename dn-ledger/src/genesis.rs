@@ -5,9 +5,9 @@ use dn_core::{Address, Amount, Canonical, Hash32, canonical_struct};
 use dn_powr::GenesisSplit;
 use serde::{Deserialize, Serialize};
 
-use crate::apply::identity::check_text;
 use crate::params::{Params, ParamsError};
 use crate::reject::{Field, Reject};
+use crate::text::check_text;
 use crate::tx::{MAX_ENDPOINT_BYTES, MAX_NAME_BYTES, Role};
 
 /// The most bytes of a genesis file.

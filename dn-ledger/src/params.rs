@@ -5,9 +5,6 @@ use serde::{Deserialize, Serialize};
 
 use crate::tx::Role;
 
-/// Basis points in one.
-pub const BASIS: u16 = 10_000;
-
 /// Why parameters are refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
@@ -27,6 +24,12 @@ pub enum ParamsError {
     /// A constant of the trust formulas.
     #[error("trust: {0}")]
     Trust(#[from] dn_trust::ParamError),
+    /// A split of fees, emission or slashes.
+    #[error(transparent)]
+    Split(#[from] dn_powr::SplitError),
+    /// A constant of emission.
+    #[error("emission: {0}")]
+    Emission(#[from] dn_powr::EmissionError),
 }
 
 /// Smallest collateral of each role.
@@ -76,26 +79,6 @@ canonical_struct!(AuditTimes {
     max_per_batch: u32
 });
 
-/// Slashes, in basis points.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Slashes {
-    /// Of a worker's collateral, for proven fraud.
-    pub fraud_bps: u16,
-    /// Of a worker's collateral, for a receipt that could not be audited because the worker did not open it.
-    pub unavailable_bps: u16,
-    /// Of a validator's collateral, stake and unbonding stake, for a false accusation.
-    pub false_verdict_bps: u16,
-    /// Part of a worker's slash that the first accuser receives; the rest is burned.
-    pub reporter_bps: u16,
-}
-canonical_struct!(Slashes {
-    fraud_bps: u16,
-    unavailable_bps: u16,
-    false_verdict_bps: u16,
-    reporter_bps: u16
-});
-
 /// Everything that the rules are parametrised by. Part of the genesis; governance of a later issue changes it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -136,8 +119,14 @@ pub struct Params {
     pub audit_times: AuditTimes,
     /// How often is audited.
     pub audit_rate: dn_trust::AuditParams,
-    /// Slashes.
-    pub slash: Slashes,
+    /// What offences cost.
+    pub slash: dn_powr::SlashParams,
+    /// How fees are split.
+    pub fees: dn_powr::FeeSplit,
+    /// How emission decays and what bounds it.
+    pub emission: dn_powr::EmissionParams,
+    /// How a domain's emission is split.
+    pub domain_split: dn_powr::DomainSplit,
     /// Constants of the trust formulas.
     pub trust: dn_trust::Params,
 }
@@ -160,7 +149,10 @@ canonical_struct!(Params {
     max_batch_receipts: u32,
     audit_times: AuditTimes,
     audit_rate: dn_trust::AuditParams,
-    slash: Slashes,
+    slash: dn_powr::SlashParams,
+    fees: dn_powr::FeeSplit,
+    emission: dn_powr::EmissionParams,
+    domain_split: dn_powr::DomainSplit,
     trust: dn_trust::Params,
 });
 
@@ -196,13 +188,16 @@ impl Params {
                 max_per_batch: 64,
             },
             audit_rate: dn_trust::AuditParams::default(),
-            slash: Slashes {
-                fraud_bps: 2_000,
-                unavailable_bps: 100,
-                false_verdict_bps: 1_000,
-                reporter_bps: 2_500,
+            slash: dn_powr::SlashParams::default(),
+            fees: dn_powr::FeeSplit::default(),
+            // Epochs last seconds and models are small: a shorter half-life, a price that tiny work reaches.
+            emission: dn_powr::EmissionParams {
+                half_life_epochs: 100_000,
+                reference_price: Amount::from_dn(1_000),
             },
-            trust: dn_trust::Params::default(),
+            domain_split: dn_powr::DomainSplit::default(),
+            // A unit of evidence is 10^8 operations, so that a small model's answers count; records move faster.
+            trust: dn_trust::Params { work_unit: 100_000_000, history_gain: 1 << 11, ..dn_trust::Params::default() },
         }
     }
 
@@ -216,7 +211,7 @@ impl Params {
             if ok { Ok(()) } else { Err(ParamsError::OutOfBounds { name, found, min, max }) }
         };
         let cap = dn_core::amount::SUPPLY_CAP.atto();
-        let (million, basis) = (1_000_000, u128::from(BASIS));
+        let million = 1_000_000;
         within("epoch_blocks", self.epoch_blocks.into(), 2, million)?;
         within("max_block_txs", self.max_block_txs.into(), 1, 100_000)?;
         within("min_tx_fee", self.min_tx_fee.atto(), 0, cap)?;
@@ -239,10 +234,10 @@ impl Params {
         within("commit_blocks", self.audit_times.commit_blocks.into(), 1, million)?;
         within("reveal_blocks", self.audit_times.reveal_blocks.into(), 1, million)?;
         within("max_per_batch", self.audit_times.max_per_batch.into(), 1, 4_096)?;
-        within("fraud_bps", self.slash.fraud_bps.into(), 1, basis)?;
-        within("unavailable_bps", self.slash.unavailable_bps.into(), 0, basis)?;
-        within("false_verdict_bps", self.slash.false_verdict_bps.into(), 1, basis)?;
-        within("reporter_bps", self.slash.reporter_bps.into(), 0, basis / 2)?;
+        self.slash.validate()?;
+        self.fees.validate()?;
+        self.emission.validate()?;
+        self.domain_split.validate()?;
         self.audit_rate.validate()?;
         Ok(self.trust.validate()?)
     }
@@ -262,7 +257,7 @@ mod tests {
             Err(ParamsError::OutOfBounds { name: "epoch_blocks", found: 0, min: 2, max: 1_000_000 })
         );
         let mut greedy = preset;
-        greedy.slash.reporter_bps = 9_000;
-        assert!(matches!(greedy.validate(), Err(ParamsError::OutOfBounds { name: "reporter_bps", .. })));
+        greedy.slash.reporter = 9_000;
+        assert!(matches!(greedy.validate(), Err(ParamsError::Split(_))));
     }
 }

@@ -10,7 +10,7 @@ pub use commitment::Commitment;
 pub use map::{Changes, Checkpoint, State};
 pub use records::{
     Account, Audit, AuditPhase, AuditResult, AuditTask, Batch, BatchStatus, Channel, Identity,
-    IdentityStatus, Model, Pool, UnbondingPool, UnbondingShare,
+    IdentityStatus, Model, Offer, Pool, UnbondingPool, UnbondingShare,
 };
 pub use tables::{
     ACCOUNTS, AUDITS, AUDIT_TASKS, BATCHES, CHANNELS, CorruptState, DEADLINES, DUE_BATCHES, EPOCH_WORK,

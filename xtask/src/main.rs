@@ -1,2 +1,65 @@
-//! (being written)
-fn main() {}
+//! Repository checks that are neither rustc's nor clippy's: `cargo xtask tidy`.
+//!
+//! - dependency arrows between the workspace's packages, and what the pure crates may never pull in;
+//! - licences of all dependencies;
+//! - file lengths (a report above 400 lines, a failure above 800);
+//! - the pure crates build for `wasm32-unknown-unknown`, where that target is installed.
+#![forbid(unsafe_code)]
+#![allow(clippy::print_stdout, clippy::print_stderr)]
+
+mod arrows;
+mod lengths;
+mod licences;
+mod wasm;
+
+use std::process::{Command, ExitCode};
+
+/// What a check found: problems fail the run, notes are printed.
+#[derive(Default)]
+struct Report {
+    problems: Vec<String>,
+    notes: Vec<String>,
+}
+
+fn main() -> ExitCode {
+    let task = std::env::args().nth(1);
+    if task.as_deref() != Some("tidy") {
+        eprintln!("usage: cargo xtask tidy");
+        return ExitCode::from(2);
+    }
+    let metadata = match cargo_metadata() {
+        Ok(metadata) => metadata,
+        Err(reason) => {
+            eprintln!("cargo metadata: {reason}");
+            return ExitCode::FAILURE;
+        }
+    };
+    let mut failed = false;
+    for (name, report) in [
+        ("dependency arrows", arrows::check(&metadata)),
+        ("licences", licences::check(&metadata)),
+        ("file lengths", lengths::check()),
+        ("wasm32 build of the pure crates", wasm::check()),
+    ] {
+        println!("tidy: {name}: {}", if report.problems.is_empty() { "ok" } else { "FAILED" });
+        for note in &report.notes {
+            println!("  note: {note}");
+        }
+        for problem in &report.problems {
+            println!("  problem: {problem}");
+        }
+        failed |= !report.problems.is_empty();
+    }
+    if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS }
+}
+
+fn cargo_metadata() -> Result<serde_json::Value, String> {
+    let output = Command::new("cargo")
+        .args(["metadata", "--format-version", "1", "--locked"])
+        .output()
+        .map_err(|e| e.to_string())?;
+    if !output.status.success() {
+        return Err(String::from_utf8_lossy(&output.stderr).into_owned());
+    }
+    serde_json::from_slice(&output.stdout).map_err(|e| e.to_string())
+}

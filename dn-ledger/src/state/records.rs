@@ -104,6 +104,16 @@ canonical_struct!(Model {
     manifest: ModelManifest,
 });
 
+/// A worker's offer to host a model.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Offer {
+    /// When it was made.
+    pub since_height: u64,
+    /// When it was withdrawn: last height at which batches are still taken.
+    pub until_height: Option<u64>,
+}
+canonical_struct!(Offer { since_height: u64, until_height: Option<u64> });
+
 /// A payment channel. Its escrow is `deposit − claimed`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Channel {
