@@ -12,7 +12,9 @@ use crate::params::Params;
 pub struct WorkerEpoch {
     jobs: Tally,
     audits: Tally,
+    #[serde(with = "crate::decimal")]
     speed_sum: u128,
+    #[serde(with = "crate::decimal")]
     speed_weight: u128,
     probes: Tally,
     frauds: u32,
@@ -62,8 +64,12 @@ impl WorkerEpoch {
         self.probes.bad.add(Weight::ONE);
     }
 
-    /// A job took `own_ms` where the median of the worker's class is `class_median_ms`.
+    /// A job took `own_ms` where the median of the worker's class is `class_median_ms`; a class without a median yet (0) says
+    /// nothing.
     pub fn latency(&mut self, weight: Weight, class_median_ms: u32, own_ms: u32) {
+        if class_median_ms == 0 {
+            return;
+        }
         let ratio = if own_ms == 0 { Unit::ONE } else { Unit::ratio(class_median_ms.into(), own_ms.into()) };
         // Weights are cut to 2^48 so that 2^47 samples fit.
         let weight = u128::from(weight.bits().min(1 << 48));
@@ -135,6 +141,13 @@ impl WorkerTrust {
             self.speed = history::leak(self.speed, params.average_rate, params.average_rate, speed);
         }
         self.history = history::close_epoch(params, self.history, audits, epoch.frauds);
+    }
+
+    /// The same as closing so many epochs without events, one after another: for states that are brought up to date only when
+    /// they are next needed. With the default parameters it ends after a few thousand steps.
+    pub fn close_idle_epochs(&mut self, params: &Params, epochs: u64) {
+        self.completion.close_idle_epochs(params, epochs);
+        self.accuracy.close_idle_epochs(params, epochs);
     }
 
     /// The five indicators.
