@@ -27,10 +27,12 @@ const HEAD: usize = 64;
 
 impl Oracle<'_> {
     fn tensor(&self, name: &str) -> Vec<f32> {
-        let t = self.gguf.tensor(name).unwrap();
+        let t = self.gguf.tensor(name).expect("the model has it");
         let bytes = &self.file[t.start as usize..(t.start + t.size) as usize];
         match t.kind {
-            TensorType::F32 => bytes.chunks(4).map(|b| f32::from_le_bytes(b.try_into().unwrap())).collect(),
+            TensorType::F32 => {
+                bytes.chunks(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect()
+            }
             TensorType::Q8_0 => bytes
                 .chunks(34)
                 .flat_map(|b| {
