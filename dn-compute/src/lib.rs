@@ -8,6 +8,32 @@
 //!   ([`Engine::logits`]).
 //! - `embedded` (feature `embedded-model`) is a small model compiled into the program.
 //!
+//! ```no_run
+//! use std::ops::ControlFlow;
+//! use std::path::Path;
+//! use std::sync::Arc;
+//!
+//! use dn_compute::{ChatMessage, Engine, EngineOptions, GenerateRequest, Model};
+//! use dn_core::objects::Sampling;
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let model = Arc::new(Model::load(Path::new("model.gguf"))?);
+//! let engine = Engine::new(Arc::clone(&model), EngineOptions::default())?;
+//! let prompt = model.front().chat_prompt(&[ChatMessage::user("What is ownership?")])?;
+//! let sampling = Sampling::GREEDY;
+//! let request = GenerateRequest { prompt: &prompt, already: &[], sampling, max_tokens: 90, stop: &[] };
+//! let mut text = model.front().text_stream(request.stop);
+//! let answer = engine.generate(&request, &mut |token| {
+//!     let _now_certain = text.push(token);
+//!     ControlFlow::Continue(())
+//! })?;
+//! // Anyone with the model can check it in one pass.
+//! let replay = engine.replay(&request, &answer.tokens, answer.finish)?;
+//! assert!(replay.divergence.is_none() && replay.trace_root == answer.trace_root);
+//! # Ok(())
+//! # }
+//! ```
+//!
 //! # How it is built
 //! - [`spec`]: what every operation means, and the [`Backend`](spec::Backend) interface;
 //! - [`reference`](mod@reference): the scalar meaning, safe and slow;

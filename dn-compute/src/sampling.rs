@@ -45,8 +45,16 @@ pub fn sample(logits: &[f32], sampling: &Sampling, index: u32) -> u32 {
     let fixed: Vec<i64> = logits.iter().map(|l| to_fixed(*l)).collect();
     let max = fixed.iter().copied().max().unwrap_or(0);
     let powers = Powers::new(sampling.temperature_micro);
-    let mut weights: Vec<u64> = fixed.iter().map(|l| powers.weight(max - l)).collect();
-    keep_best(&fixed, &mut weights, sampling);
+    let mut candidates = Candidates::new(&fixed, |l| powers.weight(max - l));
+    if sampling.top_k > 0 {
+        candidates.keep_until(|_| 1, |count| count >= u128::from(sampling.top_k));
+    }
+    if sampling.top_p_micro < MICRO {
+        let total: u64 = candidates.weights.iter().sum();
+        let needed = u128::from(total) * u128::from(sampling.top_p_micro);
+        candidates.keep_until(|w| w, |sum| sum * u128::from(MICRO) >= needed);
+    }
+    let mut weights = candidates.weights;
     let least = u128::from(sampling.min_p_micro.min(MICRO)) << WEIGHT_BITS;
     for w in &mut weights {
         if u128::from(*w) * u128::from(MICRO) < least {
@@ -67,9 +75,13 @@ fn best(logits: &[f32]) -> u32 {
     at as u32
 }
 
-/// `RNE(l * 2^24)`, held to the limits. The product is exact in f64.
+/// `RNE(l * 2^24)`, held to the limits. The product is exact in f64, and an integer from 2^24 on; below, adding and
+/// subtracting `1.5 * 2^52` rounds it.
 fn to_fixed(logit: f32) -> i64 {
-    ((f64::from(logit) * f64::from(1 << 24)).round_ties_even() as i64).clamp(-MAX_FIXED, MAX_FIXED)
+    const ROUND: f64 = 6_755_399_441_055_744.0;
+    let scaled = f64::from(logit) * f64::from(1 << 24);
+    let whole = if scaled.abs() < f64::from(1 << 24) { (scaled + ROUND) - ROUND } else { scaled };
+    (whole as i64).clamp(-MAX_FIXED, MAX_FIXED)
 }
 
 /// `A`, `B` and `C`.
@@ -97,60 +109,68 @@ impl Powers {
         Self { scale, tables: &TABLES }
     }
 
-    /// The weight of a token whose logit is `below` the best, in units of `2^-24`.
-    fn weight(&self, below: i64) -> u64 {
+    /// The weight of a token whose logit is `below` the best, in units of `2^-24`, and `n`, at most [`LAST`].
+    fn weight(&self, below: i64) -> (u64, u8) {
         let x = (below as u128 * u128::from(self.scale)) >> 40;
         let n = x >> 24;
         if n > u128::from(WEIGHT_BITS) {
-            return 0;
+            return (0, LAST);
         }
         let digit = |shift: u32| ((x >> shift) & 255) as usize;
         let [a, b, c] = self.tables;
         let product = |x: u64, y: u64| ((u128::from(x) * u128::from(y)) >> WEIGHT_BITS) as u64;
-        product(product(a[digit(16)], b[digit(8)]), c[digit(0)]) >> n
+        (product(product(a[digit(16)], b[digit(8)]), c[digit(0)]) >> n, n as u8)
     }
 }
 
-/// Steps 3 and 4: sets the weights of tokens that are not kept to zero.
-fn keep_best(fixed: &[i64], weights: &mut [u64], sampling: &Sampling) {
-    let n = fixed.len();
-    let k = match sampling.top_k {
-        0 => n,
-        k => n.min(k as usize),
-    };
-    let nucleus = sampling.top_p_micro < MICRO;
-    if k == n && !nucleus {
-        return;
+/// The octave of tokens without weight.
+const LAST: u8 = WEIGHT_BITS as u8 + 1;
+
+/// Tokens with their weights; those that are not kept weigh nothing.
+struct Candidates<'a> {
+    fixed: &'a [i64],
+    weights: Vec<u64>,
+    /// The `n` of each: a smaller one ranks higher, so only the octave in which a limit falls has to be sorted.
+    octaves: Vec<u8>,
+}
+
+impl<'a> Candidates<'a> {
+    fn new(fixed: &'a [i64], weight: impl Fn(i64) -> (u64, u8)) -> Self {
+        let (weights, octaves) = fixed.iter().map(|l| weight(*l)).unzip();
+        Self { fixed, weights, octaves }
     }
-    let key = |t: &u32| (std::cmp::Reverse(fixed[*t as usize]), *t);
-    let mut ranking: Vec<u32> = (0..n as u32).collect();
-    if k < n {
-        ranking.select_nth_unstable_by_key(k, key);
-        for t in ranking.drain(k..) {
-            weights[t as usize] = 0;
-        }
-    }
-    if !nucleus {
-        return;
-    }
-    let total: u64 = ranking.iter().map(|t| weights[*t as usize]).sum();
-    let needed = u128::from(total) * u128::from(sampling.top_p_micro);
-    let (mut sum, mut sorted, mut kept) = (0u64, 0, 0);
-    // Ranks a growing beginning only: few tokens hold most of the weight.
-    while kept == 0 || u128::from(sum) * u128::from(MICRO) < needed {
-        if kept == sorted {
-            let more = (sorted * 4).max(64).min(ranking.len() - sorted);
-            if sorted + more < ranking.len() {
-                ranking[sorted..].select_nth_unstable_by_key(more, key);
+
+    /// Keeps the shortest beginning of the ranking, of at least one token, whose measures are `enough` together; all
+    /// when they never are.
+    fn keep_until(&mut self, measure: impl Fn(u64) -> u64, enough: impl Fn(u128) -> bool) {
+        let mut sums = [0u128; LAST as usize + 1];
+        for (w, octave) in self.weights.iter().zip(&self.octaves) {
+            if *w > 0 {
+                sums[usize::from(*octave)] += u128::from(measure(*w));
             }
-            ranking[sorted..sorted + more].sort_unstable_by_key(key);
-            sorted += more;
         }
-        sum += weights[ranking[kept] as usize];
-        kept += 1;
-    }
-    for t in &ranking[kept..] {
-        weights[*t as usize] = 0;
+        let mut above = 0;
+        let full = |sum: &u128| {
+            above += sum;
+            above > 0 && enough(above)
+        };
+        let Some(octave) = sums.iter().position(full) else { return };
+        above -= sums[octave];
+        let octave = octave as u8;
+        let in_octave = |t: &u32| self.octaves[*t as usize] == octave && self.weights[*t as usize] > 0;
+        let mut ranking: Vec<u32> = (0..self.weights.len() as u32).filter(in_octave).collect();
+        ranking.sort_unstable_by_key(|t| (std::cmp::Reverse(self.fixed[*t as usize]), *t));
+        let mut kept = 0;
+        while kept == 0 || !enough(above) {
+            above += u128::from(measure(self.weights[ranking[kept] as usize]));
+            kept += 1;
+        }
+        ranking[kept..].iter().for_each(|t| self.weights[*t as usize] = 0);
+        for (w, at) in self.weights.iter_mut().zip(&self.octaves) {
+            if *at > octave {
+                *w = 0;
+            }
+        }
     }
 }
 

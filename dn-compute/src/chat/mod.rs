@@ -4,7 +4,12 @@
 //! The template's own markers (`<|user|>` and the like) become control tokens; the same characters in a message
 //! never do. Before rendering, a reserved character goes into each message wherever the message could complete a
 //! control token's text, inside it or over its edges. The rendered text is split at the control tokens that are still
-//! whole; the rest is encoded as plain text, the reserved character taken out again.
+//! whole; the rest is encoded as plain text, the reserved character taken out again. Control tokens of a single character
+//! are never read in a template: nothing could be put inside them.
+//!
+//! # Limits
+//! Template, messages, rendered text and instructions are bounded; templates reach no files, clock or environment.
+//! The size of a text that a template builds and does not print is not bounded yet: use templates of files you trust.
 
 mod shield;
 

@@ -25,6 +25,18 @@ fn greedy_takes_the_lowest_index_among_equals() {
 }
 
 #[test]
+fn fixed_point_rounds_to_nearest_even() {
+    let unit = 1.0 / f64::from(1 << 24);
+    for (x, want) in [(0.5, 0), (1.5, 2), (2.5, 2), (-0.5, 0), (-1.5, -2), (0.75, 1), (3.0, 3)] {
+        assert_eq!(to_fixed((x * unit) as f32), want, "{x}");
+    }
+    for x in [0.1f32, -0.999_999_9, 1.0, 1.234_567_8, -7.5, 1e-9, 300_000.0] {
+        assert_eq!(to_fixed(x), (f64::from(x) / unit).round_ties_even() as i64, "{x}");
+    }
+    assert_eq!((to_fixed(f32::MAX), to_fixed(f32::MIN)), (MAX_FIXED, -MAX_FIXED));
+}
+
+#[test]
 fn draws_follow_the_softmax() {
     let logits = [1.0f32, 0.0, 2.5, -3.0, 2.5];
     for temperature in [0.5, 1.0, 2.0] {
@@ -42,7 +54,7 @@ fn weights_are_those_of_real_numbers() {
     for below in [0.0f64, 0.25, 1.0, 3.7, 12.0, 25.0] {
         for temperature in [0.1f64, 0.7, 1.0, 4.0] {
             let fixed = (below * f64::from(1 << 24)) as i64;
-            let got = Powers::new((temperature * 1e6) as u32).weight(fixed) as f64;
+            let got = Powers::new((temperature * 1e6) as u32).weight(fixed).0 as f64;
             let exact = (-below / temperature).exp() * (1u64 << WEIGHT_BITS) as f64;
             assert!((got - exact).abs() <= 1.0 + exact * 4e-7, "{below} {temperature}: {got} {exact}");
         }
@@ -90,7 +102,7 @@ fn plain(logits: &[f32], s: &Sampling, index: u32) -> u32 {
         ranking.truncate(s.top_k as usize);
     }
     let powers = Powers::new(s.temperature_micro);
-    let w = |t: usize| u128::from(powers.weight(max - fixed[t]));
+    let w = |t: usize| u128::from(powers.weight(max - fixed[t]).0);
     if s.top_p_micro < MICRO {
         let total: u128 = ranking.iter().map(|t| w(*t)).sum();
         let (mut sum, mut n) = (0, 0);
