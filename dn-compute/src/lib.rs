@@ -1,13 +1,46 @@
-//! Bit-exact inference for DeepNode: the numeric specification and the backends that follow it.
+//! Bit-exact inference: the same model, tokens and settings give the same bits on every device.
 //!
+//! # What a caller uses
+//! - [`Model::load`] reads a GGUF file; [`Model::id`] is its identity on the network.
+//! - [`ModelFront`] is the cheap half of it: tokenizer, chat template and sizes, read from the file's header alone. A
+//!   gateway needs no more.
+//! - [`Engine`] generates ([`Engine::generate`]), proves ([`Engine::replay`]) and computes logits
+//!   ([`Engine::logits`]).
+//! - `embedded` (feature `embedded-model`) is a small model compiled into the program.
+//!
+//! # How it is built
 //! - [`spec`]: what every operation means, and the [`Backend`](spec::Backend) interface;
 //! - [`reference`](mod@reference): the scalar meaning, safe and slow;
 //! - [`cpu`]: the same bits, fast, on threads and vector instructions;
-//! - [`conformance`]: the suite that compares any backend with the reference.
+//! - [`conformance`]: the suite that compares any backend with the reference;
+//! - [`formats`], [`tokenizer`], [`chat`], [`model`]: from a file to a checked model;
+//! - [`runtime`]: the decoder over any backend; [`sampling`] and [`trace`]: what a receipt binds;
+//! - [`engine`]: all of it together.
 #![deny(unsafe_code)]
 
+pub mod chat;
 pub mod conformance;
 #[allow(unsafe_code)]
 pub mod cpu;
+#[cfg(feature = "embedded-model")]
+pub mod embedded;
+pub mod engine;
+pub mod formats;
+pub mod model;
 pub mod reference;
+pub mod runtime;
+pub mod sampling;
 pub mod spec;
+#[cfg(test)]
+mod testing;
+pub mod tokenizer;
+pub mod trace;
+
+pub use chat::{ChatError, ChatMessage, ChatTemplate, Role};
+pub use cpu::Isa;
+pub use engine::{
+    BackendKind, Divergence, DivergenceKind, Engine, EngineError, EngineOptions, GenerateError,
+    GenerateRequest, Generation, Replay, Timings,
+};
+pub use model::{Model, ModelError, ModelFront};
+pub use tokenizer::{TextStream, Tokenizer, TokenizerError};

@@ -10,9 +10,13 @@ pub mod eip712;
 pub mod encoding;
 pub mod hash;
 pub mod keys;
+pub mod keystore;
 pub mod merkle;
+pub mod mnemonic;
 pub mod objects;
 pub mod signed;
+#[cfg(test)]
+mod testing;
 pub mod wide;
 
 pub use address::Address;
@@ -23,3 +27,8 @@ pub use hash::{
 };
 pub use keys::{PublicKey, SecretKey, Signature};
 pub use signed::{Signable, Signed, VerifyError};
+
+/// The examples of the README, compiled and run.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -1,0 +1,203 @@
+//! Which receipts are audited, and by whom.
+//!
+//! The randomness is the hash of the block that holds the batch, mixed with the batch's id: known only once the batch
+//! stands, but grindable by whoever produces that block. A beacon of a later issue replaces it.
+
+use dn_core::{Address, Amount, BatchId, keccak256};
+use dn_trust::audit_rate;
+
+use super::Step;
+use super::books::sum;
+use crate::events::Event;
+use crate::power::voting_power;
+use crate::state::{
+    AUDIT_TASKS, AUDITS, Audit, AuditPhase, AuditTask, BATCHES, Batch, BatchStatus, DEADLINES, DUE_BATCHES,
+    IDENTITIES, IdentityStatus, WORKER_TRUST,
+};
+use crate::tx::Role;
+
+/// Basis points in one.
+const BASIS: u32 = 10_000;
+
+impl Step<'_> {
+    /// Draws the audits of batches of the block before, and settles batches whose window closed.
+    pub(super) fn process_due_batches(&mut self) {
+        let due: Vec<_> = DUE_BATCHES
+            .iter(self.state)
+            .map(|(key, _)| key)
+            .take_while(|(height, _)| *height <= self.ctx.height)
+            .collect();
+        for key in due {
+            DUE_BATCHES.remove(self.state, &key);
+            let id = key.1;
+            let Some(batch) = BATCHES.get(self.state, &id) else { continue };
+            match batch.status {
+                BatchStatus::Posted => self.draw_audits(id, batch),
+                _ => self.settle_if_due(id),
+            }
+        }
+    }
+
+    fn draw_audits(&mut self, id: BatchId, mut batch: Batch) {
+        let params = &self.ctx.params;
+        let trust = WORKER_TRUST
+            .get(self.state, &batch.body.worker)
+            .expect("a worker has a trust record from its registration on")
+            .weight(&params.trust);
+        let rate = audit_rate(&params.audit_rate, trust);
+        let seed = keccak256(&[b"DeepNode audit draw v1", &self.ctx.parent.0, &id.0]);
+        let mut drawn = draw_indices(&seed, batch.body.count, rate);
+        let most = params.audit_times.max_per_batch as usize;
+        if drawn.len() > most {
+            // Hashes choose, so that no place in a batch is safer than another.
+            drawn.sort_by_cached_key(|index| draw(&seed, *index, "order"));
+            drawn.truncate(most);
+            drawn.sort_unstable();
+        }
+        batch.status = BatchStatus::Auditing;
+        let eligible = self.eligible_auditors(&batch);
+        for index in drawn {
+            let ticket = draw(&seed, index, "auditor 0");
+            if let Some((auditor, weight)) = pick(&eligible, ticket) {
+                batch.open_audits += 1;
+                self.open_audit(id, index, 0, auditor, weight);
+            }
+        }
+        DUE_BATCHES.put(self.state, &(batch.window_end_height, id), &true);
+        BATCHES.put(self.state, &id, &batch);
+    }
+
+    /// Replaces a silent auditor, if anybody else is there.
+    pub(super) fn redraw_auditor(&mut self, id: BatchId, index: u32, batch: &Batch, redraws: u8) -> bool {
+        let mut eligible = self.eligible_auditors(batch);
+        eligible.retain(|(address, _)| !AUDIT_TASKS.contains(self.state, &(id, index, *address)));
+        let seed = keccak256(&[b"DeepNode audit draw v1", &self.ctx.parent.0, &id.0]);
+        let ticket = draw(&seed, index, "auditor 1");
+        let Some((auditor, weight)) = pick(&eligible, ticket) else { return false };
+        self.open_audit(id, index, redraws, auditor, weight);
+        true
+    }
+
+    fn open_audit(&mut self, id: BatchId, index: u32, redraws: u8, auditor: Address, weight: Amount) {
+        let (commit_deadline, reveal_deadline) = self.deadlines();
+        let audit = Audit {
+            accuser: None,
+            redraws,
+            commit_deadline,
+            reveal_deadline,
+            waiting: 1,
+            uncommitted: 1,
+            result: None,
+        };
+        AUDITS.put(self.state, &(id, index), &audit);
+        self.assign(id, index, auditor, weight, &audit);
+        DEADLINES.put(self.state, &(commit_deadline + 1, id, index), &true);
+    }
+
+    pub(super) fn assign(
+        &mut self,
+        id: BatchId,
+        index: u32,
+        auditor: Address,
+        weight: Amount,
+        audit: &Audit,
+    ) {
+        let task =
+            AuditTask { phase: AuditPhase::Commit, weight, commitment: Default::default(), outcome: None };
+        AUDIT_TASKS.put(self.state, &(id, index, auditor), &task);
+        self.events.push(Event::AuditAssigned {
+            batch: id,
+            index,
+            auditor,
+            commit_deadline: audit.commit_deadline,
+            reveal_deadline: audit.reveal_deadline,
+        });
+    }
+
+    /// Last heights to commit and to reveal at, for an audit that opens now.
+    pub(super) fn deadlines(&self) -> (u64, u64) {
+        let times = &self.ctx.params.audit_times;
+        let commit = self.ctx.height.saturating_add(times.commit_blocks);
+        (commit, commit.saturating_add(times.reveal_blocks))
+    }
+
+    /// Active validators with voting power, except those who took part in the batch.
+    pub(super) fn eligible_auditors(&self, batch: &Batch) -> Vec<(Address, Amount)> {
+        let involved = |address: &Address| {
+            *address == batch.body.worker || *address == batch.body.gateway || batch.payers.contains(address)
+        };
+        IDENTITIES
+            .iter_from(self.state, &Role::Validator)
+            .filter(|((_, address), identity)| {
+                identity.status == IdentityStatus::Active && !involved(address)
+            })
+            .map(|((_, address), _)| (address, voting_power(self.state, &self.ctx.params, address)))
+            .filter(|(_, power)| !power.is_zero())
+            .collect()
+    }
+}
+
+/// The receipts to audit: each with the rate's probability. One hash decides sixteen, so that a batch of thousands costs little.
+fn draw_indices(seed: &[u8; 32], count: u32, rate: u16) -> Vec<u32> {
+    let threshold = (u32::from(rate) << 16).div_ceil(BASIS);
+    let mut drawn = Vec::new();
+    for first in (0..count).step_by(16) {
+        let hash = keccak256(&[seed, b"indices", &first.to_le_bytes()]);
+        let lanes = hash.chunks_exact(2).map(|pair| u32::from(u16::from_le_bytes([pair[0], pair[1]])));
+        let hit = (first..count).zip(lanes).filter(|(_, lane)| *lane < threshold);
+        drawn.extend(hit.map(|(index, _)| index));
+    }
+    drawn
+}
+
+/// A number that nobody knew before the batch stood.
+fn draw(seed: &[u8; 32], index: u32, purpose: &str) -> u128 {
+    let hash = keccak256(&[seed, &index.to_le_bytes(), purpose.as_bytes()]);
+    u128::from_le_bytes(hash[..16].try_into().expect("16 of 32 bytes"))
+}
+
+/// One of the weighted entries. The bias of the remainder is below total weight / 2^128 < 2^-40.
+fn pick(entries: &[(Address, Amount)], ticket: u128) -> Option<(Address, Amount)> {
+    let total = entries.iter().fold(Amount::ZERO, |total, (_, weight)| sum(total, *weight));
+    let mut left = ticket.checked_rem(total.atto())?;
+    for entry in entries {
+        match left.checked_sub(entry.1.atto()) {
+            Some(rest) => left = rest,
+            None => return Some(*entry),
+        }
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_rate_is_kept() {
+        let seed = [9; 32];
+        assert_eq!(draw_indices(&seed, 100, 10_000), (0..100).collect::<Vec<_>>());
+        assert_eq!(draw_indices(&seed, 0, 10_000), []);
+        for rate in [500u16, 2_500, 5_000] {
+            let hits = draw_indices(&seed, 60_000, rate).len() as i64;
+            let expected = i64::from(rate) * 6;
+            // Five standard deviations of the binomial are under 620.
+            assert!((hits - expected).abs() < 620, "{hits} of {expected}");
+        }
+        let (a, b) = (draw_indices(&[1; 32], 64, 5_000), draw_indices(&[2; 32], 64, 5_000));
+        assert_ne!(a, b);
+    }
+
+    #[test]
+    fn picks_follow_the_weights() {
+        let entries: Vec<_> =
+            [1u8, 2, 3].iter().map(|n| (Address([*n; 20]), Amount::from_atto(u128::from(*n)))).collect();
+        let mut counts = [0; 3];
+        for ticket in 0..600 {
+            let (address, _) = pick(&entries, ticket).unwrap();
+            counts[usize::from(address.0[0]) - 1] += 1;
+        }
+        assert_eq!(counts, [100, 200, 300]);
+        assert_eq!(pick(&[], 5), None);
+    }
+}
