@@ -1,12 +1,15 @@
 //! The CPU backend: portable, AVX2 and AVX-512-VNNI code behind one interface, chosen at run time, over a pool of
 //! threads. The only part of this crate with `unsafe`.
 
+mod add;
 mod attention;
 mod embed;
-mod glue;
 mod isa;
 mod linear;
 mod pack;
+mod rms_norm;
+mod rope;
+mod silu;
 mod threads;
 
 use crate::spec::{Backend, BackendInfo, KvLayer, Matrix, NumericError, Op, QuantMatrix, RopeTable};
@@ -113,11 +116,11 @@ impl Backend for Cpu {
     }
 
     fn rms_norm(&self, weight: &[f32], eps: f32, x: &[f32], out: &mut [f32]) -> Result<(), NumericError> {
-        glue::rms_norm(self, weight, eps, x, out)
+        rms_norm::rms_norm(self, weight, eps, x, out)
     }
 
     fn rope(&self, table: &RopeTable, positions: &[u32], x: &mut [f32]) -> Result<(), NumericError> {
-        glue::rope(self, table, positions, x)
+        rope::rope(self, table, positions, x)
     }
 
     fn kv_append(&self, kv: &mut KvLayer, k: &[f32], v: &[f32]) -> Result<(), NumericError> {
@@ -136,10 +139,10 @@ impl Backend for Cpu {
     }
 
     fn silu_mul(&self, gate: &mut [f32], up: &[f32]) -> Result<(), NumericError> {
-        glue::silu_mul(self, gate, up)
+        silu::silu_mul(self, gate, up)
     }
 
     fn add(&self, x: &mut [f32], y: &[f32]) -> Result<(), NumericError> {
-        glue::add(self, x, y)
+        add::add(self, x, y)
     }
 }

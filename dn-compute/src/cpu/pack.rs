@@ -89,11 +89,19 @@ impl Packed {
 }
 
 fn pack_row(w: &QuantMatrix, row: usize, lane: usize, q: &mut [QBlock], m: &mut [MBlock]) {
-    for ((values, q), (mantissa, m)) in w.row_q(row).chunks(BLOCK).zip(q).zip(w.row_m(row).iter().zip(m)) {
+    let blocks = w.row_q(row).chunks(BLOCK).zip(q.iter_mut());
+    for ((values, q), (mantissa, m)) in blocks.zip(w.row_m(row).iter().zip(m)) {
         m.0[lane] = *mantissa;
-        for (step, pair) in values.chunks(2).enumerate() {
-            q.0[step * 2 * GROUP + 2 * lane..][..pair.len()].copy_from_slice(pair);
+        let slots = q.0[2 * lane..].chunks_mut(2 * GROUP);
+        for (pair, slot) in values.chunks_exact(2).zip(slots) {
+            (slot[0], slot[1]) = (pair[0], pair[1]);
         }
+    }
+    // An odd number of columns leaves one value, the low half of its pair.
+    let cols = w.cols();
+    if !cols.is_multiple_of(2) {
+        let last = &mut q[(cols - 1) / BLOCK].0;
+        last[(cols - 1) % BLOCK / 2 * 2 * GROUP + 2 * lane] = w.row_q(row)[cols - 1];
     }
 }
 

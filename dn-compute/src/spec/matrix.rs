@@ -221,11 +221,11 @@ impl QuantMatrix {
         }
         let floor_log2 = ((largest.to_bits() >> 52) & 0x7ff) as i32 - 1023;
         let mut er = floor_log2 - 15;
-        if (largest * pow2(-er)).round_ties_even() > 65_535.0 {
+        if nearest(largest * pow2(-er)) > 65_535.0 {
             er += 1;
         }
         for ((m, scale), q) in m.iter_mut().zip(scales).zip(q.chunks_mut(BLOCK)) {
-            *m = (scale * pow2(-er)).round_ties_even() as u16;
+            *m = nearest(scale * pow2(-er)) as u16;
             if *m == 0 {
                 q.fill(0);
             }
@@ -244,7 +244,7 @@ impl QuantMatrix {
             }
             for (q, v) in q.iter_mut().zip(w) {
                 let exact = f64::from(super::float::flush(*v)) * factor / f64::from(*m);
-                *q = exact.round_ties_even().clamp(-127.0, 127.0) as i8;
+                *q = nearest(exact).clamp(-127.0, 127.0) as i8;
             }
             // Nothing but the largest weight's rounding could leave all q zero, and that one is near 127.
         }
@@ -270,6 +270,13 @@ impl QuantMatrix {
             _ => Ok(()),
         }
     }
+}
+
+/// Nearest even integer of `|v| < 2^51`: the addition of 1.5 * 2^52 leaves no bits below one. (The library's function is a
+/// call per weight on machines without a rounding instruction.)
+fn nearest(v: f64) -> f64 {
+    const MAGIC: f64 = 6_755_399_441_055_744.0;
+    (v + MAGIC) - MAGIC
 }
 
 fn check_size(rows: usize, cols: usize) -> Result<(), MatrixError> {
