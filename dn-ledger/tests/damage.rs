@@ -1,4 +1,6 @@
 //! A damaged file is refused with a typed error; it never yields a chain that differs from the written one.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 mod common;
 
 use common::{World, address, dn, genesis, key, params};

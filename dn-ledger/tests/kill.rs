@@ -1,6 +1,8 @@
 //! SIGKILL at random moments while transactions are acknowledged: none that was acknowledged is lost, none applies twice.
 //!
 //! The test starts this same binary again as the node. About 10 s.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 mod common;
 
 use std::io::{BufRead, BufReader, Read, Write};
