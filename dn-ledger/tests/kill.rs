@@ -19,7 +19,7 @@ use dn_ledger::{Payload, SignedTx, Tx};
 use serde_json::{Value, json};
 
 const DIR: &str = "DN_LEDGER_KILL_TEST_DIR";
-const ROUNDS: u32 = 12;
+const ROUNDS: u32 = 30;
 
 /// The child: a node that runs until it is killed. Does nothing when run as a test.
 #[test]
