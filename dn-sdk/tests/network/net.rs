@@ -18,27 +18,27 @@ use dn_sdk::validator::{Auditor, AuditorConfig};
 use dn_sdk::worker::{EngineExecutor, Executor, Worker, WorkerConfig};
 use tempfile::TempDir;
 
-pub const CHAIN: u64 = 31_337;
-pub const MODEL: &str = "tiny-rust";
+pub(crate) const CHAIN: u64 = 31_337;
+pub(crate) const MODEL: &str = "tiny-rust";
 
-pub fn price() -> Price {
-    Price { prompt_token: Amount::from_atto(1_000_000), output_token: Amount::from_atto(3_000_000) }
+pub(crate) fn price() -> Price {
+    Price { prompt_token: Amount::from_atto(10u128.pow(12)), output_token: Amount::from_atto(10u128.pow(14)) }
 }
 
 /// A key for each actor.
-pub fn key(n: u8) -> SecretKey {
+pub(crate) fn key(n: u8) -> SecretKey {
     SecretKey::from_bytes(&[n; 32]).unwrap()
 }
 
-pub const OWNER: u8 = 1;
-pub const GATEWAY: u8 = 2;
-pub const PAYER: u8 = 3;
-pub const SPENDER: u8 = 4;
-pub const WORKER: u8 = 10;
-pub const VALIDATOR: u8 = 20;
+pub(crate) const OWNER: u8 = 1;
+pub(crate) const GATEWAY: u8 = 2;
+pub(crate) const PAYER: u8 = 3;
+pub(crate) const SPENDER: u8 = 4;
+pub(crate) const WORKER: u8 = 10;
+pub(crate) const VALIDATOR: u8 = 20;
 
 /// The embedded model's engine, shared by everybody in the process.
-pub fn engine() -> Arc<Engine> {
+pub(crate) fn engine() -> Arc<Engine> {
     static ENGINE: OnceLock<Arc<Engine>> = OnceLock::new();
     let make = || {
         let model = Model::from_bytes(dn_compute::embedded::tiny_rust()).unwrap();
@@ -48,19 +48,19 @@ pub fn engine() -> Arc<Engine> {
     ENGINE.get_or_init(make).clone()
 }
 
-pub fn model_id() -> ModelId {
+pub(crate) fn model_id() -> ModelId {
     engine().model().id()
 }
 
-pub struct Net {
-    pub dir: TempDir,
-    pub node: Node,
-    pub ledger: LedgerClient,
-    pub gateway: Option<Gateway>,
-    pub listen: SocketAddr,
-    pub channel: ChannelId,
-    pub api_key: String,
-    pub http: reqwest::Client,
+pub(crate) struct Net {
+    pub(crate) dir: TempDir,
+    pub(crate) node: Node,
+    pub(crate) ledger: LedgerClient,
+    pub(crate) gateway: Option<Gateway>,
+    pub(crate) listen: SocketAddr,
+    pub(crate) channel: ChannelId,
+    pub(crate) api_key: String,
+    pub(crate) http: reqwest::Client,
 }
 
 fn free_port() -> SocketAddr {
@@ -79,10 +79,13 @@ fn genesis() -> Genesis {
         chain_id: CHAIN,
         time_ms: 1,
         faucet: key(99).address(),
-        funded: [funded, vec![
-            (key(VALIDATOR).address(), Amount::from_dn(100)),
-            (key(VALIDATOR + 1).address(), Amount::from_dn(100)),
-        ]]
+        funded: [
+            funded,
+            vec![
+                (key(VALIDATOR).address(), Amount::from_dn(100)),
+                (key(VALIDATOR + 1).address(), Amount::from_dn(100)),
+            ],
+        ]
         .concat(),
         validators: vec![validator(VALIDATOR), validator(VALIDATOR + 1)],
     };
@@ -91,11 +94,11 @@ fn genesis() -> Genesis {
 
 impl Net {
     /// Ledger and gateway, no worker yet; a channel with 1 DN and its API key.
-    pub async fn start() -> Self {
+    pub(crate) async fn start() -> Self {
         Self::with_deposit(Amount::from_dn(1)).await
     }
 
-    pub async fn with_deposit(deposit: Amount) -> Self {
+    pub(crate) async fn with_deposit(deposit: Amount) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let node = Node::start(NodeConfig {
             data_dir: dir.path().join("ledger"),
@@ -124,7 +127,7 @@ impl Net {
         net
     }
 
-    pub async fn start_gateway(&mut self, change: impl FnOnce(&mut GatewayConfig)) {
+    pub(crate) async fn start_gateway(&mut self, change: impl FnOnce(&mut GatewayConfig)) {
         let front = engine().model().front().clone();
         let models = vec![ServedModel { id: model_id(), front }];
         let dir = self.dir.path().join("gateway");
@@ -134,25 +137,25 @@ impl Net {
         self.gateway = Some(Gateway::start(config).await.unwrap());
     }
 
-    pub fn gateway(&self) -> &Gateway {
+    pub(crate) fn gateway(&self) -> &Gateway {
         self.gateway.as_ref().unwrap()
     }
 
-    pub fn url(&self) -> String {
+    pub(crate) fn url(&self) -> String {
         format!("http://{}", self.listen)
     }
 
-    pub fn client(&self) -> Client {
+    pub(crate) fn client(&self) -> Client {
         let front = engine().model().front().clone();
         Client::new(&self.url(), &self.api_key).unwrap().with_chain(CHAIN).with_front(model_id(), front)
     }
 
     /// An honest worker, connected.
-    pub async fn worker(&self, n: u8) -> Worker {
+    pub(crate) async fn worker(&self, n: u8) -> Worker {
         self.worker_with(n, Arc::new(EngineExecutor::new(vec![engine()]))).await
     }
 
-    pub async fn worker_with(&self, n: u8, executor: Arc<dyn Executor>) -> Worker {
+    pub(crate) async fn worker_with(&self, n: u8, executor: Arc<dyn Executor>) -> Worker {
         let dir = self.dir.path().join(format!("worker-{n}"));
         let mut config = WorkerConfig::new(key(n), self.ledger.clone(), vec![self.url()], executor, dir);
         config.batch_interval = Duration::from_millis(300);
@@ -165,23 +168,23 @@ impl Net {
         worker
     }
 
-    pub async fn auditor(&self, n: u8) -> Auditor {
+    pub(crate) async fn auditor(&self, n: u8) -> Auditor {
         let dir = self.dir.path().join(format!("validator-{n}"));
         let mut config = AuditorConfig::new(key(n), self.ledger.clone(), vec![engine()], dir);
         config.poll_interval = Duration::from_millis(100);
         Auditor::start(config).await.unwrap()
     }
 
-    pub fn post(&self, path: &str, body: &serde_json::Value) -> reqwest::RequestBuilder {
+    pub(crate) fn post(&self, path: &str, body: &serde_json::Value) -> reqwest::RequestBuilder {
         self.http.post(format!("{}{path}", self.url())).bearer_auth(&self.api_key).json(body)
     }
 
-    pub fn get(&self, path: &str) -> reqwest::RequestBuilder {
+    pub(crate) fn get(&self, path: &str) -> reqwest::RequestBuilder {
         self.http.get(format!("{}{path}", self.url()))
     }
 
     /// What was charged on the channel, over all lanes.
-    pub fn charged(&self) -> Amount {
+    pub(crate) fn charged(&self) -> Amount {
         Amount::sum(self.gateway().lanes(self.channel).unwrap().iter().map(|lane| lane.charged)).unwrap()
     }
 }
@@ -197,11 +200,8 @@ async fn populate(ledger: &LedgerClient, listen: SocketAddr, deposit: Amount) ->
         };
         async move { ledger.submit(&key(n), payload).await.unwrap() }
     };
-    let open = Payload::OpenChannel {
-        payee: key(GATEWAY).address(),
-        deposit,
-        spender: key(SPENDER).address(),
-    };
+    let open =
+        Payload::OpenChannel { payee: key(GATEWAY).address(), deposit, spender: key(SPENDER).address() };
     tokio::join!(
         register(GATEWAY, Role::Gateway, 100, format!("http://{listen}")),
         register(OWNER, Role::ModelOwner, 10, String::new()),
@@ -219,7 +219,7 @@ async fn populate(ledger: &LedgerClient, listen: SocketAddr, deposit: Amount) ->
 }
 
 /// Waits, at most 20 s, until something holds.
-pub async fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
+pub(crate) async fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
     let began = Instant::now();
     while !holds() {
         assert!(began.elapsed() < Duration::from_secs(20), "not within 20 s: {what}");
