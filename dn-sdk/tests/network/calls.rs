@@ -69,7 +69,7 @@ async fn a_stream_says_the_same_as_a_whole_answer() {
 }
 
 /// The `data:` events of a stream.
-async fn events(net: &Net, path: &str, body: serde_json::Value) -> Vec<String> {
+async fn events(net: &Net, path: &str, body: Value) -> Vec<String> {
     let response = net.post(path, &body).send().await.unwrap();
     assert_eq!(response.status(), 200);
     assert!(response.headers()["content-type"].to_str().unwrap().starts_with("text/event-stream"));

@@ -120,13 +120,36 @@ async fn every_refusal_has_its_status_and_costs_nothing() {
     );
     assert_eq!(net.charged(), Amount::ZERO);
 
-    // The gateway lost its ledger: nothing is promised that cannot be settled.
     let metrics = net.get("/metrics").send().await.unwrap().text().await.unwrap();
     for name in ["dn_gateway_requests_total", "dn_gateway_time_to_first_token_seconds", "dn_gateway_held_dn"]
     {
         assert!(metrics.contains(name), "{name} in {metrics}");
     }
     net.gateway.take().unwrap().shutdown().await;
+    net.start_gateway(|config| {
+        config.limits.header_timeout = Duration::from_millis(200);
+        config.limits.body_timeout = Duration::from_millis(200);
+    })
+    .await;
+    let slow = slow_request(&net, "GET /healthz HTTP/1.1\r\nhost: x\r\n").await;
+    assert!(slow.is_empty() || slow.starts_with("HTTP/1.1 408"), "{slow}");
+    let head = format!(
+        "POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {}\r\ncontent-length: 9\r\n\r\n{{",
+        net.api_key
+    );
+    let slow = slow_request(&net, &head).await;
+    assert!(slow.starts_with("HTTP/1.1 408") && slow.contains("body_timeout"), "{slow}");
+}
+
+/// Sends bytes, then nothing more; what comes back until the gateway closes.
+async fn slow_request(net: &Net, bytes: &str) -> String {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let mut stream = tokio::net::TcpStream::connect(net.listen).await.unwrap();
+    stream.write_all(bytes.as_bytes()).await.unwrap();
+    let mut answer = [0; 2000];
+    let reading = tokio::time::timeout(Duration::from_secs(5), stream.read(&mut answer));
+    let read = reading.await.expect("an answer or the end within 5 s").unwrap_or(0);
+    String::from_utf8_lossy(&answer[..read]).into_owned()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

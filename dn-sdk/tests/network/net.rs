@@ -54,7 +54,7 @@ pub(crate) fn model_id() -> ModelId {
 
 pub(crate) struct Net {
     pub(crate) dir: TempDir,
-    pub(crate) node: Node,
+    _node: Node,
     pub(crate) ledger: LedgerClient,
     pub(crate) gateway: Option<Gateway>,
     pub(crate) listen: SocketAddr,
@@ -114,7 +114,7 @@ impl Net {
         let channel = populate(&ledger, listen, deposit).await;
         let mut net = Self {
             dir,
-            node,
+            _node: node,
             ledger,
             gateway: None,
             listen,
