@@ -1,0 +1,9 @@
+//! A real network in one process: real sockets, a real ledger, the embedded model.
+#![allow(clippy::unwrap_used, reason = "a test stops at the first thing that is not as expected")]
+
+mod calls;
+mod errors;
+mod executors;
+mod faults;
+mod money;
+mod net;
