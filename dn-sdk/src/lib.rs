@@ -1,1 +1,26 @@
-//! (being written)
+//! The client and the roles of DeepNode as libraries.
+//!
+//! - [`client::Client`] talks to a gateway with the usual chat and completion calls and checks the receipt of every answer.
+//! - [`worker::Worker`] (feature `worker`) runs models for gateways, signs receipts and settles them.
+//! - [`validator::Auditor`] (feature `validator`) replays the receipts that the ledger draws for it.
+//! - [`gateway::Gateway`] (feature `gateway`) serves the OpenAI-compatible API and holds the payers' channels.
+//! - [`ledger::LedgerClient`] queries a ledger node and submits transactions.
+//! - [`wire`] is the protocol between workers and gateways, [`receipt`] and [`opening`] are what everybody checks.
+#![forbid(unsafe_code)]
+
+mod clock;
+#[cfg(any(feature = "worker", feature = "validator", feature = "gateway"))]
+pub mod store;
+
+#[cfg(feature = "client")]
+pub mod client;
+#[cfg(feature = "gateway")]
+pub mod gateway;
+pub mod ledger;
+pub mod opening;
+pub mod receipt;
+#[cfg(feature = "validator")]
+pub mod validator;
+pub mod wire;
+#[cfg(feature = "worker")]
+pub mod worker;

@@ -1,0 +1,263 @@
+//! The chain's parameters: typed, bounded, fixed by the genesis of this floor.
+
+use dn_core::{Amount, canonical_struct};
+use serde::{Deserialize, Serialize};
+
+use crate::tx::Role;
+
+/// Why parameters are refused.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ParamsError {
+    /// A number outside its bounds.
+    #[error("parameter `{name}` is {found}; between {min} and {max} expected")]
+    OutOfBounds {
+        /// The parameter.
+        name: &'static str,
+        /// Its value.
+        found: u128,
+        /// Its least value.
+        min: u128,
+        /// Its greatest value.
+        max: u128,
+    },
+    /// A constant of the trust formulas.
+    #[error("trust: {0}")]
+    Trust(#[from] dn_trust::ParamError),
+    /// A split of fees, emission or slashes.
+    #[error(transparent)]
+    Split(#[from] dn_powr::SplitError),
+    /// A constant of emission.
+    #[error("emission: {0}")]
+    Emission(#[from] dn_powr::EmissionError),
+}
+
+/// Smallest collateral of each role.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Collaterals {
+    /// Of a worker.
+    pub worker: Amount,
+    /// Of a validator.
+    pub validator: Amount,
+    /// Of a model owner.
+    pub model_owner: Amount,
+    /// Of a gateway.
+    pub gateway: Amount,
+}
+canonical_struct!(Collaterals { worker: Amount, validator: Amount, model_owner: Amount, gateway: Amount });
+
+impl Collaterals {
+    /// The smallest collateral of a role.
+    pub const fn of(&self, role: Role) -> Amount {
+        match role {
+            Role::Worker => self.worker,
+            Role::Validator => self.validator,
+            Role::ModelOwner => self.model_owner,
+            Role::Gateway => self.gateway,
+        }
+    }
+}
+
+/// Deadlines of audits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AuditTimes {
+    /// Blocks from a batch's draw to its settlement when no audit is open.
+    pub window_blocks: u64,
+    /// Blocks that an auditor has to commit.
+    pub commit_blocks: u64,
+    /// Blocks from the end of the commit phase to the reveal deadline.
+    pub reveal_blocks: u64,
+    /// The most audits drawn from one batch.
+    pub max_per_batch: u32,
+}
+canonical_struct!(AuditTimes {
+    window_blocks: u64,
+    commit_blocks: u64,
+    reveal_blocks: u64,
+    max_per_batch: u32
+});
+
+/// Everything that the rules are parametrised by. Part of the genesis; governance of a later issue changes it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Params {
+    /// Blocks of an epoch.
+    pub epoch_blocks: u64,
+    /// Most transactions of a block.
+    pub max_block_txs: u32,
+    /// Smallest fee of a transaction.
+    pub min_tx_fee: Amount,
+    /// How many blocks ahead a transaction may expire.
+    pub max_expiry_blocks: u64,
+    /// Smallest collaterals.
+    pub collateral: Collaterals,
+    /// Burned at each registration.
+    pub registration_fee: Amount,
+    /// Smallest stake added at once.
+    pub min_stake: Amount,
+    /// Epochs until unbonded stake and retired collateral are free.
+    pub unbonding_epochs: u64,
+    /// Number of domains; domain 0 is the general one.
+    pub domains: u32,
+    /// Highest price of a token.
+    pub max_token_price: Amount,
+    /// Blocks in which batches of a retired model or by a withdrawn offer are still taken.
+    pub model_grace_blocks: u64,
+    /// Smallest deposit of a channel.
+    pub min_deposit: Amount,
+    /// Blocks between closing and finishing a channel.
+    pub channel_close_blocks: u64,
+    /// Most lanes of a channel.
+    pub max_lanes: u32,
+    /// Most lines of a batch.
+    pub max_batch_lines: u32,
+    /// Most receipts of a batch.
+    pub max_batch_receipts: u32,
+    /// Deadlines of audits.
+    pub audit_times: AuditTimes,
+    /// How often is audited.
+    pub audit_rate: dn_trust::AuditParams,
+    /// What offences cost.
+    pub slash: dn_powr::SlashParams,
+    /// How fees are split.
+    pub fees: dn_powr::FeeSplit,
+    /// How emission decays and what bounds it.
+    pub emission: dn_powr::EmissionParams,
+    /// How a domain's emission is split.
+    pub domain_split: dn_powr::DomainSplit,
+    /// Constants of the trust formulas.
+    pub trust: dn_trust::Params,
+}
+canonical_struct!(Params {
+    epoch_blocks: u64,
+    max_block_txs: u32,
+    min_tx_fee: Amount,
+    max_expiry_blocks: u64,
+    collateral: Collaterals,
+    registration_fee: Amount,
+    min_stake: Amount,
+    unbonding_epochs: u64,
+    domains: u32,
+    max_token_price: Amount,
+    model_grace_blocks: u64,
+    min_deposit: Amount,
+    channel_close_blocks: u64,
+    max_lanes: u32,
+    max_batch_lines: u32,
+    max_batch_receipts: u32,
+    audit_times: AuditTimes,
+    audit_rate: dn_trust::AuditParams,
+    slash: dn_powr::SlashParams,
+    fees: dn_powr::FeeSplit,
+    emission: dn_powr::EmissionParams,
+    domain_split: dn_powr::DomainSplit,
+    trust: dn_trust::Params,
+});
+
+impl Params {
+    /// Parameters of a local network: epochs and deadlines of seconds, small bonds.
+    pub fn devnet() -> Self {
+        Self {
+            epoch_blocks: 20,
+            max_block_txs: 2_000,
+            min_tx_fee: Amount::from_atto(1_000_000_000_000_000),
+            max_expiry_blocks: 1_000,
+            collateral: Collaterals {
+                worker: Amount::from_dn(100),
+                validator: Amount::from_dn(1_000),
+                model_owner: Amount::from_dn(10),
+                gateway: Amount::from_dn(100),
+            },
+            registration_fee: Amount::from_dn(1),
+            min_stake: Amount::from_dn(1),
+            unbonding_epochs: 24,
+            domains: 1,
+            max_token_price: Amount::from_dn(1),
+            model_grace_blocks: 100,
+            min_deposit: Amount::from_atto(10_000_000_000_000_000),
+            channel_close_blocks: 50,
+            max_lanes: 256,
+            max_batch_lines: 256,
+            max_batch_receipts: 4_096,
+            audit_times: AuditTimes {
+                window_blocks: 10,
+                commit_blocks: 40,
+                reveal_blocks: 20,
+                max_per_batch: 64,
+            },
+            audit_rate: dn_trust::AuditParams::default(),
+            slash: dn_powr::SlashParams::default(),
+            fees: dn_powr::FeeSplit::default(),
+            // Epochs last seconds and models are small: a shorter half-life, a price that tiny work reaches.
+            emission: dn_powr::EmissionParams {
+                half_life_epochs: 100_000,
+                reference_price: Amount::from_dn(1_000),
+            },
+            domain_split: dn_powr::DomainSplit::default(),
+            // A unit of evidence is 10^8 operations, so that a small model's answers count; records move faster.
+            trust: dn_trust::Params { work_unit: 100_000_000, history_gain: 1 << 11, ..dn_trust::Params::default() },
+        }
+    }
+
+    /// Checks every bound.
+    ///
+    /// # Errors
+    /// [`ParamsError`] names the first parameter that is out of bounds.
+    pub fn validate(&self) -> Result<(), ParamsError> {
+        let within = |name, found: u128, min: u128, max: u128| {
+            let ok = (min..=max).contains(&found);
+            if ok { Ok(()) } else { Err(ParamsError::OutOfBounds { name, found, min, max }) }
+        };
+        let cap = dn_core::amount::SUPPLY_CAP.atto();
+        let million = 1_000_000;
+        within("epoch_blocks", self.epoch_blocks.into(), 2, million)?;
+        within("max_block_txs", self.max_block_txs.into(), 1, 100_000)?;
+        within("min_tx_fee", self.min_tx_fee.atto(), 0, cap)?;
+        within("max_expiry_blocks", self.max_expiry_blocks.into(), 1, million)?;
+        for role in Role::ALL {
+            within("collateral", self.collateral.of(role).atto(), 1, cap)?;
+        }
+        within("registration_fee", self.registration_fee.atto(), 0, cap)?;
+        within("min_stake", self.min_stake.atto(), 1, cap)?;
+        within("unbonding_epochs", self.unbonding_epochs.into(), 1, 10_000)?;
+        within("domains", self.domains.into(), 1, 1_024)?;
+        within("max_token_price", self.max_token_price.atto(), 1, cap)?;
+        within("model_grace_blocks", self.model_grace_blocks.into(), 0, million)?;
+        within("min_deposit", self.min_deposit.atto(), 1, cap)?;
+        within("channel_close_blocks", self.channel_close_blocks.into(), 1, million)?;
+        within("max_lanes", self.max_lanes.into(), 1, 4_096)?;
+        within("max_batch_lines", self.max_batch_lines.into(), 1, 1_024)?;
+        within("max_batch_receipts", self.max_batch_receipts.into(), 1, 65_536)?;
+        within("window_blocks", self.audit_times.window_blocks.into(), 1, million)?;
+        within("commit_blocks", self.audit_times.commit_blocks.into(), 1, million)?;
+        within("reveal_blocks", self.audit_times.reveal_blocks.into(), 1, million)?;
+        within("max_per_batch", self.audit_times.max_per_batch.into(), 1, 4_096)?;
+        self.slash.validate()?;
+        self.fees.validate()?;
+        self.emission.validate()?;
+        self.domain_split.validate()?;
+        self.audit_rate.validate()?;
+        Ok(self.trust.validate()?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_preset_is_valid_and_bounds_are_checked() {
+        let preset = Params::devnet();
+        assert_eq!(preset.validate(), Ok(()));
+        let long = Params { epoch_blocks: 0, ..preset.clone() };
+        assert_eq!(
+            long.validate(),
+            Err(ParamsError::OutOfBounds { name: "epoch_blocks", found: 0, min: 2, max: 1_000_000 })
+        );
+        let mut greedy = preset;
+        greedy.slash.reporter = 9_000;
+        assert!(matches!(greedy.validate(), Err(ParamsError::Split(_))));
+    }
+}

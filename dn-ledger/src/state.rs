@@ -1,0 +1,20 @@
+//! The ledger's state: an ordered map of canonical keys to canonical values, with typed tables over it, a journal
+//! that undoes refused changes, and a commitment that follows every change.
+
+mod commitment;
+mod map;
+mod records;
+mod tables;
+
+pub use commitment::Commitment;
+pub use map::{Changes, Checkpoint, State};
+pub use records::{
+    Account, Audit, AuditPhase, AuditResult, AuditTask, Batch, BatchStatus, Channel, Identity,
+    IdentityStatus, Model, Offer, Pool, UnbondingPool, UnbondingShare,
+};
+pub use tables::{
+    ACCOUNTS, AUDITS, AUDIT_TASKS, BATCHES, CHANNELS, CorruptState, DEADLINES, DUE_BATCHES, EPOCH_WORK,
+    IDENTITIES, Key, LANES, MODELS, OFFERS, POOLS, STAKE_POOLS, STAKE_SHARES, Table, UNBONDING, UNBONDING_POOLS,
+    VALIDATOR_EPOCHS, VALIDATOR_TRUST, WORKER_BATCHES, WORKER_EPOCHS, WORKER_SEQUENCES, WORKER_TRUST, check_entry,
+    table_name,
+};

@@ -1,0 +1,183 @@
+//! The ordered map with its journal.
+
+use std::collections::BTreeMap;
+use std::ops::Bound;
+
+use super::commitment::Commitment;
+
+/// Changed keys with their new values; `None` is a removal.
+pub type Changes = BTreeMap<Vec<u8>, Option<Vec<u8>>>;
+
+/// A point to which changes can be taken back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Checkpoint(usize);
+
+/// The state: canonical keys to canonical values, in order.
+///
+/// Every change is journalled with the value before it, so a refused transaction or a block that was only tried is
+/// undone to the byte, and a block's changes can be listed.
+#[derive(Debug, Clone, Default)]
+pub struct State {
+    entries: BTreeMap<Vec<u8>, Vec<u8>>,
+    journal: Vec<(Vec<u8>, Option<Vec<u8>>)>,
+    commitment: Commitment,
+}
+
+impl PartialEq for State {
+    /// Equal entries; the journal is not part of the state.
+    fn eq(&self, other: &Self) -> bool {
+        self.entries == other.entries
+    }
+}
+
+impl State {
+    /// A state of these entries, without pending changes.
+    pub fn from_entries(entries: BTreeMap<Vec<u8>, Vec<u8>>) -> Self {
+        let mut commitment = Commitment::default();
+        for (key, value) in &entries {
+            commitment.add(key, value);
+        }
+        Self { entries, journal: Vec::new(), commitment }
+    }
+
+    /// The value of a key.
+    pub fn get(&self, key: &[u8]) -> Option<&[u8]> {
+        self.entries.get(key).map(Vec::as_slice)
+    }
+
+    /// Sets a key.
+    pub fn put(&mut self, key: Vec<u8>, value: Vec<u8>) {
+        let old = self.entries.insert(key.clone(), value);
+        self.journal.push((key, old));
+    }
+
+    /// Removes a key.
+    pub fn remove(&mut self, key: &[u8]) {
+        if let Some(old) = self.entries.remove(key) {
+            self.journal.push((key.to_vec(), Some(old)));
+        }
+    }
+
+    /// The entries whose key starts with the prefix, in order.
+    pub fn range(&self, prefix: Vec<u8>) -> impl Iterator<Item = (&[u8], &[u8])> {
+        self.entries
+            .range::<[u8], _>((Bound::Included(prefix.as_slice()), Bound::Unbounded))
+            .take_while(move |(key, _)| key.starts_with(&prefix))
+            .map(|(key, value)| (key.as_slice(), value.as_slice()))
+    }
+
+    /// All entries, in order.
+    pub fn entries(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
+        self.entries.iter().map(|(key, value)| (key.as_slice(), value.as_slice()))
+    }
+
+    /// A point to return to.
+    pub fn checkpoint(&self) -> Checkpoint {
+        Checkpoint(self.journal.len())
+    }
+
+    /// Takes back everything since the checkpoint.
+    pub fn rollback(&mut self, to: Checkpoint) {
+        while self.journal.len() > to.0 {
+            let Some((key, old)) = self.journal.pop() else { return };
+            match old {
+                Some(value) => self.entries.insert(key, value),
+                None => self.entries.remove(&key),
+            };
+        }
+    }
+
+    /// For each key changed since the last [`seal`](Self::seal): its value before.
+    pub fn before(&self) -> BTreeMap<&[u8], Option<&[u8]>> {
+        let mut before = BTreeMap::new();
+        for (key, old) in &self.journal {
+            before.entry(key.as_slice()).or_insert(old.as_deref());
+        }
+        before
+    }
+
+    /// The changes since the last [`seal`](Self::seal), without those that came to nothing.
+    pub fn changes(&self) -> Changes {
+        let changed = self.before().into_iter().filter(|(key, old)| self.get(key) != *old);
+        changed.map(|(key, _)| (key.to_vec(), self.get(key).map(<[u8]>::to_vec))).collect()
+    }
+
+    /// The commitment to the state with all pending changes.
+    pub fn commitment(&self) -> Commitment {
+        let mut commitment = self.commitment.clone();
+        for (key, old) in self.before() {
+            let new = self.get(key);
+            if new == old {
+                continue;
+            }
+            if let Some(value) = old {
+                commitment.remove(key, value);
+            }
+            if let Some(value) = new {
+                commitment.add(key, value);
+            }
+        }
+        commitment
+    }
+
+    /// Makes the pending changes permanent; they can no longer be taken back.
+    pub fn seal(&mut self) {
+        self.commitment = self.commitment();
+        self.journal.clear();
+    }
+
+    /// Applies a block's changes and seals them.
+    pub fn apply_changes(&mut self, changes: &Changes) {
+        for (key, value) in changes {
+            match value {
+                Some(value) => self.put(key.clone(), value.clone()),
+                None => self.remove(key),
+            }
+        }
+        self.seal();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn apply(state: &mut State, ops: &[(u8, Option<u8>)]) {
+        for (key, value) in ops {
+            match value {
+                Some(v) => state.put(vec![*key], vec![*v]),
+                None => state.remove(&[*key]),
+            }
+        }
+    }
+
+    proptest! {
+        /// Rolling back restores every byte; changes applied elsewhere give the same state and commitment.
+        #[test]
+        fn rollback_and_replay(
+            first in prop::collection::vec((0u8..8, prop::option::of(0u8..4)), 0..20),
+            second in prop::collection::vec((0u8..8, prop::option::of(0u8..4)), 0..20),
+        ) {
+            let mut state = State::default();
+            apply(&mut state, &first);
+            let changes = state.changes();
+            let mut replica = State::default();
+            replica.apply_changes(&changes);
+            prop_assert_eq!(&replica, &state);
+            prop_assert_eq!(replica.commitment(), state.commitment());
+            state.seal();
+            let before = (state.clone(), state.commitment());
+            let point = state.checkpoint();
+            apply(&mut state, &second);
+            let (after, after_commitment) = (state.clone(), state.commitment());
+            state.rollback(point);
+            prop_assert_eq!(&state, &before.0);
+            prop_assert_eq!(state.commitment(), before.1);
+            // From scratch the commitment is the same as along the way.
+            let entries = after.entries().map(|(k, v)| (k.to_vec(), v.to_vec())).collect();
+            prop_assert_eq!(State::from_entries(entries).commitment(), after_commitment);
+        }
+    }
+}

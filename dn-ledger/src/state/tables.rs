@@ -1,0 +1,296 @@
+//! The tables: one key prefix, key type and value type each.
+
+use std::marker::PhantomData;
+
+use dn_core::encoding::{Canonical, DecodeError};
+use dn_core::{Address, Amount, BatchId, ChannelId, ModelId};
+use dn_powr::StakePool;
+use dn_trust::{ValidatorEpoch, ValidatorTrust, WorkerEpoch, WorkerTrust};
+
+use super::map::State;
+use super::records::{
+    Account, Audit, AuditTask, Batch, Channel, Identity, Model, Offer, Pool, UnbondingPool, UnbondingShare,
+};
+use crate::tx::{Role, Shares};
+
+/// A key's place in the order: numbers are big-endian, so that ranges over heights and epochs come in order.
+pub trait Key: Sized {
+    /// Bytes of a key.
+    const LEN: usize;
+    /// Appends the key.
+    fn write(&self, out: &mut Vec<u8>);
+    /// Reads the key from exactly [`LEN`](Self::LEN) bytes; `None` when they are none.
+    fn read(bytes: &[u8]) -> Option<Self>;
+}
+
+macro_rules! id_keys {
+    ($($t:ident: $n:literal),*) => {$(
+        impl Key for $t {
+            const LEN: usize = $n;
+            fn write(&self, out: &mut Vec<u8>) {
+                out.extend_from_slice(&self.0);
+            }
+            fn read(bytes: &[u8]) -> Option<Self> {
+                Some(Self(bytes.try_into().ok()?))
+            }
+        }
+    )*};
+}
+id_keys!(Address: 20, BatchId: 32, ChannelId: 32, ModelId: 32);
+
+macro_rules! number_keys {
+    ($($t:ty),*) => {$(
+        impl Key for $t {
+            const LEN: usize = size_of::<$t>();
+            fn write(&self, out: &mut Vec<u8>) {
+                out.extend_from_slice(&self.to_be_bytes());
+            }
+            fn read(bytes: &[u8]) -> Option<Self> {
+                Some(Self::from_be_bytes(bytes.try_into().ok()?))
+            }
+        }
+    )*};
+}
+number_keys!(u32, u64);
+
+impl Key for Role {
+    const LEN: usize = 1;
+    fn write(&self, out: &mut Vec<u8>) {
+        self.encode(out);
+    }
+    fn read(bytes: &[u8]) -> Option<Self> {
+        Self::from_bytes(bytes).ok()
+    }
+}
+
+impl Key for Pool {
+    const LEN: usize = 5;
+    fn write(&self, out: &mut Vec<u8>) {
+        let domain = if let Self::Domain { domain } = self { *domain } else { 0 };
+        out.push(self.to_bytes()[0]);
+        domain.write(out);
+    }
+    fn read(bytes: &[u8]) -> Option<Self> {
+        let (tag, domain) = bytes.split_first()?;
+        let mut canonical = vec![*tag];
+        if *tag == (Self::Domain { domain: 0 }).to_bytes()[0] {
+            u32::read(domain)?.encode(&mut canonical);
+        }
+        Self::from_bytes(&canonical).ok()
+    }
+}
+
+impl<A: Key, B: Key> Key for (A, B) {
+    const LEN: usize = A::LEN + B::LEN;
+    fn write(&self, out: &mut Vec<u8>) {
+        self.0.write(out);
+        self.1.write(out);
+    }
+    fn read(bytes: &[u8]) -> Option<Self> {
+        let (a, b) = bytes.split_at_checked(A::LEN)?;
+        Some((A::read(a)?, B::read(b)?))
+    }
+}
+
+impl<A: Key, B: Key, C: Key> Key for (A, B, C) {
+    const LEN: usize = A::LEN + B::LEN + C::LEN;
+    fn write(&self, out: &mut Vec<u8>) {
+        self.0.write(out);
+        self.1.write(out);
+        self.2.write(out);
+    }
+    fn read(bytes: &[u8]) -> Option<Self> {
+        let (a, bc) = bytes.split_at_checked(A::LEN)?;
+        let (b, c) = bc.split_at_checked(B::LEN)?;
+        Some((A::read(a)?, B::read(b)?, C::read(c)?))
+    }
+}
+
+/// A table of the state.
+#[derive(Debug)]
+pub struct Table<K, V> {
+    prefix: u8,
+    types: PhantomData<fn() -> (K, V)>,
+}
+
+impl<K: Key, V: Canonical> Table<K, V> {
+    const fn new(prefix: u8) -> Self {
+        Self { prefix, types: PhantomData }
+    }
+
+    /// The key as it stands in the state.
+    pub fn key(&self, key: &K) -> Vec<u8> {
+        let mut out = Vec::with_capacity(1 + K::LEN);
+        out.push(self.prefix);
+        key.write(&mut out);
+        out
+    }
+
+    /// The record of a key.
+    ///
+    /// # Panics
+    /// Never for a state that was written through tables or checked with [`check_entry`].
+    pub fn get(&self, state: &State, key: &K) -> Option<V> {
+        state.get(&self.key(key)).map(|value| V::from_bytes(value).expect("written by this table"))
+    }
+
+    /// Whether a key has a record.
+    pub fn contains(&self, state: &State, key: &K) -> bool {
+        state.get(&self.key(key)).is_some()
+    }
+
+    /// Sets the record of a key.
+    pub fn put(&self, state: &mut State, key: &K, value: &V) {
+        state.put(self.key(key), value.to_bytes());
+    }
+
+    /// Removes the record of a key.
+    pub fn remove(&self, state: &mut State, key: &K) {
+        state.remove(&self.key(key));
+    }
+
+    /// Every record, in the order of the keys.
+    pub fn iter<'a>(&self, state: &'a State) -> impl Iterator<Item = (K, V)> + use<'a, K, V> {
+        self.read_all(state, vec![self.prefix])
+    }
+
+    /// The records whose key starts with `first`, in order.
+    pub fn iter_from<'a, P: Key>(
+        &self,
+        state: &'a State,
+        first: &P,
+    ) -> impl Iterator<Item = (K, V)> + use<'a, K, V, P> {
+        let mut prefix = vec![self.prefix];
+        first.write(&mut prefix);
+        self.read_all(state, prefix)
+    }
+
+    fn read_all<'a>(&self, state: &'a State, prefix: Vec<u8>) -> impl Iterator<Item = (K, V)> + use<'a, K, V> {
+        state.range(prefix).map(|(key, value)| {
+            let key = K::read(&key[1..]).expect("written by this table");
+            (key, V::from_bytes(value).expect("written by this table"))
+        })
+    }
+
+    fn check(&self, key: &[u8], value: &[u8]) -> Result<(), CorruptState> {
+        let corrupt = || CorruptState::Key { table: table_name(self.prefix), length: key.len() };
+        if key.len() != 1 + K::LEN || K::read(&key[1..]).is_none() {
+            return Err(corrupt());
+        }
+        let table = table_name(self.prefix);
+        V::from_bytes(value).map(|_| ()).map_err(|source| CorruptState::Value { table, source })
+    }
+}
+
+impl<K: Key, V: Canonical + Default> Table<K, V> {
+    /// The record of a key, or its type's default.
+    pub fn get_or_default(&self, state: &State, key: &K) -> V {
+        self.get(state, key).unwrap_or_default()
+    }
+
+    /// Changes the record of a key, starting from its type's default.
+    pub fn update(&self, state: &mut State, key: &K, change: impl FnOnce(&mut V)) {
+        let mut value = self.get_or_default(state, key);
+        change(&mut value);
+        self.put(state, key, &value);
+    }
+}
+
+/// An entry that no table wrote: the state was damaged outside.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum CorruptState {
+    /// A key of no table.
+    #[error("the state holds a key of unknown table {prefix:?}")]
+    Table {
+        /// Its first byte.
+        prefix: Option<u8>,
+    },
+    /// A key that its table does not have.
+    #[error("table {table}: a key of {length} bytes is not one of its keys")]
+    Key {
+        /// The table.
+        table: &'static str,
+        /// Bytes of the key.
+        length: usize,
+    },
+    /// A value that its table cannot read.
+    #[error("table {table}: {source}")]
+    Value {
+        /// The table.
+        table: &'static str,
+        /// Why.
+        source: DecodeError,
+    },
+}
+
+macro_rules! tables {
+    ($($(#[$doc:meta])* $prefix:literal $name:ident $text:literal: $key:ty => $value:ty;)*) => {
+        $($(#[$doc])* pub const $name: Table<$key, $value> = Table::new($prefix);)*
+
+        /// The name of the table with this key prefix.
+        pub fn table_name(prefix: u8) -> &'static str {
+            match prefix { $($prefix => $text,)* _ => "unknown" }
+        }
+
+        /// Checks that an entry is one that its table can read.
+        ///
+        /// # Errors
+        /// [`CorruptState`].
+        pub fn check_entry(key: &[u8], value: &[u8]) -> Result<(), CorruptState> {
+            match key.first() {
+                $(Some($prefix) => $name.check(key, value),)*
+                prefix => Err(CorruptState::Table { prefix: prefix.copied() }),
+            }
+        }
+    };
+}
+
+tables! {
+    /// Accounts by address.
+    1 ACCOUNTS "accounts": Address => Account;
+    /// Identities by role and address.
+    2 IDENTITIES "identities": (Role, Address) => Identity;
+    /// Stake pools by validator.
+    3 STAKE_POOLS "stake_pools": Address => StakePool;
+    /// Shares by delegator and validator.
+    4 STAKE_SHARES "stake_shares": (Address, Address) => Shares;
+    /// Unbonding stake by validator and release epoch.
+    5 UNBONDING_POOLS "unbonding_pools": (Address, u64) => UnbondingPool;
+    /// Parts of unbonding stake by delegator, release epoch and validator.
+    6 UNBONDING "unbonding": (Address, u64, Address) => UnbondingShare;
+    /// Models by id.
+    7 MODELS "models": ModelId => Model;
+    /// Hosted models by model and worker.
+    8 OFFERS "offers": (ModelId, Address) => Offer;
+    /// Channels by id.
+    9 CHANNELS "channels": ChannelId => Channel;
+    /// Claimed amounts by channel and lane.
+    10 LANES "lanes": (ChannelId, u32) => Amount;
+    /// Batches by id.
+    11 BATCHES "batches": BatchId => Batch;
+    /// Batches by worker and sequence.
+    12 WORKER_BATCHES "worker_batches": (Address, u64) => BatchId;
+    /// The next batch's sequence by worker.
+    13 WORKER_SEQUENCES "worker_sequences": Address => u64;
+    /// Batches to draw audits of, or to settle, by height. The value is always true.
+    14 DUE_BATCHES "due_batches": (u64, BatchId) => bool;
+    /// Audits by batch and receipt.
+    15 AUDITS "audits": (BatchId, u32) => Audit;
+    /// Auditors' tasks by batch, receipt and auditor.
+    16 AUDIT_TASKS "audit_tasks": (BatchId, u32, Address) => AuditTask;
+    /// Audits by the height after their reveal deadline. The value is always true.
+    17 DEADLINES "deadlines": (u64, BatchId, u32) => bool;
+    /// Pools of DN that belong to no account.
+    18 POOLS "pools": Pool => Amount;
+    /// Workers' trust.
+    19 WORKER_TRUST "worker_trust": Address => WorkerTrust;
+    /// What happened to workers in this epoch.
+    20 WORKER_EPOCHS "worker_epochs": Address => WorkerEpoch;
+    /// Validators' trust.
+    21 VALIDATOR_TRUST "validator_trust": Address => ValidatorTrust;
+    /// What happened to validators in this epoch.
+    22 VALIDATOR_EPOCHS "validator_epochs": Address => ValidatorEpoch;
+    /// Work that counts for this epoch's emission by domain, worker and model owner.
+    23 EPOCH_WORK "epoch_work": (u32, Address, Address) => u128;
+}

@@ -1,0 +1,364 @@
+//! Transactions: what identities ask of the ledger, canonical and signed.
+
+use dn_core::encoding::{Canonical, DecodeError, Reader};
+use dn_core::keys::SignatureError;
+use dn_core::objects::{BatchRoot, ModelManifest, Price, Verdict, Voucher};
+use dn_core::{
+    Address, Amount, BatchId, ChannelId, Hash32, ModelId, SecretKey, Signature, Signed, TxId, canonical_enum,
+    canonical_struct, keccak256,
+};
+use serde::{Deserialize, Serialize};
+
+/// The most bytes of a canonical signed transaction.
+pub const MAX_TX_BYTES: usize = 256 * 1024;
+/// The most bytes of an identity's or a model's name.
+pub const MAX_NAME_BYTES: usize = 64;
+/// The most bytes of an endpoint.
+pub const MAX_ENDPOINT_BYTES: usize = 256;
+/// Prefix of what a sender signs; separates transactions from everything else a key signs.
+pub const TX_DOMAIN: &[u8] = b"DeepNode tx v1";
+
+/// What an identity does in the network.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Role {
+    /// Computes answers.
+    Worker,
+    /// Audits answers and produces blocks.
+    Validator,
+    /// Publishes models and earns from their use.
+    ModelOwner,
+    /// Passes calls on to workers and holds the payers' channels.
+    Gateway,
+}
+canonical_enum!(Role { 0 => Worker {}, 1 => Validator {}, 2 => ModelOwner {}, 3 => Gateway {} });
+
+impl Role {
+    /// Every role, in the order of their tags.
+    pub const ALL: [Self; 4] = [Self::Worker, Self::Validator, Self::ModelOwner, Self::Gateway];
+
+    /// The name used in JSON.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Worker => "worker",
+            Self::Validator => "validator",
+            Self::ModelOwner => "model_owner",
+            Self::Gateway => "gateway",
+        }
+    }
+}
+
+impl std::fmt::Display for Role {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.pad(self.name())
+    }
+}
+
+/// Shares of a validator's stake pool ("stDN"): their price in DN rises with rewards and falls with slashes.
+///
+/// JSON carries them as a decimal string, so no reader rounds them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub struct Shares(pub u128);
+
+impl std::fmt::Display for Shares {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl Serialize for Shares {
+    fn serialize<S: serde::Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
+        s.collect_str(&self.0)
+    }
+}
+
+impl<'de> Deserialize<'de> for Shares {
+    fn deserialize<D: serde::Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(d)?;
+        text.parse().map(Self).map_err(|_| serde::de::Error::custom("expected shares as a decimal string"))
+    }
+}
+
+impl Canonical for Shares {
+    const MIN_LEN: usize = 16;
+    fn encode(&self, out: &mut Vec<u8>) {
+        self.0.encode(out);
+    }
+    fn decode(r: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        u128::decode(r).map(Self)
+    }
+}
+
+/// What a transaction does. The README of this crate lists each one's rules.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub enum Payload {
+    /// Moves DN to another account.
+    Transfer {
+        /// Who receives.
+        to: Address,
+        /// How much.
+        amount: Amount,
+    },
+    /// Takes up a role, or adds collateral to a suspended one.
+    Register {
+        /// The role.
+        role: Role,
+        /// Bond that can be slashed.
+        collateral: Amount,
+        /// A name to show, at most [`MAX_NAME_BYTES`].
+        name: String,
+        /// Where the identity is reached, such as a gateway's URL; may be empty. At most [`MAX_ENDPOINT_BYTES`].
+        endpoint: String,
+    },
+    /// Leaves a role; the collateral is free after the unbonding time.
+    Retire {
+        /// The role.
+        role: Role,
+    },
+    /// Puts stake into a validator's pool and receives shares of it.
+    Stake {
+        /// The pool's validator.
+        validator: Address,
+        /// How much.
+        amount: Amount,
+    },
+    /// Gives shares back; what they are worth is free after the unbonding time and can be slashed until then.
+    Unbond {
+        /// The pool's validator.
+        validator: Address,
+        /// How many shares.
+        shares: Shares,
+    },
+    /// Pays out unbonded stake and retired collateral whose time is over.
+    Withdraw {},
+    /// Publishes a model.
+    PublishModel {
+        /// Everything that decides its output; its hash is the model's id.
+        manifest: ModelManifest,
+        /// A name to show, at most [`MAX_NAME_BYTES`].
+        name: String,
+        /// Prices per token.
+        price: Price,
+        /// The domain its work counts for.
+        domain: u32,
+    },
+    /// Changes the prices of an own model.
+    SetModelPrice {
+        /// The model.
+        model: ModelId,
+        /// The new prices.
+        price: Price,
+    },
+    /// Withdraws an own model: no new offers, and no batches after the grace time.
+    RetireModel {
+        /// The model.
+        model: ModelId,
+    },
+    /// Announces that the sender, a worker, hosts a model.
+    Offer {
+        /// The model.
+        model: ModelId,
+    },
+    /// Withdraws an offer.
+    Unoffer {
+        /// The model.
+        model: ModelId,
+    },
+    /// Locks DN for calls through one gateway. The channel's id is [`channel_id`] of sender, payee and nonce.
+    OpenChannel {
+        /// The gateway.
+        payee: Address,
+        /// How much is locked.
+        deposit: Amount,
+        /// Who, besides the payer, may sign vouchers: the payer, or a spending key.
+        spender: Address,
+    },
+    /// Adds DN to an own channel.
+    TopUpChannel {
+        /// The channel.
+        channel: ChannelId,
+        /// How much.
+        amount: Amount,
+    },
+    /// Starts to close a channel: claims are still taken until the delay is over.
+    CloseChannel {
+        /// The channel.
+        channel: ChannelId,
+    },
+    /// Ends a channel whose delay is over; what is left returns to the payer.
+    FinishChannel {
+        /// The channel.
+        channel: ChannelId,
+    },
+    /// Commits to receipts and claims their fees into escrow until the audit window closes.
+    PostBatch {
+        /// The commitment, countersigned by the gateway.
+        batch: Signed<BatchRoot>,
+        /// One voucher for each lane that the batch claims from, sorted by (channel, lane).
+        vouchers: Vec<Signed<Voucher>>,
+    },
+    /// Commits to a verdict without showing it.
+    AuditCommit {
+        /// The batch.
+        batch: BatchId,
+        /// The receipt's place in it.
+        index: u32,
+        /// [`Verdict::commitment`].
+        commitment: Hash32,
+    },
+    /// Shows the verdict that was committed to.
+    AuditReveal {
+        /// The verdict.
+        verdict: Verdict,
+        /// The salt of the commitment.
+        salt: Hash32,
+    },
+}
+canonical_enum!(Payload {
+    0 => Transfer { to: Address, amount: Amount },
+    1 => Register { role: Role, collateral: Amount, name: String, endpoint: String },
+    2 => Retire { role: Role },
+    3 => Stake { validator: Address, amount: Amount },
+    4 => Unbond { validator: Address, shares: Shares },
+    5 => Withdraw {},
+    6 => PublishModel { manifest: ModelManifest, name: String, price: Price, domain: u32 },
+    7 => SetModelPrice { model: ModelId, price: Price },
+    8 => RetireModel { model: ModelId },
+    9 => Offer { model: ModelId },
+    10 => Unoffer { model: ModelId },
+    11 => OpenChannel { payee: Address, deposit: Amount, spender: Address },
+    12 => TopUpChannel { channel: ChannelId, amount: Amount },
+    13 => CloseChannel { channel: ChannelId },
+    14 => FinishChannel { channel: ChannelId },
+    15 => PostBatch { batch: Signed<BatchRoot>, vouchers: Vec<Signed<Voucher>> },
+    16 => AuditCommit { batch: BatchId, index: u32, commitment: Hash32 },
+    17 => AuditReveal { verdict: Verdict, salt: Hash32 },
+});
+
+/// A transaction before its signature.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Tx {
+    /// The chain it is for.
+    pub chain_id: u64,
+    /// Who asks and pays the fee.
+    pub sender: Address,
+    /// Exactly the sender's account nonce: 0, 1, 2, …
+    pub nonce: u64,
+    /// Last height whose block may include it.
+    pub expires_height: u64,
+    /// Paid to the validators; at least the chain's `min_tx_fee`.
+    pub fee: Amount,
+    /// What it does.
+    pub payload: Payload,
+}
+canonical_struct!(Tx {
+    chain_id: u64,
+    sender: Address,
+    nonce: u64,
+    expires_height: u64,
+    fee: Amount,
+    payload: Payload,
+});
+
+impl Tx {
+    /// The digest that the sender signs: `keccak("DeepNode tx v1" ‖ canonical Tx)`.
+    pub fn digest(&self) -> [u8; 32] {
+        keccak256(&[TX_DOMAIN, &self.to_bytes()])
+    }
+
+    /// Signs the transaction. The ledger will compare the key's address with `sender`.
+    pub fn sign(self, key: &SecretKey) -> SignedTx {
+        let signature = key.sign(&self.digest());
+        SignedTx { tx: self, signature }
+    }
+}
+
+/// A transaction with its sender's signature.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SignedTx {
+    /// The transaction.
+    pub tx: Tx,
+    /// The sender's signature over [`Tx::digest`].
+    pub signature: Signature,
+}
+canonical_struct!(SignedTx { tx: Tx, signature: Signature });
+
+impl SignedTx {
+    /// The transaction's identity: Keccak-256 of its canonical bytes.
+    pub fn id(&self) -> TxId {
+        TxId(self.keccak())
+    }
+
+    /// Checks that the sender signed it.
+    ///
+    /// # Errors
+    /// [`SignatureError`].
+    pub fn verify_signature(&self) -> Result<(), SignatureError> {
+        self.signature.verify(&self.tx.digest(), self.tx.sender)
+    }
+
+    /// Decodes a signed transaction of bounded size.
+    ///
+    /// # Errors
+    /// [`DecodeError`]; more than [`MAX_TX_BYTES`] are refused before anything is read.
+    pub fn from_untrusted(bytes: &[u8]) -> Result<Self, DecodeError> {
+        if bytes.len() > MAX_TX_BYTES {
+            return Err(DecodeError::Count { at: 0, found: bytes.len(), limit: MAX_TX_BYTES });
+        }
+        Self::from_bytes(bytes)
+    }
+}
+
+/// The id of the channel that `payer` opens to `payee` with the transaction of this nonce.
+pub fn channel_id(payer: Address, payee: Address, nonce: u64) -> ChannelId {
+    ChannelId(keccak256(&[&payer.0, &payee.0, &nonce.to_le_bytes()]))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sample() -> SignedTx {
+        let key = SecretKey::from_bytes(&[7; 32]).unwrap();
+        let payload = Payload::Transfer { to: Address([9; 20]), amount: Amount::from_dn(5) };
+        let tx = Tx {
+            chain_id: 31,
+            sender: key.address(),
+            nonce: 3,
+            expires_height: 90,
+            fee: Amount::from_atto(1),
+            payload,
+        };
+        tx.sign(&key)
+    }
+
+    #[test]
+    fn a_signed_transaction_round_trips_and_verifies() {
+        let tx = sample();
+        assert_eq!(SignedTx::from_untrusted(&tx.to_bytes()), Ok(tx.clone()));
+        assert_eq!(tx.verify_signature(), Ok(()));
+        let json = serde_json::to_string(&tx).unwrap();
+        assert_eq!(serde_json::from_str::<SignedTx>(&json).unwrap(), tx);
+    }
+
+    #[test]
+    fn every_flipped_bit_is_refused() {
+        let bytes = sample().to_bytes();
+        for bit in 0..bytes.len() * 8 {
+            let mut flipped = bytes.clone();
+            flipped[bit / 8] ^= 1 << (bit % 8);
+            let accepted = SignedTx::from_untrusted(&flipped).is_ok_and(|tx| tx.verify_signature().is_ok());
+            assert!(!accepted, "bit {bit}");
+        }
+    }
+
+    #[test]
+    fn oversized_bytes_are_refused_unread() {
+        let found = MAX_TX_BYTES + 1;
+        assert_eq!(
+            SignedTx::from_untrusted(&vec![0; found]),
+            Err(DecodeError::Count { at: 0, found, limit: MAX_TX_BYTES })
+        );
+    }
+}

@@ -1,0 +1,412 @@
+//! What queries answer: the JSON shapes shared by the node and its clients.
+//!
+//! Amounts are atto as decimal strings, hashes and addresses `0x…`, trust Q32 bits, heights and epochs numbers.
+
+use dn_core::objects::{AuditOutcome, BatchLine, ModelManifest, Price};
+use dn_core::{Address, Amount, BatchId, BlockHash, ChannelId, Hash32, ModelId, TxId};
+use dn_trust::{Trust, Unit};
+use serde::{Deserialize, Serialize};
+
+use crate::block::{Certificate, Header};
+use crate::events::Event;
+use crate::state::{AuditPhase, AuditResult, BatchStatus, IdentityStatus, Pool};
+use crate::tx::{Role, Shares, SignedTx};
+
+/// `dn_status`: where the chain stands.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StatusView {
+    /// The chain.
+    pub chain_id: u64,
+    /// Hash of the genesis.
+    pub genesis: Hash32,
+    /// Version of the software.
+    pub version: String,
+    /// Height of the tip.
+    pub height: u64,
+    /// Hash of the tip.
+    pub tip: BlockHash,
+    /// State commitment after the tip.
+    pub state: Hash32,
+    /// Time of the tip, Unix milliseconds.
+    pub time_ms: u64,
+    /// The current epoch.
+    pub epoch: u64,
+    /// First height of the next epoch.
+    pub next_epoch_height: u64,
+    /// Transactions that wait.
+    pub mempool: u64,
+    /// Who produces blocks here.
+    pub producer: Address,
+}
+
+/// `dn_account`: an account.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AccountView {
+    /// The account.
+    pub address: Address,
+    /// Free DN.
+    pub balance: Amount,
+    /// The next nonce at the tip.
+    pub nonce: u64,
+    /// The next nonce when waiting transactions are counted.
+    pub pending_nonce: u64,
+    /// Shares of stake pools.
+    pub stakes: Vec<StakeView>,
+    /// Unbonding stake.
+    pub unbonding: Vec<UnbondingView>,
+}
+
+/// A delegator's part of a stake pool.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StakeView {
+    /// The pool's validator.
+    pub validator: Address,
+    /// Shares held.
+    pub shares: Shares,
+    /// What they are worth now.
+    pub value: Amount,
+}
+
+/// Stake that waits for its release.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UnbondingView {
+    /// Whose pool it left; that validator's slashes still reach it.
+    pub validator: Address,
+    /// What it is worth now.
+    pub value: Amount,
+    /// First epoch in which it can be withdrawn.
+    pub release_epoch: u64,
+}
+
+/// `dn_identity`, `dn_identities`: an identity in a role.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct IdentityView {
+    /// The identity.
+    pub address: Address,
+    /// The role.
+    pub role: Role,
+    /// Whether it may act.
+    pub status: IdentityStatus,
+    /// Its name.
+    pub name: String,
+    /// Where it is reached.
+    pub endpoint: String,
+    /// Its bond.
+    pub collateral: Amount,
+    /// When it first registered.
+    pub registered_height: u64,
+    /// Trust at the last epoch's end; none for roles without trust.
+    pub trust: Option<Trust>,
+    /// Stake in its pool, for validators.
+    pub stake: Amount,
+    /// Stake × (½ + ½·trust), for active validators.
+    pub voting_power: Amount,
+}
+
+/// `dn_channel`: a payment channel.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ChannelView {
+    /// The channel.
+    pub id: ChannelId,
+    /// Who pays.
+    pub payer: Address,
+    /// The gateway.
+    pub payee: Address,
+    /// Who, besides the payer, signs vouchers.
+    pub spender: Address,
+    /// Everything ever put in, returned fees included.
+    pub deposit: Amount,
+    /// Everything ever claimed.
+    pub claimed: Amount,
+    /// What is left: `deposit − claimed`.
+    pub balance: Amount,
+    /// Claims by lane.
+    pub lanes: Vec<LaneView>,
+    /// When closing: first height at which it can be finished.
+    pub finish_height: Option<u64>,
+}
+
+/// One lane of a channel.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LaneView {
+    /// The lane.
+    pub lane: u32,
+    /// Claimed on it in all; only rises.
+    pub claimed: Amount,
+}
+
+/// `dn_model`, `dn_models`: a published model.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ModelView {
+    /// The model.
+    pub id: ModelId,
+    /// Its owner.
+    pub owner: Address,
+    /// Its name.
+    pub name: String,
+    /// Prices per token.
+    pub price: Price,
+    /// The domain its work counts for.
+    pub domain: u32,
+    /// Its manifest.
+    pub manifest: ModelManifest,
+    /// When it was published.
+    pub published_height: u64,
+    /// When it was withdrawn.
+    pub retired_height: Option<u64>,
+    /// Workers that host it.
+    pub workers: Vec<Address>,
+}
+
+/// `dn_batch`, `dn_batches`: a worker's batch.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BatchView {
+    /// The batch.
+    pub id: BatchId,
+    /// Who computed.
+    pub worker: Address,
+    /// Who passed on.
+    pub gateway: Address,
+    /// The worker's batch number.
+    pub sequence: u64,
+    /// Merkle root over the canonical signed receipts.
+    pub root: Hash32,
+    /// Number of receipts.
+    pub count: u32,
+    /// Claims by lane and model.
+    pub lines: Vec<BatchLine>,
+    /// All fees.
+    pub fees: Amount,
+    /// Fees still in escrow.
+    pub escrow: Amount,
+    /// Where it stands.
+    pub status: BatchStatus,
+    /// When it was posted.
+    pub posted_height: u64,
+    /// From which height it settles once no audit is open.
+    pub window_end_height: u64,
+    /// Audits drawn, once they are.
+    pub audits: Vec<AuditView>,
+}
+
+/// `dn_audits`: one auditor's task on one receipt.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AuditView {
+    /// The batch.
+    pub batch: BatchId,
+    /// The receipt's place in it.
+    pub index: u32,
+    /// Who audits.
+    pub auditor: Address,
+    /// The first auditor, or one of all validators in a dispute.
+    pub disputed: bool,
+    /// What the auditor has to do next.
+    pub phase: AuditPhase,
+    /// Last height to commit at.
+    pub commit_deadline: u64,
+    /// First height to reveal at.
+    pub reveal_from: u64,
+    /// Last height to reveal at.
+    pub reveal_deadline: u64,
+    /// What was revealed.
+    pub outcome: Option<AuditOutcome>,
+    /// How the audit of this receipt ended.
+    pub result: Option<AuditResult>,
+    /// Who computed.
+    pub worker: Address,
+    /// Who can be asked for the receipt's opening.
+    pub gateway: Address,
+    /// The batch's Merkle root.
+    pub root: Hash32,
+    /// The batch's number of receipts.
+    pub count: u32,
+}
+
+/// `dn_trust`: how far an identity is trusted in a role.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TrustView {
+    /// The identity.
+    pub address: Address,
+    /// The role: worker or validator.
+    pub role: Role,
+    /// The weight.
+    pub trust: Trust,
+    /// The indicators by name.
+    pub indicators: Vec<IndicatorView>,
+}
+
+/// One indicator of trust.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct IndicatorView {
+    /// Its name.
+    pub name: String,
+    /// Its value, Q32.
+    pub value: Unit,
+}
+
+/// `dn_supply`: the supply equation at the tip.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SupplyView {
+    /// Height of the tip.
+    pub height: u64,
+    /// Σ balances of accounts.
+    pub accounts: Amount,
+    /// Σ collateral of identities.
+    pub collateral: Amount,
+    /// Σ stake in pools.
+    pub stake: Amount,
+    /// Σ unbonding stake.
+    pub unbonding: Amount,
+    /// Σ channel escrow.
+    pub channels: Amount,
+    /// Σ batch escrow.
+    pub batches: Amount,
+    /// Σ pools without the burned.
+    pub pools: Amount,
+    /// Burned.
+    pub burned: Amount,
+    /// The sum of all above.
+    pub total: Amount,
+    /// What the sum must be.
+    pub supply: Amount,
+}
+
+/// `dn_balances`: every single holding at the tip.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BalancesView {
+    /// Height of the tip.
+    pub height: u64,
+    /// Free balances.
+    pub accounts: Vec<AccountBalance>,
+    /// Collateral.
+    pub collateral: Vec<RoleBalance>,
+    /// Stake pools by validator.
+    pub stake: Vec<AccountBalance>,
+    /// Unbonding stake by validator and release epoch.
+    pub unbonding: Vec<UnbondingBalance>,
+    /// Channel escrow.
+    pub channels: Vec<ChannelBalance>,
+    /// Batch escrow.
+    pub batches: Vec<BatchBalance>,
+    /// Pools without the burned.
+    pub pools: Vec<PoolBalance>,
+    /// Burned.
+    pub burned: Amount,
+    /// What everything must sum to.
+    pub supply: Amount,
+}
+
+/// DN of an address.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AccountBalance {
+    /// Whose.
+    pub address: Address,
+    /// How much.
+    pub amount: Amount,
+}
+
+/// DN bonded by an identity in a role.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RoleBalance {
+    /// Whose.
+    pub address: Address,
+    /// In which role.
+    pub role: Role,
+    /// How much.
+    pub amount: Amount,
+}
+
+/// DN unbonding from a validator's pool.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UnbondingBalance {
+    /// The pool's validator.
+    pub validator: Address,
+    /// When it is free.
+    pub release_epoch: u64,
+    /// How much.
+    pub amount: Amount,
+}
+
+/// DN in a channel.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ChannelBalance {
+    /// The channel.
+    pub channel: ChannelId,
+    /// How much.
+    pub amount: Amount,
+}
+
+/// DN in a batch's escrow.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BatchBalance {
+    /// The batch.
+    pub batch: BatchId,
+    /// How much.
+    pub amount: Amount,
+}
+
+/// DN in a pool.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PoolBalance {
+    /// The pool.
+    pub pool: Pool,
+    /// How much.
+    pub amount: Amount,
+}
+
+/// `dn_block`: a block with what its transactions did.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BlockView {
+    /// Its hash.
+    pub hash: BlockHash,
+    /// Its header.
+    pub header: Header,
+    /// Who stands for it.
+    pub certificate: Certificate,
+    /// Ids of its transactions, in order.
+    pub txs: Vec<TxId>,
+}
+
+/// `dn_sendTransaction`: the answer once the block that holds the transaction is durable.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TxOutcome {
+    /// The transaction.
+    pub tx_id: TxId,
+    /// The block that holds it.
+    pub height: u64,
+    /// Its place in the block.
+    pub index: u32,
+    /// What it did.
+    pub events: Vec<Event>,
+}
+
+/// `dn_tx`: a transaction and what it did.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TxView {
+    /// Where it is and what it did.
+    pub outcome: TxOutcome,
+    /// The transaction.
+    pub tx: SignedTx,
+}
+
+/// One event with its place.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EventView {
+    /// The block.
+    pub height: u64,
+    /// Its place among the block's events.
+    pub index: u32,
+    /// The transaction that caused it; none for the block's own transitions.
+    pub tx_id: Option<TxId>,
+    /// What happened.
+    pub event: Event,
+}
+
+/// `dn_events`: whole blocks' events from a height on.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EventsView {
+    /// The events, in order.
+    pub events: Vec<EventView>,
+    /// The height to ask from next.
+    pub next_height: u64,
+}

@@ -1,0 +1,75 @@
+//! Runs models for gateways: dials out, takes leases, streams tokens, signs receipts, and settles them in batches.
+
+mod batch;
+mod config;
+mod connection;
+mod error;
+mod executor;
+mod job;
+mod store;
+
+pub use config::WorkerConfig;
+pub use error::WorkerError;
+pub use executor::{EngineExecutor, ExecuteError, Execution, Executor, TokenSink};
+
+use std::sync::Arc;
+
+use dn_core::Address;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+/// A running worker. Dropping it stops it at once; [`shutdown`](Self::shutdown) lets running jobs end first.
+#[derive(Debug)]
+pub struct Worker {
+    shared: Arc<connection::Shared>,
+    tasks: JoinSet<()>,
+    stop: watch::Sender<bool>,
+}
+
+/// What a worker has done since it started.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct WorkerStatus {
+    /// Gateways that it is connected to.
+    pub gateways: usize,
+    /// Jobs that run now.
+    pub jobs: usize,
+    /// Jobs done.
+    pub done: u64,
+    /// Receipts that wait for a batch.
+    pub pending_receipts: usize,
+    /// Batches that stand on the ledger.
+    pub batches: u64,
+}
+
+impl Worker {
+    /// Opens the store, connects to the gateways (and keeps trying), and works.
+    ///
+    /// # Errors
+    /// [`WorkerError`]: the ledger cannot be reached, or the data directory is in use or of another chain.
+    pub async fn start(config: WorkerConfig) -> Result<Self, WorkerError> {
+        connection::start(config).await
+    }
+
+    /// The worker's address.
+    pub fn address(&self) -> Address {
+        self.shared.address()
+    }
+
+    /// What it has done.
+    pub fn status(&self) -> WorkerStatus {
+        self.shared.status()
+    }
+
+    /// Settles what is pending now, instead of at the end of the interval.
+    pub fn settle_now(&self) {
+        self.shared.settle_now();
+    }
+
+    /// Takes no more jobs, lets those that run end (at most ten seconds), and stops. Unsettled receipts are settled
+    /// after the next start.
+    pub async fn shutdown(mut self) {
+        self.shared.drain().await;
+        let _ = self.stop.send(true);
+        while self.tasks.join_next().await.is_some() {}
+    }
+}

@@ -1,0 +1,82 @@
+use proptest::prelude::*;
+
+use super::*;
+
+fn counts(good: u32, bad: u32) -> Counts {
+    Counts { good, bad }
+}
+
+/// Worked by hand: no evidence is Beta(1, 1), mean ½, deviation √(1/12) = 0.288675.
+/// ½ − 1.645·0.288675 = 0.025130 (z is 107807/65536 = 1.645004).
+#[test]
+fn lower_bound_by_hand() {
+    let p = Params::default();
+    assert_eq!(format!("{:.5}", counts(0, 0).lower_bound(&p)), "0.02512");
+    // Beta(100, 1): mean 0.990099, deviation √(100 / (101² · 102)) = 0.0098035; bound 0.97397.
+    assert_eq!(format!("{:.4}", counts(99 << 16, 0).lower_bound(&p)), "0.9739");
+    // Beta(1, 100): far below zero.
+    assert_eq!(counts(0, 99 << 16).lower_bound(&p), Unit::ZERO);
+}
+
+#[test]
+fn the_extremes_do_not_overflow() {
+    let p = Params { confidence: 2 << 16, ..Params::default() };
+    for good in [0, 1, Counts::MAX / 2, Counts::MAX] {
+        for bad in [0, 1, Counts::MAX / 2, Counts::MAX] {
+            assert!(counts(good, bad).lower_bound(&p) <= Unit::ONE);
+        }
+    }
+    let mut c = counts(Counts::MAX, Counts::MAX);
+    c.close_epoch(&p, (u64::MAX, u64::MAX));
+    assert_eq!(c, counts(Counts::MAX, Counts::MAX));
+}
+
+#[test]
+fn weights_of_work() {
+    let p = Params { work_unit: 1000, ..Params::default() };
+    assert_eq!(Weight::of_work(&p, 1000), Weight::ONE);
+    assert_eq!(Weight::of_work(&p, 1).bits(), 66); // ⌈65.536⌉
+    assert_eq!(Weight::of_work(&p, 0), Weight::ZERO);
+    assert_eq!(Weight::of_work(&p, u128::MAX).bits(), u64::MAX);
+}
+
+#[test]
+fn counts_over_the_limit_are_refused() {
+    let bytes = (Counts::MAX + 1, 0u32).to_bytes();
+    assert!(matches!(Counts::from_bytes(&bytes), Err(DecodeError::Invalid { at: 0, .. })));
+}
+
+fn any_count() -> impl Strategy<Value = u32> {
+    prop_oneof![0..=Counts::MAX, 0..=(1u32 << 20), 0..=1000u32]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(4096))]
+
+    #[test]
+    fn lower_bound_rises_with_good_and_falls_with_bad(
+        good in any_count(), bad in any_count(), more in prop_oneof![Just(1), any_count()], z in 0..=2u32 << 16,
+    ) {
+        let p = Params { confidence: z, ..Params::default() };
+        let base = counts(good, bad).lower_bound(&p);
+        prop_assert!(counts(good.saturating_add(more).min(Counts::MAX), bad).lower_bound(&p) >= base);
+        prop_assert!(counts(good, bad.saturating_add(more).min(Counts::MAX)).lower_bound(&p) <= base);
+    }
+
+    #[test]
+    fn the_cap_keeps_the_proportion(good: u64, bad: u64, cap: u32) {
+        let t = Tally { good: Weight(good), bad: Weight(bad) };
+        let (g, b) = t.capped(cap);
+        prop_assert!(g <= good && b <= bad.max(1) );
+        let total = u128::from(good) + u128::from(bad);
+        if total > u128::from(cap) {
+            prop_assert_eq!(g + b, u64::from(cap));
+            // b / cap is bad / total, rounded up by less than one bit.
+            let exact = u128::from(bad) * u128::from(cap);
+            prop_assert!(u128::from(b) * total >= exact);
+            prop_assert!(u128::from(b) * total < exact + total);
+        } else {
+            prop_assert_eq!((g, b), (good, bad));
+        }
+    }
+}

@@ -1,0 +1,69 @@
+//! The slow record: rises by small steps, falls by large ones.
+
+use crate::fixed::Unit;
+use crate::params::Params;
+
+/// One epoch of history: `h + G·(1 − h) − L·h` with `G = gain · w_pass` and `L = loss · w_fail`, then the share
+/// `fraud_keep` for each proven fraud.
+///
+/// Gain and loss act on the same `h`, so that the level that a steady rate of failures leads to, `G / (G + L)`, does not
+/// depend on how much work an epoch holds: nothing is won by splitting one identity into many.
+pub(crate) fn close_epoch(params: &Params, history: u32, (pass, fail): (u64, u64), frauds: u32) -> u32 {
+    let h = u64::from(history);
+    // Weights are capped below 2^24 and rates below 2^16: both products stay below 2^40 and are cut to Q32's one.
+    let rate = |per_unit: u32, weight: u64| (u64::from(per_unit) * weight).min(1 << 32);
+    let gain = rate(params.history_gain, pass);
+    let loss = rate(params.history_loss, fail);
+    let up = (u128::from((1 << 32) - h) * u128::from(gain)) >> 32;
+    let down = (u128::from(h) * u128::from(loss)).div_ceil(1 << 32);
+    let moved = (u128::from(h) + up).saturating_sub(down);
+    let mut h = Unit::from_bits(u64::try_from(moved).unwrap_or(u64::MAX)).to_fraction();
+    // 32 halvings clear every bit, whatever the number of frauds.
+    for _ in 0..frauds.min(64) {
+        h = ((u64::from(h) * u64::from(params.fraud_keep)) >> 16) as u32;
+    }
+    h
+}
+
+/// A leaky level in Q32: `level + up·(1 − level)·part − down·level·(1 − part)`, where `part` is the good share.
+pub(crate) fn leak(level: u32, up: u32, down: u32, part: Unit) -> u32 {
+    let step = |room: u64, rate: u32, share: Unit| -> u128 {
+        u128::from(room) * u128::from(rate) * u128::from(share.bits())
+    };
+    let rise = step((1 << 32) - u64::from(level), up, part) >> 48;
+    let fall = step(u64::from(level), down, part.complement()).div_ceil(1 << 48);
+    let moved = (u128::from(level) + rise).saturating_sub(fall);
+    Unit::from_bits(u64::try_from(moved).unwrap_or(u64::MAX)).to_fraction()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const W1: u64 = 1 << 16;
+
+    #[test]
+    fn history_by_hand() {
+        let p = Params::default();
+        let eighth = 1 << 29;
+        // 1/8 + (7/8)/256 = 0.128418: 2^29 + 7·2^21.
+        assert_eq!(close_epoch(&p, eighth, (W1, 0), 0), (1 << 29) + 7 * (1 << 21));
+        // 1/8 · 31/32.
+        assert_eq!(close_epoch(&p, eighth, (0, W1), 0), (1 << 29) - (1 << 24));
+        // Halved twice.
+        assert_eq!(close_epoch(&p, eighth, (0, 0), 2), 1 << 27);
+        assert_eq!(close_epoch(&p, u32::MAX, (0, 0), u32::MAX), 0);
+        assert_eq!(close_epoch(&p, u32::MAX, (1000 * W1, 0), 0), u32::MAX);
+        assert_eq!(close_epoch(&p, u32::MAX, (0, 1000 * W1), 0), 0);
+    }
+
+    #[test]
+    fn leak_by_hand() {
+        let half = 1u32 << 31;
+        let (up, down) = (1024, 4096); // 1/64 and 1/16
+        assert_eq!(leak(half, up, down, Unit::ONE), half + (1 << 25)); // ½ + ½/64
+        assert_eq!(leak(half, up, down, Unit::ZERO), half - (1 << 27)); // ½ − ½/16
+        assert_eq!(leak(0, up, down, Unit::ZERO), 0);
+        assert!(leak(u32::MAX, up, down, Unit::ONE) >= u32::MAX - 1);
+    }
+}
