@@ -122,11 +122,7 @@ impl Counts {
         let n = a + b;
         let z = u128::from(params.confidence);
         // (z·2^24·√(ab/(n+1)))², in the Q16 scale of `a`: at most 2^(34+61+32) by the bounds on z and the counts.
-<<<<<<< HEAD
-        let square = (z * z * a * b << 32).div_ceil(n + ONE);
-=======
         let square = ((z * z * a * b) << 32).div_ceil(n + ONE);
->>>>>>> econ
         let floor = square.isqrt();
         let deviation = if floor * floor == square { floor } else { floor + 1 };
         let bound = (a << 24).saturating_sub(deviation) / n;
