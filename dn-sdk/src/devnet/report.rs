@@ -1,0 +1,445 @@
+//! What a tour of a local network amounts to. Every figure comes from the ledger, from receipts or from a clock.
+
+use std::collections::BTreeMap;
+
+use dn_core::amount::SUPPLY_CAP;
+use dn_core::objects::Price;
+use dn_core::{Address, Amount, BatchId, Hash32, ModelId, ReceiptId};
+use dn_ledger::events::{Event, SlashCause};
+use dn_ledger::state::AuditResult;
+use dn_ledger::tx::Role;
+use dn_ledger::views::{BalancesView, EventView, SupplyView};
+use dn_trust::Trust;
+use serde::Serialize;
+
+use super::cheat::Cheat;
+use super::roster::Roster;
+use crate::validator::AuditRecord;
+
+/// The whole of it.
+#[derive(Debug, Clone, Serialize)]
+pub struct Report {
+    /// The chain.
+    pub chain_id: u64,
+    /// Hash of its genesis.
+    pub genesis: Hash32,
+    /// Its height at the end.
+    pub height: u64,
+    /// Its epoch at the end.
+    pub epoch: u64,
+    /// How long the tour took, in milliseconds.
+    pub elapsed_ms: u64,
+    /// The model.
+    pub model_id: ModelId,
+    /// Its name.
+    pub model_name: String,
+    /// Its prices per token.
+    pub price: Price,
+    /// Who takes part.
+    pub roster: Roster,
+    /// The calls, in order.
+    pub calls: Vec<Call>,
+    /// What everybody earned and lost.
+    pub earnings: Vec<Earning>,
+    /// Trust before and after.
+    pub trust: Vec<TrustChange>,
+    /// What was audited, and what it cost.
+    pub audits: AuditSummary,
+    /// Who was slashed.
+    pub slashes: Vec<Slash>,
+    /// What the payer got back.
+    pub refunds: Vec<Refund>,
+    /// The supply equation.
+    pub supply: SupplyReport,
+    /// What has to hold, and whether it does.
+    pub checks: Vec<Check>,
+}
+
+impl Report {
+    /// True if every check holds.
+    pub fn passed(&self) -> bool {
+        self.checks.iter().all(|check| check.ok)
+    }
+}
+
+/// One paid call.
+#[derive(Debug, Clone, Serialize)]
+pub struct Call {
+    /// Its receipt.
+    pub receipt_id: ReceiptId,
+    /// Who computed it.
+    pub worker: Address,
+    /// The question.
+    pub prompt: String,
+    /// The answer.
+    pub text: String,
+    /// Whether it came piece by piece.
+    pub streamed: bool,
+    /// Prompt tokens.
+    pub prompt_tokens: u32,
+    /// Output tokens.
+    pub output_tokens: u32,
+    /// What it cost.
+    pub fee: Amount,
+    /// From the request to the end of the answer, in milliseconds.
+    pub latency_ms: u64,
+    /// How the worker forged it, as its executor tells; nobody else could know before the audit.
+    pub forged: Option<Cheat>,
+}
+
+/// What one identity or pool earned and lost, in fees and otherwise.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct Earning {
+    /// A participant's name, or that of a pool.
+    pub who: String,
+    /// Its address; none for pools.
+    pub address: Option<Address>,
+    /// Its part of settled fees.
+    pub fees: Amount,
+    /// Emission of closed epochs.
+    pub emission: Amount,
+    /// For catching somebody.
+    pub rewards: Amount,
+    /// What it lost by slashes.
+    pub slashed: Amount,
+    /// Transaction fees that it paid.
+    pub tx_fees: Amount,
+}
+
+/// Trust at the start and at the end.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct TrustChange {
+    /// Whose.
+    pub who: String,
+    /// Its address.
+    pub address: Address,
+    /// As what.
+    pub role: Role,
+    /// At the start.
+    pub before: Trust,
+    /// At the end.
+    pub after: Trust,
+}
+
+/// What was audited, and what it cost.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct AuditSummary {
+    /// Receipts that stand on the ledger.
+    pub receipts: u64,
+    /// Receipts audited.
+    pub audited: u64,
+    /// Audits that found every bit right.
+    pub passed: u64,
+    /// Audits that ended with proven fraud.
+    pub fraud: u64,
+    /// Audits that ended otherwise: cancelled with their batch, refuted, or without an answer.
+    pub other: u64,
+    /// Replays done, those of disputes included.
+    pub replays: u64,
+    /// Time of all replays, in microseconds.
+    pub replay_us: u64,
+    /// Time in which the workers generated what was replayed, in microseconds.
+    pub generation_us: u64,
+    /// The first over the second.
+    pub replay_over_generation: f64,
+    /// Every replay.
+    pub records: Vec<AuditRecord>,
+}
+
+/// One slash.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Slash {
+    /// The block.
+    pub height: u64,
+    /// Who.
+    pub who: String,
+    /// Its address.
+    pub address: Address,
+    /// Why.
+    pub cause: SlashCause,
+    /// How much.
+    pub amount: Amount,
+    /// Whom the reward went to.
+    pub reporter: Option<Address>,
+    /// The reward.
+    pub reward: Amount,
+    /// What was burned.
+    pub burned: Amount,
+}
+
+/// Fees that went back.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Refund {
+    /// The block.
+    pub height: u64,
+    /// The batch that was thrown out.
+    pub batch: BatchId,
+    /// Whose it was.
+    pub worker: Address,
+    /// What went back to the channels.
+    pub fees: Amount,
+}
+
+/// The supply equation, added up twice.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct SupplyReport {
+    /// As the ledger sums it up.
+    #[serde(flatten)]
+    pub ledger: SupplyView,
+    /// The sum over every single holding that the ledger lists.
+    pub sum_of_holdings: Amount,
+}
+
+/// One thing that has to hold.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Check {
+    /// What.
+    pub name: &'static str,
+    /// Whether it does.
+    pub ok: bool,
+    /// The figures.
+    pub detail: String,
+}
+
+/// Totals of the fee split over all settled batches.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Split {
+    pub(super) fees: Amount,
+    pub(super) voided: Amount,
+    parts: [Amount; 7],
+}
+
+impl Split {
+    /// Sums up the split of every settled batch and the fees of every voided one.
+    pub(super) fn of(events: &[EventView]) -> Self {
+        let mut split = Self::default();
+        for view in events {
+            match &view.event {
+                Event::BatchSettled {
+                    fees,
+                    to_worker,
+                    to_owners,
+                    to_validators,
+                    to_treasuries,
+                    to_foundation,
+                    burned,
+                    to_emission,
+                    ..
+                } => {
+                    add(&mut split.fees, *fees);
+                    let parts = [to_worker, to_owners, to_validators, to_treasuries, to_foundation, burned, to_emission];
+                    split.parts.iter_mut().zip(parts).for_each(|(sum, part)| add(sum, *part));
+                }
+                Event::BatchVoided { fees, .. } => add(&mut split.voided, *fees),
+                _ => {}
+            }
+        }
+        split
+    }
+
+    /// The sum of the parts; equals the fees.
+    pub(super) fn parts(&self) -> Amount {
+        sum(self.parts)
+    }
+}
+
+/// The supply is capped far below 128 bits, so sums of amounts that exist cannot overflow.
+fn add(sum: &mut Amount, amount: Amount) {
+    *sum = sum.checked_add(amount).unwrap_or(Amount::from_atto(u128::MAX));
+}
+
+/// The sum of amounts that exist.
+pub(super) fn sum(amounts: impl IntoIterator<Item = Amount>) -> Amount {
+    amounts.into_iter().fold(Amount::ZERO, |mut sum, amount| {
+        add(&mut sum, amount);
+        sum
+    })
+}
+
+/// Every single holding, added up.
+pub(super) fn sum_of_holdings(balances: &BalancesView) -> Amount {
+    let accounts = balances.accounts.iter().chain(&balances.stake).map(|entry| entry.amount);
+    let bonds = balances.collateral.iter().map(|entry| entry.amount);
+    let unbonding = balances.unbonding.iter().map(|entry| entry.amount);
+    let escrows = balances.channels.iter().map(|entry| entry.amount);
+    let batches = balances.batches.iter().map(|entry| entry.amount);
+    let pools = balances.pools.iter().map(|entry| entry.amount);
+    sum(accounts.chain(bonds).chain(unbonding).chain(escrows).chain(batches).chain(pools).chain([balances.burned]))
+}
+
+/// What everybody earned and lost: participants in the order of the roster, then the pools.
+pub(super) fn earnings(events: &[EventView], roster: &Roster, model_owner: Address) -> Vec<Earning> {
+    let mut book: BTreeMap<Address, Earning> = BTreeMap::new();
+    let mut pools = ["validators' pool", "domain treasury", "foundation", "burned", "back to the community pool"]
+        .map(|who| Earning { who: who.to_owned(), ..Earning::default() });
+    for view in events {
+        let mut of = |address: Address| book.entry(address).or_default();
+        match &view.event {
+            Event::FeePaid { sender, amount } => add(&mut of(*sender).tx_fees, *amount),
+            Event::BatchSettled {
+                worker,
+                to_worker,
+                to_owners,
+                to_validators,
+                to_treasuries,
+                to_foundation,
+                burned,
+                to_emission,
+                ..
+            } => {
+                add(&mut of(*worker).fees, *to_worker);
+                add(&mut of(model_owner).fees, *to_owners);
+                let parts = [to_validators, to_treasuries, to_foundation, burned, to_emission];
+                pools.iter_mut().zip(parts).for_each(|(pool, part)| add(&mut pool.fees, *part));
+            }
+            Event::EmissionPaid { address, amount, .. } => add(&mut of(*address).emission, *amount),
+            Event::PoolRewarded { validator, amount } => add(&mut of(*validator).emission, *amount),
+            Event::Slashed { address, amount, reporter, reward, burned, .. } => {
+                add(&mut of(*address).slashed, *amount);
+                if let Some(reporter) = reporter {
+                    add(&mut of(*reporter).rewards, *reward);
+                }
+                add(&mut pools[3].rewards, *burned);
+            }
+            _ => {}
+        }
+    }
+    let mut rows: Vec<Earning> = Vec::new();
+    for member in roster.members() {
+        if let Some(earning) = book.remove(&member.address) {
+            rows.push(Earning { who: member.name.clone(), address: Some(member.address), ..earning });
+        }
+    }
+    rows.extend(book.into_iter().map(|(address, earning)| Earning {
+        who: address.to_string(),
+        address: Some(address),
+        ..earning
+    }));
+    rows.extend(pools);
+    rows
+}
+
+/// Every slash.
+pub(super) fn slashes(events: &[EventView], roster: &Roster) -> Vec<Slash> {
+    let slash = |view: &EventView| match view.event {
+        Event::Slashed { address, cause, amount, reporter, reward, burned, .. } => Some(Slash {
+            height: view.height,
+            who: roster.name(address),
+            address,
+            cause,
+            amount,
+            reporter,
+            reward,
+            burned,
+        }),
+        _ => None,
+    };
+    events.iter().filter_map(slash).collect()
+}
+
+/// Every batch that was thrown out.
+pub(super) fn refunds(events: &[EventView]) -> Vec<Refund> {
+    let refund = |view: &EventView| match view.event {
+        Event::BatchVoided { batch, worker, fees } => Some(Refund { height: view.height, batch, worker, fees }),
+        _ => None,
+    };
+    events.iter().filter_map(refund).collect()
+}
+
+/// Counts audits as the ledger closed them, and times as the auditors measured them.
+pub(super) fn audits(events: &[EventView], records: Vec<AuditRecord>) -> AuditSummary {
+    let mut summary = AuditSummary {
+        receipts: 0,
+        audited: 0,
+        passed: 0,
+        fraud: 0,
+        other: 0,
+        replays: records.len() as u64,
+        replay_us: records.iter().map(|record| record.replay_us).sum(),
+        generation_us: records.iter().map(|record| record.generation_us).sum(),
+        replay_over_generation: 0.0,
+        records,
+    };
+    for view in events {
+        match &view.event {
+            Event::BatchPosted { count, .. } => summary.receipts += u64::from(*count),
+            Event::AuditClosed { result, .. } => {
+                summary.audited += 1;
+                match result {
+                    AuditResult::Passed => summary.passed += 1,
+                    AuditResult::Fraud => summary.fraud += 1,
+                    _ => summary.other += 1,
+                }
+            }
+            _ => {}
+        }
+    }
+    if summary.generation_us > 0 {
+        let ratio = summary.replay_us as f64 / summary.generation_us as f64;
+        summary.replay_over_generation = (ratio * 1e4).round() / 1e4;
+    }
+    summary
+}
+
+/// The checks of the books.
+pub(super) fn check_books(supply: &SupplyReport, split: &Split, claimed: Amount, paid: Amount) -> Vec<Check> {
+    let ledger = &supply.ledger;
+    let terms = [
+        ledger.accounts,
+        ledger.collateral,
+        ledger.stake,
+        ledger.unbonding,
+        ledger.channels,
+        ledger.batches,
+        ledger.pools,
+        ledger.burned,
+    ];
+    let total = sum(terms);
+    vec![
+        Check {
+            name: "the supply equation adds up",
+            ok: total == ledger.supply && ledger.total == ledger.supply && ledger.supply == SUPPLY_CAP,
+            detail: format!("{total} of {} DN", ledger.supply),
+        },
+        Check {
+            name: "every single holding adds up to the supply",
+            ok: supply.sum_of_holdings == ledger.supply,
+            detail: format!("{} of {} DN", supply.sum_of_holdings, ledger.supply),
+        },
+        Check {
+            name: "the parts of settled fees are the fees",
+            ok: split.parts() == split.fees,
+            detail: format!("{} of {} DN", split.parts(), split.fees),
+        },
+        Check {
+            name: "every call was either settled or refunded",
+            ok: sum([split.fees, split.voided]) == paid,
+            detail: format!("{} settled and {} refunded of {paid} DN", split.fees, split.voided),
+        },
+        Check {
+            name: "the payer's channel lost what was settled, and no more",
+            ok: claimed == split.fees,
+            detail: format!("{claimed} of {} DN", split.fees),
+        },
+    ]
+}
+
+/// The checks of justice: the cheat was slashed for fraud each time, nobody else ever was.
+pub(super) fn check_slashes(slashes: &[Slash], cheater: Address, expected: usize) -> Vec<Check> {
+    let of_cheater = |slash: &&Slash| slash.address == cheater && slash.cause == SlashCause::Fraud;
+    let caught = slashes.iter().filter(of_cheater).count();
+    let others: Vec<&str> =
+        slashes.iter().filter(|slash| slash.address != cheater).map(|slash| slash.who.as_str()).collect();
+    vec![
+        Check {
+            name: "the cheating worker was slashed for each kind of fraud",
+            ok: caught >= expected,
+            detail: format!("{caught} slashes, {expected} kinds"),
+        },
+        Check {
+            name: "no honest participant was slashed",
+            ok: others.is_empty(),
+            detail: if others.is_empty() { "none".to_owned() } else { others.join(", ") },
+        },
+    ]
+}
