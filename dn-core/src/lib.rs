@@ -10,9 +10,13 @@ pub mod eip712;
 pub mod encoding;
 pub mod hash;
 pub mod keys;
+pub mod keystore;
 pub mod merkle;
+pub mod mnemonic;
 pub mod objects;
 pub mod signed;
+#[cfg(test)]
+mod testing;
 pub mod wide;
 
 pub use address::Address;
