@@ -6,14 +6,28 @@
 //!   gateway needs no more.
 //! - [`Engine`] generates ([`Engine::generate`]), proves ([`Engine::replay`]) and computes logits
 //!   ([`Engine::logits`]).
-//! - [`embedded`] (feature `embedded-model`) is a small model compiled into the program.
+//! - `embedded` (feature `embedded-model`) is a small model compiled into the program.
+//!
+//! # How it is built
+//! - [`spec`]: what every operation means, and the [`Backend`](spec::Backend) interface;
+//! - [`reference`](mod@reference): the scalar meaning, safe and slow;
+//! - [`formats`], [`tokenizer`], [`chat`], [`model`]: from a file to a checked model;
+//! - [`runtime`]: the decoder over any backend; [`sampling`] and [`trace`]: what a receipt binds;
+//! - [`engine`]: all of it together.
+#![deny(unsafe_code)]
 
 pub mod chat;
 #[cfg(feature = "embedded-model")]
 pub mod embedded;
 pub mod engine;
+pub mod formats;
 pub mod model;
+pub mod reference;
+pub mod runtime;
+pub mod sampling;
+pub mod spec;
 pub mod tokenizer;
+pub mod trace;
 
 pub use chat::{ChatError, ChatMessage, ChatTemplate, Role};
 pub use engine::{

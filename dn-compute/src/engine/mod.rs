@@ -1,31 +1,33 @@
 //! Generation and its proof.
+//!
+//! An answer is a function of model, prompt, sampler settings and limits. [`Engine::generate`] computes it token by
+//! token, [`Engine::replay`] all at once; both feed the same decoder, so their bits are equal.
 
-use std::num::NonZeroUsize;
+mod ending;
+mod error;
+mod options;
+mod replay;
+
+#[cfg(test)]
+mod tests;
+
 use std::ops::ControlFlow;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use dn_core::Hash32;
 use dn_core::objects::{FinishReason, Sampling};
 
+pub use error::{EngineError, GenerateError};
+pub use options::{EngineOptions, Isa};
+pub use replay::{Divergence, DivergenceKind, Replay};
+
 use crate::model::Model;
-
-/// Instruction sets.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Isa {
-    /// Portable.
-    Scalar,
-}
-
-/// How an engine computes. None of it changes a bit of any result.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct EngineOptions {
-    /// Threads; `None` is one per core.
-    pub threads: Option<NonZeroUsize>,
-    /// Instruction set; `None` is the best that the machine has.
-    pub isa: Option<Isa>,
-}
+use crate::runtime::{Decoder, OnLogits, Session};
+use crate::sampling::sample;
+use crate::spec::{BackendInfo, NumericError};
+use crate::trace::Trace;
+use ending::Ending;
 
 /// What to generate.
 #[derive(Debug, Clone, Copy)]
@@ -38,19 +40,21 @@ pub struct GenerateRequest<'a> {
     pub sampling: Sampling,
     /// Most output tokens, those of `already` counted.
     pub max_tokens: u32,
-    /// Texts that end the answer.
+    /// Texts that end the answer: it ends with the token that completes the first of them.
     pub stop: &'a [String],
 }
 
 /// What was generated.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Generation {
-    /// All output tokens, with a stop token where one ended the answer.
+    /// All output tokens, with the stop token where one ended the answer.
     pub tokens: Vec<u32>,
     /// Why it ended.
     pub finish: FinishReason,
     /// The trace commitment.
     pub trace_root: Hash32,
+    /// What the commitment is made of.
+    pub trace: Trace,
     /// How long it took.
     pub timings: Timings,
 }
@@ -60,108 +64,188 @@ pub struct Generation {
 pub struct Timings {
     /// Tokens that went through in one pass: the prompt and what existed already.
     pub prefill_tokens: u32,
-    /// Time of that pass.
+    /// Time of that pass, to the first choice of a token.
     pub prefill: Duration,
-    /// Tokens decoded one at a time.
+    /// Tokens fed one at a time.
     pub decode_tokens: u32,
-    /// Time of the decoding.
+    /// Time of that.
     pub decode: Duration,
 }
 
-/// The result of replaying an answer.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Replay {
-    /// The trace commitment that an honest worker has for this prompt and output.
-    pub trace_root: Hash32,
-    /// The first place where the output is not the model's.
-    pub divergence: Option<Divergence>,
-    /// How long it took.
-    pub timings: Timings,
-}
-
-/// Where an output departs from the model's.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Divergence {
-    /// Position in prompt and output, from 0.
-    pub position: u32,
-    /// What differs.
-    pub kind: DivergenceKind,
-}
-
-/// How an output departs from the model's.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum DivergenceKind {
-    /// The sampler chooses another token.
-    Token {
-        /// Its choice.
-        expected: u32,
-        /// The token in the output.
-        found: u32,
-    },
-    /// The answer ends elsewhere or otherwise. `None` stands for "it goes on".
-    End {
-        /// How it ends there.
-        expected: Option<FinishReason>,
-        /// How the output ends there.
-        found: Option<FinishReason>,
-    },
-}
-
-/// Runs a model.
+/// Runs a model. Shared between threads, it serves several requests at once.
 #[derive(Debug)]
-pub struct Engine {}
+pub struct Engine {
+    model: Arc<Model>,
+    decoder: Decoder,
+    chunk: usize,
+}
 
 impl Engine {
     /// Prepares the weights for this machine.
     ///
     /// # Errors
     /// [`EngineError`].
-    pub fn new(_model: Arc<Model>, _options: EngineOptions) -> Result<Self, EngineError> {
-        todo!()
+    pub fn new(model: Arc<Model>, options: EngineOptions) -> Result<Self, EngineError> {
+        let decoder = Decoder::new(&model, options.backend()?)?;
+        Ok(Self { model, decoder, chunk: options.prefill_chunk.get() })
     }
+
     /// The model.
-    pub fn model(&self) -> &Arc<Model> {
-        todo!()
+    pub const fn model(&self) -> &Arc<Model> {
+        &self.model
     }
+
+    /// What computes: name, instruction set, threads.
+    pub fn info(&self) -> BackendInfo {
+        self.decoder.info()
+    }
+
     /// Generates, calling `on_token` with each new token; it may break off.
+    ///
+    /// With [`GenerateRequest::already`], what exists is checked against the model and continued; `on_token` sees the new
+    /// tokens only, and the result is the same as that of one uninterrupted call.
     ///
     /// # Errors
     /// [`GenerateError`].
     pub fn generate(
         &self,
-        _request: &GenerateRequest<'_>,
-        _on_token: &mut dyn FnMut(u32) -> ControlFlow<()>,
+        request: &GenerateRequest<'_>,
+        on_token: &mut dyn FnMut(u32) -> ControlFlow<()>,
     ) -> Result<Generation, GenerateError> {
-        todo!()
+        let started = Instant::now();
+        self.check(request)?;
+        let mut ending = Ending::new(self.model.front(), request);
+        let mut finish = already_ends(&mut ending, request.already)?;
+        let mut tokens = request.already.to_vec();
+        let mut session = self.decoder.session(request.prompt.len() + ending.limit())?;
+        // The last token of an answer that has ended is not fed.
+        let fed = tokens.len() - usize::from(finish.is_some());
+        let known = [request.prompt, &tokens[..fed]].concat();
+        let choices = self.choices(&mut session, &known, request)?;
+        for (index, (expected, found)) in choices.iter().zip(&tokens).enumerate() {
+            if expected != found {
+                let (position, expected, found) = (request.prompt.len() + index, *expected, *found);
+                return Err(GenerateError::AlreadyDiverges { position, expected, found });
+            }
+        }
+        let mut timings = Timings { prefill_tokens: known.len() as u32, ..Timings::default() };
+        timings.prefill = started.elapsed();
+        let mut next = choices[choices.len() - 1];
+        let finish = loop {
+            if let Some(reason) = finish {
+                break reason;
+            }
+            tokens.push(next);
+            finish = ending.push(next);
+            let flow = on_token(next);
+            if finish.is_none() {
+                if flow.is_break() {
+                    break FinishReason::Cancelled;
+                }
+                let index = tokens.len() as u32;
+                self.feed(&mut session, &[next], 0, &mut |_, logits| {
+                    next = sample(logits, &request.sampling, index);
+                })?;
+                timings.decode_tokens += 1;
+            }
+        };
+        timings.decode = started.elapsed() - timings.prefill;
+        let trace = session.trace().clone();
+        Ok(Generation { tokens, finish, trace_root: trace.root(), trace, timings })
     }
-    /// Recomputes an answer in one pass.
-    ///
-    /// # Errors
-    /// [`GenerateError`] when the request itself cannot be served.
-    pub fn replay(
-        &self,
-        _request: &GenerateRequest<'_>,
-        _output: &[u32],
-        _finish: FinishReason,
-    ) -> Result<Replay, GenerateError> {
-        todo!()
-    }
+
     /// Logits of every position, `tokens.len()` rows of the vocabulary's length.
     ///
     /// # Errors
     /// [`GenerateError`].
-    pub fn logits(&self, _tokens: &[u32]) -> Result<Vec<f32>, GenerateError> {
-        todo!()
+    pub fn logits(&self, tokens: &[u32]) -> Result<Vec<f32>, GenerateError> {
+        if tokens.is_empty() {
+            return Err(GenerateError::EmptyPrompt);
+        }
+        let front = self.model.front();
+        if tokens.len() > front.context() as usize {
+            return Err(GenerateError::ContextExceeded { prompt: tokens.len(), context: front.context() });
+        }
+        self.check_vocabulary(tokens, 0)?;
+        let mut session = self.decoder.session(tokens.len())?;
+        let mut out = Vec::new();
+        self.feed_chunks(&mut session, tokens, 0, &mut |_, logits| out.extend_from_slice(logits))?;
+        Ok(out)
+    }
+
+    /// Feeds `known`, prompt and output; what the sampler chooses after the prompt and after each further token.
+    fn choices(
+        &self,
+        session: &mut Session,
+        known: &[u32],
+        request: &GenerateRequest<'_>,
+    ) -> Result<Vec<u32>, NumericError> {
+        let from = request.prompt.len() - 1;
+        let mut choices = Vec::with_capacity(known.len() - from);
+        self.feed_chunks(session, known, from, &mut |position, logits| {
+            choices.push(sample(logits, &request.sampling, position - from as u32));
+        })?;
+        Ok(choices)
+    }
+
+    fn feed_chunks(
+        &self,
+        session: &mut Session,
+        tokens: &[u32],
+        logits_from: usize,
+        on_logits: &mut OnLogits<'_>,
+    ) -> Result<(), NumericError> {
+        tokens.chunks(self.chunk).try_for_each(|chunk| self.feed(session, chunk, logits_from, on_logits))
+    }
+
+    fn feed(
+        &self,
+        session: &mut Session,
+        tokens: &[u32],
+        logits_from: usize,
+        on_logits: &mut OnLogits<'_>,
+    ) -> Result<(), NumericError> {
+        self.decoder.feed(session, tokens, logits_from, on_logits)
+    }
+
+    fn check(&self, request: &GenerateRequest<'_>) -> Result<(), GenerateError> {
+        let context = self.model.front().context();
+        let prompt = request.prompt.len();
+        if prompt == 0 {
+            return Err(GenerateError::EmptyPrompt);
+        }
+        if request.max_tokens == 0 {
+            return Err(GenerateError::NoTokens);
+        }
+        if prompt >= context as usize {
+            return Err(GenerateError::ContextExceeded { prompt, context });
+        }
+        self.check_vocabulary(request.prompt, 0)?;
+        self.check_vocabulary(request.already, prompt)
+    }
+
+    fn check_vocabulary(&self, tokens: &[u32], first: usize) -> Result<(), GenerateError> {
+        let vocabulary = self.model.front().vocabulary();
+        match tokens.iter().position(|t| *t >= vocabulary) {
+            Some(at) => {
+                let (position, token) = (first + at, tokens[at]);
+                Err(GenerateError::TokenOutOfVocabulary { position, token, vocabulary })
+            }
+            None => Ok(()),
+        }
     }
 }
 
-/// Why an engine cannot be made.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum EngineError {}
-
-/// Why a request cannot be served.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum GenerateError {}
+/// Runs what exists through the ending: whether it has ended with its last token.
+fn already_ends(ending: &mut Ending<'_>, already: &[u32]) -> Result<Option<FinishReason>, GenerateError> {
+    for (index, token) in already.iter().enumerate() {
+        if let Some(reason) = ending.push(*token) {
+            let (length, found) = (index + 1, already.len());
+            if length < found {
+                return Err(GenerateError::AlreadyTooLong { length, found });
+            }
+            return Ok(Some(reason));
+        }
+    }
+    Ok(None)
+}

@@ -1,118 +1,283 @@
 //! Models: what a file holds, checked and quantised.
+//!
+//! # Identity
+//! [`Model::id`] is the Keccak of the manifest, whose `tensors_root` is the Keccak Merkle root over *tiles*. Tensors come in
+//! the order of the architecture (embedding; per layer: attention norm, query, key, value, their biases, attention
+//! output, feed-forward norm, gate, up, down; output norm; output). A matrix is cut into tiles of `max(1, 32768 / row
+//! bytes)` rows (the last may be shorter), a vector is one tile. A leaf's data is the canonical encoding of
+//! [`Tile`]: which tensor, which rows, how many columns, and the BLAKE3 of the tile's bytes
+//! ([`QuantMatrix::tile_bytes`]; for a vector its f32, little-endian, subnormals as zero). So a few rows can be
+//! opened against a model's identity with 32 KiB and a Merkle path.
+
+mod error;
+mod front;
+mod hyper;
+pub(crate) mod layout;
+mod source;
+
+#[cfg(test)]
+mod tests;
 
 use std::path::Path;
 use std::sync::Arc;
 
-use dn_core::ModelId;
+use dn_core::merkle::{InclusionProof, MerkleTree};
 use dn_core::objects::ModelManifest;
+use dn_core::{Canonical, Hash32, ModelId, blake3_256, canonical_struct};
+use rayon::prelude::*;
 
-use crate::chat::{ChatError, ChatMessage};
-use crate::tokenizer::{TextStream, Tokenizer, TokenizerError};
+pub use error::ModelError;
+pub use front::ModelFront;
+pub use source::ModelBytes;
 
-/// What text needs of a model: tokenizer, chat template, special tokens and sizes. No weights.
+use crate::formats::gguf::TensorType;
+use crate::spec::{BLOCK, MatrixError, NumericSpec, QuantMatrix, float};
+use layout::{Entry, Slot};
+use source::Source;
+
+/// Canonical bytes of a tile aim at this size.
+const TILE_BYTES: usize = 32 * 1024;
+
+/// What a leaf of the tensors' Merkle tree commits to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Tile {
+    /// The tensor's place in the order of the architecture, from 0.
+    pub tensor: u32,
+    /// The first row.
+    pub first_row: u32,
+    /// Rows; 0 for a vector.
+    pub rows: u32,
+    /// Columns.
+    pub cols: u32,
+    /// BLAKE3 of the tile's canonical bytes.
+    pub hash: Hash32,
+}
+canonical_struct!(Tile { tensor: u32, first_row: u32, rows: u32, cols: u32, hash: Hash32 });
+
+/// A model: its front, its identity, and where its weights are.
+///
+/// The weights are checked and hashed when the model is loaded, and derived again when an engine prepares them; they are
+/// not kept twice. What is derived the second time is compared with the hashes, so a file that has changed in
+/// between is refused.
 #[derive(Debug)]
-pub struct ModelFront {}
-
-impl ModelFront {
-    /// Reads the header of a GGUF file.
-    ///
-    /// # Errors
-    /// [`ModelError`].
-    pub fn load(_path: &Path) -> Result<Self, ModelError> {
-        todo!()
-    }
-    /// Reads the header of a GGUF file in memory.
-    ///
-    /// # Errors
-    /// [`ModelError`].
-    pub fn from_bytes(_bytes: &[u8]) -> Result<Self, ModelError> {
-        todo!()
-    }
-    /// The name that the file gives, if any.
-    pub fn name(&self) -> Option<&str> {
-        todo!()
-    }
-    /// The architecture as GGUF names it.
-    pub fn architecture(&self) -> &str {
-        todo!()
-    }
-    /// Most positions.
-    pub fn context(&self) -> u32 {
-        todo!()
-    }
-    /// Number of token ids.
-    pub fn vocabulary(&self) -> u32 {
-        todo!()
-    }
-    /// Tokens that end generation, ascending.
-    pub fn stop_tokens(&self) -> &[u32] {
-        todo!()
-    }
-    /// The tokenizer.
-    pub fn tokenizer(&self) -> &Tokenizer {
-        todo!()
-    }
-    /// The prompt for a chat, up to where the model answers.
-    ///
-    /// # Errors
-    /// [`ChatError`].
-    pub fn chat_prompt(&self, _messages: &[ChatMessage]) -> Result<Vec<u32>, ChatError> {
-        todo!()
-    }
-    /// The prompt for plain text, with the token that starts a text where the model wants it.
-    ///
-    /// # Errors
-    /// [`TokenizerError`].
-    pub fn text_prompt(&self, _text: &str) -> Result<Vec<u32>, TokenizerError> {
-        todo!()
-    }
-    /// A decoder for one generated answer.
-    pub fn text_stream(self: &Arc<Self>, _stop: &[String]) -> TextStream {
-        todo!()
-    }
+pub struct Model {
+    front: Arc<ModelFront>,
+    manifest: ModelManifest,
+    source: Source,
+    entries: Arc<[Entry]>,
+    tiles: Vec<Vec<Tile>>,
+    coarse_bits: Option<u32>,
 }
 
-/// A model ready for an engine: its front and its quantised weights.
+/// The values of a tensor.
 #[derive(Debug)]
-pub struct Model {}
+pub(crate) enum Tensor {
+    Matrix(QuantMatrix),
+    Vector(Vec<f32>),
+}
 
 impl Model {
     /// Loads a GGUF file.
     ///
     /// # Errors
     /// [`ModelError`].
-    pub fn load(_path: &Path) -> Result<Self, ModelError> {
-        todo!()
+    pub fn load(path: &Path) -> Result<Self, ModelError> {
+        Self::from_source(Source::open(path)?)
     }
+
     /// Loads a GGUF file in memory.
     ///
     /// # Errors
     /// [`ModelError`].
-    pub fn from_bytes(_bytes: &[u8]) -> Result<Self, ModelError> {
-        todo!()
+    pub fn from_bytes(bytes: impl Into<ModelBytes>) -> Result<Self, ModelError> {
+        Self::from_source(Source::Memory(bytes.into()))
     }
+
+    fn from_source(source: Source) -> Result<Self, ModelError> {
+        let (front, entries) = ModelFront::from_header(&source.header()?)?;
+        Self::assemble(Arc::new(front), source, entries.into(), None)
+    }
+
+    fn assemble(
+        front: Arc<ModelFront>,
+        source: Source,
+        entries: Arc<[Entry]>,
+        coarse_bits: Option<u32>,
+    ) -> Result<Self, ModelError> {
+        let manifest = ModelManifest {
+            numeric_spec: NumericSpec::V1.id(),
+            block: BLOCK as u16,
+            architecture: front.architecture().to_owned(),
+            hyperparameters: front.hyperparameters().clone(),
+            tensors_root: Hash32::ZERO,
+            tokenizer_hash: front.tokenizer().hash(),
+            chat_template_hash: front.chat_template_hash(),
+            bos_token: front.bos_token(),
+            stop_tokens: front.stop_tokens().to_vec(),
+        };
+        let mut model = Self { front, manifest, source, entries, tiles: Vec::new(), coarse_bits };
+        let tiles: Result<Vec<_>, _> = (0..model.entries.len())
+            .into_par_iter()
+            .map(|index| model.derive(index).map(|tensor| tiles(index, &tensor)))
+            .collect();
+        model.tiles = tiles?;
+        model.manifest.tensors_root = model.tree().root();
+        Ok(model)
+    }
+
     /// The cheap half.
-    pub fn front(&self) -> &Arc<ModelFront> {
-        todo!()
+    pub const fn front(&self) -> &Arc<ModelFront> {
+        &self.front
     }
+
     /// What the model is, bit for bit.
-    pub fn manifest(&self) -> &ModelManifest {
-        todo!()
+    pub const fn manifest(&self) -> &ModelManifest {
+        &self.manifest
     }
+
     /// The model's identity.
     pub fn id(&self) -> ModelId {
-        todo!()
+        self.manifest.id()
     }
+
+    /// Opens a tile of the weights: its description and the proof to `tensors_root`; `None` past the last one.
+    pub fn prove_tile(&self, index: u64) -> Option<(Tile, InclusionProof)> {
+        let tile = self.tiles.iter().flatten().nth(usize::try_from(index).ok()?)?;
+        Some((tile.clone(), self.tree().prove(index)?))
+    }
+
     /// The same architecture with weights rounded to fewer bits: cheaper, worse, and another [`Model::id`].
     ///
     /// # Errors
-    /// [`ModelError`].
-    pub fn coarsened(&self, _bits: u32) -> Result<Self, ModelError> {
-        todo!()
+    /// [`ModelError::Bits`] unless `bits` is from 2 to 7.
+    pub fn coarsened(&self, bits: u32) -> Result<Self, ModelError> {
+        if !(2..=7).contains(&bits) {
+            return Err(ModelError::Bits { found: bits });
+        }
+        Self::assemble(Arc::clone(&self.front), self.source.clone(), Arc::clone(&self.entries), Some(bits))
+    }
+
+    /// Bytes that the weights take in canonical form. A backend's own form takes about as much.
+    ///
+    /// # Units
+    /// Bytes.
+    pub fn weight_bytes(&self) -> u64 {
+        let bytes = |e: &Entry| match e.rows {
+            Some(rows) => rows as u64 * QuantMatrix::row_bytes(e.cols) as u64,
+            None => 4 * e.cols as u64,
+        };
+        self.entries.iter().map(bytes).sum()
+    }
+
+    /// Bytes that keys and values take for one position of one request.
+    ///
+    /// # Units
+    /// Bytes.
+    pub fn kv_bytes_per_position(&self) -> u64 {
+        let h = self.front.hyperparameters();
+        // Two vectors of 16-bit integers, each under one exponent.
+        u64::from(h.layers) * u64::from(h.kv_heads) * (u64::from(h.head_size) * 4 + 8)
+    }
+
+    /// The tensor in a slot, derived anew and compared with the hashes.
+    ///
+    /// # Errors
+    /// [`ModelError::MissingTensor`] for a slot that the architecture lacks, [`ModelError::Changed`], and what reading the
+    /// file may bring.
+    pub(crate) fn tensor(&self, slot: Slot) -> Result<Tensor, ModelError> {
+        let index = self.entries.iter().position(|e| e.slot == slot);
+        let index = index.ok_or_else(|| ModelError::MissingTensor { name: format!("{slot:?}") })?;
+        let tensor = self.derive(index)?;
+        if tiles(index, &tensor) != self.tiles[index] {
+            return Err(ModelError::Changed { name: self.entries[index].info.name.clone() });
+        }
+        Ok(tensor)
+    }
+
+    fn tree(&self) -> MerkleTree {
+        MerkleTree::new(self.tiles.iter().flatten().map(Canonical::to_bytes))
+    }
+
+    fn derive(&self, index: usize) -> Result<Tensor, ModelError> {
+        let entry = &self.entries[index];
+        let bytes = self.source.read(entry.info.start, entry.info.size)?;
+        let Some(rows) = entry.rows else { return vector(entry, &bytes).map(Tensor::Vector) };
+        let matrix = match entry.info.kind {
+            TensorType::Q8_0 => QuantMatrix::from_q8_0(rows, entry.cols, &bytes),
+            kind => QuantMatrix::from_f32(rows, entry.cols, &floats(kind, &bytes)),
+        };
+        let matrix = match (matrix, self.coarse_bits) {
+            (Ok(matrix), Some(bits)) => coarsen(&matrix, bits),
+            (matrix, _) => matrix,
+        };
+        let name = || entry.info.name.clone();
+        matrix.map(Tensor::Matrix).map_err(|source| ModelError::Matrix { name: name(), source })
     }
 }
 
-/// Why a file is not a model that runs here.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum ModelError {}
+/// The values of a tensor of floats or of blocks.
+fn floats(kind: TensorType, bytes: &[u8]) -> Vec<f32> {
+    let halves = |to: fn([u8; 2]) -> f32| bytes.chunks_exact(2).map(|b| to([b[0], b[1]])).collect();
+    match kind {
+        TensorType::F32 => {
+            bytes.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect()
+        }
+        TensorType::F16 => halves(|b| half::f16::from_le_bytes(b).to_f32()),
+        TensorType::Bf16 => halves(|b| half::bf16::from_le_bytes(b).to_f32()),
+        TensorType::Q8_0 => {
+            let block = |b: &[u8]| {
+                let scale = half::f16::from_le_bytes([b[0], b[1]]).to_f32();
+                b[2..].iter().map(|q| scale * f32::from(*q as i8)).collect::<Vec<_>>()
+            };
+            bytes.chunks_exact(34).flat_map(block).collect()
+        }
+    }
+}
+
+fn vector(entry: &Entry, bytes: &[u8]) -> Result<Vec<f32>, ModelError> {
+    let values: Vec<f32> = floats(entry.info.kind, bytes).into_iter().map(float::flush).collect();
+    match values.iter().position(|v| !v.is_finite()) {
+        Some(index) => Err(ModelError::NonFinite { name: entry.info.name.clone(), index }),
+        None => Ok(values),
+    }
+}
+
+/// Rounds every `q` to a multiple of `2^(8 - bits)`, half away from zero, and brings the result into canonical form.
+fn coarsen(matrix: &QuantMatrix, bits: u32) -> Result<QuantMatrix, MatrixError> {
+    let step = 1i32 << (8 - bits);
+    let mut values = Vec::with_capacity(matrix.rows() * matrix.cols());
+    for row in 0..matrix.rows() {
+        let exponent = matrix.row_exponent(row);
+        for (block, m) in matrix.row_q(row).chunks(BLOCK).zip(matrix.row_m(row)) {
+            values.extend(block.iter().map(|q| {
+                let q = i32::from(*q);
+                let coarse = ((q.abs() + step / 2) / step * step).min(127) * q.signum();
+                // At most 23 bits, so exact.
+                float::scale((coarse * i32::from(*m)) as f32, exponent)
+            }));
+        }
+    }
+    QuantMatrix::from_f32(matrix.rows(), matrix.cols(), &values)
+}
+
+fn tiles(tensor: usize, values: &Tensor) -> Vec<Tile> {
+    let tensor = tensor as u32;
+    match values {
+        Tensor::Vector(values) => {
+            let bytes: Vec<u8> = values.iter().flat_map(|v| v.to_le_bytes()).collect();
+            let hash = Hash32(blake3_256(&[&bytes]));
+            vec![Tile { tensor, first_row: 0, rows: 0, cols: values.len() as u32, hash }]
+        }
+        Tensor::Matrix(matrix) => {
+            let rows = matrix.rows();
+            let step = (TILE_BYTES / QuantMatrix::row_bytes(matrix.cols())).max(1);
+            let tile = |first: usize| {
+                let range = first..rows.min(first + step);
+                let (first_row, count) = (first as u32, range.len() as u32);
+                let hash = Hash32(blake3_256(&[&matrix.tile_bytes(range)]));
+                Tile { tensor, first_row, rows: count, cols: matrix.cols() as u32, hash }
+            };
+            (0..rows).step_by(step).map(tile).collect()
+        }
+    }
+}

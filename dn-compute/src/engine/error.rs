@@ -1,0 +1,69 @@
+//! Why an engine cannot be made, and why a request cannot be served.
+
+use crate::model::ModelError;
+use crate::spec::NumericError;
+
+/// Why an engine cannot be made.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum EngineError {
+    /// The weights cannot be read.
+    #[error(transparent)]
+    Model(#[from] ModelError),
+    /// The numeric spec does not allow the model's sizes.
+    #[error(transparent)]
+    Numeric(#[from] NumericError),
+}
+
+/// Why a request cannot be served.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum GenerateError {
+    /// No prompt.
+    #[error("the prompt is empty; at least one token is needed")]
+    EmptyPrompt,
+    /// Nothing to generate.
+    #[error("max_tokens is 0; at least 1 is needed")]
+    NoTokens,
+    /// A token id that the model does not have.
+    #[error("token {token} at position {position} is outside the vocabulary of {vocabulary}")]
+    TokenOutOfVocabulary {
+        /// Its position in prompt and output, from 0.
+        position: usize,
+        /// The id.
+        token: u32,
+        /// Number of token ids.
+        vocabulary: u32,
+    },
+    /// The prompt leaves no room for an answer.
+    #[error("the prompt has {prompt} tokens; the context of {context} leaves no room for an answer")]
+    ContextExceeded {
+        /// Tokens of the prompt.
+        prompt: usize,
+        /// Most positions.
+        context: u32,
+    },
+    /// The output to be continued is not this model's.
+    #[error(
+        "the output to be continued is not the model's: token {found} at position {position}, expected {expected}"
+    )]
+    AlreadyDiverges {
+        /// Position in prompt and output, from 0.
+        position: usize,
+        /// What the sampler chooses.
+        expected: u32,
+        /// What the output has.
+        found: u32,
+    },
+    /// The output to be continued goes on after its end.
+    #[error("the output to be continued should have ended with {length} tokens, but has {found}")]
+    AlreadyTooLong {
+        /// Tokens up to its end.
+        length: usize,
+        /// Tokens that it has.
+        found: usize,
+    },
+    /// The computation left the numbers that the spec allows.
+    #[error(transparent)]
+    Numeric(#[from] NumericError),
+}

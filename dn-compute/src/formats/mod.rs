@@ -1,0 +1,3 @@
+//! Model files.
+
+pub mod gguf;

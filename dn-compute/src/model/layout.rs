@@ -1,0 +1,124 @@
+//! The tensors of an architecture, in canonical order.
+
+use dn_core::objects::Hyperparameters;
+
+use super::ModelError;
+use crate::formats::gguf::{Gguf, TensorInfo};
+
+/// A tensor's place in a decoder.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) enum Slot {
+    Embedding,
+    AttentionNorm(u32),
+    Query(u32),
+    QueryBias(u32),
+    Key(u32),
+    KeyBias(u32),
+    Value(u32),
+    ValueBias(u32),
+    AttentionOutput(u32),
+    FfnNorm(u32),
+    Gate(u32),
+    Up(u32),
+    Down(u32),
+    OutputNorm,
+    Output,
+}
+
+impl Slot {
+    /// The name in GGUF files.
+    fn name(self) -> String {
+        let (layer, part) = match self {
+            Self::Embedding => return "token_embd.weight".to_owned(),
+            Self::OutputNorm => return "output_norm.weight".to_owned(),
+            Self::Output => return "output.weight".to_owned(),
+            Self::AttentionNorm(l) => (l, "attn_norm.weight"),
+            Self::Query(l) => (l, "attn_q.weight"),
+            Self::QueryBias(l) => (l, "attn_q.bias"),
+            Self::Key(l) => (l, "attn_k.weight"),
+            Self::KeyBias(l) => (l, "attn_k.bias"),
+            Self::Value(l) => (l, "attn_v.weight"),
+            Self::ValueBias(l) => (l, "attn_v.bias"),
+            Self::AttentionOutput(l) => (l, "attn_output.weight"),
+            Self::FfnNorm(l) => (l, "ffn_norm.weight"),
+            Self::Gate(l) => (l, "ffn_gate.weight"),
+            Self::Up(l) => (l, "ffn_up.weight"),
+            Self::Down(l) => (l, "ffn_down.weight"),
+        };
+        format!("blk.{layer}.{part}")
+    }
+
+    /// Columns and, for matrices, rows.
+    fn shape(self, h: &Hyperparameters) -> (u32, Option<u32>) {
+        let (query, kv) = (h.heads * h.head_size, h.kv_heads * h.head_size);
+        match self {
+            Self::Embedding | Self::Output => (h.width, Some(h.vocabulary)),
+            Self::AttentionNorm(_) | Self::FfnNorm(_) | Self::OutputNorm => (h.width, None),
+            Self::Query(_) => (h.width, Some(query)),
+            Self::Key(_) | Self::Value(_) => (h.width, Some(kv)),
+            Self::QueryBias(_) => (query, None),
+            Self::KeyBias(_) | Self::ValueBias(_) => (kv, None),
+            Self::AttentionOutput(_) => (query, Some(h.width)),
+            Self::Gate(_) | Self::Up(_) => (h.width, Some(h.ffn_width)),
+            Self::Down(_) => (h.ffn_width, Some(h.width)),
+        }
+    }
+}
+
+/// A tensor that the model uses.
+#[derive(Debug, Clone)]
+pub(crate) struct Entry {
+    pub(crate) slot: Slot,
+    pub(crate) info: TensorInfo,
+    pub(crate) cols: usize,
+    /// `None` for a vector.
+    pub(crate) rows: Option<usize>,
+}
+
+/// Every tensor of the architecture, found in the file and of the right shape; the file has no others.
+pub(super) fn entries(gguf: &Gguf, arch: &str, h: &Hyperparameters) -> Result<Vec<Entry>, ModelError> {
+    let mut slots = vec![Slot::Embedding];
+    for l in 0..h.layers {
+        slots.extend([Slot::AttentionNorm(l), Slot::Query(l), Slot::Key(l), Slot::Value(l)]);
+        if arch == "qwen2" {
+            slots.extend([Slot::QueryBias(l), Slot::KeyBias(l), Slot::ValueBias(l)]);
+        }
+        slots.extend([Slot::AttentionOutput(l), Slot::FfnNorm(l), Slot::Gate(l), Slot::Up(l), Slot::Down(l)]);
+    }
+    slots.push(Slot::OutputNorm);
+    if !h.tied_embeddings {
+        slots.push(Slot::Output);
+    }
+    let mut entries = Vec::with_capacity(slots.len());
+    for slot in slots {
+        let name = slot.name();
+        let info = gguf.tensor(&name).ok_or(ModelError::MissingTensor { name })?;
+        let (cols, rows) = slot.shape(h);
+        let expected: Vec<u64> = [Some(cols), rows].into_iter().flatten().map(u64::from).collect();
+        // Trailing sizes of 1 say nothing.
+        let given = &info.shape[..info.shape.len().min(expected.len())];
+        if given != expected || info.shape[given.len()..].iter().any(|n| *n != 1) {
+            let (name, found) = (info.name.clone(), info.shape.clone());
+            return Err(ModelError::TensorShape { name, expected, found });
+        }
+        entries.push(Entry { slot, info: info.clone(), cols: cols as usize, rows: rows.map(|n| n as usize) });
+    }
+    refuse_others(gguf, arch, &entries)?;
+    Ok(entries)
+}
+
+fn refuse_others(gguf: &Gguf, arch: &str, entries: &[Entry]) -> Result<(), ModelError> {
+    if gguf.tensors().len() == entries.len() {
+        return Ok(());
+    }
+    let mut used: Vec<&str> = entries.iter().map(|e| e.info.name.as_str()).collect();
+    used.sort_unstable();
+    let other = gguf.tensors().iter().find(|t| used.binary_search(&t.name.as_str()).is_err());
+    match other {
+        Some(t) if t.name == "rope_freqs.weight" => {
+            Err(ModelError::Feature { feature: "scaled rotary positions", key: t.name.clone() })
+        }
+        Some(t) => Err(ModelError::UnexpectedTensor { name: t.name.clone(), architecture: arch.to_owned() }),
+        None => Ok(()),
+    }
+}

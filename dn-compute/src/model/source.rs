@@ -1,0 +1,110 @@
+//! Where a model's bytes come from.
+
+use std::borrow::Cow;
+use std::fs::File;
+use std::io::{self, Read, Seek, SeekFrom};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+
+use super::ModelError;
+use crate::formats::gguf::{Gguf, GgufError};
+
+/// First guess at the length of a header.
+const HEAD_BYTES: u64 = 1 << 20;
+
+/// A model file in memory.
+#[derive(Debug, Clone)]
+pub enum ModelBytes {
+    /// Compiled into the program.
+    Static(&'static [u8]),
+    /// Shared.
+    Shared(Arc<[u8]>),
+}
+
+impl From<&'static [u8]> for ModelBytes {
+    fn from(bytes: &'static [u8]) -> Self {
+        Self::Static(bytes)
+    }
+}
+
+impl From<Vec<u8>> for ModelBytes {
+    fn from(bytes: Vec<u8>) -> Self {
+        Self::Shared(bytes.into())
+    }
+}
+
+impl From<Arc<[u8]>> for ModelBytes {
+    fn from(bytes: Arc<[u8]>) -> Self {
+        Self::Shared(bytes)
+    }
+}
+
+impl AsRef<[u8]> for ModelBytes {
+    fn as_ref(&self) -> &[u8] {
+        match self {
+            Self::Static(bytes) => bytes,
+            Self::Shared(bytes) => bytes,
+        }
+    }
+}
+
+/// A file or bytes in memory.
+///
+/// A file is read, not mapped: one that shrinks under the program is an error, not a signal.
+#[derive(Debug, Clone)]
+pub(super) enum Source {
+    File { path: PathBuf, file: Arc<Mutex<File>>, len: u64 },
+    Memory(ModelBytes),
+}
+
+impl Source {
+    pub(super) fn open(path: &Path) -> Result<Self, ModelError> {
+        let open = || {
+            let file = File::open(path)?;
+            let meta = file.metadata()?;
+            if meta.is_dir() {
+                return Err(io::ErrorKind::IsADirectory.into());
+            }
+            Ok((file, meta.len()))
+        };
+        let (file, len) = open().map_err(|e| read_error(path, e))?;
+        Ok(Self::File { path: path.to_owned(), file: Arc::new(Mutex::new(file)), len })
+    }
+
+    /// Reads the header: of a file only as many bytes as it takes.
+    pub(super) fn header(&self) -> Result<Gguf, ModelError> {
+        let (len, mut have) = match self {
+            Self::Memory(bytes) => return Ok(Gguf::parse(bytes.as_ref())?),
+            Self::File { len, .. } => (*len, (*len).min(HEAD_BYTES)),
+        };
+        loop {
+            let head = self.read(0, have)?;
+            match Gguf::parse_header(&head, len) {
+                Err(GgufError::Truncated { .. }) if have < len => have = have.saturating_mul(4).min(len),
+                parsed => return Ok(parsed?),
+            }
+        }
+    }
+
+    /// `size` bytes from `start`; the header has checked that the file is long enough.
+    pub(super) fn read(&self, start: u64, size: u64) -> Result<Cow<'_, [u8]>, ModelError> {
+        match self {
+            Self::Memory(bytes) => {
+                Ok(Cow::Borrowed(&bytes.as_ref()[start as usize..(start + size) as usize]))
+            }
+            Self::File { path, file, .. } => {
+                let mut out = vec![0; size as usize];
+                // Nothing panics while it holds the lock, and a position is set before every read.
+                let mut file = file.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+                file.seek(SeekFrom::Start(start))
+                    .and_then(|_| file.read_exact(&mut out))
+                    .map_err(|e| read_error(path, e))?;
+                Ok(Cow::Owned(out))
+            }
+        }
+    }
+}
+
+fn read_error(path: &Path, source: io::Error) -> ModelError {
+    ModelError::Read { path: path.display().to_string(), source }
+}

@@ -1,0 +1,272 @@
+//! Causal attention over quantised keys and values: integer scores, fixed-point exponentials, integer sums.
+//!
+//! For one query head `q` of `d` values at position `t`, over keys `0..=t` in aligned blocks of 64:
+//!
+//! 1. `q' = mul(q, log2(e) / sqrt(d))`, quantised to `Aq * 2^eq`. Keys and values are held as `Ak * 2^ek` and
+//!    `Av * 2^ev` per head and position.
+//! 2. Score in Q16, log2 units: `s = RNE((sum Aq * Ak) * 2^(eq + ek + 16))`, held to `-2^30..=2^30`; `i = s >> 16`,
+//!    `y = exp2_q16(s & 65535)`; `j = i + ev`.
+//! 3. Per block, with `ib = max i`, `jb = max j`: `p = min(RNE(y / 2^(ib - i + 3)), 16383)`, `den_b = sum p`;
+//!    `p' = min(RNE(y / 2^(jb - j + 3)), 16383)`, `num_b[c] = sum p' * Av[c]`.
+//! 4. With the maxima `it`, `jt` over all keys: `den = sum over blocks of RNE(den_b * 2^16 / 2^(it - ib))`,
+//!    `num[c]` likewise with `jt - jb`.
+//! 5. `out[c] = scale(mul(RNE_f32(num[c]), recip(RNE_f32(den))), jt - it)`.
+//!
+//! Every sum is exact, so neither the split of the keys nor the order matters. `den >= 2^29`, because the largest
+//! score of all has `p >= 8192`. `|num_b| <= 64 * 16383 * 32639 < 2^35`; with 16 guard bits and 2,048 blocks `|num| < 2^62`.
+
+use std::sync::Arc;
+
+use super::error::{NumericError, Op};
+use super::exp2::shift_round_i64;
+use super::float::{mul, recip, scale};
+use super::limits::{MAX_CONTEXT, MAX_HEAD_DIM};
+use super::linear::{check, check_tokens};
+use super::trig::score_scale;
+
+/// Keys that share an exponent.
+pub const KEY_BLOCK: usize = 64;
+
+/// Scores are held to this magnitude: `2^14` in log2 units, in Q16.
+pub const MAX_SCORE: i64 = 1 << 30;
+
+/// Largest value of a fixed-point probability: 14 bits.
+pub const MAX_P: u32 = 16_383;
+
+/// The sizes of one layer's cache.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct KvShape {
+    /// Key and value heads.
+    pub heads: usize,
+    /// Elements of a head.
+    pub head_dim: usize,
+    /// Most positions.
+    pub capacity: usize,
+}
+
+/// Quantised keys and values of 64 positions, all heads.
+#[derive(Debug, Clone)]
+pub(crate) struct KvPage {
+    /// `[head][position][element]`.
+    pub(crate) k: Vec<i16>,
+    /// `[head][position / 2][element][position % 2]`: two positions side by side, as pair dot products read them.
+    pub(crate) v: Vec<i16>,
+    /// `[head][position]`.
+    pub(crate) ke: Vec<i32>,
+    /// `[head][position]`.
+    pub(crate) ve: Vec<i32>,
+}
+
+/// Keys and values of one layer and one sequence, in pages of 64 positions.
+///
+/// A clone shares the pages until one side writes: a common prefix costs its memory once.
+#[derive(Debug, Clone)]
+pub struct KvLayer {
+    shape: KvShape,
+    len: usize,
+    pages: Vec<Arc<KvPage>>,
+}
+
+/// Quantised rows to append: `tokens x heads x head_dim` integers, `tokens x heads` exponents.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct KvRows {
+    pub(crate) k: Vec<i16>,
+    pub(crate) ke: Vec<i32>,
+    pub(crate) v: Vec<i16>,
+    pub(crate) ve: Vec<i32>,
+}
+
+impl KvLayer {
+    /// An empty cache. Memory grows a page at a time.
+    ///
+    /// # Errors
+    /// A size outside the limits.
+    pub fn new(shape: KvShape) -> Result<Self, NumericError> {
+        let sizes = [
+            ("heads", 4096, shape.heads),
+            ("head_dim", MAX_HEAD_DIM, shape.head_dim),
+            ("capacity", MAX_CONTEXT, shape.capacity),
+        ];
+        for (what, max, found) in sizes {
+            if !(1..=max).contains(&found) {
+                return Err(NumericError::Limit { op: Op::KvAppend, what, min: 1, max, found });
+            }
+        }
+        Ok(Self { shape, len: 0, pages: Vec::new() })
+    }
+
+    /// The sizes.
+    pub const fn shape(&self) -> KvShape {
+        self.shape
+    }
+
+    /// Positions held.
+    pub const fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Whether nothing is held.
+    pub const fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// Forgets the positions from `len` on; does nothing when fewer are held.
+    pub fn truncate(&mut self, len: usize) {
+        if len < self.len {
+            self.len = len;
+            self.pages.truncate(len.div_ceil(KEY_BLOCK));
+        }
+    }
+
+    /// Bytes of memory that the held pages take, shared ones included.
+    pub fn memory_bytes(&self) -> usize {
+        let per_head = KEY_BLOCK * (self.shape.head_dim * 4 + 8);
+        self.pages.len() * self.shape.heads * per_head
+    }
+
+    /// Checks an append of rows `k` and `v`; returns the number of tokens.
+    ///
+    /// # Errors
+    /// Lengths that do not fit, or a cache that is full.
+    pub fn check_append(&self, k: &[f32], v: &[f32]) -> Result<usize, NumericError> {
+        let op = Op::KvAppend;
+        let row = self.shape.heads * self.shape.head_dim;
+        let tokens = k.len() / row;
+        check(op, "elements of k", tokens * row, k.len())?;
+        check(op, "elements of v", k.len(), v.len())?;
+        check_tokens(op, tokens)?;
+        if self.len + tokens > self.shape.capacity {
+            let (len, capacity) = (self.len, self.shape.capacity);
+            return Err(NumericError::CacheFull { len, capacity, adding: tokens });
+        }
+        Ok(tokens)
+    }
+
+    pub(crate) fn append(&mut self, tokens: usize, rows: &KvRows) {
+        let KvShape { heads, head_dim: d, .. } = self.shape;
+        for t in 0..tokens {
+            let (page, slot) = (self.len / KEY_BLOCK, self.len % KEY_BLOCK);
+            if page == self.pages.len() {
+                let (values, exponents) = (heads * KEY_BLOCK * d, heads * KEY_BLOCK);
+                self.pages.push(Arc::new(KvPage {
+                    k: vec![0; values],
+                    v: vec![0; values],
+                    ke: vec![0; exponents],
+                    ve: vec![0; exponents],
+                }));
+            }
+            let page = Arc::make_mut(&mut self.pages[page]);
+            for h in 0..heads {
+                let from = (t * heads + h) * d;
+                page.k[(h * KEY_BLOCK + slot) * d..][..d].copy_from_slice(&rows.k[from..][..d]);
+                let pair = &mut page.v[(h * KEY_BLOCK + slot / 2 * 2) * d..][..2 * d];
+                for (two, v) in pair.chunks_exact_mut(2).zip(&rows.v[from..][..d]) {
+                    two[slot % 2] = *v;
+                }
+                page.ke[h * KEY_BLOCK + slot] = rows.ke[t * heads + h];
+                page.ve[h * KEY_BLOCK + slot] = rows.ve[t * heads + h];
+            }
+            self.len += 1;
+        }
+    }
+
+    pub(crate) fn page(&self, index: usize) -> &KvPage {
+        &self.pages[index]
+    }
+
+    /// The integers and the exponent of a key.
+    pub fn key(&self, head: usize, position: usize) -> (&[i16], i32) {
+        let (page, slot) = (&self.pages[position / KEY_BLOCK], position % KEY_BLOCK);
+        let d = self.shape.head_dim;
+        (&page.k[(head * KEY_BLOCK + slot) * d..][..d], page.ke[head * KEY_BLOCK + slot])
+    }
+
+    /// One integer of a value vector.
+    pub fn value(&self, head: usize, position: usize, element: usize) -> i16 {
+        let (page, slot) = (&self.pages[position / KEY_BLOCK], position % KEY_BLOCK);
+        let d = self.shape.head_dim;
+        page.v[(head * KEY_BLOCK + slot / 2 * 2) * d + 2 * element + slot % 2]
+    }
+
+    /// The exponent of a value vector.
+    pub fn value_exponent(&self, head: usize, position: usize) -> i32 {
+        self.pages[position / KEY_BLOCK].ve[head * KEY_BLOCK + position % KEY_BLOCK]
+    }
+}
+
+/// The checked shapes of attention of `tokens` queries at positions `first..first + tokens`.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct AttentionPlan {
+    /// Query rows.
+    pub tokens: usize,
+    /// Position of the first query.
+    pub first: usize,
+    /// Query heads per row.
+    pub heads: usize,
+    /// Query heads that share one key and value head.
+    pub group: usize,
+    /// Elements of a head.
+    pub head_dim: usize,
+    /// `log2(e) / sqrt(head_dim)`.
+    pub scale: f32,
+}
+
+impl AttentionPlan {
+    /// Checks `q` and `out` as `tokens x heads x head_dim`, and that the cache holds every position asked about.
+    ///
+    /// # Errors
+    /// Lengths that do not fit, heads that the cache's heads do not divide, or positions not yet held.
+    pub fn new(
+        kv: &KvLayer,
+        heads: usize,
+        first: usize,
+        q: &[f32],
+        out: &[f32],
+    ) -> Result<Self, NumericError> {
+        let op = Op::Attention;
+        let KvShape { heads: kv_heads, head_dim, .. } = kv.shape;
+        if heads == 0 || !heads.is_multiple_of(kv_heads) {
+            let expected = heads.div_ceil(kv_heads).max(1) * kv_heads;
+            return Err(NumericError::Shape { op, what: "query heads", expected, found: heads });
+        }
+        let tokens = q.len() / (heads * head_dim);
+        check(op, "elements of q", tokens * heads * head_dim, q.len())?;
+        check_tokens(op, tokens)?;
+        check(op, "elements of the output", q.len(), out.len())?;
+        if first > kv.len || tokens > kv.len - first {
+            let found = first.saturating_add(tokens);
+            return Err(NumericError::Limit { op, what: "last position + 1", min: 1, max: kv.len, found });
+        }
+        Ok(Self { tokens, first, heads, group: heads / kv_heads, head_dim, scale: score_scale(head_dim) })
+    }
+}
+
+/// Step 2: the exact dot product to a score in Q16, `shift = eq + ek + 16`.
+#[inline]
+pub fn score(dot: i64, shift: i32) -> i32 {
+    // Beyond MAX_SCORE a left shift saturates whatever it is, so the operand can be held before it.
+    let s = if shift >= 0 {
+        dot.clamp(-MAX_SCORE, MAX_SCORE) << shift.min(31)
+    } else {
+        shift_round_i64(dot, shift.unsigned_abs())
+    };
+    s.clamp(-MAX_SCORE, MAX_SCORE) as i32
+}
+
+/// Step 4 for one block: 16 guard bits, then down to the global maximum, `down` steps above the block's.
+#[inline]
+pub fn merge(sum: i64, down: i32) -> i64 {
+    shift_round_i64(sum << 16, down.unsigned_abs())
+}
+
+/// Step 5. `e = jt - it`; an infinity where the output overflows.
+#[inline]
+pub fn normalise(num: i64, recip_den: f32, e: i32) -> f32 {
+    scale(mul(num as f32, recip_den), e)
+}
+
+/// Step 5: the factor shared by all elements of a head.
+#[inline]
+pub fn reciprocal(den: i64) -> f32 {
+    recip(den as f32)
+}

@@ -1,0 +1,125 @@
+use proptest::prelude::*;
+
+use super::*;
+
+/// Q8_0 bytes of blocks of (f16 scale bits, values).
+fn q8(blocks: &[(half::f16, [i8; 32])]) -> Vec<u8> {
+    let mut out = Vec::new();
+    for (d, q) in blocks {
+        out.extend_from_slice(&d.to_le_bytes());
+        out.extend(q.iter().map(|q| *q as u8));
+    }
+    out
+}
+
+proptest! {
+    #[test]
+    fn q8_0_is_exact_while_scales_are_within_two_to_the_five(
+        q in proptest::collection::vec(-127i8..=127, 4 * 32),
+        d in proptest::collection::vec((0x400u16..0x800, 0u16..5), 4),
+        base in 0u16..20,
+        negative in any::<bool>(),
+    ) {
+        // Four blocks of two rows: mantissas of 11 bits under exponents at most four apart.
+        let blocks: Vec<_> = (0..4).map(|b| {
+            let bits = ((base + d[b].1 + 1) << 10) | (d[b].0 & 0x3ff) | (u16::from(negative) << 15);
+            (half::f16::from_bits(bits), <[i8; 32]>::try_from(&q[b * 32..][..32]).unwrap())
+        }).collect();
+        let w = QuantMatrix::from_q8_0(2, 64, &q8(&blocks)).unwrap();
+        for (b, (d, q)) in blocks.iter().enumerate() {
+            for (c, q) in q.iter().enumerate() {
+                let exact = d.to_f64() * f64::from(*q);
+                prop_assert_eq!(w.value(b / 2, b % 2 * 32 + c), exact);
+            }
+        }
+        let again = QuantMatrix::from_tile_bytes(2, 64, &w.tile_bytes(0..2)).unwrap();
+        prop_assert_eq!(&again, &w);
+        let parts = QuantMatrix::from_parts(2, 64, w.q.clone(), w.m.clone(), w.er.clone());
+        prop_assert_eq!(parts.unwrap(), w);
+    }
+
+    #[test]
+    fn f32_weights_move_by_half_a_step_at_most(
+        w in proptest::collection::vec(-1e3f32..1e3, 3 * 45),
+        scale in -60i32..60,
+    ) {
+        let w: Vec<f32> = w.iter().map(|v| v * 2f32.powi(scale)).collect();
+        let m = QuantMatrix::from_f32(3, 45, &w).unwrap();
+        for row in 0..3 {
+            for (b, block) in w[row * 45..][..45].chunks(32).enumerate() {
+                let amax = block.iter().fold(0f32, |a, v| a.max(v.abs()));
+                for (c, v) in block.iter().enumerate() {
+                    let error = (m.value(row, b * 32 + c) - f64::from(*v)).abs();
+                    prop_assert!(error <= f64::from(amax) / 254.0 * 1.02);
+                }
+            }
+        }
+        prop_assert_eq!(QuantMatrix::from_tile_bytes(3, 45, &m.tile_bytes(0..3)).unwrap(), m);
+    }
+}
+
+#[test]
+fn f32_of_q8_0_gives_the_same_matrix() {
+    let q: [i8; 32] = std::array::from_fn(|i| (i as i8 - 16) * 7);
+    let mut top = q;
+    top[3] = 127;
+    let blocks = [(half::f16::from_f32(0.01), top), (half::f16::from_f32(0.003), top)];
+    let a = QuantMatrix::from_q8_0(1, 64, &q8(&blocks)).unwrap();
+    let values: Vec<f32> = (0..64).map(|c| a.value(0, c) as f32).collect();
+    assert_eq!(QuantMatrix::from_f32(1, 64, &values).unwrap(), a);
+}
+
+#[test]
+fn zero_rows_and_zero_blocks_are_canonical() {
+    let mut w = vec![0f32; 96];
+    w[40] = -2.0;
+    let m = QuantMatrix::from_f32(3, 32, &w).unwrap();
+    assert_eq!((m.row_exponent(0), m.row_m(0), m.row_q(0)), (0, &[0u16][..], &[0i8; 32][..]));
+    assert_eq!(m.value(1, 8), m.row_q(1)[8] as f64 * m.row_m(1)[0] as f64 * pow2(m.row_exponent(1)));
+    assert_eq!(m.row_q(1)[8], -127);
+    // A scale without values carries nothing; a tiny scale beside a large one vanishes with its values.
+    let one = {
+        let mut q = [0i8; 32];
+        q[0] = 1;
+        q
+    };
+    let w = QuantMatrix::from_q8_0(1, 64, &q8(&[(half::f16::MAX, [0; 32]), (half::f16::ONE, one)])).unwrap();
+    assert_eq!(w.value(0, 32), 1.0);
+    let w =
+        QuantMatrix::from_q8_0(1, 64, &q8(&[(half::f16::MAX, one), (half::f16::from_bits(1), one)])).unwrap();
+    assert_eq!((w.value(0, 0), w.value(0, 32), w.row_m(0)[1]), (65_504.0, 0.0, 0));
+}
+
+#[test]
+fn what_cannot_be_a_matrix_is_named() {
+    let mut w = vec![1f32; 70];
+    w[47] = f32::NAN;
+    let e = |r: Result<QuantMatrix, MatrixError>| r.unwrap_err();
+    assert_eq!(e(QuantMatrix::from_f32(2, 35, &w)), MatrixError::NonFinite { row: 1, col: 12 });
+    w[47] = 2f32.powi(100);
+    assert_eq!(e(QuantMatrix::from_f32(2, 35, &w)), MatrixError::Range { row: 1, col: 12 });
+    assert!(matches!(
+        e(QuantMatrix::from_f32(2, 36, &w)),
+        MatrixError::Length { expected: 72, found: 70, .. }
+    ));
+    assert!(matches!(e(QuantMatrix::from_f32(0, 36, &[])), MatrixError::Size { .. }));
+    assert!(matches!(e(QuantMatrix::from_f32(1, 40_000, &[])), MatrixError::Size { .. }));
+    assert_eq!(e(QuantMatrix::from_q8_0(1, 33, &[])), MatrixError::Q8Columns { cols: 33 });
+    let mut q = [1i8; 32];
+    q[9] = -128;
+    assert_eq!(
+        e(QuantMatrix::from_q8_0(1, 32, &q8(&[(half::f16::ONE, q)]))),
+        MatrixError::Quant { row: 0, col: 9 }
+    );
+    assert_eq!(
+        e(QuantMatrix::from_q8_0(1, 64, &q8(&[(half::f16::ONE, [1; 32]), (half::f16::INFINITY, [1; 32])]))),
+        MatrixError::NonFinite { row: 0, col: 32 }
+    );
+    let parts = |q: i8, m: u16, er: i16| e(QuantMatrix::from_parts(1, 1, vec![q], vec![m], vec![er]));
+    assert!(matches!(parts(1, 0, 0), MatrixError::NotCanonical { .. }));
+    assert!(matches!(parts(0, 0x8000, 0), MatrixError::NotCanonical { .. }));
+    assert!(matches!(parts(1, 0x7fff, 0), MatrixError::NotCanonical { .. }));
+    assert!(matches!(parts(0, 0, 1), MatrixError::NotCanonical { .. }));
+    assert!(matches!(parts(1, 0x8000, 101), MatrixError::NotCanonical { .. }));
+    assert!(matches!(parts(-128, 0x8000, 0), MatrixError::Quant { .. }));
+}

@@ -1,0 +1,177 @@
+//! What a file says about its tokenizer, checked, in one canonical form.
+
+use dn_core::{Canonical, Hash32, blake3_256, canonical_struct};
+
+use super::TokenizerError;
+use crate::formats::gguf::Metadata;
+
+/// Longest token, in bytes.
+const MAX_TOKEN_BYTES: usize = 1024;
+
+/// What a token is for, as GGUF numbers it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum TokenKind {
+    Normal,
+    Unknown,
+    /// Steers the model: never made from a user's text.
+    Control,
+    /// Matched whole before the text is split.
+    UserDefined,
+    Unused,
+    /// One byte, `<0x0A>`.
+    Byte,
+}
+
+impl TokenKind {
+    const fn from_id(id: u32) -> Option<Self> {
+        Some(match id {
+            1 => Self::Normal,
+            2 => Self::Unknown,
+            3 => Self::Control,
+            4 => Self::UserDefined,
+            5 => Self::Unused,
+            6 => Self::Byte,
+            _ => return None,
+        })
+    }
+}
+
+/// Everything that decides how text becomes tokens and tokens text.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Definition {
+    /// `gpt2`, `llama` or `none`.
+    pub(crate) model: String,
+    /// How text is split before byte pairs are merged; empty for `llama`.
+    pub(crate) pre: String,
+    pub(crate) tokens: Vec<String>,
+    /// [`TokenKind`] as GGUF numbers it.
+    pub(crate) kinds: Vec<u8>,
+    /// Bits of the f32 scores; empty for `gpt2`.
+    pub(crate) score_bits: Vec<u32>,
+    /// Pairs, best first, each `left right`; empty for `llama`.
+    pub(crate) merges: Vec<String>,
+    /// Text after a control token gets a space before it (`llama`).
+    pub(crate) space_prefix: bool,
+    /// Token that starts a text, where texts are to have one.
+    pub(crate) add_bos: Option<u32>,
+}
+canonical_struct!(Definition {
+    model: String,
+    pre: String,
+    tokens: Vec<String>,
+    kinds: Vec<u8>,
+    score_bits: Vec<u32>,
+    merges: Vec<String>,
+    space_prefix: bool,
+    add_bos: Option<u32>,
+});
+
+impl Definition {
+    /// Reads the keys `tokenizer.ggml.*`.
+    pub(crate) fn from_metadata(meta: &Metadata) -> Result<Self, TokenizerError> {
+        let model = meta.string("tokenizer.ggml.model")?.unwrap_or("none");
+        let (pre, needs_scores) = match model {
+            "gpt2" => (canonical_pre(meta.string("tokenizer.ggml.pre")?)?, false),
+            "llama" => ("", true),
+            "none" | "no_vocab" => return Ok(Self::none()),
+            other => return Err(TokenizerError::Model { found: other.to_owned() }),
+        };
+        let tokens = meta.strings("tokenizer.ggml.tokens")?;
+        let tokens = meta.need("tokenizer.ggml.tokens", "an array of strings", tokens)?;
+        check_tokens(tokens)?;
+        let kinds = match meta.u32s("tokenizer.ggml.token_type")? {
+            Some(kinds) => kinds,
+            None => vec![1; tokens.len()],
+        };
+        check_len("tokenizer.ggml.token_type", tokens.len(), kinds.len())?;
+        if let Some(token) = kinds.iter().position(|k| TokenKind::from_id(*k).is_none()) {
+            return Err(TokenizerError::Kind { token, found: kinds[token] });
+        }
+        let (mut score_bits, mut merges) = (Vec::new(), Vec::new());
+        if needs_scores {
+            let scores = meta.f32s("tokenizer.ggml.scores")?;
+            let scores = meta.need("tokenizer.ggml.scores", "an array of f32", scores)?;
+            check_len("tokenizer.ggml.scores", tokens.len(), scores.len())?;
+            if let Some(token) = scores.iter().position(|s| !s.is_finite()) {
+                return Err(TokenizerError::Score { token });
+            }
+            score_bits = scores.iter().map(|s| s.to_bits()).collect();
+        } else {
+            let found = meta.strings("tokenizer.ggml.merges")?;
+            merges = meta.need("tokenizer.ggml.merges", "an array of strings", found)?.to_vec();
+        }
+        let bos = special(meta, "bos", tokens.len())?;
+        let add_bos = meta.bool("tokenizer.ggml.add_bos_token")?.unwrap_or(needs_scores);
+        Ok(Self {
+            model: model.to_owned(),
+            pre: pre.to_owned(),
+            tokens: tokens.to_vec(),
+            kinds: kinds.iter().map(|k| *k as u8).collect(),
+            score_bits,
+            merges,
+            space_prefix: needs_scores && meta.bool("tokenizer.ggml.add_space_prefix")?.unwrap_or(true),
+            add_bos: bos.filter(|_| add_bos),
+        })
+    }
+
+    fn none() -> Self {
+        Self {
+            model: "none".to_owned(),
+            pre: String::new(),
+            tokens: Vec::new(),
+            kinds: Vec::new(),
+            score_bits: Vec::new(),
+            merges: Vec::new(),
+            space_prefix: false,
+            add_bos: None,
+        }
+    }
+
+    pub(crate) fn kind(&self, token: usize) -> TokenKind {
+        TokenKind::from_id(self.kinds[token].into()).expect("checked when read")
+    }
+
+    /// BLAKE3 of the canonical bytes.
+    pub(crate) fn hash(&self) -> Hash32 {
+        Hash32(blake3_256(&[b"deepnode tokenizer v1\0", &self.to_bytes()]))
+    }
+}
+
+/// The id of a special token such as `bos`, if the file names one.
+pub(crate) fn special(meta: &Metadata, name: &str, vocabulary: usize) -> Result<Option<u32>, TokenizerError> {
+    let key = format!("tokenizer.ggml.{name}_token_id");
+    match meta.u32(&key)? {
+        Some(id) if id as usize >= vocabulary => {
+            Err(TokenizerError::SpecialToken { key, found: id, vocabulary })
+        }
+        id => Ok(id),
+    }
+}
+
+fn canonical_pre(found: Option<&str>) -> Result<&'static str, TokenizerError> {
+    match found {
+        // Files from before the key existed hold byte pairs of the GPT-2 kind.
+        None | Some("gpt-2" | "gpt2") => Ok("gpt-2"),
+        Some("llama-bpe" | "llama3" | "llama-v3") => Ok("llama-bpe"),
+        Some("qwen2") => Ok("qwen2"),
+        Some("smollm") => Ok("smollm"),
+        Some(other) => Err(TokenizerError::Pre { found: other.to_owned() }),
+    }
+}
+
+fn check_tokens(tokens: &[String]) -> Result<(), TokenizerError> {
+    if tokens.is_empty() {
+        return Err(TokenizerError::Empty);
+    }
+    match tokens.iter().position(|t| t.len() > MAX_TOKEN_BYTES) {
+        Some(token) => {
+            let found = tokens[token].len();
+            Err(TokenizerError::TokenLength { token, found, limit: MAX_TOKEN_BYTES })
+        }
+        None => Ok(()),
+    }
+}
+
+fn check_len(key: &'static str, expected: usize, found: usize) -> Result<(), TokenizerError> {
+    if expected == found { Ok(()) } else { Err(TokenizerError::Length { key, expected, found }) }
+}
