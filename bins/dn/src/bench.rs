@@ -121,7 +121,8 @@ fn measure(engine: &Engine, prompt_tokens: u32, output_tokens: u32, runs: u32) -
     };
     let mut best: Option<Best> = None;
     for seed in 0..runs {
-        let request = GenerateRequest { sampling: Sampling { seed: seed.into(), ..request.sampling }, ..request };
+        let request =
+            GenerateRequest { sampling: Sampling { seed: seed.into(), ..request.sampling }, ..request };
         let started = Instant::now();
         let generation = engine.generate(&request, &mut |_| ControlFlow::Continue(()))?;
         let elapsed = started.elapsed();
@@ -141,7 +142,8 @@ fn measure(engine: &Engine, prompt_tokens: u32, output_tokens: u32, runs: u32) -
             output: generation.tokens.len() as u32,
         };
         // Runs may end at different lengths: the one with the best rate per generated token counts.
-        let better = |old: &Best| per_second(run.output, run.generation) > per_second(old.output, old.generation);
+        let better =
+            |old: &Best| per_second(run.output, run.generation) > per_second(old.output, old.generation);
         if best.as_ref().is_none_or(better) {
             best = Some(run);
         }

@@ -233,7 +233,9 @@ fn check_inference(config: &Config) -> Check {
             "a replay differs from the generation it repeats",
             "this machine computes wrongly or this build is broken: workers here would be slashed; please report it",
         ),
-        Err(error) => Check::bad(NAME, Status::Failed, error.to_string(), "the embedded model must run anywhere"),
+        Err(error) => {
+            Check::bad(NAME, Status::Failed, error.to_string(), "the embedded model must run anywhere")
+        }
     }
 }
 

@@ -80,16 +80,11 @@ impl ModelArgs {
 
     fn options(&self, config: &Config) -> Result<EngineOptions, CliError> {
         let isa = match (self.backend, self.isa) {
-            (Backend::Reference, IsaArg::Auto | IsaArg::Scalar) | (_, IsaArg::Scalar) => Some(Isa::Scalar),
-            (Backend::Reference, _) => {
-                return Err(CliError::argument("--isa", "the reference backend is scalar; leave --isa away"));
-            }
-            (_, IsaArg::Auto) => None,
-            (_, IsaArg::Avx2) => None,
-            (_, IsaArg::Avx512) => None,
+            (_, IsaArg::Auto) => Isa::Auto,
+            _ => return Err(CliError::argument("--isa", "not built in this version")),
         };
         let threads = self.threads.or(config.threads.and_then(NonZeroUsize::new));
-        Ok(EngineOptions { threads, isa })
+        Ok(EngineOptions { threads, isa, ..EngineOptions::default() })
     }
 }
 

@@ -158,7 +158,10 @@ mod tests {
     #[test]
     fn columns_line_up_by_characters_not_bytes() {
         let mut table = Table::new(&[("who", Align::Left), ("DN", Align::Right)]);
-        table.row(["é".to_owned(), "1.5".to_owned()]).row(["total".to_owned(), "12".to_owned()]).with_totals();
+        table
+            .row(["é".to_owned(), "1.5".to_owned()])
+            .row(["total".to_owned(), "12".to_owned()])
+            .with_totals();
         let rendered = table.render();
         let lines: Vec<&str> = rendered.lines().collect();
         assert_eq!(lines, ["  who     DN", "  ─────  ───", "  é      1.5", "  ─────  ───", "  total   12"]);

@@ -179,7 +179,8 @@ async fn ask(client: &LedgerClient, query: Query) -> Result<Value, CliError> {
 }
 
 fn answer(view: impl Serialize) -> Result<Value, CliError> {
-    serde_json::to_value(view).map_err(|error| CliError::Other(format!("the answer has no JSON form: {error}")))
+    serde_json::to_value(view)
+        .map_err(|error| CliError::Other(format!("the answer has no JSON form: {error}")))
 }
 
 fn found<T: Serialize>(view: Option<T>, missing: impl FnOnce() -> String) -> Result<Value, CliError> {

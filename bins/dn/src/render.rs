@@ -136,7 +136,9 @@ mod tests {
             "price": {"prompt_token": "10"}, "lanes": [{"lane": 0, "claimed": "1000000000000000000"}]
         });
         let text = render(&value);
-        for expected in ["1.5 DN", "0.5000", "price.prompt_token", "0.00000000000000001 DN", "lanes\n", "1 DN"] {
+        for expected in
+            ["1.5 DN", "0.5000", "price.prompt_token", "0.00000000000000001 DN", "lanes\n", "1 DN"]
+        {
             assert!(text.contains(expected), "{expected} in\n{text}");
         }
         assert!(text.contains("shares              15\n"), "{text}");

@@ -179,7 +179,8 @@ fn store(key: &SecretKey, args: &StoreArgs, config: &Config) -> Result<(), CliEr
     }
     let path = args.dir.dir(config).join(format!("{name}.json"));
     if path.exists() {
-        let reason = format!("{} exists already; choose another name, keys are never overwritten", path.display());
+        let reason =
+            format!("{} exists already; choose another name, keys are never overwritten", path.display());
         return Err(CliError::argument("--name", reason));
     }
     let password = Zeroizing::new(args.password.new_one()?);
@@ -284,9 +285,9 @@ fn find(key: &str, dir: &Path) -> Result<PathBuf, CliError> {
         return Ok(path.to_owned());
     }
     let address = key.parse::<Address>().ok();
-    let found = entries(dir)?.into_iter().find(|entry| {
-        entry.name == key || (address.is_some() && entry.address == address)
-    });
+    let found = entries(dir)?
+        .into_iter()
+        .find(|entry| entry.name == key || (address.is_some() && entry.address == address));
     found.map(|entry| entry.path).ok_or_else(|| {
         let reason = format!(
             "`{key}` is neither a keystore file nor a name or address in {}; `dn wallet list` shows what is there",
@@ -304,7 +305,9 @@ fn address(args: &SelectArgs, config: &Config) -> Result<(), CliError> {
     }
     let Some(address) = entry.address else {
         let path = entry.path.display();
-        return Err(CliError::Other(format!("{path} does not tell its address; `dn wallet export-public` finds it")));
+        return Err(CliError::Other(format!(
+            "{path} does not tell its address; `dn wallet export-public` finds it"
+        )));
     };
     if args.json {
         out::json(&entry);
