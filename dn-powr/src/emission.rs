@@ -96,7 +96,7 @@ impl EmissionParams {
     /// Divided by points, no task then earns more emission than its fee lost: `points / P · E ≤ points · price / 10^12 · lost ≤
     /// fee · lost`.
     pub fn wash_bound(&self, points: u128, split: &FeeSplit) -> Amount {
-        let price = self.reference_price.atto() * u128::from(split.lost_by_self_payment());
+        let price = self.reference_price.atto().saturating_mul(split.lost_by_self_payment().into());
         // Over 128 bits the pool is the tighter bound.
         Amount::from_atto(mul_div(points, price, PRICED_WORK * u128::from(BPS)).unwrap_or(u128::MAX))
     }

@@ -47,6 +47,7 @@ pub struct StakePool {
     /// What the pool holds.
     tokens: Amount,
     /// Shares that exist.
+    #[serde(with = "dn_trust::decimal")]
     shares: u128,
 }
 canonical_struct!(StakePool { tokens: Amount, shares: u128 });

@@ -29,6 +29,7 @@ pub struct Vote {
     /// The quality that the validator saw.
     pub score: Unit,
     /// How much the vote counts; see [`Vote::weigh`].
+    #[serde(with = "dn_trust::decimal")]
     pub weight: u128,
 }
 canonical_struct!(Vote { score: Unit, weight: u128 });

@@ -1,6 +1,7 @@
 //! Verified work units: the operations that a receipt's tokens cost.
 
 use dn_core::canonical_struct;
+use dn_core::objects::ModelManifest;
 
 /// Why work cannot be counted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -31,6 +32,14 @@ pub struct WorkCost {
 canonical_struct!(WorkCost { prefill_ops_per_token: u64, decode_ops_per_token: u64 });
 
 impl WorkCost {
+    /// The costs that a model's manifest implies.
+    pub fn of(manifest: &ModelManifest) -> Self {
+        Self {
+            prefill_ops_per_token: manifest.prefill_ops_per_token(),
+            decode_ops_per_token: manifest.decode_ops_per_token(),
+        }
+    }
+
     /// Verified work units of a receipt. They count once the receipt is audited or its audit window is over.
     ///
     /// # Units
@@ -48,7 +57,43 @@ impl WorkCost {
 
 #[cfg(test)]
 mod tests {
+    use dn_core::Hash32;
+    use dn_core::objects::{Hyperparameters, RopePairing};
+
     use super::*;
+
+    /// Attention (2·2 + 1·2)·2·4 = 48 and feed-forward 4·8·3 = 96 weights in each of 2 layers, two operations each: 576; the output
+    /// matrix 4·10·2 = 80 more.
+    #[test]
+    fn costs_of_a_manifest_by_hand() {
+        let manifest = ModelManifest {
+            numeric_spec: 1,
+            block: 32,
+            architecture: "llama".into(),
+            hyperparameters: Hyperparameters {
+                layers: 2,
+                width: 4,
+                heads: 2,
+                kv_heads: 1,
+                head_size: 2,
+                ffn_width: 8,
+                vocabulary: 10,
+                context: 16,
+                rope_theta_bits: 0x461c_4000,
+                rope_size: 2,
+                rope_pairing: RopePairing::Interleaved,
+                norm_epsilon_bits: 0x3727_c5ac,
+                tied_embeddings: true,
+            },
+            tensors_root: Hash32::ZERO,
+            tokenizer_hash: Hash32::ZERO,
+            chat_template_hash: Hash32::ZERO,
+            bos_token: None,
+            stop_tokens: Vec::new(),
+        };
+        let cost = WorkCost::of(&manifest);
+        assert_eq!(cost, WorkCost { prefill_ops_per_token: 576, decode_ops_per_token: 656 });
+    }
 
     #[test]
     fn work_by_hand() {

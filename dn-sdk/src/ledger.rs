@@ -1,5 +1,6 @@
 //! A typed client of a ledger node's JSON-RPC.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -25,7 +26,9 @@ const QUERY_TIMEOUT: Duration = Duration::from_secs(15);
 /// How long a transaction may take to become durable.
 const SUBMIT_TIMEOUT: Duration = Duration::from_secs(60);
 /// How many times a transaction is signed anew because somebody else used its nonce.
-const NONCE_ATTEMPTS: usize = 5;
+const NONCE_ATTEMPTS: usize = 8;
+/// Pause before that, so that earlier transactions arrive first.
+const NONCE_PAUSE: Duration = Duration::from_millis(50);
 /// Blocks after which a transaction that was never included is void.
 const EXPIRY_BLOCKS: u64 = 100;
 
@@ -97,8 +100,8 @@ struct Inner {
     url: String,
     next_id: AtomicU64,
     chain: OnceCell<(u64, Amount)>,
-    /// One submission at a time, so that this process never races itself for a nonce.
-    submitting: Mutex<()>,
+    /// The next nonce of each sender while its transactions are under way, so that this process never races itself.
+    nonces: Mutex<HashMap<Address, u64>>,
 }
 
 /// A client of one ledger node. Clones share connections.
@@ -132,7 +135,7 @@ impl LedgerClient {
         let http = reqwest::Client::builder().connect_timeout(Duration::from_secs(5)).build();
         let http = http.map_err(|source| LedgerError::Transport { url: url.clone(), source })?;
         let (next_id, chain) = (AtomicU64::new(1), OnceCell::new());
-        Ok(Self(Arc::new(Inner { http, url, next_id, chain, submitting: Mutex::new(()) })))
+        Ok(Self(Arc::new(Inner { http, url, next_id, chain, nonces: Mutex::default() })))
     }
 
     /// Where the node is.
@@ -165,21 +168,36 @@ impl LedgerClient {
     /// [`LedgerError::Rejected`] with the rule it breaks, or why the node could not be asked. After
     /// [`LedgerError::Transport`] the transaction may or may not stand: look before sending it again.
     pub async fn submit(&self, key: &SecretKey, payload: Payload) -> Result<TxOutcome, LedgerError> {
-        let _turn = self.0.submitting.lock().await;
         let (chain_id, fee) = self.chain().await?;
         let sender = key.address();
         let mut attempt = 0;
         loop {
             attempt += 1;
-            let nonce = self.account(sender).await?.pending_nonce;
             let expires_height = self.status().await?.height + EXPIRY_BLOCKS;
+            let nonce = self.take_nonce(sender).await?;
             let tx = Tx { chain_id, sender, nonce, expires_height, fee, payload: payload.clone() };
-            match self.send(&tx.sign(key)).await {
+            let result = self.send(&tx.sign(key)).await;
+            if result.is_err() {
+                // The number was not used, or nobody knows: the node is asked again.
+                self.0.nonces.lock().await.remove(&sender);
+            }
+            match result {
                 Err(LedgerError::Rejected(reject))
-                    if attempt < NONCE_ATTEMPTS && matches!(*reject, Reject::Nonce { .. }) => {}
+                    if attempt < NONCE_ATTEMPTS && matches!(*reject, Reject::Nonce { .. }) =>
+                {
+                    tokio::time::sleep(NONCE_PAUSE).await;
+                }
                 other => return other,
             }
         }
+    }
+
+    async fn take_nonce(&self, sender: Address) -> Result<u64, LedgerError> {
+        let mut nonces = self.0.nonces.lock().await;
+        let pending = self.account(sender).await?.pending_nonce;
+        let nonce = nonces.get(&sender).map_or(pending, |next| pending.max(*next));
+        nonces.insert(sender, nonce + 1);
+        Ok(nonce)
     }
 
     /// Sends a signed transaction; the same one sent twice is applied once and answered the same.

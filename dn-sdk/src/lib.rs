@@ -8,6 +8,8 @@
 //! - [`wire`] is the protocol between workers and gateways, [`receipt`] and [`opening`] are what everybody checks.
 #![forbid(unsafe_code)]
 
+#[cfg(any(feature = "worker", feature = "gateway"))]
+mod batch;
 mod clock;
 #[cfg(any(feature = "worker", feature = "validator", feature = "gateway"))]
 pub mod store;

@@ -108,6 +108,16 @@ impl Counts {
         self.bad = fold(self.bad, params.keep_bad, u64::try_from(weighed).unwrap_or(u64::MAX));
     }
 
+    /// The same as closing so many epochs without events, one after another; counts that reach zero end it early.
+    pub(crate) fn close_idle_epochs(&mut self, params: &Params, epochs: u64) {
+        for _ in 0..epochs {
+            if *self == Self::default() {
+                break;
+            }
+            self.close_epoch(params, (0, 0));
+        }
+    }
+
     /// A lower confidence bound of the chance of a good outcome: mean minus `z` standard deviations of the
     /// Beta(r + 1, s + 1) distribution, at least 0. Little evidence gives a low bound.
     ///

@@ -26,6 +26,7 @@
 #![deny(clippy::float_arithmetic)]
 
 mod audit;
+pub mod decimal;
 mod evidence;
 mod fixed;
 mod history;

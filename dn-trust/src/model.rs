@@ -13,6 +13,7 @@ pub struct ModelEpoch {
     jobs: Tally,
     feedback: Tally,
     audits: Tally,
+    #[serde(with = "crate::decimal")]
     paid_work: u128,
     frauds: u32,
 }

@@ -128,7 +128,7 @@ impl Default for Params {
             bad_weight: 2 << 16,                 // 2
             confidence: 107_807,                 // 1.645: one-sided 95 %
             work_unit: 1_000_000_000_000,        // 10^12 operations
-            epoch_cap: 8 << 16,                  // 8
+            epoch_cap: 2 << 16,                  // 2
             stability_up: 1 << 10,               // 1/64
             stability_down: 1 << 12,             // 1/16
             stability_start: 1 << 31,            // 1/2

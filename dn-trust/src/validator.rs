@@ -97,6 +97,13 @@ impl ValidatorTrust {
         self.history = history::close_epoch(params, self.history, canaries, epoch.frauds);
     }
 
+    /// The same as closing so many epochs without events, one after another.
+    pub fn close_idle_epochs(&mut self, params: &Params, epochs: u64) {
+        for counts in [&mut self.canary, &mut self.alignment, &mut self.timeliness] {
+            counts.close_idle_epochs(params, epochs);
+        }
+    }
+
     /// The indicators.
     pub fn indicators(&self, params: &Params) -> ValidatorIndicators {
         ValidatorIndicators {
@@ -176,6 +183,12 @@ mod tests {
         assert_eq!(ValidatorTrust::from_bytes(&v.to_bytes()), Ok(v));
         let mut e = ValidatorEpoch::default();
         e.missed(Weight::ONE);
+        let (mut one, mut all) = (v, v);
+        one.close_epoch(&Params::default(), &e);
+        all.close_epoch(&Params::default(), &e);
+        (0..50).for_each(|_| one.close_epoch(&Params::default(), &ValidatorEpoch::default()));
+        all.close_idle_epochs(&Params::default(), 50);
+        assert_eq!(one, all);
         assert_eq!(ValidatorEpoch::from_bytes(&e.to_bytes()), Ok(e));
     }
 }

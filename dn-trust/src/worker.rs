@@ -12,7 +12,9 @@ use crate::params::Params;
 pub struct WorkerEpoch {
     jobs: Tally,
     audits: Tally,
+    #[serde(with = "crate::decimal")]
     speed_sum: u128,
+    #[serde(with = "crate::decimal")]
     speed_weight: u128,
     probes: Tally,
     frauds: u32,
@@ -135,6 +137,13 @@ impl WorkerTrust {
             self.speed = history::leak(self.speed, params.average_rate, params.average_rate, speed);
         }
         self.history = history::close_epoch(params, self.history, audits, epoch.frauds);
+    }
+
+    /// The same as closing so many epochs without events, one after another: for states that are brought up to date only when
+    /// they are next needed. Ends after a few thousand steps at most.
+    pub fn close_idle_epochs(&mut self, params: &Params, epochs: u64) {
+        self.completion.close_idle_epochs(params, epochs);
+        self.accuracy.close_idle_epochs(params, epochs);
     }
 
     /// The five indicators.

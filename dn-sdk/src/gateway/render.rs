@@ -1,0 +1,168 @@
+//! OpenAI answer bodies and stream events.
+
+use dn_core::objects::{FinishReason, JobRequest, Receipt};
+use dn_core::{ModelId, Signed};
+use serde_json::{Value, json};
+
+use super::parse::Kind;
+
+/// What every part of one answer repeats.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Head {
+    pub(crate) kind: Kind,
+    id: String,
+    created: u64,
+    model: String,
+    fingerprint: String,
+    /// The caller wants token ids and the canonical request, to check the receipt.
+    with_tokens: bool,
+    include_usage: bool,
+}
+
+/// A finished answer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Outcome {
+    pub(crate) request: JobRequest,
+    pub(crate) receipt: Signed<Receipt>,
+    pub(crate) tokens: Vec<u32>,
+}
+
+impl Head {
+    pub(crate) fn new(
+        kind: Kind,
+        request: &JobRequest,
+        model: String,
+        created_ms: u64,
+        with_tokens: bool,
+        include_usage: bool,
+    ) -> Self {
+        let prefix = if kind == Kind::Chat { "chatcmpl" } else { "cmpl" };
+        let job = request.id().to_string();
+        let ModelId(bytes) = request.model;
+        let fingerprint = format!("dn_{}", bytes[..8].iter().map(|b| format!("{b:02x}")).collect::<String>());
+        let (id, created) = (format!("{prefix}-{}", &job[2..34]), created_ms / 1000);
+        Self { kind, id, created, model, fingerprint, with_tokens, include_usage }
+    }
+
+    fn envelope(&self, object: &str, choices: Value) -> Value {
+        json!({
+            "id": self.id,
+            "object": object,
+            "created": self.created,
+            "model": self.model,
+            "system_fingerprint": self.fingerprint,
+            "choices": choices,
+        })
+    }
+
+    /// The whole answer at once.
+    pub(crate) fn whole(&self, text: &str, outcome: &Outcome) -> Value {
+        let finish = finish_name(outcome.receipt.body.finish);
+        let (object, choice) = match self.kind {
+            Kind::Chat => (
+                "chat.completion",
+                json!({
+                    "index": 0,
+                    "message": { "role": "assistant", "content": text, "refusal": null },
+                    "logprobs": null,
+                    "finish_reason": finish,
+                }),
+            ),
+            Kind::Text => (
+                "text_completion",
+                json!({ "index": 0, "text": text, "logprobs": null, "finish_reason": finish }),
+            ),
+        };
+        let mut body = self.envelope(object, json!([choice]));
+        body["usage"] = usage(&outcome.receipt.body);
+        body["dn"] = self.receipt(outcome);
+        if self.with_tokens {
+            body["dn"]["output_tokens"] = json!(outcome.tokens);
+        }
+        body
+    }
+
+    fn chunk(&self, delta: Option<Value>, text: &str, finish: Option<&str>) -> Value {
+        let (object, choice) = match self.kind {
+            Kind::Chat => {
+                let delta = delta.unwrap_or_else(|| json!({ "content": text }));
+                let choice = json!({ "index": 0, "delta": delta, "logprobs": null, "finish_reason": finish });
+                ("chat.completion.chunk", choice)
+            }
+            Kind::Text => {
+                let choice = json!({ "index": 0, "text": text, "logprobs": null, "finish_reason": finish });
+                ("text_completion", choice)
+            }
+        };
+        let mut chunk = self.envelope(object, json!([choice]));
+        if self.include_usage {
+            chunk["usage"] = Value::Null;
+        }
+        chunk
+    }
+
+    /// The first event of a chat: who speaks. A plain completion has none.
+    pub(crate) fn role(&self) -> Option<Value> {
+        let delta = json!({ "role": "assistant", "content": "", "refusal": null });
+        (self.kind == Kind::Chat).then(|| self.chunk(Some(delta), "", None))
+    }
+
+    /// More text, and the tokens that arrived since the last event.
+    pub(crate) fn text(&self, text: &str, tokens: &[u32]) -> Value {
+        let mut chunk = self.chunk(None, text, None);
+        if self.with_tokens {
+            chunk["dn"] = json!({ "output_tokens": tokens });
+        }
+        chunk
+    }
+
+    /// Why it ended, and the receipt.
+    pub(crate) fn finish(&self, tokens: &[u32], outcome: &Outcome) -> Value {
+        let finish = finish_name(outcome.receipt.body.finish);
+        let mut chunk = self.chunk(Some(json!({})), "", Some(finish));
+        chunk["dn"] = self.receipt(outcome);
+        if self.with_tokens {
+            chunk["dn"]["output_tokens"] = json!(tokens);
+        }
+        chunk
+    }
+
+    /// The last event, when it was asked for: usage and no choice.
+    pub(crate) fn usage(&self, outcome: &Outcome) -> Option<Value> {
+        self.include_usage.then(|| {
+            let object = if self.kind == Kind::Chat { "chat.completion.chunk" } else { "text_completion" };
+            let mut chunk = self.envelope(object, json!([]));
+            chunk["usage"] = usage(&outcome.receipt.body);
+            chunk
+        })
+    }
+
+    fn receipt(&self, outcome: &Outcome) -> Value {
+        let receipt = &outcome.receipt.body;
+        let mut dn = json!({
+            "receipt_id": receipt.id(),
+            "model_id": receipt.model,
+            "worker": receipt.worker,
+            "gateway": receipt.gateway,
+            "fee": receipt.fee,
+            "fee_dn": receipt.fee.to_string(),
+        });
+        if self.with_tokens {
+            dn["receipt"] = json!(outcome.receipt);
+            dn["request"] = json!(outcome.request);
+        }
+        dn
+    }
+}
+
+fn usage(receipt: &Receipt) -> Value {
+    let (prompt, output) = (receipt.prompt_tokens, receipt.output_tokens);
+    json!({ "prompt_tokens": prompt, "completion_tokens": output, "total_tokens": u64::from(prompt) + u64::from(output) })
+}
+
+const fn finish_name(finish: FinishReason) -> &'static str {
+    match finish {
+        FinishReason::Stop | FinishReason::Cancelled => "stop",
+        FinishReason::Length => "length",
+    }
+}

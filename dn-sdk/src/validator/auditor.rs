@@ -1,0 +1,251 @@
+//! The auditor's loop: look up tasks, fetch and replay what is to be judged, commit, and reveal.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use dn_core::objects::{AuditOutcome, Verdict};
+use dn_core::{Address, BatchId, Hash32};
+use dn_ledger::reject::Reject;
+use dn_ledger::state::AuditPhase;
+use dn_ledger::tx::{Payload, Role};
+use dn_ledger::views::AuditView;
+use rand_core::{OsRng, RngCore};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+use super::store::{AuditStore, Kept};
+use super::{AuditError, AuditRecord, Auditor, AuditorConfig, FetchError, judge};
+use crate::clock::now_ms;
+use crate::ledger::LedgerError;
+use crate::opening::{
+    AUDITOR_HEADER, MAX_OPENING_BYTES, Opening, SIGNATURE_HEADER, TIME_HEADER, opening_digest,
+};
+
+const MAX_RECORDS: usize = 10_000;
+/// How long a gateway that does not answer is asked again before its silence is the verdict.
+const PATIENCE: Duration = Duration::from_secs(20);
+/// Blocks before the commit deadline at which silence becomes the verdict in any case.
+const LAST_BLOCKS: u64 = 8;
+/// How long verdicts are kept.
+const KEEP_MS: u64 = 7 * 24 * 3_600_000;
+
+/// What the auditor's task and its handle share.
+#[derive(Debug)]
+pub(super) struct Shared {
+    config: AuditorConfig,
+    chain_id: u64,
+    store: AuditStore,
+    http: reqwest::Client,
+    records: Mutex<VecDeque<AuditRecord>>,
+}
+
+/// Since when a gateway does not answer for a task.
+type Waiting = HashMap<(BatchId, u32), Instant>;
+
+impl Shared {
+    pub(super) fn address(&self) -> Address {
+        self.config.key.address()
+    }
+
+    pub(super) fn records(&self) -> Vec<AuditRecord> {
+        self.records.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned().collect()
+    }
+
+    fn remember(&self, record: AuditRecord) {
+        let mut records = self.records.lock().unwrap_or_else(PoisonError::into_inner);
+        if records.len() == MAX_RECORDS {
+            records.pop_front();
+        }
+        records.push_back(record);
+    }
+}
+
+pub(super) async fn start(config: AuditorConfig) -> Result<Auditor, AuditError> {
+    let chain_id = config.ledger.chain_id().await?;
+    let store = AuditStore::open(&config.data_dir, chain_id, config.key.address())?;
+    store.prune(now_ms().saturating_sub(KEEP_MS))?;
+    let http = reqwest::Client::builder().connect_timeout(Duration::from_secs(5)).build();
+    let http = http.map_err(AuditError::Http)?;
+    let shared = Arc::new(Shared { config, chain_id, store, http, records: Mutex::default() });
+    let (stop, stopped) = watch::channel(false);
+    let task = tokio::spawn(run(shared.clone(), stopped));
+    Ok(Auditor { shared, task, stop })
+}
+
+async fn run(shared: Arc<Shared>, mut stopped: watch::Receiver<bool>) {
+    let mut waiting = Waiting::new();
+    loop {
+        tokio::select! {
+            _ = stopped.wait_for(|stop| *stop) => return,
+            () = tokio::time::sleep(shared.config.poll_interval) => {}
+        }
+        if let Err(error) = round(&shared, &mut waiting).await {
+            tracing::warn!(%error, "audits will be looked up again");
+        }
+    }
+}
+
+/// Does whatever is due on all open tasks.
+async fn round(shared: &Arc<Shared>, waiting: &mut Waiting) -> Result<(), AuditError> {
+    let tasks = shared.config.ledger.audits(Some(shared.address()), true).await?;
+    if tasks.is_empty() {
+        return Ok(());
+    }
+    let height = shared.config.ledger.status().await?.height;
+    let mut sending = JoinSet::new();
+    for task in tasks {
+        let payload = match task.phase {
+            AuditPhase::Commit => commitment(shared, &task, height, waiting).await?,
+            AuditPhase::Reveal if height + 1 >= task.reveal_from => reveal(shared, &task)?,
+            _ => None,
+        };
+        if let Some(payload) = payload {
+            let shared = shared.clone();
+            sending.spawn(async move {
+                let sent = shared.config.ledger.submit(&shared.config.key, payload).await;
+                (task, sent)
+            });
+        }
+    }
+    while let Some(sent) = sending.join_next().await {
+        let (task, sent) = sent.map_err(|_| AuditError::Interrupted)?;
+        report(&task, sent.err());
+    }
+    Ok(())
+}
+
+fn report(task: &AuditView, error: Option<LedgerError>) {
+    let Some(error) = error else { return };
+    match error.reject() {
+        // Sent before a restart, or the block is not there yet.
+        Some(
+            Reject::AlreadyCommitted { .. } | Reject::AlreadyRevealed { .. } | Reject::RevealTooEarly { .. },
+        ) => {}
+        _ => tracing::warn!(batch = %task.batch, index = task.index, %error, "verdict not taken"),
+    }
+}
+
+/// The commitment to a verdict, judged now or before a restart.
+async fn commitment(
+    shared: &Arc<Shared>,
+    task: &AuditView,
+    height: u64,
+    waiting: &mut Waiting,
+) -> Result<Option<Payload>, AuditError> {
+    let kept = match shared.store.kept(task.batch, task.index)? {
+        Some(kept) => kept,
+        None => match audit(shared, task, height, waiting).await? {
+            Some(outcome) => keep(shared, task, outcome)?,
+            None => return Ok(None),
+        },
+    };
+    let commitment = kept.verdict.commitment(&kept.salt.0);
+    Ok(Some(Payload::AuditCommit { batch: task.batch, index: task.index, commitment }))
+}
+
+fn keep(shared: &Shared, task: &AuditView, outcome: AuditOutcome) -> Result<Kept, AuditError> {
+    let verdict = Verdict { batch: task.batch, index: task.index, auditor: shared.address(), outcome };
+    let mut salt = [0; 32];
+    OsRng.fill_bytes(&mut salt);
+    let kept = Kept { verdict, salt: Hash32(salt), judged_ms: now_ms() };
+    shared.store.keep(&kept)?;
+    Ok(kept)
+}
+
+fn reveal(shared: &Shared, task: &AuditView) -> Result<Option<Payload>, AuditError> {
+    let kept = shared.store.kept(task.batch, task.index)?;
+    if kept.is_none() {
+        tracing::error!(batch = %task.batch, index = task.index, "the verdict to reveal is lost");
+    }
+    Ok(kept.map(|Kept { verdict, salt, .. }| Payload::AuditReveal { verdict, salt }))
+}
+
+/// Fetches and replays; `None` when it has to be tried again later.
+async fn audit(
+    shared: &Arc<Shared>,
+    task: &AuditView,
+    height: u64,
+    waiting: &mut Waiting,
+) -> Result<Option<AuditOutcome>, AuditError> {
+    let place = (task.batch, task.index);
+    let opening = match fetch(shared, task).await {
+        Ok(opening) => opening,
+        Err(error) => {
+            let since = *waiting.entry(place).or_insert_with(Instant::now);
+            let out_of_time = since.elapsed() > PATIENCE || height + LAST_BLOCKS >= task.commit_deadline;
+            if error.is_transient() && !out_of_time {
+                return Ok(None);
+            }
+            tracing::warn!(batch = %task.batch, index = task.index, %error, "receipt unavailable");
+            waiting.remove(&place);
+            let outcome = AuditOutcome::Unavailable {};
+            let reason = Some(error.to_string());
+            let (batch, index, worker) = (task.batch, task.index, task.worker);
+            let (receipt, replay_us, generation_us) = (None, 0, 0);
+            let record =
+                AuditRecord { batch, index, worker, receipt, outcome, reason, replay_us, generation_us };
+            shared.remember(record);
+            return Ok(Some(outcome));
+        }
+    };
+    waiting.remove(&place);
+    let model = opening.receipt.body.model;
+    let engine = shared.config.engines.iter().find(|engine| engine.model().id() == model).cloned();
+    let Some(engine) = engine else {
+        tracing::error!(%model, batch = %task.batch, "cannot audit: the model is not loaded here");
+        return Ok(None);
+    };
+    let (opening, judgement) = tokio::task::spawn_blocking(move || {
+        let judgement = judge(&engine, &opening);
+        (opening, judgement)
+    })
+    .await
+    .map_err(|_| AuditError::Interrupted)?;
+    let receipt = &opening.receipt.body;
+    let micros = |time: Duration| u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
+    shared.remember(AuditRecord {
+        batch: task.batch,
+        index: task.index,
+        worker: task.worker,
+        receipt: Some(receipt.id()),
+        outcome: judgement.outcome,
+        reason: judgement.reason,
+        replay_us: micros(judgement.elapsed),
+        generation_us: (receipt.finished_ms - receipt.started_ms).saturating_mul(1000),
+    });
+    Ok(Some(judgement.outcome))
+}
+
+/// Asks the gateway for the opening and checks that it is the right one.
+async fn fetch(shared: &Shared, task: &AuditView) -> Result<Opening, FetchError> {
+    let identity = shared.config.ledger.identity(task.gateway, Role::Gateway).await;
+    let identity = identity.ok().flatten().filter(|identity| !identity.endpoint.is_empty());
+    let endpoint = identity.ok_or(FetchError::NoEndpoint)?.endpoint;
+    let url = format!("{}/v1/openings/{}/{}", endpoint.trim_end_matches('/'), task.batch, task.index);
+    let time_ms = now_ms();
+    let digest = opening_digest(shared.chain_id, task.gateway, task.batch, task.index, time_ms);
+    let signature = shared.config.key.sign(&digest);
+    let hex: String = signature.as_bytes().iter().map(|byte| format!("{byte:02x}")).collect();
+    let request = shared
+        .http
+        .get(url)
+        .timeout(shared.config.fetch_timeout)
+        .header(AUDITOR_HEADER, shared.address().to_string())
+        .header(TIME_HEADER, time_ms)
+        .header(SIGNATURE_HEADER, format!("0x{hex}"));
+    let mut answer = request.send().await?;
+    if !answer.status().is_success() {
+        return Err(FetchError::Status(answer.status().as_u16()));
+    }
+    let mut bytes = Vec::new();
+    while let Some(chunk) = answer.chunk().await? {
+        if bytes.len() + chunk.len() > MAX_OPENING_BYTES {
+            return Err(FetchError::TooLong { limit: MAX_OPENING_BYTES });
+        }
+        bytes.extend_from_slice(&chunk);
+    }
+    let opening = Opening::from_untrusted(&bytes)?;
+    opening.verify(task.root, task.count, task.worker, task.index)?;
+    Ok(opening)
+}

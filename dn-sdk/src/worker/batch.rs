@@ -1,0 +1,179 @@
+//! Settling: receipts become a batch, the gateway countersigns it, the ledger takes it.
+//!
+//! The countersigned batch is on disk before it is sent to the ledger, and whether it stands is asked of the ledger, so a
+//! crash anywhere between leads to the same batch once.
+
+use std::sync::Arc;
+
+use dn_core::objects::{BatchLine, BatchRoot, Receipt};
+use dn_core::{Address, ChannelId, ModelId, ReceiptId, Signed};
+use dn_ledger::reject::Reject;
+use dn_ledger::tx::Payload;
+use tokio::sync::watch;
+
+use super::WorkerError;
+use super::connection::Shared;
+use super::store::OpenBatch;
+use crate::batch::{batch_lines, receipts_root};
+use crate::clock::now_ms;
+use crate::ledger::LedgerError;
+use crate::store::StoreError;
+use crate::wire::{CountersignReason, MAX_BATCH_RECEIPTS, ToWorker};
+
+/// How long a countersigned batch can be posted.
+const BATCH_VALIDITY_MS: u64 = 3_600_000;
+/// The most lines of one batch: channels × lanes × models.
+const MAX_LINES: usize = 256;
+
+/// Settles every interval until told to stop.
+pub(super) async fn run(shared: Arc<Shared>, mut stopped: watch::Receiver<bool>) {
+    loop {
+        tokio::select! {
+            _ = stopped.wait_for(|stop| *stop) => return,
+            () = tokio::time::sleep(shared.config().batch_interval) => {}
+            () = shared.settle_requested() => {}
+        }
+        if let Err(error) = settle(&shared).await {
+            tracing::warn!(%error, "settling will be tried again");
+        }
+    }
+}
+
+async fn settle(shared: &Arc<Shared>) -> Result<(), WorkerError> {
+    if let Some(open) = shared.store().open_batch()? {
+        return post(shared, &open).await;
+    }
+    for gateway in shared.gateways() {
+        let limit = shared.config().max_batch_receipts.min(MAX_BATCH_RECEIPTS);
+        let receipts = shared.store().pending(gateway, limit)?;
+        // A receipt that is about to expire or costs nothing cannot be settled.
+        let soon = now_ms() + 60_000;
+        let (receipts, lost): (Vec<_>, Vec<_>) =
+            receipts.into_iter().partition(|r| r.body.expires_ms > soon && !r.body.fee.is_zero());
+        if !lost.is_empty() {
+            let ids: Vec<_> = lost.iter().map(|receipt| receipt.body.id()).collect();
+            shared.store().set_aside("expired before it was settled, or without fee", |r| ids.contains(&r.id()))?;
+        }
+        if let Some(open) = countersigned(shared, gateway, receipts).await? {
+            shared.store().set_open_batch(&open)?;
+            post(shared, &open).await?;
+        }
+    }
+    Ok(())
+}
+
+async fn countersigned(
+    shared: &Shared,
+    gateway: Address,
+    mut receipts: Vec<Signed<Receipt>>,
+) -> Result<Option<OpenBatch>, WorkerError> {
+    let lines = fit_lines(&mut receipts);
+    if receipts.is_empty() {
+        return Ok(None);
+    }
+    let batches = shared.ledger().batches(shared.address()).await?;
+    let sequence = batches.iter().map(|batch| batch.sequence + 1).max().unwrap_or(0);
+    let batch = BatchRoot {
+        chain_id: shared.chain_id(),
+        worker: shared.address(),
+        gateway,
+        sequence,
+        root: receipts_root(&receipts),
+        count: u32::try_from(receipts.len()).expect("a batch has at most 4096 receipts"),
+        lines,
+        expires_ms: now_ms() + BATCH_VALIDITY_MS,
+    };
+    let ids: Vec<ReceiptId> = receipts.iter().map(|receipt| receipt.body.id()).collect();
+    match shared.ask_countersign(batch.clone(), ids.clone()).await {
+        Some(ToWorker::Countersigned { batch: signed, vouchers }) => {
+            if signed.body != batch || signed.verify(shared.chain_id(), now_ms()).is_err() {
+                tracing::warn!(%gateway, "the gateway signed another batch than asked");
+                return Ok(None);
+            }
+            Ok(Some(OpenBatch { batch: signed, vouchers, receipts: ids }))
+        }
+        Some(ToWorker::CountersignRefused { reason: CountersignReason::Receipts { refused }, .. }) => {
+            tracing::warn!(%gateway, count = refused.len(), "the gateway never settled these receipts");
+            let reason = "the gateway says that it never settled this receipt";
+            shared.store().set_aside(reason, |receipt| refused.contains(&receipt.id()))?;
+            shared.settle_now();
+            Ok(None)
+        }
+        Some(ToWorker::CountersignRefused { reason, .. }) => {
+            tracing::warn!(%gateway, ?reason, "the gateway does not countersign");
+            Ok(None)
+        }
+        _ => Ok(None),
+    }
+}
+
+async fn post(shared: &Shared, open: &OpenBatch) -> Result<(), WorkerError> {
+    let id = open.batch.body.id();
+    if shared.ledger().batch(id).await?.is_some() {
+        return Ok(close(shared, open, true)?);
+    }
+    let payload = Payload::PostBatch { batch: open.batch.clone(), vouchers: open.vouchers.clone() };
+    match shared.ledger().submit(shared.key(), payload).await {
+        Ok(outcome) => {
+            tracing::info!(batch = %id, height = outcome.height, receipts = open.receipts.len(), "batch posted");
+            Ok(close(shared, open, true)?)
+        }
+        Err(LedgerError::Rejected(reject)) => {
+            tracing::warn!(batch = %id, reason = %reject, "the ledger refuses the batch");
+            refused(shared, open, &reject).await
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn close(shared: &Shared, open: &OpenBatch, posted: bool) -> Result<(), StoreError> {
+    if posted {
+        shared.batch_done();
+    }
+    shared.store().close_batch(open, posted)
+}
+
+/// Takes out of the way what can never be paid, and tries the rest again under a new batch.
+async fn refused(shared: &Shared, open: &OpenBatch, reject: &Reject) -> Result<(), WorkerError> {
+    let unpaid: Option<(Option<ChannelId>, Option<ModelId>)> = match reject {
+        Reject::BatchSequence { .. } | Reject::ObjectExpired { .. } => None,
+        Reject::UnknownChannel { channel }
+        | Reject::LineGateway { channel, .. }
+        | Reject::VoucherMissing { channel, .. }
+        | Reject::VoucherSigner { channel, .. }
+        | Reject::VoucherTooLow { channel, .. }
+        | Reject::ChannelExhausted { channel, .. } => Some((Some(*channel), None)),
+        Reject::UnknownModel { model }
+        | Reject::ModelRetired { model, .. }
+        | Reject::LineDomain { model, .. } => Some((None, Some(*model))),
+        Reject::NotOffered { .. } => {
+            shared.refresh_models().await?;
+            return Ok(());
+        }
+        // The worker or gateway may not act now; that can change, and the batch stays as it is.
+        _ => return Ok(()),
+    };
+    close(shared, open, false)?;
+    if let Some((channel, model)) = unpaid {
+        let ids = &open.receipts;
+        let count = shared.store().set_aside(&reject.to_string(), |receipt| {
+            ids.contains(&receipt.id())
+                && channel.is_none_or(|channel| receipt.channel == channel)
+                && model.is_none_or(|model| receipt.model == model)
+        })?;
+        tracing::warn!(count, reason = %reject, "receipts set aside: they cannot be paid");
+    }
+    shared.settle_now();
+    Ok(())
+}
+
+/// Keeps as many receipts as fit the most lines of a batch.
+fn fit_lines(receipts: &mut Vec<Signed<Receipt>>) -> Vec<BatchLine> {
+    loop {
+        match batch_lines(receipts.iter().map(|receipt| &receipt.body)) {
+            Ok(lines) if lines.len() <= MAX_LINES => return lines,
+            // Fees beyond 128 bits cannot come from one supply, but a smaller batch is right for both.
+            _ => receipts.truncate(receipts.len() / 2),
+        }
+    }
+}

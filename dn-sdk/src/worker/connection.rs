@@ -1,0 +1,420 @@
+//! The worker's connections: dial, greet, take leases, and dial again when a connection is lost.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::time::Duration;
+
+use dn_core::encoding::Canonical;
+use dn_core::objects::{BatchRoot, JobRequest};
+use dn_core::{Address, ModelId, ReceiptId, SecretKey};
+use dn_ledger::state::IdentityStatus;
+use dn_ledger::tx::{Payload, Role};
+use dn_ledger::views::ModelView;
+use futures_util::{SinkExt, StreamExt};
+use rand_core::{OsRng, RngCore};
+use tokio::net::TcpStream;
+use tokio::sync::{Notify, Semaphore, mpsc, oneshot, watch};
+use tokio::task::JoinSet;
+use tokio::time::timeout;
+use tokio_tungstenite::tungstenite::Message;
+use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
+use tokio_tungstenite::{MaybeTlsStream, WebSocketStream};
+
+use super::error::ConnectionError;
+use super::job::{Job, Signal};
+use super::store::WorkerStore;
+use super::{Executor, Worker, WorkerConfig, WorkerError, WorkerStatus, batch};
+use crate::clock::now_ms;
+use crate::ledger::LedgerClient;
+use crate::wire::{self, FailReason, MAX_MESSAGE_BYTES, ToGateway, ToWorker, VERSION, WORKER_PATH};
+
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+const COUNTERSIGN_TIMEOUT: Duration = Duration::from_secs(10);
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
+const FIRST_BACKOFF: Duration = Duration::from_millis(250);
+const LONGEST_BACKOFF: Duration = Duration::from_secs(30);
+/// Messages that may wait to be sent on one connection.
+const OUTGOING: usize = 1024;
+
+type Socket = WebSocketStream<MaybeTlsStream<TcpStream>>;
+
+/// A gateway that this worker is connected to.
+#[derive(Debug, Clone)]
+struct Link {
+    gateway: Address,
+    out: mpsc::Sender<ToGateway>,
+}
+
+/// What all tasks of a worker share.
+pub(crate) struct Shared {
+    config: WorkerConfig,
+    chain_id: u64,
+    store: WorkerStore,
+    models: RwLock<HashMap<ModelId, ModelView>>,
+    slots: Arc<Semaphore>,
+    links: Mutex<Vec<Link>>,
+    countersign: Mutex<Option<oneshot::Sender<ToWorker>>>,
+    settle: Notify,
+    draining: AtomicBool,
+    done: AtomicU64,
+    batches: AtomicU64,
+}
+
+impl std::fmt::Debug for Shared {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.config.fmt(f)
+    }
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Shared {
+    pub(super) fn address(&self) -> Address {
+        self.config.key.address()
+    }
+    pub(super) const fn key(&self) -> &SecretKey {
+        &self.config.key
+    }
+    pub(super) fn executor(&self) -> &dyn Executor {
+        self.config.executor.as_ref()
+    }
+    pub(super) const fn store(&self) -> &WorkerStore {
+        &self.store
+    }
+    pub(super) const fn config(&self) -> &WorkerConfig {
+        &self.config
+    }
+    pub(super) const fn chain_id(&self) -> u64 {
+        self.chain_id
+    }
+    pub(super) const fn ledger(&self) -> &LedgerClient {
+        &self.config.ledger
+    }
+    pub(super) fn receipt_validity_ms(&self) -> u64 {
+        u64::try_from(self.config.receipt_validity.as_millis()).unwrap_or(u64::MAX)
+    }
+    pub(super) fn job_done(&self) {
+        self.done.fetch_add(1, Ordering::Relaxed);
+    }
+    pub(super) fn batch_done(&self) {
+        self.batches.fetch_add(1, Ordering::Relaxed);
+    }
+    pub(super) fn settle_now(&self) {
+        self.settle.notify_one();
+    }
+    pub(super) async fn settle_requested(&self) {
+        self.settle.notified().await;
+    }
+
+    /// Gateways that are connected now.
+    pub(super) fn gateways(&self) -> Vec<Address> {
+        locked(&self.links).iter().map(|link| link.gateway).collect()
+    }
+
+    pub(super) fn status(&self) -> WorkerStatus {
+        WorkerStatus {
+            gateways: locked(&self.links).len(),
+            jobs: usize::from(self.config.slots) - self.slots.available_permits(),
+            done: self.done.load(Ordering::Relaxed),
+            pending_receipts: self.store.pending_count().unwrap_or(0),
+            batches: self.batches.load(Ordering::Relaxed),
+        }
+    }
+
+    /// Takes no more jobs and waits for those that run.
+    pub(super) async fn drain(&self) {
+        self.draining.store(true, Ordering::Relaxed);
+        let links = locked(&self.links).clone();
+        for link in links {
+            let _ = link.out.send(ToGateway::Drain {}).await;
+        }
+        let all = u32::from(self.config.slots);
+        let _ = timeout(DRAIN_TIMEOUT, self.slots.acquire_many(all)).await;
+    }
+
+    /// Asks a gateway to sign a batch; `None` when it is not connected or does not answer.
+    pub(super) async fn ask_countersign(
+        &self,
+        batch: BatchRoot,
+        receipts: Vec<ReceiptId>,
+    ) -> Option<ToWorker> {
+        let gateway = batch.gateway;
+        let link = locked(&self.links).iter().find(|link| link.gateway == gateway).cloned()?;
+        let (answer, waiting) = oneshot::channel();
+        *locked(&self.countersign) = Some(answer);
+        link.out.send(ToGateway::Countersign { batch, receipts }).await.ok()?;
+        timeout(COUNTERSIGN_TIMEOUT, waiting).await.ok()?.ok()
+    }
+
+    /// Looks the executor's models up on the ledger and offers those that are not offered yet.
+    pub(super) async fn refresh_models(&self) -> Result<(), crate::ledger::LedgerError> {
+        for id in self.executor().models() {
+            let Some(model) = self.ledger().model(id).await? else {
+                tracing::warn!(model = %id, "the model is not published on the ledger; no jobs for it");
+                continue;
+            };
+            if !model.workers.contains(&self.address()) {
+                match self.ledger().submit(self.key(), Payload::Offer { model: id }).await {
+                    Ok(_) => tracing::info!(model = %model.name, "offered"),
+                    Err(error) => tracing::warn!(model = %model.name, %error, "cannot offer the model"),
+                }
+            }
+            self.models.write().unwrap_or_else(PoisonError::into_inner).insert(id, model);
+        }
+        Ok(())
+    }
+
+    fn check_terms(&self, gateway: Address, request: &JobRequest) -> Result<(), FailReason> {
+        let models = self.models.read().unwrap_or_else(PoisonError::into_inner);
+        let model = models.get(&request.model).ok_or(FailReason::UnknownModel)?;
+        let min = self.config.min_price;
+        let fits = request.chain_id == self.chain_id
+            && request.gateway == gateway
+            && request.domain == model.domain
+            && request.numeric_spec == model.manifest.numeric_spec
+            && request.price.prompt_token >= min.prompt_token
+            && request.price.output_token >= min.output_token;
+        if !fits {
+            return Err(FailReason::Terms);
+        }
+        if now_ms() > request.expires_ms { Err(FailReason::Expired) } else { Ok(()) }
+    }
+}
+
+/// Opens the store and starts one task for each gateway and one for the batches.
+pub(super) async fn start(config: WorkerConfig) -> Result<Worker, WorkerError> {
+    if config.slots == 0 {
+        return Err(WorkerError::NoSlot);
+    }
+    if config.executor.models().is_empty() {
+        return Err(WorkerError::NoModel);
+    }
+    let urls = config.gateways.iter().map(|url| socket_url(url)).collect::<Result<Vec<_>, _>>()?;
+    let chain_id = config.ledger.chain_id().await?;
+    let store = WorkerStore::open(&config.data_dir, chain_id, config.key.address())?;
+    let shared = Arc::new(Shared {
+        chain_id,
+        store,
+        models: RwLock::default(),
+        slots: Arc::new(Semaphore::new(config.slots.into())),
+        links: Mutex::default(),
+        countersign: Mutex::default(),
+        settle: Notify::new(),
+        draining: AtomicBool::new(false),
+        done: AtomicU64::new(0),
+        batches: AtomicU64::new(0),
+        config,
+    });
+    shared.refresh_models().await?;
+    let (stop, stopped) = watch::channel(false);
+    let mut tasks = JoinSet::new();
+    for url in urls {
+        tasks.spawn(keep_connected(shared.clone(), url, stopped.clone()));
+    }
+    tasks.spawn(batch::run(shared.clone(), stopped));
+    Ok(Worker { shared, tasks, stop })
+}
+
+fn socket_url(url: &str) -> Result<String, WorkerError> {
+    let bad = || WorkerError::GatewayUrl { url: url.to_owned() };
+    let parsed = reqwest::Url::parse(url).map_err(|_| bad())?;
+    let scheme = match parsed.scheme() {
+        "http" => "ws",
+        "https" => "wss",
+        _ => return Err(bad()),
+    };
+    let host = parsed.host_str().ok_or_else(bad)?;
+    let port = parsed.port_or_known_default().ok_or_else(bad)?;
+    let path = parsed.path().trim_end_matches('/');
+    Ok(format!("{scheme}://{host}:{port}{path}{WORKER_PATH}"))
+}
+
+async fn keep_connected(shared: Arc<Shared>, url: String, mut stopped: watch::Receiver<bool>) {
+    let mut backoff = FIRST_BACKOFF;
+    loop {
+        let began = std::time::Instant::now();
+        tokio::select! {
+            _ = stopped.wait_for(|stop| *stop) => return,
+            ended = session(&shared, &url) => match ended {
+                Ok(()) => tracing::info!(url, "connection closed"),
+                Err(error) => tracing::warn!(url, %error, "connection ended; trying again"),
+            },
+        }
+        if began.elapsed() > LONGEST_BACKOFF {
+            backoff = FIRST_BACKOFF;
+        }
+        // Half to all of the backoff, so that a gateway's restart is not met by all workers at once.
+        let half = u64::try_from(backoff.as_millis() / 2).unwrap_or(u64::MAX).max(1);
+        let wait = Duration::from_millis(half + OsRng.next_u64() % half);
+        tokio::select! {
+            _ = stopped.wait_for(|stop| *stop) => return,
+            () = tokio::time::sleep(wait) => {}
+        }
+        backoff = (backoff * 2).min(LONGEST_BACKOFF);
+    }
+}
+
+async fn session(shared: &Arc<Shared>, url: &str) -> Result<(), ConnectionError> {
+    let limits = WebSocketConfig::default()
+        .max_message_size(Some(MAX_MESSAGE_BYTES))
+        .max_frame_size(Some(MAX_MESSAGE_BYTES));
+    let connecting = tokio_tungstenite::connect_async_with_config(url, Some(limits), true);
+    let late = |what| ConnectionError::Timeout { what, seconds: CONNECT_TIMEOUT.as_secs() };
+    let connected = timeout(CONNECT_TIMEOUT, connecting).await.map_err(|_| late("the connection"))?;
+    let (mut socket, _) = connected.map_err(|error| ConnectionError::Connect(Box::new(error)))?;
+    let (gateway, heartbeat) = greet(shared, &mut socket).await?;
+    tracing::info!(url, %gateway, "connected");
+    let (out, outgoing) = mpsc::channel(OUTGOING);
+    locked(&shared.links).push(Link { gateway, out: out.clone() });
+    let ended = serve(shared, gateway, heartbeat, socket, &out, outgoing).await;
+    locked(&shared.links).retain(|link| !link.out.same_channel(&out));
+    ended
+}
+
+async fn receive(socket: &mut Socket, within: Duration, what: &'static str) -> Result<ToWorker, ConnectionError> {
+    let late = ConnectionError::Timeout { what, seconds: within.as_secs() };
+    let receiving = async {
+        loop {
+            match socket.next().await {
+                None | Some(Ok(Message::Close(_))) => return Err(ConnectionError::Closed),
+                Some(Err(error)) => return Err(ConnectionError::Lost(Box::new(error))),
+                Some(Ok(Message::Binary(bytes))) => return Ok(wire::decode::<ToWorker>(&bytes)?),
+                Some(Ok(_)) => {}
+            }
+        }
+    };
+    timeout(within, receiving).await.map_err(|_| late)?
+}
+
+async fn send(socket: &mut Socket, message: &ToGateway) -> Result<(), ConnectionError> {
+    let sent = socket.send(Message::Binary(message.to_bytes().into())).await;
+    sent.map_err(|error| ConnectionError::Lost(Box::new(error)))
+}
+
+/// Proves this worker's key, checks the gateway's, and that the ledger knows it.
+async fn greet(shared: &Shared, socket: &mut Socket) -> Result<(Address, Duration), ConnectionError> {
+    let first = receive(socket, Duration::from_secs(5), "the challenge").await?;
+    if let Some(found) = first.other_version() {
+        return Err(wire::HelloError::Version { found }.into());
+    }
+    let ToWorker::Challenge { chain_id, gateway, nonce: challenge, .. } = first else {
+        return Err(wire::HelloError::Unexpected.into());
+    };
+    let expected = shared.chain_id;
+    if chain_id != expected {
+        return Err(ConnectionError::Chain { expected, found: chain_id });
+    }
+    shared.refresh_models().await?;
+    let mut nonce = [0; 32];
+    OsRng.fill_bytes(&mut nonce);
+    let (slots, models) = (shared.config.slots, shared.executor().models());
+    let digest = wire::hello_digest(chain_id, gateway, &challenge, &nonce, slots, &models);
+    let signature = shared.key().sign(&digest);
+    let worker = shared.address();
+    let hello = ToGateway::Hello { version: VERSION, worker, nonce, slots, models, signature };
+    send(socket, &hello).await?;
+    match receive(socket, Duration::from_secs(10), "the welcome").await? {
+        ToWorker::Welcome { heartbeat_ms, signature } => {
+            wire::verify_welcome(chain_id, gateway, worker, &challenge, &nonce, &signature)?;
+            let known = shared.ledger().identity(gateway, Role::Gateway).await?;
+            if known.is_none_or(|identity| identity.status != IdentityStatus::Active) {
+                return Err(ConnectionError::GatewayUnknown { gateway });
+            }
+            Ok((gateway, Duration::from_millis(heartbeat_ms.clamp(100, 60_000).into())))
+        }
+        ToWorker::Refused { reason } => Err(ConnectionError::Refused(reason)),
+        _ => Err(wire::HelloError::Unexpected.into()),
+    }
+}
+
+async fn serve(
+    shared: &Arc<Shared>,
+    gateway: Address,
+    heartbeat: Duration,
+    mut socket: Socket,
+    out: &mpsc::Sender<ToGateway>,
+    mut outgoing: mpsc::Receiver<ToGateway>,
+) -> Result<(), ConnectionError> {
+    // Dropping the signals tells all jobs of this connection to stop.
+    let mut jobs: HashMap<u64, watch::Sender<Signal>> = HashMap::new();
+    let mut last_heard = tokio::time::Instant::now();
+    loop {
+        tokio::select! {
+            // The loop holds a sender itself, so there is always a next message to wait for.
+            Some(message) = outgoing.recv() => send(&mut socket, &message).await?,
+            incoming = socket.next() => {
+                last_heard = tokio::time::Instant::now();
+                match incoming {
+                    None | Some(Ok(Message::Close(_))) => return Ok(()),
+                    Some(Err(error)) => return Err(ConnectionError::Lost(Box::new(error))),
+                    Some(Ok(Message::Binary(bytes))) => {
+                        let message = wire::decode(&bytes)?;
+                        if let Some(answer) = handle(shared, gateway, message, out, &mut jobs) {
+                            send(&mut socket, &answer).await?;
+                        }
+                    }
+                    Some(Ok(_)) => {}
+                }
+            }
+            () = tokio::time::sleep_until(last_heard + heartbeat * 4) => {
+                let seconds = (heartbeat * 4).as_secs();
+                return Err(ConnectionError::Timeout { what: "a heartbeat", seconds });
+            }
+        }
+    }
+}
+
+fn handle(
+    shared: &Arc<Shared>,
+    gateway: Address,
+    message: ToWorker,
+    out: &mpsc::Sender<ToGateway>,
+    jobs: &mut HashMap<u64, watch::Sender<Signal>>,
+) -> Option<ToGateway> {
+    match message {
+        ToWorker::Offer { lease, request, already } => {
+            jobs.retain(|_, signal| !signal.is_closed());
+            if let Err(reason) = shared.check_terms(gateway, &request) {
+                return Some(ToGateway::Failed { lease, reason });
+            }
+            let slot = shared.slots.clone().try_acquire_owned().ok();
+            let slot = slot.filter(|_| !shared.draining.load(Ordering::Relaxed) && !jobs.contains_key(&lease));
+            let Some(slot) = slot else { return Some(ToGateway::Busy { lease }) };
+            let (signal, watching) = watch::channel(Signal::Run);
+            jobs.insert(lease, signal);
+            let (shared, out) = (shared.clone(), out.clone());
+            let job = Job { shared, lease, request, already, out, signal: watching };
+            tokio::spawn(job.run(slot));
+            Some(ToGateway::Accept { lease })
+        }
+        ToWorker::Cancel { lease, keep } => {
+            if let Some(signal) = jobs.get(&lease) {
+                signal.send_if_modified(|state| {
+                    let first = *state == Signal::Run;
+                    if first {
+                        *state = Signal::Cancel { keep };
+                    }
+                    first
+                });
+            }
+            None
+        }
+        ToWorker::Settled { lease, .. } => {
+            if let Some(signal) = jobs.remove(&lease) {
+                let _ = signal.send(Signal::Settled);
+            }
+            None
+        }
+        ToWorker::Countersigned { .. } | ToWorker::CountersignRefused { .. } => {
+            if let Some(waiting) = locked(&shared.countersign).take() {
+                let _ = waiting.send(message);
+            }
+            None
+        }
+        ToWorker::Ping { nonce } => Some(ToGateway::Pong { nonce }),
+        ToWorker::Challenge { .. } | ToWorker::Welcome { .. } | ToWorker::Refused { .. } => None,
+    }
+}
