@@ -1,9 +1,7 @@
 //! Blocks: a header that chains them, the transactions, and who stands for them.
 
 use dn_core::merkle::MerkleTree;
-use dn_core::{
-    Address, BlockHash, Canonical, Hash32, SecretKey, Signature, canonical_struct, keccak256,
-};
+use dn_core::{Address, BlockHash, Canonical, Hash32, SecretKey, Signature, canonical_struct, keccak256};
 use serde::{Deserialize, Serialize};
 
 use crate::tx::SignedTx;

@@ -61,22 +61,9 @@ pub enum Event {
     /// A channel ended.
     ChannelFinished { channel: ChannelId, payer: Address, refund: Amount },
     /// A worker committed to receipts; their fees are in escrow.
-    BatchPosted {
-        batch: BatchId,
-        worker: Address,
-        gateway: Address,
-        sequence: u64,
-        count: u32,
-        fees: Amount,
-    },
+    BatchPosted { batch: BatchId, worker: Address, gateway: Address, sequence: u64, count: u32, fees: Amount },
     /// A validator has to audit a receipt.
-    AuditAssigned {
-        batch: BatchId,
-        index: u32,
-        auditor: Address,
-        commit_deadline: u64,
-        reveal_deadline: u64,
-    },
+    AuditAssigned { batch: BatchId, index: u32, auditor: Address, commit_deadline: u64, reveal_deadline: u64 },
     /// A verdict was committed to.
     AuditCommitted { batch: BatchId, index: u32, auditor: Address },
     /// A verdict was shown.

@@ -1,14 +1,19 @@
 //! The genesis: where a chain starts.
 
 use dn_core::amount::SUPPLY_CAP;
-use dn_core::{Address, Amount, Canonical, Hash32, canonical_struct};
+use dn_core::{Address, Amount, BlockHash, Canonical, Hash32, canonical_struct};
 use dn_powr::GenesisSplit;
 use serde::{Deserialize, Serialize};
 
+use crate::apply::put_identity;
+use crate::block::{Header, tx_root};
 use crate::params::{Params, ParamsError};
 use crate::reject::{Field, Reject};
+use crate::state::{
+    ACCOUNTS, Account, Identity, IdentityStatus, PARAMS, POOLS, Pool, STAKE_POOLS, STAKE_SHARES, State,
+};
 use crate::text::check_text;
-use crate::tx::{MAX_ENDPOINT_BYTES, MAX_NAME_BYTES, Role};
+use crate::tx::{MAX_ENDPOINT_BYTES, MAX_NAME_BYTES, Role, Shares};
 
 /// The most bytes of a genesis file.
 pub const MAX_GENESIS_BYTES: usize = 16 * 1024 * 1024;
@@ -187,7 +192,9 @@ impl Genesis {
         let mut free = SUPPLY_CAP.saturating_sub(split.community).saturating_sub(split.reserve);
         let total = free;
         let mut take = |amount: Amount| {
-            free = free.checked_sub(amount).map_err(|_| GenesisError::Supply { expected: total, found: amount })?;
+            free = free
+                .checked_sub(amount)
+                .map_err(|_| GenesisError::Supply { expected: total, found: amount })?;
             Ok::<_, GenesisError>(amount)
         };
         let mut accounts = Vec::new();
@@ -282,11 +289,55 @@ impl Genesis {
         if found == SUPPLY_CAP { Ok(()) } else { Err(GenesisError::Supply { expected: SUPPLY_CAP, found }) }
     }
 
+    /// The state at height 0 of a valid genesis.
+    pub(crate) fn state(&self) -> State {
+        let mut state = State::default();
+        PARAMS.put(&mut state, &0, &self.params);
+        POOLS.put(&mut state, &Pool::Community, &self.community);
+        POOLS.put(&mut state, &Pool::Reserve, &self.reserve);
+        for account in &self.accounts {
+            let record = Account { balance: account.balance, nonce: 0 };
+            ACCOUNTS.put(&mut state, &account.address, &record);
+        }
+        for identity in &self.identities {
+            let record = Identity {
+                name: identity.name.clone(),
+                endpoint: identity.endpoint.clone(),
+                collateral: identity.collateral,
+                status: IdentityStatus::Active,
+                registered_height: 0,
+                open_batches: 0,
+            };
+            put_identity(&mut state, &self.params, identity.role, identity.address, &record);
+        }
+        for stake in self.stakes.iter().filter(|stake| !stake.amount.is_zero()) {
+            let mut pool = STAKE_POOLS.get_or_default(&state, &stake.validator);
+            let shares = pool.deposit(stake.amount).expect("the first price of a share is one atto");
+            STAKE_POOLS.put(&mut state, &stake.validator, &pool);
+            STAKE_SHARES.put(&mut state, &(stake.delegator, stake.validator), &Shares(shares));
+        }
+        state
+    }
+
+    /// The header of block 0. Its parent is the genesis hash, so that chains of different geneses share no block.
+    pub(crate) fn header(&self, state: &State) -> Header {
+        Header {
+            chain_id: self.chain_id,
+            height: 0,
+            parent: BlockHash(self.hash().0),
+            time_ms: self.time_ms,
+            proposer: Address::ZERO,
+            tx_root: tx_root(&[]),
+            state: state.commitment().hash(),
+        }
+    }
+
     fn check_identity(&self, identity: &GenesisIdentity) -> Result<(), GenesisError> {
         let (role, address) = (identity.role, identity.address);
         let minimum = self.params.collateral.of(role);
         let found = identity.collateral;
-        let enough = if found < minimum { Err(Reject::CollateralTooLow { role, minimum, found }) } else { Ok(()) };
+        let enough =
+            if found < minimum { Err(Reject::CollateralTooLow { role, minimum, found }) } else { Ok(()) };
         enough
             .and_then(|()| check_text(Field::Name, &identity.name, 1, MAX_NAME_BYTES))
             .and_then(|()| check_text(Field::Endpoint, &identity.endpoint, 0, MAX_ENDPOINT_BYTES))

@@ -197,7 +197,11 @@ impl Params {
             },
             domain_split: dn_powr::DomainSplit::default(),
             // A unit of evidence is 10^8 operations, so that a small model's answers count; records move faster.
-            trust: dn_trust::Params { work_unit: 100_000_000, history_gain: 1 << 11, ..dn_trust::Params::default() },
+            trust: dn_trust::Params {
+                work_unit: 100_000_000,
+                history_gain: 1 << 11,
+                ..dn_trust::Params::default()
+            },
         }
     }
 

@@ -4,8 +4,6 @@ use dn_core::objects::{AuditOutcome, BatchRoot, ModelManifest, Price};
 use dn_core::{Address, Amount, Hash32, canonical_enum, canonical_struct};
 use serde::{Deserialize, Serialize};
 
-use crate::tx::Shares;
-
 /// An account.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Account {
@@ -56,25 +54,6 @@ canonical_struct!(Identity {
     registered_height: u64,
     open_batches: u64,
 });
-
-/// Stake that left a validator's pool for the same release epoch: one record, so that a slash iterates over epochs and
-/// never over delegators.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct UnbondingPool {
-    /// What it holds.
-    pub amount: Amount,
-    /// Parts of it that delegators hold; one for each atto at first.
-    pub shares: u128,
-}
-canonical_struct!(UnbondingPool { amount: Amount, shares: u128 });
-
-/// A delegator's part of an [`UnbondingPool`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct UnbondingShare {
-    /// Parts held.
-    pub shares: Shares,
-}
-canonical_struct!(UnbondingShare { shares: Shares });
 
 /// A published model.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -177,6 +156,8 @@ canonical_enum!(BatchStatus {
 pub struct Batch {
     /// What the gateway signed.
     pub body: BatchRoot,
+    /// Who paid, by line.
+    pub payers: Vec<Address>,
     /// Fees in escrow: all of them until the batch is settled or voided, then none.
     pub escrow: Amount,
     /// Where it stands.
@@ -192,6 +173,7 @@ pub struct Batch {
 }
 canonical_struct!(Batch {
     body: BatchRoot,
+    payers: Vec<Address>,
     escrow: Amount,
     status: BatchStatus,
     posted_height: u64,

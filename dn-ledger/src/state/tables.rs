@@ -8,9 +8,8 @@ use dn_powr::StakePool;
 use dn_trust::{ValidatorEpoch, ValidatorTrust, WorkerEpoch, WorkerTrust};
 
 use super::map::State;
-use super::records::{
-    Account, Audit, AuditTask, Batch, Channel, Identity, Model, Offer, Pool, UnbondingPool, UnbondingShare,
-};
+use super::records::{Account, Audit, AuditTask, Batch, Channel, Identity, Model, Offer, Pool};
+use crate::params::Params;
 use crate::tx::{Role, Shares};
 
 /// A key's place in the order: numbers are big-endian, so that ranges over heights and epochs come in order.
@@ -118,6 +117,11 @@ impl<K: Key, V: Canonical> Table<K, V> {
         Self { prefix, types: PhantomData }
     }
 
+    /// The first byte of the table's keys.
+    pub const fn prefix(&self) -> u8 {
+        self.prefix
+    }
+
     /// The key as it stands in the state.
     pub fn key(&self, key: &K) -> Vec<u8> {
         let mut out = Vec::with_capacity(1 + K::LEN);
@@ -165,7 +169,11 @@ impl<K: Key, V: Canonical> Table<K, V> {
         self.read_all(state, prefix)
     }
 
-    fn read_all<'a>(&self, state: &'a State, prefix: Vec<u8>) -> impl Iterator<Item = (K, V)> + use<'a, K, V> {
+    fn read_all<'a>(
+        &self,
+        state: &'a State,
+        prefix: Vec<u8>,
+    ) -> impl Iterator<Item = (K, V)> + use<'a, K, V> {
         state.range(prefix).map(|(key, value)| {
             let key = K::read(&key[1..]).expect("written by this table");
             (key, V::from_bytes(value).expect("written by this table"))
@@ -255,10 +263,11 @@ tables! {
     3 STAKE_POOLS "stake_pools": Address => StakePool;
     /// Shares by delegator and validator.
     4 STAKE_SHARES "stake_shares": (Address, Address) => Shares;
-    /// Unbonding stake by validator and release epoch.
-    5 UNBONDING_POOLS "unbonding_pools": (Address, u64) => UnbondingPool;
-    /// Parts of unbonding stake by delegator, release epoch and validator.
-    6 UNBONDING "unbonding": (Address, u64, Address) => UnbondingShare;
+    /// Unbonding stake by validator and release epoch: one pool for all who leave in the same epoch, so that a slash iterates
+    /// over epochs and never over delegators.
+    5 UNBONDING_POOLS "unbonding_pools": (Address, u64) => StakePool;
+    /// Shares of unbonding pools by delegator, release epoch and validator.
+    6 UNBONDING "unbonding": (Address, u64, Address) => Shares;
     /// Models by id.
     7 MODELS "models": ModelId => Model;
     /// Hosted models by model and worker.
@@ -293,4 +302,6 @@ tables! {
     22 VALIDATOR_EPOCHS "validator_epochs": Address => ValidatorEpoch;
     /// Work that counts for this epoch's emission by domain, worker and model owner.
     23 EPOCH_WORK "epoch_work": (u32, Address, Address) => u128;
+    /// The parameters in force, under key 0.
+    24 PARAMS "params": u32 => Params;
 }

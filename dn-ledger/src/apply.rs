@@ -1,0 +1,191 @@
+//! The rules: what a transaction does to the state, or why it does nothing.
+
+mod audit;
+mod batch;
+mod books;
+mod channel;
+mod draw;
+mod epoch;
+mod identity;
+mod model;
+mod settle;
+mod stake;
+
+use dn_core::{BlockHash, TxId};
+
+pub(crate) use identity::put_identity;
+
+use crate::events::Event;
+use crate::params::Params;
+use crate::reject::{Reject, SignedObject};
+use crate::state::{ACCOUNTS, Pool, State};
+use crate::tx::{Payload, SignedTx, Tx};
+
+/// What the rules may know about the block that a transaction is in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BlockContext {
+    /// The chain.
+    pub chain_id: u64,
+    /// The block's height.
+    pub height: u64,
+    /// The block's time, Unix milliseconds.
+    pub time_ms: u64,
+    /// Hash of the block before: the randomness of this floor's audit draws.
+    pub parent: BlockHash,
+    /// The parameters in force.
+    pub params: Params,
+}
+
+impl BlockContext {
+    /// The block's epoch.
+    pub const fn epoch(&self) -> u64 {
+        self.height / self.params.epoch_blocks
+    }
+
+    /// Whether the block is the last of its epoch.
+    pub const fn ends_epoch(&self) -> bool {
+        (self.height + 1).is_multiple_of(self.params.epoch_blocks)
+    }
+}
+
+/// What an accepted transaction did.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Outcome {
+    /// The transaction.
+    pub tx_id: TxId,
+    /// What happened, in order.
+    pub events: Vec<Event>,
+}
+
+/// Applies a transaction: all of it, or, when it is refused, nothing.
+///
+/// # Errors
+/// [`Reject`] says which rule refuses it; the state is then what it was, to the byte.
+pub fn apply(state: &mut State, tx: &SignedTx, ctx: &BlockContext) -> Result<Outcome, Reject> {
+    let point = state.checkpoint();
+    let mut step = Step::new(state, ctx);
+    match step.transact(tx) {
+        Ok(()) => Ok(Outcome { tx_id: tx.id(), events: step.events }),
+        Err(reject) => {
+            state.rollback(point);
+            Err(reject)
+        }
+    }
+}
+
+/// The transitions at the start of a block: audits of the batches in the block before are drawn, deadlines that passed
+/// take effect, batches whose window closed are settled.
+pub fn begin_block(state: &mut State, ctx: &BlockContext) -> Vec<Event> {
+    let mut step = Step::new(state, ctx);
+    step.expire_audits();
+    step.process_due_batches();
+    step.events
+}
+
+/// The transition at the end of a block: the epoch's, when the block is its last.
+pub fn end_block(state: &mut State, ctx: &BlockContext) -> Vec<Event> {
+    if !ctx.ends_epoch() {
+        return Vec::new();
+    }
+    let mut step = Step::new(state, ctx);
+    step.close_epoch();
+    step.events
+}
+
+/// Checks what can be checked without applying: everything but the payload's own rules.
+///
+/// # Errors
+/// [`Reject`]; the order is chain, expiry, nonce, fee, signature, balance.
+pub fn check_envelope(state: &State, tx: &SignedTx, ctx: &BlockContext) -> Result<(), Reject> {
+    check_static(tx, ctx)?;
+    let account = ACCOUNTS.get_or_default(state, &tx.tx.sender);
+    if tx.tx.nonce != account.nonce {
+        return Err(Reject::Nonce { expected: account.nonce, found: tx.tx.nonce });
+    }
+    check_paid_and_signed(state, tx, ctx)
+}
+
+pub(crate) fn check_static(tx: &SignedTx, ctx: &BlockContext) -> Result<(), Reject> {
+    let SignedTx { tx, .. } = tx;
+    if tx.chain_id != ctx.chain_id {
+        let object = SignedObject::Transaction;
+        return Err(Reject::ChainId { object, expected: ctx.chain_id, found: tx.chain_id });
+    }
+    if ctx.height > tx.expires_height {
+        return Err(Reject::Expired { expires_height: tx.expires_height, height: ctx.height });
+    }
+    let latest = ctx.height.saturating_add(ctx.params.max_expiry_blocks);
+    if tx.expires_height > latest {
+        return Err(Reject::ExpiryTooFar { expires_height: tx.expires_height, latest });
+    }
+    Ok(())
+}
+
+pub(crate) fn check_paid_and_signed(state: &State, tx: &SignedTx, ctx: &BlockContext) -> Result<(), Reject> {
+    let Tx { sender, fee, .. } = tx.tx;
+    if fee < ctx.params.min_tx_fee {
+        return Err(Reject::FeeTooLow { minimum: ctx.params.min_tx_fee, found: fee });
+    }
+    tx.verify_signature()
+        .map_err(|_| Reject::Signature { object: SignedObject::Transaction, expected: sender })?;
+    let available = ACCOUNTS.get_or_default(state, &sender).balance;
+    if available < fee {
+        return Err(Reject::Insufficient { account: sender, available, needed: fee });
+    }
+    Ok(())
+}
+
+/// A transition in progress: the state, the block, and what happened so far.
+struct Step<'a> {
+    state: &'a mut State,
+    ctx: &'a BlockContext,
+    events: Vec<Event>,
+}
+
+impl<'a> Step<'a> {
+    fn new(state: &'a mut State, ctx: &'a BlockContext) -> Self {
+        Self { state, ctx, events: Vec::new() }
+    }
+
+    fn transact(&mut self, signed: &SignedTx) -> Result<(), Reject> {
+        check_envelope(self.state, signed, self.ctx)?;
+        let Tx { sender, nonce, fee, .. } = signed.tx;
+        self.debit(sender, fee)?;
+        self.add_to_pool(Pool::Validators, fee);
+        ACCOUNTS.update(self.state, &sender, |account| account.nonce = nonce + 1);
+        self.events.push(Event::FeePaid { sender, amount: fee });
+        self.act(&signed.tx)
+    }
+
+    fn act(&mut self, tx: &Tx) -> Result<(), Reject> {
+        let sender = tx.sender;
+        match &tx.payload {
+            Payload::Transfer { to, amount } => self.transfer(sender, *to, *amount),
+            Payload::Register { role, collateral, name, endpoint } => {
+                self.register(sender, *role, *collateral, name, endpoint)
+            }
+            Payload::Retire { role } => self.retire(sender, *role),
+            Payload::Stake { validator, amount } => self.stake(sender, *validator, *amount),
+            Payload::Unbond { validator, shares } => self.unbond(sender, *validator, *shares),
+            Payload::Withdraw {} => self.withdraw(sender),
+            Payload::PublishModel { manifest, name, price, domain } => {
+                self.publish_model(sender, manifest, name, *price, *domain)
+            }
+            Payload::SetModelPrice { model, price } => self.set_model_price(sender, *model, *price),
+            Payload::RetireModel { model } => self.retire_model(sender, *model),
+            Payload::Offer { model } => self.offer(sender, *model),
+            Payload::Unoffer { model } => self.unoffer(sender, *model),
+            Payload::OpenChannel { payee, deposit, spender } => {
+                self.open_channel(sender, tx.nonce, *payee, *deposit, *spender)
+            }
+            Payload::TopUpChannel { channel, amount } => self.top_up_channel(sender, *channel, *amount),
+            Payload::CloseChannel { channel } => self.close_channel(sender, *channel),
+            Payload::FinishChannel { channel } => self.finish_channel(sender, *channel),
+            Payload::PostBatch { batch, vouchers } => self.post_batch(sender, batch, vouchers),
+            Payload::AuditCommit { batch, index, commitment } => {
+                self.audit_commit(sender, *batch, *index, *commitment)
+            }
+            Payload::AuditReveal { verdict, salt } => self.audit_reveal(sender, verdict, salt),
+        }
+    }
+}

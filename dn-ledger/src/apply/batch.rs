@@ -1,0 +1,172 @@
+//! Batches: a worker's commitment to receipts, claimed from payers' channels by vouchers.
+
+use dn_core::objects::{BatchLine, BatchRoot, Voucher};
+use dn_core::{Address, Amount, ChannelId, Signed};
+
+use super::Step;
+use super::books::sum;
+use crate::events::Event;
+use crate::reject::{Field, Reject, SignedObject};
+use crate::state::{
+    BATCHES, Batch, BatchStatus, CHANNELS, DUE_BATCHES, IDENTITIES, LANES, WORKER_BATCHES, WORKER_SEQUENCES,
+};
+use crate::text::check_size;
+use crate::tx::Role;
+
+impl Step<'_> {
+    pub(super) fn post_batch(
+        &mut self,
+        sender: Address,
+        signed: &Signed<BatchRoot>,
+        vouchers: &[Signed<Voucher>],
+    ) -> Result<(), Reject> {
+        let body = &signed.body;
+        if body.worker != sender {
+            return Err(Reject::BatchWorker { worker: body.worker, sender });
+        }
+        let mut identity = self.active(Role::Worker, sender)?;
+        self.active(Role::Gateway, body.gateway)?;
+        signed
+            .verify(self.ctx.chain_id, self.ctx.time_ms)
+            .map_err(|error| Reject::of_object(SignedObject::BatchRoot, body.gateway, error))?;
+        let expected = WORKER_SEQUENCES.get_or_default(self.state, &sender);
+        if body.sequence != expected {
+            return Err(Reject::BatchSequence { expected, found: body.sequence });
+        }
+        self.check_lines(body)?;
+        self.claim_lanes(&body.lines, vouchers)?;
+        let payers = self.payers(body)?;
+        let fees = body.total_fees()?;
+        let id = body.id();
+        let batch = Batch {
+            payers,
+            escrow: fees,
+            status: BatchStatus::Posted,
+            posted_height: self.ctx.height,
+            window_end_height: self.ctx.height.saturating_add(1 + self.ctx.params.audit_times.window_blocks),
+            open_audits: 0,
+            passed_audits: 0,
+            body: body.clone(),
+        };
+        BATCHES.put(self.state, &id, &batch);
+        WORKER_BATCHES.put(self.state, &(sender, body.sequence), &id);
+        WORKER_SEQUENCES.put(self.state, &sender, &(body.sequence + 1));
+        DUE_BATCHES.put(self.state, &(self.ctx.height + 1, id), &true);
+        identity.open_batches += 1;
+        IDENTITIES.put(self.state, &(Role::Worker, sender), &identity);
+        self.events.push(Event::BatchPosted {
+            batch: id,
+            worker: sender,
+            gateway: body.gateway,
+            sequence: body.sequence,
+            count: body.count,
+            fees,
+        });
+        Ok(())
+    }
+
+    /// Sizes, order, models and sums of the lines.
+    fn check_lines(&self, body: &BatchRoot) -> Result<(), Reject> {
+        let params = &self.ctx.params;
+        check_size(Field::Lines, body.lines.len(), 1, params.max_batch_lines as usize)?;
+        check_size(Field::Receipts, body.count as usize, 1, params.max_batch_receipts as usize)?;
+        let order = |l: &BatchLine| (l.channel, l.lane, l.model, l.domain);
+        let mut receipts = 0u64;
+        for (line, l) in (0u32..).zip(&body.lines) {
+            if line > 0 && order(&body.lines[line as usize - 1]) >= order(l) {
+                return Err(Reject::LinesUnsorted { line });
+            }
+            if l.receipts == 0 || l.fees.is_zero() {
+                return Err(Reject::LineEmpty { line });
+            }
+            let model = self.served_model(l.model, body.worker)?;
+            if model.domain != l.domain {
+                let (expected, found) = (model.domain, l.domain);
+                return Err(Reject::LineDomain { line, model: l.model, expected, found });
+            }
+            // At most 2^10 lines of 2^32 receipts.
+            receipts += u64::from(l.receipts);
+        }
+        if receipts != u64::from(body.count) {
+            return Err(Reject::BatchCount { expected: body.count, found: receipts });
+        }
+        Ok(())
+    }
+
+    /// Moves every lane's fees out of its channel, each covered by one voucher.
+    fn claim_lanes(&mut self, lines: &[BatchLine], vouchers: &[Signed<Voucher>]) -> Result<(), Reject> {
+        let mut rest = vouchers.iter();
+        for group in lines.chunk_by(|a, b| (a.channel, a.lane) == (b.channel, b.lane)) {
+            let (channel, lane) = (group[0].channel, group[0].lane);
+            let voucher = rest.next().ok_or(Reject::VoucherMissing { channel, lane })?;
+            let found = (voucher.body.channel, voucher.body.lane);
+            if found != (channel, lane) {
+                // Both lists are sorted: a voucher that comes later leaves this lane without one.
+                return Err(if found > (channel, lane) {
+                    Reject::VoucherMissing { channel, lane }
+                } else {
+                    Reject::VoucherUnexpected { channel: found.0, lane: found.1 }
+                });
+            }
+            let fees = Amount::sum(group.iter().map(|line| line.fees))?;
+            self.claim(channel, lane, fees, voucher)?;
+        }
+        match rest.next() {
+            None => Ok(()),
+            Some(extra) => {
+                Err(Reject::VoucherUnexpected { channel: extra.body.channel, lane: extra.body.lane })
+            }
+        }
+    }
+
+    fn claim(
+        &mut self,
+        id: ChannelId,
+        lane: u32,
+        fees: Amount,
+        voucher: &Signed<Voucher>,
+    ) -> Result<(), Reject> {
+        let mut channel = CHANNELS.get(self.state, &id).ok_or(Reject::UnknownChannel { channel: id })?;
+        let signer = voucher.body.signer;
+        if signer != channel.spender && signer != channel.payer {
+            return Err(Reject::VoucherSigner { channel: id, signer });
+        }
+        voucher
+            .verify(self.ctx.chain_id, self.ctx.time_ms)
+            .map_err(|error| Reject::of_object(SignedObject::Voucher, signer, error))?;
+        let held = LANES.get(self.state, &(id, lane));
+        let claimed = held.unwrap_or_default();
+        let max_claimable = voucher.body.max_claimable;
+        let new = claimed.checked_add(fees)?;
+        if new > max_claimable {
+            return Err(Reject::VoucherTooLow { channel: id, lane, claimed, fees, max_claimable });
+        }
+        let available = channel.balance();
+        if fees > available {
+            return Err(Reject::ChannelExhausted { channel: id, available, fees });
+        }
+        if held.is_none() {
+            channel.lanes += 1;
+            check_size(Field::Lanes, channel.lanes as usize, 1, self.ctx.params.max_lanes as usize)?;
+        }
+        channel.claimed = sum(channel.claimed, fees);
+        CHANNELS.put(self.state, &id, &channel);
+        LANES.put(self.state, &(id, lane), &new);
+        Ok(())
+    }
+
+    /// Who pays each line; every channel must pay the batch's gateway.
+    fn payers(&self, body: &BatchRoot) -> Result<Vec<Address>, Reject> {
+        let mut payers = Vec::with_capacity(body.lines.len());
+        for (line, l) in (0u32..).zip(&body.lines) {
+            let channel =
+                CHANNELS.get(self.state, &l.channel).ok_or(Reject::UnknownChannel { channel: l.channel })?;
+            if channel.payee != body.gateway {
+                let (gateway, payee) = (body.gateway, channel.payee);
+                return Err(Reject::LineGateway { line, channel: l.channel, payee, gateway });
+            }
+            payers.push(channel.payer);
+        }
+        Ok(payers)
+    }
+}

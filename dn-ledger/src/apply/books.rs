@@ -1,0 +1,124 @@
+//! Moving DN: the only functions that change balances, pools and bonds.
+
+use dn_core::{Address, Amount};
+use dn_powr::Offence;
+
+use super::Step;
+use crate::events::{Event, SlashCause};
+use crate::reject::Reject;
+use crate::state::{
+    ACCOUNTS, IDENTITIES, Identity, IdentityStatus, POOLS, Pool, STAKE_POOLS, UNBONDING_POOLS,
+};
+use crate::tx::Role;
+
+/// The sum of two holdings, which the supply bounds.
+pub(super) fn sum(a: Amount, b: Amount) -> Amount {
+    a.checked_add(b).expect("holdings are parts of the supply, which fits 128 bits")
+}
+
+impl Step<'_> {
+    pub(super) fn transfer(&mut self, from: Address, to: Address, amount: Amount) -> Result<(), Reject> {
+        if amount.is_zero() {
+            return Err(Reject::AmountTooSmall { minimum: Amount::from_atto(1), found: amount });
+        }
+        self.debit(from, amount)?;
+        self.credit(to, amount);
+        self.events.push(Event::Transferred { from, to, amount });
+        Ok(())
+    }
+
+    /// Takes DN from an account.
+    pub(super) fn debit(&mut self, account: Address, needed: Amount) -> Result<(), Reject> {
+        let mut record = ACCOUNTS.get_or_default(self.state, &account);
+        let available = record.balance;
+        record.balance =
+            available.checked_sub(needed).map_err(|_| Reject::Insufficient { account, available, needed })?;
+        ACCOUNTS.put(self.state, &account, &record);
+        Ok(())
+    }
+
+    /// Gives DN, taken elsewhere, to an account.
+    pub(super) fn credit(&mut self, account: Address, amount: Amount) {
+        if !amount.is_zero() {
+            ACCOUNTS.update(self.state, &account, |record| record.balance = sum(record.balance, amount));
+        }
+    }
+
+    /// Puts DN, taken elsewhere, into a pool.
+    pub(super) fn add_to_pool(&mut self, pool: Pool, amount: Amount) {
+        if !amount.is_zero() {
+            POOLS.update(self.state, &pool, |held| *held = sum(*held, amount));
+        }
+    }
+
+    /// Takes DN out of a pool, which must hold it.
+    pub(super) fn take_from_pool(&mut self, pool: Pool, amount: Amount) {
+        if !amount.is_zero() {
+            POOLS.update(self.state, &pool, |held| {
+                *held = held.checked_sub(amount).expect("callers take what they read from the pool");
+            });
+        }
+    }
+
+    /// Cuts a worker's collateral for an offence, pays the reporter's part and burns the rest.
+    pub(super) fn slash_worker(&mut self, worker: Address, cause: SlashCause, reporter: Address) {
+        let Some(mut identity) = IDENTITIES.get(self.state, &(Role::Worker, worker)) else { return };
+        let offence = if cause == SlashCause::Fraud { Offence::WorkerFraud } else { Offence::Availability };
+        let penalty = self.ctx.params.slash.penalty(offence, Amount::ZERO, identity.collateral);
+        identity.collateral = identity.collateral.saturating_sub(penalty.from_collateral);
+        self.credit(reporter, penalty.to_reporter);
+        self.add_to_pool(Pool::Burned, penalty.burned);
+        self.events.push(Event::Slashed {
+            address: worker,
+            role: Role::Worker,
+            cause,
+            amount: penalty.from_collateral,
+            reporter: Some(reporter),
+            reward: penalty.to_reporter,
+            burned: penalty.burned,
+        });
+        self.suspend_if_under(Role::Worker, worker, identity);
+    }
+
+    /// Cuts collateral, stake and unbonding stake of a validator whose accusation was refuted; all of it is burned.
+    pub(super) fn slash_validator(&mut self, validator: Address) {
+        let key = (Role::Validator, validator);
+        let Some(mut identity) = IDENTITIES.get(self.state, &key) else { return };
+        let slash = self.ctx.params.slash;
+        let (_, bps) = slash.fractions(Offence::FalseVerdict);
+        let own = slash.penalty(Offence::FalseVerdict, Amount::ZERO, identity.collateral).from_collateral;
+        identity.collateral = identity.collateral.saturating_sub(own);
+        let mut taken = own;
+        if let Some(mut pool) = STAKE_POOLS.get(self.state, &validator) {
+            taken = sum(taken, pool.slash(bps));
+            STAKE_POOLS.put(self.state, &validator, &pool);
+        }
+        let unbonding: Vec<_> = UNBONDING_POOLS.iter_from(self.state, &validator).collect();
+        for (key, mut pool) in unbonding {
+            taken = sum(taken, pool.slash(bps));
+            UNBONDING_POOLS.put(self.state, &key, &pool);
+        }
+        self.add_to_pool(Pool::Burned, taken);
+        self.events.push(Event::Slashed {
+            address: validator,
+            role: Role::Validator,
+            cause: SlashCause::FalseVerdict,
+            amount: taken,
+            reporter: None,
+            reward: Amount::ZERO,
+            burned: taken,
+        });
+        self.suspend_if_under(Role::Validator, validator, identity);
+    }
+
+    /// Stores an identity, suspended when its collateral no longer reaches the role's minimum.
+    fn suspend_if_under(&mut self, role: Role, address: Address, mut identity: Identity) {
+        let short = identity.collateral < self.ctx.params.collateral.of(role);
+        if short && identity.status == IdentityStatus::Active {
+            identity.status = IdentityStatus::Suspended;
+            let collateral = identity.collateral;
+            self.events.push(Event::Suspended { address, role, collateral });
+        }
+        IDENTITIES.put(self.state, &(role, address), &identity);
+    }
+}

@@ -1,0 +1,108 @@
+//! Identities: taking up a role and leaving it.
+
+use dn_core::{Address, Amount};
+use dn_trust::{ValidatorTrust, WorkerTrust};
+
+use super::Step;
+use super::books::sum;
+use crate::events::Event;
+use crate::reject::{Field, Reject};
+use crate::state::{IDENTITIES, Identity, IdentityStatus, Pool, State, VALIDATOR_TRUST, WORKER_TRUST};
+use crate::text::check_text;
+use crate::tx::{MAX_ENDPOINT_BYTES, MAX_NAME_BYTES, Role};
+
+impl Step<'_> {
+    pub(super) fn register(
+        &mut self,
+        sender: Address,
+        role: Role,
+        collateral: Amount,
+        name: &str,
+        endpoint: &str,
+    ) -> Result<(), Reject> {
+        check_text(Field::Name, name, 1, MAX_NAME_BYTES)?;
+        check_text(Field::Endpoint, endpoint, 0, MAX_ENDPOINT_BYTES)?;
+        let before = IDENTITIES.get(self.state, &(role, sender));
+        let held = match &before {
+            None => Amount::ZERO,
+            Some(identity) => match identity.status {
+                IdentityStatus::Active => {
+                    return Err(Reject::AlreadyRegistered { address: sender, role });
+                }
+                // Retired collateral is withdrawn first, so that nobody waits twice for the same DN.
+                IdentityStatus::Retired { .. } if !identity.collateral.is_zero() => {
+                    return Err(Reject::NotActive { address: sender, role, status: identity.status });
+                }
+                _ => identity.collateral,
+            },
+        };
+        let minimum = self.ctx.params.collateral.of(role);
+        let found = held.checked_add(collateral)?;
+        if found < minimum {
+            return Err(Reject::CollateralTooLow { role, minimum, found });
+        }
+        self.debit(sender, collateral)?;
+        let fee = self.ctx.params.registration_fee;
+        self.debit(sender, fee)?;
+        self.add_to_pool(Pool::Burned, fee);
+        let (height, open) = before.map_or((self.ctx.height, 0), |b| (b.registered_height, b.open_batches));
+        let identity = Identity {
+            name: name.to_owned(),
+            endpoint: endpoint.to_owned(),
+            collateral: sum(held, collateral),
+            status: IdentityStatus::Active,
+            registered_height: height,
+            open_batches: open,
+        };
+        self.events.push(Event::Registered { address: sender, role, collateral: identity.collateral });
+        put_identity(self.state, &self.ctx.params, role, sender, &identity);
+        Ok(())
+    }
+
+    pub(super) fn retire(&mut self, sender: Address, role: Role) -> Result<(), Reject> {
+        let mut identity = IDENTITIES
+            .get(self.state, &(role, sender))
+            .ok_or(Reject::UnknownIdentity { address: sender, role })?;
+        if let IdentityStatus::Retired { .. } = identity.status {
+            return Err(Reject::NotActive { address: sender, role, status: identity.status });
+        }
+        if identity.open_batches > 0 {
+            return Err(Reject::OpenBatches { address: sender, role, open: identity.open_batches });
+        }
+        let release_epoch = self.ctx.epoch().saturating_add(self.ctx.params.unbonding_epochs);
+        identity.status = IdentityStatus::Retired { release_epoch };
+        IDENTITIES.put(self.state, &(role, sender), &identity);
+        self.events.push(Event::Retired { address: sender, role, release_epoch });
+        Ok(())
+    }
+
+    /// The identity, if it may act in the role now.
+    pub(super) fn active(&self, role: Role, address: Address) -> Result<Identity, Reject> {
+        let identity =
+            IDENTITIES.get(self.state, &(role, address)).ok_or(Reject::UnknownIdentity { address, role })?;
+        match identity.status {
+            IdentityStatus::Active => Ok(identity),
+            status => Err(Reject::NotActive { address, role, status }),
+        }
+    }
+}
+
+/// Stores an identity and, the first time, its newcomer's trust. Trust outlives retirement: coming back does not wash it.
+pub(crate) fn put_identity(
+    state: &mut State,
+    params: &crate::params::Params,
+    role: Role,
+    address: Address,
+    identity: &Identity,
+) {
+    IDENTITIES.put(state, &(role, address), identity);
+    match role {
+        Role::Worker if !WORKER_TRUST.contains(state, &address) => {
+            WORKER_TRUST.put(state, &address, &WorkerTrust::newcomer(&params.trust));
+        }
+        Role::Validator if !VALIDATOR_TRUST.contains(state, &address) => {
+            VALIDATOR_TRUST.put(state, &address, &ValidatorTrust::newcomer(&params.trust));
+        }
+        _ => {}
+    }
+}

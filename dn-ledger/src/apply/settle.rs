@@ -1,0 +1,150 @@
+//! The end of a batch: its fees are split, or go back where they came from.
+
+use dn_core::objects::ModelManifest;
+use dn_core::{Address, Amount, BatchId};
+use dn_powr::{FeeShares, WorkCost};
+use dn_trust::Weight;
+
+use super::Step;
+use super::books::sum;
+use crate::events::{Event, SlashCause};
+use crate::state::{
+    AUDITS, AuditResult, BATCHES, Batch, BatchStatus, EPOCH_WORK, IDENTITIES, MODELS, Pool, WORKER_EPOCHS,
+};
+use crate::tx::Role;
+
+impl Step<'_> {
+    /// Splits a batch's fees once its window is over and no audit is open.
+    pub(super) fn settle_if_due(&mut self, id: BatchId) {
+        let Some(mut batch) = BATCHES.get(self.state, &id) else { return };
+        let open = matches!(batch.status, BatchStatus::Auditing | BatchStatus::Disputed);
+        if !open || batch.open_audits > 0 || self.ctx.height < batch.window_end_height {
+            return;
+        }
+        let worker = batch.body.worker;
+        let (mut total, mut vwu) = (self.ctx.params.fees.split(Amount::ZERO), 0u128);
+        for line in &batch.body.lines {
+            let model = MODELS.get(self.state, &line.model).expect("models are never removed");
+            let shares = self.ctx.params.fees.split(line.fees);
+            self.pay(worker, model.owner, line.domain, &shares);
+            let work =
+                work_cost(&model.manifest).vwu(line.prompt_tokens, line.output_tokens).unwrap_or(u128::MAX);
+            vwu = vwu.saturating_add(work);
+            let counted = self.ctx.params.emission.counted_work(work, line.fees);
+            let key = (line.domain, worker, model.owner);
+            EPOCH_WORK.update(self.state, &key, |held| *held = held.saturating_add(counted));
+            add_shares(&mut total, &shares);
+        }
+        let escrow = std::mem::take(&mut batch.escrow);
+        batch.status = BatchStatus::Settled;
+        self.note_work(&batch, vwu);
+        BATCHES.put(self.state, &id, &batch);
+        self.close_batch_of(worker);
+        self.events.push(Event::BatchSettled {
+            batch: id,
+            worker,
+            fees: escrow,
+            to_worker: total.worker,
+            to_owners: total.owner,
+            to_validators: total.validators,
+            to_treasuries: total.domain,
+            to_foundation: total.foundation,
+            burned: total.burn,
+            to_emission: total.reinforcement,
+        });
+    }
+
+    fn pay(&mut self, worker: Address, owner: Address, domain: u32, shares: &FeeShares) {
+        self.credit(worker, shares.worker);
+        self.credit(owner, shares.owner);
+        self.add_to_pool(Pool::Validators, shares.validators);
+        self.add_to_pool(Pool::Domain { domain }, shares.domain);
+        self.add_to_pool(Pool::Foundation, shares.foundation);
+        self.add_to_pool(Pool::Burned, shares.burn);
+        self.add_to_pool(Pool::Community, shares.reinforcement);
+    }
+
+    /// Delivered work, and the audited part of it that was exact, are evidence for the worker.
+    fn note_work(&mut self, batch: &Batch, vwu: u128) {
+        let trust = &self.ctx.params.trust;
+        let passed = share_of(vwu, batch.passed_audits, batch.body.count);
+        let (done, exact) = (Weight::of_work(trust, vwu), Weight::of_work(trust, passed));
+        WORKER_EPOCHS.update(self.state, &batch.body.worker, |epoch| {
+            epoch.completed(done);
+            epoch.online();
+            if batch.passed_audits > 0 {
+                epoch.audit_passed(exact);
+            }
+        });
+    }
+
+    /// Throws a batch out: fees return to their channels, the worker is slashed, its other audits end.
+    pub(super) fn void(&mut self, id: BatchId, mut batch: Batch, cause: SlashCause, accuser: Address) {
+        let worker = batch.body.worker;
+        let open: Vec<u32> = AUDITS
+            .iter_from(self.state, &id)
+            .filter(|(_, audit)| audit.result.is_none())
+            .map(|((_, index), _)| index)
+            .collect();
+        for index in open {
+            self.close_audit(id, index, AuditResult::Cancelled);
+            batch.open_audits -= 1;
+        }
+        for (line, payer) in batch.body.lines.clone().iter().zip(batch.payers.clone()) {
+            self.refund(line.channel, payer, line.fees);
+        }
+        let fees = std::mem::take(&mut batch.escrow);
+        batch.status = BatchStatus::Voided;
+        BATCHES.put(self.state, &id, &batch);
+        let weight = self.batch_weight(&batch);
+        WORKER_EPOCHS.update(self.state, &worker, |epoch| {
+            epoch.audit_failed(weight);
+            if cause == SlashCause::Fraud {
+                epoch.proven_fraud();
+            } else {
+                epoch.failed(weight);
+            }
+        });
+        self.slash_worker(worker, cause, accuser);
+        self.close_batch_of(worker);
+        self.events.push(Event::BatchVoided { batch: id, worker, fees });
+    }
+
+    fn batch_weight(&self, batch: &Batch) -> Weight {
+        let work = |line: &dn_core::objects::BatchLine| {
+            let model = MODELS.get(self.state, &line.model).expect("models are never removed");
+            work_cost(&model.manifest).vwu(line.prompt_tokens, line.output_tokens).unwrap_or(u128::MAX)
+        };
+        let vwu = batch.body.lines.iter().map(work).fold(0, u128::saturating_add);
+        Weight::of_work(&self.ctx.params.trust, vwu)
+    }
+
+    fn close_batch_of(&mut self, worker: Address) {
+        let key = (Role::Worker, worker);
+        let mut identity = IDENTITIES.get(self.state, &key).expect("identities are never removed");
+        identity.open_batches = identity.open_batches.saturating_sub(1);
+        IDENTITIES.put(self.state, &key, &identity);
+    }
+}
+
+fn work_cost(manifest: &ModelManifest) -> WorkCost {
+    WorkCost {
+        prefill_ops_per_token: manifest.prefill_ops_per_token(),
+        decode_ops_per_token: manifest.decode_ops_per_token(),
+    }
+}
+
+/// `⌊whole · part / count⌋`.
+fn share_of(whole: u128, part: u32, count: u32) -> u128 {
+    dn_core::wide::mul_div(whole, part.into(), count.max(1).into()).unwrap_or(whole)
+}
+
+fn add_shares(total: &mut FeeShares, more: &FeeShares) {
+    total.worker = sum(total.worker, more.worker);
+    total.owner = sum(total.owner, more.owner);
+    total.validators = sum(total.validators, more.validators);
+    total.domain = sum(total.domain, more.domain);
+    total.foundation = sum(total.foundation, more.foundation);
+    total.burn = sum(total.burn, more.burn);
+    total.reinforcement = sum(total.reinforcement, more.reinforcement);
+}

@@ -1,0 +1,283 @@
+//! A chain: the state at its tip, and the three things a consensus engine asks of it.
+//!
+//! The engine drives: it asks the proposer to [`propose`](Chain::propose), every validator to [`validate`](Chain::validate) what
+//! was proposed, and all to [`commit`](Chain::commit) what was decided. On this floor one producer does all three; the BFT
+//! engine of a later issue calls the same functions.
+
+use dn_core::{Address, BlockHash, Hash32, TxId};
+
+use crate::apply::{BlockContext, Outcome, apply, begin_block, end_block};
+use crate::block::{Block, Header, tx_root};
+use crate::events::Event;
+use crate::genesis::Genesis;
+use crate::reject::Reject;
+use crate::state::{Changes, PARAMS, State};
+use crate::supply::{self, SupplyError};
+use crate::tx::SignedTx;
+
+/// Why a block is refused.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum BlockError {
+    /// A header field that does not follow from the parent.
+    #[error("block {height}: {field} is {found}; {expected} expected")]
+    Number {
+        /// The block.
+        height: u64,
+        /// The field.
+        field: &'static str,
+        /// What it must be.
+        expected: u64,
+        /// What it is.
+        found: u64,
+    },
+    /// A block that follows another one than the tip.
+    #[error("block {height} follows {found}; the tip is {expected}")]
+    Parent {
+        /// The block.
+        height: u64,
+        /// The tip.
+        expected: BlockHash,
+        /// Its parent.
+        found: BlockHash,
+    },
+    /// Transactions or state that the header does not commit to.
+    #[error("block {height}: {field} is {found}; the transactions give {expected}")]
+    Root {
+        /// The block.
+        height: u64,
+        /// The field.
+        field: &'static str,
+        /// What follows from the transactions.
+        expected: Hash32,
+        /// What the header says.
+        found: Hash32,
+    },
+    /// More transactions than a block may hold.
+    #[error("block {height} holds {found} transactions; at most {limit}")]
+    TooManyTxs {
+        /// The block.
+        height: u64,
+        /// The most.
+        limit: u32,
+        /// How many.
+        found: usize,
+    },
+    /// A transaction that the rules refuse.
+    #[error("block {height}, transaction {index}: {reason}")]
+    Tx {
+        /// The block.
+        height: u64,
+        /// Its place.
+        index: u32,
+        /// Why.
+        reason: Reject,
+    },
+    /// The block would make or lose DN: a bug in the rules.
+    #[error("block {height}: {source}")]
+    Supply {
+        /// The block.
+        height: u64,
+        /// By how much.
+        source: SupplyError,
+    },
+}
+
+/// What executing a block gives.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Executed {
+    /// Of the transitions before the transactions.
+    pub begin: Vec<Event>,
+    /// Of each transaction.
+    pub outcomes: Vec<Outcome>,
+    /// Of the transitions after them.
+    pub end: Vec<Event>,
+    /// Changed records.
+    pub changes: Changes,
+}
+
+impl Executed {
+    /// All events in order, each with the transaction that caused it.
+    pub fn events(&self) -> impl Iterator<Item = (Option<TxId>, &Event)> {
+        self.begin
+            .iter()
+            .map(|event| (None, event))
+            .chain(self.outcomes.iter().flat_map(|o| o.events.iter().map(|event| (Some(o.tx_id), event))))
+            .chain(self.end.iter().map(|event| (None, event)))
+    }
+}
+
+/// A block that could follow the tip.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Proposal {
+    /// The block.
+    pub block: Block,
+    /// What it does.
+    pub executed: Executed,
+    /// Candidates that the rules refuse now.
+    pub rejected: Vec<(TxId, Reject)>,
+}
+
+/// A chain at its tip.
+#[derive(Debug, Clone)]
+pub struct Chain {
+    state: State,
+    tip: Header,
+}
+
+impl Chain {
+    /// A chain at its genesis, which must be valid.
+    pub fn new(genesis: &Genesis) -> Self {
+        let mut state = genesis.state();
+        state.seal();
+        let tip = genesis.header(&state);
+        Self { state, tip }
+    }
+
+    /// A chain at a stored tip. The caller has compared the state's commitment with the header.
+    pub fn resume(state: State, tip: Header) -> Self {
+        Self { state, tip }
+    }
+
+    /// The state after the tip.
+    pub fn state(&self) -> &State {
+        &self.state
+    }
+
+    /// The header of the tip.
+    pub fn tip(&self) -> &Header {
+        &self.tip
+    }
+
+    /// The context of the block after the tip.
+    pub fn next_context(&self, time_ms: u64) -> BlockContext {
+        BlockContext {
+            chain_id: self.tip.chain_id,
+            height: self.tip.height + 1,
+            time_ms,
+            parent: self.tip.hash(),
+            params: PARAMS.get(&self.state, &0).expect("the genesis sets the parameters"),
+        }
+    }
+
+    /// Builds a block of the candidates, in their order, that the rules accept. The state is unchanged.
+    ///
+    /// # Errors
+    /// [`BlockError::Supply`], the only error of a block that was just built.
+    pub fn propose(
+        &mut self,
+        proposer: Address,
+        time_ms: u64,
+        candidates: &[SignedTx],
+    ) -> Result<Proposal, BlockError> {
+        let ctx = self.next_context(time_ms.max(self.tip.time_ms + 1));
+        let start = self.state.checkpoint();
+        let begin = begin_block(&mut self.state, &ctx);
+        let (mut txs, mut outcomes, mut rejected) = (Vec::new(), Vec::new(), Vec::new());
+        for tx in candidates.iter().take(ctx.params.max_block_txs as usize) {
+            match apply(&mut self.state, tx, &ctx) {
+                Ok(outcome) => {
+                    txs.push(tx.clone());
+                    outcomes.push(outcome);
+                }
+                Err(reason) => rejected.push((tx.id(), reason)),
+            }
+        }
+        let end = end_block(&mut self.state, &ctx);
+        let header = Header {
+            chain_id: ctx.chain_id,
+            height: ctx.height,
+            parent: ctx.parent,
+            time_ms: ctx.time_ms,
+            proposer,
+            tx_root: tx_root(&txs),
+            state: self.state.commitment().hash(),
+        };
+        let result = self.finish(&ctx, begin, outcomes, end);
+        self.state.rollback(start);
+        Ok(Proposal { block: Block { header, txs }, executed: result?, rejected })
+    }
+
+    /// Executes a block that somebody proposed after the tip. The state is unchanged.
+    ///
+    /// # Errors
+    /// [`BlockError`] says what is wrong with it.
+    pub fn validate(&mut self, block: &Block) -> Result<Executed, BlockError> {
+        let start = self.state.checkpoint();
+        let result = self.execute(block);
+        self.state.rollback(start);
+        result
+    }
+
+    /// Makes a block that was proposed or validated here the tip.
+    pub fn commit(&mut self, header: &Header, executed: &Executed) {
+        self.state.apply_changes(&executed.changes);
+        self.tip = header.clone();
+    }
+
+    fn execute(&mut self, block: &Block) -> Result<Executed, BlockError> {
+        let header = &block.header;
+        let ctx = self.next_context(header.time_ms);
+        self.check_header(block, &ctx)?;
+        let begin = begin_block(&mut self.state, &ctx);
+        let mut outcomes = Vec::with_capacity(block.txs.len());
+        for (index, tx) in (0u32..).zip(&block.txs) {
+            let outcome = apply(&mut self.state, tx, &ctx).map_err(|reason| BlockError::Tx {
+                height: ctx.height,
+                index,
+                reason,
+            })?;
+            outcomes.push(outcome);
+        }
+        let end = end_block(&mut self.state, &ctx);
+        let expected = self.state.commitment().hash();
+        if expected != header.state {
+            let (height, found) = (ctx.height, header.state);
+            return Err(BlockError::Root { height, field: "state", expected, found });
+        }
+        self.finish(&ctx, begin, outcomes, end)
+    }
+
+    fn check_header(&self, block: &Block, ctx: &BlockContext) -> Result<(), BlockError> {
+        let (header, height) = (&block.header, block.header.height);
+        let number = |field, expected, found| {
+            if expected == found {
+                Ok(())
+            } else {
+                Err(BlockError::Number { height, field, expected, found })
+            }
+        };
+        number("chain_id", ctx.chain_id, header.chain_id)?;
+        number("height", ctx.height, height)?;
+        if header.time_ms <= self.tip.time_ms {
+            number("time_ms", self.tip.time_ms + 1, header.time_ms)?;
+        }
+        if header.parent != ctx.parent {
+            return Err(BlockError::Parent { height, expected: ctx.parent, found: header.parent });
+        }
+        let (limit, found) = (ctx.params.max_block_txs, block.txs.len());
+        if found > limit as usize {
+            return Err(BlockError::TooManyTxs { height, limit, found });
+        }
+        let expected = tx_root(&block.txs);
+        if expected != header.tx_root {
+            return Err(BlockError::Root { height, field: "tx_root", expected, found: header.tx_root });
+        }
+        Ok(())
+    }
+
+    fn finish(
+        &self,
+        ctx: &BlockContext,
+        begin: Vec<Event>,
+        outcomes: Vec<Outcome>,
+        end: Vec<Event>,
+    ) -> Result<Executed, BlockError> {
+        let height = ctx.height;
+        supply::check_changes(&self.state).map_err(|source| BlockError::Supply { height, source })?;
+        if ctx.ends_epoch() {
+            supply::check_all(&self.state).map_err(|source| BlockError::Supply { height, source })?;
+        }
+        Ok(Executed { begin, outcomes, end, changes: self.state.changes() })
+    }
+}

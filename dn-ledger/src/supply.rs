@@ -1,0 +1,128 @@
+//! The supply equation: Σ balances + bonds + escrows + pools + burned = supply.
+
+use dn_core::amount::SUPPLY_CAP;
+use dn_core::{Amount, Canonical};
+use dn_powr::StakePool;
+
+use crate::state::{
+    ACCOUNTS, Account, BATCHES, Batch, CHANNELS, Channel, IDENTITIES, Identity, POOLS, Pool, STAKE_POOLS,
+    State, UNBONDING_POOLS,
+};
+
+/// The supply equation does not hold: a bug, never the outcome of a transaction.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the books hold {found} DN; the supply is {expected} DN")]
+pub struct SupplyError {
+    /// What must be there.
+    pub expected: Amount,
+    /// What is there.
+    pub found: Amount,
+}
+
+/// What exists, by the kind of its holder.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Supply {
+    /// Balances of accounts.
+    pub accounts: Amount,
+    /// Collateral of identities.
+    pub collateral: Amount,
+    /// Stake in pools.
+    pub stake: Amount,
+    /// Unbonding stake.
+    pub unbonding: Amount,
+    /// Channel escrow.
+    pub channels: Amount,
+    /// Batch escrow.
+    pub batches: Amount,
+    /// Pools without the burned.
+    pub pools: Amount,
+    /// Burned.
+    pub burned: Amount,
+}
+
+impl Supply {
+    /// Everything; saturating, so that a wrong sum is reported and not a panic.
+    pub fn total(&self) -> Amount {
+        let parts = [
+            self.accounts,
+            self.collateral,
+            self.stake,
+            self.unbonding,
+            self.channels,
+            self.batches,
+            self.pools,
+            self.burned,
+        ];
+        parts.into_iter().fold(Amount::ZERO, saturating_sum)
+    }
+
+    fn count(&mut self, key: &[u8], value: &[u8]) {
+        let (prefix, amount) = (key.first().copied(), holding(key, value));
+        let part = match prefix {
+            p if p == Some(ACCOUNTS.prefix()) => &mut self.accounts,
+            p if p == Some(IDENTITIES.prefix()) => &mut self.collateral,
+            p if p == Some(STAKE_POOLS.prefix()) => &mut self.stake,
+            p if p == Some(UNBONDING_POOLS.prefix()) => &mut self.unbonding,
+            p if p == Some(CHANNELS.prefix()) => &mut self.channels,
+            p if p == Some(BATCHES.prefix()) => &mut self.batches,
+            p if p == Some(POOLS.prefix()) && key == POOLS.key(&Pool::Burned) => &mut self.burned,
+            p if p == Some(POOLS.prefix()) => &mut self.pools,
+            _ => return,
+        };
+        *part = saturating_sum(*part, amount);
+    }
+}
+
+/// Adds up the whole state.
+pub fn supply(state: &State) -> Supply {
+    let mut supply = Supply::default();
+    for (key, value) in state.entries() {
+        supply.count(key, value);
+    }
+    supply
+}
+
+/// Checks the equation over the whole state.
+///
+/// # Errors
+/// [`SupplyError`].
+pub fn check_all(state: &State) -> Result<(), SupplyError> {
+    let (expected, found) = (SUPPLY_CAP, supply(state).total());
+    if found == expected { Ok(()) } else { Err(SupplyError { expected, found }) }
+}
+
+/// Checks that the pending changes move DN but neither make nor lose any: what the changed records held before they hold
+/// after. With [`check_all`] at the start this is the equation at every block, at the cost of the changes alone.
+///
+/// # Errors
+/// [`SupplyError`].
+pub fn check_changes(state: &State) -> Result<(), SupplyError> {
+    let (mut expected, mut found) = (Amount::ZERO, Amount::ZERO);
+    for (key, before) in state.before() {
+        let of = |value: Option<&[u8]>| value.map_or(Amount::ZERO, |value| holding(key, value));
+        expected = saturating_sum(expected, of(before));
+        found = saturating_sum(found, of(state.get(key)));
+    }
+    if found == expected { Ok(()) } else { Err(SupplyError { expected, found }) }
+}
+
+/// DN that a record holds.
+fn holding(key: &[u8], value: &[u8]) -> Amount {
+    fn read<V: Canonical>(value: &[u8]) -> V {
+        V::from_bytes(value).expect("the state holds what its tables wrote")
+    }
+    match key.first().copied() {
+        p if p == Some(ACCOUNTS.prefix()) => read::<Account>(value).balance,
+        p if p == Some(IDENTITIES.prefix()) => read::<Identity>(value).collateral,
+        p if p == Some(STAKE_POOLS.prefix()) => read::<StakePool>(value).tokens(),
+        p if p == Some(UNBONDING_POOLS.prefix()) => read::<StakePool>(value).tokens(),
+        p if p == Some(CHANNELS.prefix()) => read::<Channel>(value).balance(),
+        p if p == Some(BATCHES.prefix()) => read::<Batch>(value).escrow,
+        p if p == Some(POOLS.prefix()) => read::<Amount>(value),
+        _ => Amount::ZERO,
+    }
+}
+
+fn saturating_sum(a: Amount, b: Amount) -> Amount {
+    a.checked_add(b).unwrap_or(Amount::from_atto(u128::MAX))
+}
