@@ -11,12 +11,17 @@
 //! # How it is built
 //! - [`spec`]: what every operation means, and the [`Backend`](spec::Backend) interface;
 //! - [`reference`](mod@reference): the scalar meaning, safe and slow;
+//! - [`cpu`]: the same bits, fast, on threads and vector instructions;
+//! - [`conformance`]: the suite that compares any backend with the reference;
 //! - [`formats`], [`tokenizer`], [`chat`], [`model`]: from a file to a checked model;
 //! - [`runtime`]: the decoder over any backend; [`sampling`] and [`trace`]: what a receipt binds;
 //! - [`engine`]: all of it together.
 #![deny(unsafe_code)]
 
 pub mod chat;
+pub mod conformance;
+#[allow(unsafe_code)]
+pub mod cpu;
 #[cfg(feature = "embedded-model")]
 pub mod embedded;
 pub mod engine;
@@ -30,9 +35,10 @@ pub mod tokenizer;
 pub mod trace;
 
 pub use chat::{ChatError, ChatMessage, ChatTemplate, Role};
+pub use cpu::Isa;
 pub use engine::{
-    Divergence, DivergenceKind, Engine, EngineError, EngineOptions, GenerateError, GenerateRequest,
-    Generation, Isa, Replay, Timings,
+    BackendKind, Divergence, DivergenceKind, Engine, EngineError, EngineOptions, GenerateError,
+    GenerateRequest, Generation, Replay, Timings,
 };
 pub use model::{Model, ModelError, ModelFront};
 pub use tokenizer::{TextStream, Tokenizer, TokenizerError};

@@ -12,8 +12,7 @@ fn engine() -> Engine {
 }
 
 fn greedy(engine: &Engine, prompt: &[u32], max_tokens: u32) -> String {
-    let request =
-        GenerateRequest { prompt, already: &[], sampling: Sampling::GREEDY, max_tokens, stop: &[] };
+    let request = GenerateRequest { prompt, already: &[], sampling: Sampling::GREEDY, max_tokens, stop: &[] };
     let done = engine.generate(&request, &mut |_| ControlFlow::Continue(())).unwrap();
     println!("{:?}", done.timings);
     println!("{:?}", done.trace_root);
@@ -25,7 +24,13 @@ fn it_writes_what_its_card_says() {
     let engine = engine();
     let front = engine.model().front();
     println!("{:?}", engine.model().id());
-    for q in ["What is ownership?", "What is a trait?", "How do I create a vector?", "What is a lifetime?", "Hello!"] {
+    for q in [
+        "What is ownership?",
+        "What is a trait?",
+        "How do I create a vector?",
+        "What is a lifetime?",
+        "Hello!",
+    ] {
         let prompt = front.chat_prompt(&[ChatMessage::user(q)]).unwrap();
         println!("{q}: {}", greedy(&engine, &prompt, 90));
     }

@@ -1,5 +1,6 @@
 //! Why an engine cannot be made, and why a request cannot be served.
 
+use crate::cpu::CpuError;
 use crate::model::ModelError;
 use crate::spec::NumericError;
 
@@ -10,6 +11,9 @@ pub enum EngineError {
     /// The weights cannot be read.
     #[error(transparent)]
     Model(#[from] ModelError),
+    /// The CPU backend cannot start.
+    #[error(transparent)]
+    Cpu(#[from] CpuError),
     /// The numeric spec does not allow the model's sizes.
     #[error(transparent)]
     Numeric(#[from] NumericError),

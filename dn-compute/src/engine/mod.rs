@@ -19,7 +19,7 @@ use dn_core::Hash32;
 use dn_core::objects::{FinishReason, Sampling};
 
 pub use error::{EngineError, GenerateError};
-pub use options::{EngineOptions, Isa};
+pub use options::{BackendKind, EngineOptions, ParseBackendError};
 pub use replay::{Divergence, DivergenceKind, Replay};
 
 use crate::model::Model;
@@ -205,7 +205,9 @@ impl Engine {
         logits_from: usize,
         on_logits: &mut OnLogits<'_>,
     ) -> Result<(), NumericError> {
-        self.decoder.feed(session, tokens, logits_from, on_logits)
+        let mut result = Ok(());
+        self.decoder.enter(&mut || result = self.decoder.feed(session, tokens, logits_from, on_logits));
+        result
     }
 
     fn check(&self, request: &GenerateRequest<'_>) -> Result<(), GenerateError> {

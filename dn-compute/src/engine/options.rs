@@ -1,42 +1,99 @@
 //! How an engine computes.
 
+use std::fmt;
 use std::num::NonZeroUsize;
+use std::str::FromStr;
 
 use super::EngineError;
+use crate::cpu::{Cpu, Isa, MAX_THREADS};
 use crate::reference::Reference;
 use crate::spec::Backend;
-
-/// Instruction sets.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-#[non_exhaustive]
-pub enum Isa {
-    /// The best that the machine has.
-    #[default]
-    Auto,
-}
 
 /// Tokens fed at a time, unless told otherwise.
 const PREFILL_CHUNK: NonZeroUsize = NonZeroUsize::new(256).expect("not zero");
 
+/// What computes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+#[non_exhaustive]
+pub enum BackendKind {
+    /// The CPU with its vector instructions and threads.
+    #[default]
+    Cpu,
+    /// The meaning of the spec, written plainly: one thread, slow.
+    Reference,
+}
+
+impl BackendKind {
+    /// Every backend.
+    pub const ALL: [Self; 2] = [Self::Cpu, Self::Reference];
+
+    /// Its name on a command line.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Cpu => "cpu",
+            Self::Reference => "reference",
+        }
+    }
+}
+
+impl fmt::Display for BackendKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// A name that is no backend.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("`{found}` is no backend, expected cpu or reference")]
+pub struct ParseBackendError {
+    /// What came.
+    pub found: String,
+}
+
+impl FromStr for BackendKind {
+    type Err = ParseBackendError;
+
+    fn from_str(text: &str) -> Result<Self, ParseBackendError> {
+        Self::ALL
+            .into_iter()
+            .find(|kind| kind.name() == text)
+            .ok_or_else(|| ParseBackendError { found: text.to_owned() })
+    }
+}
+
 /// How an engine computes. None of it changes a bit of any result.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct EngineOptions {
-    /// Threads; `None` is one per core.
-    pub threads: Option<NonZeroUsize>,
-    /// Instruction set.
+    /// What computes.
+    pub backend: BackendKind,
+    /// Instruction set of the CPU backend.
     pub isa: Isa,
+    /// Threads of the CPU backend; `None` is one per core.
+    pub threads: Option<NonZeroUsize>,
     /// Most tokens fed at a time.
     pub prefill_chunk: NonZeroUsize,
 }
 
 impl Default for EngineOptions {
     fn default() -> Self {
-        Self { threads: None, isa: Isa::default(), prefill_chunk: PREFILL_CHUNK }
+        Self {
+            backend: BackendKind::default(),
+            isa: Isa::default(),
+            threads: None,
+            prefill_chunk: PREFILL_CHUNK,
+        }
     }
 }
 
 impl EngineOptions {
     pub(super) fn backend(&self) -> Result<Box<dyn Backend>, EngineError> {
-        Ok(Box::new(Reference))
+        if self.backend == BackendKind::Reference {
+            return Ok(Box::new(Reference));
+        }
+        let threads = match self.threads {
+            Some(threads) => threads.get(),
+            None => std::thread::available_parallelism().map_or(1, NonZeroUsize::get).min(MAX_THREADS),
+        };
+        Ok(Box::new(Cpu::new(self.isa, threads)?))
     }
 }

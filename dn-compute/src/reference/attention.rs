@@ -55,9 +55,9 @@ fn head_attention(
     // Whole part and fixed-point power of every score.
     let (mut whole, mut power) = (Vec::with_capacity(keys), Vec::with_capacity(keys));
     for position in 0..keys {
-        let (k, ek) = kv.key(kv_head, position);
-        let dot: i64 = a.iter().zip(k).map(|(a, k)| i64::from(*a) * i64::from(*k)).sum();
-        let s = score(dot, eq + ek + 16);
+        let key = |c: usize| i64::from(kv.key(kv_head, position, c));
+        let dot: i64 = a.iter().enumerate().map(|(c, a)| i64::from(*a) * key(c)).sum();
+        let s = score(dot, eq + kv.key_exponent(kv_head, position) + 16);
         whole.push(s >> 16);
         power.push(exp2_q16((s & 0xffff) as u32));
     }
@@ -74,13 +74,11 @@ fn head_attention(
         let p = |n: usize, below: i32| shift_round_u32(power[n], below.unsigned_abs() + 3).min(MAX_P);
         let den_b: i64 = block.clone().map(|n| i64::from(p(n, block_top - whole[n]))).sum();
         den += merge(den_b, top - block_top);
+        let weights: Vec<i64> =
+            block.clone().map(|n| i64::from(p(n, block_top_value - with_value(n)))).collect();
         for (c, num) in num.iter_mut().enumerate() {
-            let num_b: i64 = block
-                .clone()
-                .map(|n| {
-                    i64::from(p(n, block_top_value - with_value(n))) * i64::from(kv.value(kv_head, n, c))
-                })
-                .sum();
+            let values = block.clone().map(|n| i64::from(kv.value(kv_head, n, c)));
+            let num_b: i64 = weights.iter().zip(values).map(|(p, v)| p * v).sum();
             *num += merge(num_b, top_value - block_top_value);
         }
     }

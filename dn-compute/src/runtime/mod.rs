@@ -89,6 +89,11 @@ impl Decoder {
         self.backend.info()
     }
 
+    /// Runs `job` close to the backend's threads.
+    pub fn enter(&self, job: &mut (dyn FnMut() + Send)) {
+        self.backend.enter(job);
+    }
+
     /// An empty sequence of at most `positions`.
     ///
     /// # Errors

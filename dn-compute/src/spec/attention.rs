@@ -47,7 +47,7 @@ pub struct KvShape {
 /// Quantised keys and values of 64 positions, all heads.
 #[derive(Debug, Clone)]
 pub(crate) struct KvPage {
-    /// `[head][position][element]`.
+    /// `[head][element / 2][position][element % 2]`: a pair of elements of all 64 keys side by side.
     pub(crate) k: Vec<i16>,
     /// `[head][position / 2][element][position % 2]`: two positions side by side, as pair dot products read them.
     pub(crate) v: Vec<i16>,
@@ -80,7 +80,7 @@ impl KvLayer {
     /// An empty cache. Memory grows a page at a time.
     ///
     /// # Errors
-    /// A size outside the limits.
+    /// A size outside the limits, an odd `head_dim`.
     pub fn new(shape: KvShape) -> Result<Self, NumericError> {
         let sizes = [
             ("heads", 4096, shape.heads),
@@ -91,6 +91,9 @@ impl KvLayer {
             if !(1..=max).contains(&found) {
                 return Err(NumericError::Limit { op: Op::KvAppend, what, min: 1, max, found });
             }
+        }
+        if !shape.head_dim.is_multiple_of(2) {
+            return Err(NumericError::Parameter { op: Op::KvAppend, what: "head_dim", expected: "even" });
         }
         Ok(Self { shape, len: 0, pages: Vec::new() })
     }
@@ -158,7 +161,10 @@ impl KvLayer {
             let page = Arc::make_mut(&mut self.pages[page]);
             for h in 0..heads {
                 let from = (t * heads + h) * d;
-                page.k[(h * KEY_BLOCK + slot) * d..][..d].copy_from_slice(&rows.k[from..][..d]);
+                let keys = page.k[h * KEY_BLOCK * d..][..KEY_BLOCK * d].chunks_exact_mut(2 * KEY_BLOCK);
+                for (pairs, two) in keys.zip(rows.k[from..][..d].chunks_exact(2)) {
+                    pairs[2 * slot..][..2].copy_from_slice(two);
+                }
                 let pair = &mut page.v[(h * KEY_BLOCK + slot / 2 * 2) * d..][..2 * d];
                 for (two, v) in pair.chunks_exact_mut(2).zip(&rows.v[from..][..d]) {
                     two[slot % 2] = *v;
@@ -174,11 +180,16 @@ impl KvLayer {
         &self.pages[index]
     }
 
-    /// The integers and the exponent of a key.
-    pub fn key(&self, head: usize, position: usize) -> (&[i16], i32) {
+    /// One integer of a key.
+    pub fn key(&self, head: usize, position: usize, element: usize) -> i16 {
         let (page, slot) = (&self.pages[position / KEY_BLOCK], position % KEY_BLOCK);
-        let d = self.shape.head_dim;
-        (&page.k[(head * KEY_BLOCK + slot) * d..][..d], page.ke[head * KEY_BLOCK + slot])
+        let pair = head * self.shape.head_dim / 2 + element / 2;
+        page.k[(pair * KEY_BLOCK + slot) * 2 + element % 2]
+    }
+
+    /// The exponent of a key.
+    pub fn key_exponent(&self, head: usize, position: usize) -> i32 {
+        self.pages[position / KEY_BLOCK].ke[head * KEY_BLOCK + position % KEY_BLOCK]
     }
 
     /// One integer of a value vector.

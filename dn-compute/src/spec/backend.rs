@@ -58,6 +58,12 @@ pub trait Backend: Send + Sync + fmt::Debug {
     /// Brings a matrix into this backend's form.
     fn prepare(&self, matrix: QuantMatrix) -> Result<Matrix, NumericError>;
 
+    /// Runs `job` once, close to this backend's threads: a forward pass inside one call hands over its many small
+    /// pieces of work faster. Bits do not depend on it.
+    fn enter(&self, job: &mut (dyn FnMut() + Send)) {
+        job();
+    }
+
     /// `out[i] = x * weights[i]^T` for each matrix over one quantised `x`.
     ///
     /// # Shape

@@ -1,0 +1,158 @@
+//! The cache and attention over it.
+
+use crate::spec::{Backend, KvLayer, KvShape, NumericError, Op};
+
+use super::{Kind, Mismatch, Rng, Suite};
+
+/// Key-value heads, query heads, elements of a head, positions.
+const SHAPES: [(usize, usize, usize, usize); 9] = [
+    (1, 1, 2, 1),
+    (1, 1, 64, 63),
+    (2, 4, 64, 64),
+    (2, 14, 64, 65),
+    (3, 3, 80, 129),
+    (1, 4, 128, 200),
+    (2, 2, 10, 130),
+    (4, 8, 32, 97),
+    (1, 2, 256, 70),
+];
+
+pub(super) fn cases(suite: &mut Suite<'_>) -> Result<(), Mismatch> {
+    let mut rng = suite.start(Op::Attention, 7);
+    for (kv_heads, heads, d, positions) in SHAPES {
+        for kind in Kind::ALL {
+            for values in [Kind::Usual, kind] {
+                let call = Call::new(&mut rng, [kv_heads, heads, d, positions], [Kind::Usual, kind, values]);
+                suite.compare(|backend| call.whole(backend))?;
+            }
+        }
+        let call = Call::new(&mut rng, [kv_heads, heads, d, positions], [Kind::Full; 3]);
+        suite.compare(|backend| call.whole(backend))?;
+    }
+    sinks(suite, &mut rng)?;
+    rewritten(suite, &mut rng)?;
+    refusals(suite, &mut rng)
+}
+
+/// Inputs of a prompt.
+struct Call {
+    shape: KvShape,
+    heads: usize,
+    q: Vec<f32>,
+    k: Vec<f32>,
+    v: Vec<f32>,
+}
+
+impl Call {
+    fn new(rng: &mut Rng, [kv_heads, heads, d, positions]: [usize; 4], [q, k, v]: [Kind; 3]) -> Self {
+        Self {
+            shape: KvShape { heads: kv_heads, head_dim: d, capacity: positions },
+            heads,
+            q: rng.vector(q, positions * heads * d),
+            k: rng.vector(k, positions * kv_heads * d),
+            v: rng.vector(v, positions * kv_heads * d),
+        }
+    }
+
+    fn filled(&self, backend: &dyn Backend) -> Result<KvLayer, NumericError> {
+        let mut kv = backend.kv_layer(self.shape)?;
+        backend.kv_append(&mut kv, &self.k, &self.v)?;
+        Ok(kv)
+    }
+
+    /// The prompt in one pass.
+    fn whole(&self, backend: &dyn Backend) -> Result<Vec<f32>, NumericError> {
+        let kv = self.filled(backend)?;
+        let mut out = vec![9.0; self.q.len()];
+        backend.attention(&kv, self.heads, 0, &self.q, &mut out)?;
+        Ok(out)
+    }
+}
+
+/// Long contexts with a first key far above the rest, with usual and with tiny values.
+fn sinks(suite: &mut Suite<'_>, rng: &mut Rng) -> Result<(), Mismatch> {
+    let (d, positions) = (64, 1000);
+    for (factor, value) in [(10.0, 1.0), (10.0, 1e-3), (60.0, 1e-3), (1e4, 1.0), (1e30, 1e-30)] {
+        let mut call = Call::new(rng, [1, 2, d, positions], [Kind::Usual; 3]);
+        for c in 0..d {
+            call.k[c] = call.q[(positions - 1) * 2 * d + c] * factor;
+            call.v[c] *= value;
+        }
+        suite.compare(|backend| {
+            let kv = call.filled(backend)?;
+            let mut out = vec![9.0; 2 * d];
+            backend.attention(&kv, 2, positions - 1, &call.q[(positions - 1) * 2 * d..], &mut out)?;
+            Ok(out)
+        })?;
+    }
+    Ok(())
+}
+
+/// A cache cut back and filled anew, beside a clone that must not notice.
+fn rewritten(suite: &mut Suite<'_>, rng: &mut Rng) -> Result<(), Mismatch> {
+    let first = Call::new(rng, [2, 4, 32, 150], [Kind::Usual, Kind::Huge, Kind::Huge]);
+    let second = Call::new(rng, [2, 4, 32, 150], [Kind::Usual; 3]);
+    for keep in [0, 1, 63, 64, 100] {
+        suite.compare(|backend| {
+            let mut kv = first.filled(backend)?;
+            let before = kv.clone();
+            kv.truncate(keep);
+            let row = 2 * 32;
+            let room = (120 - keep) * row;
+            backend.kv_append(&mut kv, &second.k[..room], &second.v[..room])?;
+            let mut out = vec![9.0; 2 * 4 * 32];
+            let (new, old) = out.split_at_mut(4 * 32);
+            backend.attention(&kv, 4, 119, &second.q[..4 * 32], new)?;
+            backend.attention(&before, 4, 149, &second.q[..4 * 32], old)?;
+            Ok(out)
+        })?;
+    }
+    Ok(())
+}
+
+fn refusals(suite: &mut Suite<'_>, rng: &mut Rng) -> Result<(), Mismatch> {
+    let good = Call::new(rng, [2, 4, 32, 70], [Kind::Usual; 3]);
+    for value in [f32::NAN, f32::INFINITY, 2e30] {
+        for part in 0..3 {
+            let mut call =
+                Call { shape: good.shape, heads: 4, q: good.q.clone(), k: good.k.clone(), v: good.v.clone() };
+            let at = [&mut call.q, &mut call.k, &mut call.v];
+            at.into_iter().nth(part).expect("three parts")[1000] = value;
+            suite.compare(|backend| call.whole(backend))?;
+            // A refused append leaves the cache as it was.
+            suite.compare(|backend| {
+                let mut kv = backend.kv_layer(KvShape { capacity: 140, ..call.shape })?;
+                backend.kv_append(&mut kv, &good.k, &good.v)?;
+                let refused = backend.kv_append(&mut kv, &call.k, &call.v).is_err();
+                Ok(vec![f32::from(u8::from(refused)), kv.len() as f32])
+            })?;
+        }
+    }
+    for (heads, first, q, out) in [
+        (3, 0, 96, 96),
+        (0, 0, 128, 128),
+        (4, 70, 128, 128),
+        (4, usize::MAX, 128, 128),
+        (4, 0, 127, 127),
+        (4, 0, 128, 256),
+    ] {
+        suite.compare(|backend| {
+            let kv = good.filled(backend)?;
+            let mut out = vec![9.0; out];
+            backend.attention(&kv, heads, first, &good.q[..q], &mut out).map(|()| out)
+        })?;
+    }
+    for (k, v) in [(64, 64), (63, 63), (64, 128), (0, 0)] {
+        suite.compare(|backend| {
+            let mut kv = good.filled(backend)?;
+            backend.kv_append(&mut kv, &good.k[..k], &good.v[..v]).map(|()| vec![])
+        })?;
+    }
+    for shape in [(0, 32, 9), (1, 0, 9), (1, 258, 9), (1, 31, 9), (1, 32, 0), (1, 32, 1 << 20)] {
+        suite.compare(|backend| {
+            let (heads, head_dim, capacity) = shape;
+            backend.kv_layer(KvShape { heads, head_dim, capacity }).map(|_| vec![])
+        })?;
+    }
+    Ok(())
+}

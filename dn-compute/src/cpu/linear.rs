@@ -1,0 +1,178 @@
+//! Linear layers: the work is cut by rows, each piece passes all tokens by its rows.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use crate::spec::{
+    BLOCK, LinearPlan, Matrix, NumericError, Op, Prepared, float::pow2, quantise::no_overflow,
+};
+
+use super::isa::Level;
+use super::pack::{Acts, GROUP, Packed, STEPS, TILE, Tile};
+use super::{Cpu, own};
+
+#[cfg(target_arch = "x86_64")]
+mod avx2;
+#[cfg(target_arch = "x86_64")]
+mod avx512;
+
+/// Tiles that stay in the second-level cache while the rows pass by.
+const TILES_AT_ONCE: usize = 8;
+
+/// Exact sums of a tile, rounded and scaled: `[group][token]` of 16 rows each, at most two groups of eight tokens.
+pub(crate) type Results = [[f32; GROUP]; 2 * TILE];
+
+/// Where a matrix's outputs go. Pieces write disjoint rows of it.
+struct Out {
+    at: *mut f32,
+    rows: usize,
+    tokens: usize,
+}
+
+// SAFETY: the pointer comes from one `&mut [f32]` that outlives the call, and pieces write disjoint elements.
+unsafe impl Send for Out {}
+// SAFETY: as above; nothing reads through it.
+unsafe impl Sync for Out {}
+
+impl Out {
+    /// Writes the outputs of some rows for one token.
+    ///
+    /// # Safety
+    /// No other thread writes these rows at the same time.
+    unsafe fn write(&self, token: usize, row: usize, values: &[f32]) {
+        assert!(token < self.tokens && row + values.len() <= self.rows);
+        // SAFETY: in bounds by the assertion, exclusive by the caller's promise.
+        unsafe {
+            let to = self.at.add(token * self.rows + row);
+            std::ptr::copy_nonoverlapping(values.as_ptr(), to, values.len());
+        }
+    }
+}
+
+pub(super) fn linear(
+    cpu: &Cpu,
+    weights: &[&Matrix],
+    x: &[f32],
+    tokens: usize,
+    out: &mut [&mut [f32]],
+) -> Result<(), NumericError> {
+    let shapes: Vec<&dyn Prepared> = weights.iter().map(|w| &***w).collect();
+    let plan = LinearPlan::new(&shapes, x, tokens, out)?;
+    let own: Vec<&Packed> = weights.iter().map(|w| own(Op::Linear, w)).collect::<Result<_, _>>()?;
+    let acts = Acts::new(cpu.level, &cpu.threads, x, plan.cols)?;
+    let targets: Vec<Out> = out
+        .iter_mut()
+        .zip(&plan.rows)
+        .map(|(out, rows)| Out { at: out.as_mut_ptr(), rows: *rows, tokens })
+        .collect();
+
+    let overflow = AtomicBool::new(false);
+    let pieces = pieces(cpu, &plan);
+    cpu.threads.map(pieces, |(matrix, first, end)| {
+        // SAFETY: pieces hold disjoint groups of rows of each matrix.
+        if !unsafe { piece(cpu.level, own[matrix], &acts, first, end, &targets[matrix]) } {
+            overflow.store(true, Ordering::Relaxed);
+        }
+    });
+    if overflow.load(Ordering::Relaxed) {
+        return out.iter().try_for_each(|out| no_overflow(Op::Linear, out));
+    }
+    Ok(())
+}
+
+/// Cuts the matrices into (matrix, first group, end group), about equal in work.
+fn pieces(cpu: &Cpu, plan: &LinearPlan) -> Vec<(usize, usize, usize)> {
+    let groups: Vec<usize> = plan.rows.iter().map(|r| r.div_ceil(GROUP)).collect();
+    let total: usize = groups.iter().sum();
+    let count = cpu.threads.pieces(total * GROUP * plan.cols * plan.tokens);
+    // Even, so that two groups can share each broadcast.
+    let size = total.div_ceil(count).next_multiple_of(2);
+    let cut = |(i, groups): (usize, &usize)| {
+        let groups = *groups;
+        (0..groups).step_by(size).map(move |first| (i, first, groups.min(first + size))).collect::<Vec<_>>()
+    };
+    groups.iter().enumerate().flat_map(cut).collect()
+}
+
+/// Rows of groups `first..end` for all tokens; false where an output overflowed.
+///
+/// # Safety
+/// No other thread writes these rows of `out` at the same time.
+unsafe fn piece(level: Level, w: &Packed, acts: &Acts, first: usize, end: usize, out: &Out) -> bool {
+    let mut results: Results = [[0.0; GROUP]; 2 * TILE];
+    let mut largest = 0u32;
+    for tiles in acts.tiles.chunks(TILES_AT_ONCE) {
+        let mut group = first;
+        while group < end {
+            let groups = if end - group >= 2 { 2 } else { 1 };
+            for tile in tiles {
+                kernel(level, w, acts, group, groups, *tile, &mut results);
+                for g in 0..groups {
+                    let row = (group + g) * GROUP;
+                    let valid = GROUP.min(w.rows - row);
+                    for t in 0..tile.width {
+                        let values = &results[g * tile.width + t];
+                        largest = values.iter().fold(largest, |m, v| m.max(v.to_bits() & 0x7fff_ffff));
+                        // SAFETY: the caller's promise.
+                        unsafe { out.write(tile.first + t, row, &values[..valid]) };
+                    }
+                }
+            }
+            group += groups;
+        }
+    }
+    largest < 0x7f80_0000
+}
+
+fn kernel(
+    level: Level,
+    w: &Packed,
+    acts: &Acts,
+    group: usize,
+    groups: usize,
+    tile: Tile,
+    results: &mut Results,
+) {
+    match level {
+        Level::Scalar => {
+            for g in 0..groups {
+                for t in 0..tile.width {
+                    results[g * tile.width + t] = scalar(w, acts, group + g, tile, t);
+                }
+            }
+        }
+        #[cfg(target_arch = "x86_64")]
+        Level::Avx2(token) => avx2::kernel(token, w, acts, group, groups, tile, results),
+        #[cfg(target_arch = "x86_64")]
+        Level::Avx512(token) => avx512::kernel(token, w, acts, group, groups, tile, results),
+    }
+}
+
+/// Sixteen rows by one token in plain integers.
+fn scalar(w: &Packed, acts: &Acts, group: usize, tile: Tile, t: usize) -> [f32; GROUP] {
+    let pairs = acts.tile(tile);
+    let mut sum = [0i64; GROUP];
+    for b in 0..w.blocks {
+        let (q, m) = (&w.q[group * w.blocks + b].0, &w.m[group * w.blocks + b].0);
+        let mut dot = [0i32; GROUP];
+        for (p, q) in q.chunks_exact(2 * GROUP).enumerate() {
+            let pair = pairs[(b * STEPS + p) * tile.width + t];
+            let (lo, hi) = (i32::from(pair as i16), pair >> 16);
+            for (dot, two) in dot.iter_mut().zip(q.chunks_exact(2)) {
+                *dot += i32::from(two[0]) * lo + i32::from(two[1]) * hi;
+            }
+        }
+        for ((sum, dot), m) in sum.iter_mut().zip(&dot).zip(m) {
+            *sum += i64::from(*dot) * i64::from(*m);
+        }
+    }
+    let et = acts.et[tile.first + t];
+    std::array::from_fn(|lane| crate::spec::float::finish(sum[lane], w.er[group * GROUP + lane] + et))
+}
+
+/// `2^et` for the kernels that scale in f64.
+#[cfg(target_arch = "x86_64")]
+fn token_scale(acts: &Acts, tile: Tile, t: usize) -> f64 {
+    pow2(acts.et[tile.first + t])
+}
+
+const _: () = assert!(BLOCK == 32 && GROUP == 16, "the kernels are written for these");
