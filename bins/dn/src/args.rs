@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
 
-use crate::{bench, doctor, infer, query, tx, wallet};
+use crate::{bench, devnet, doctor, infer, query, tx, wallet};
 
 /// Run, pay for, check and inspect verified model answers.
 ///
@@ -32,6 +32,8 @@ pub(crate) struct Cli {
 /// The commands.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
+    /// A whole network on this machine, to try everything; --demo is a tour that ends by itself.
+    Devnet(devnet::Args),
     /// Run a model on this machine: tokens, text, trace root, timings.
     Infer(infer::Args),
     /// Measure.

@@ -56,6 +56,15 @@ pub(crate) enum CliError {
     /// The ledger cannot be asked, or refuses.
     #[error(transparent)]
     Ledger(#[from] dn_sdk::ledger::LedgerError),
+    /// The local network.
+    #[error(transparent)]
+    Devnet(#[from] dn_sdk::devnet::DevnetError),
+    /// The tour of the local network.
+    #[error(transparent)]
+    Tour(#[from] dn_sdk::devnet::TourError),
+    /// The books of the local network.
+    #[error(transparent)]
+    Books(#[from] dn_sdk::devnet::BooksError),
     /// No password could be had.
     #[error("no password: {reason}; on a terminal you are asked, elsewhere give --password-file FILE")]
     NoPassword {

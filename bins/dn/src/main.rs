@@ -7,6 +7,7 @@ use clap::Parser;
 
 mod args;
 mod bench;
+mod devnet;
 mod doctor;
 mod error;
 mod home;
@@ -34,6 +35,7 @@ fn main() -> ExitCode {
 fn run(cli: args::Cli) -> Result<ExitCode, error::CliError> {
     let config = home::Config::read(cli.config.as_deref())?;
     match cli.command {
+        args::Command::Devnet(args) => devnet::run(args, &config),
         args::Command::Infer(args) => infer::run(args, &config),
         args::Command::Bench(args::Bench::Infer(args)) => bench::run(args, &config),
         args::Command::Wallet(args) => wallet::run(args, &config),

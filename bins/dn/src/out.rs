@@ -115,23 +115,35 @@ impl Table {
 
     /// The table's lines, indented by two spaces.
     pub(crate) fn render(&self) -> String {
-        let widths: Vec<usize> = (0..self.columns.len())
-            .map(|i| {
-                let cells = self.rows.iter().map(|row| row[i].chars().count());
-                cells.chain([self.columns[i].0.chars().count()]).max().unwrap_or(0)
-            })
-            .collect();
+        let widths = self.widths();
         let header: Vec<String> = self.columns.iter().map(|(name, _)| name.clone()).collect();
-        let rule = format!("  {}\n", widths.iter().map(|w| "─".repeat(*w)).collect::<Vec<_>>().join("  "));
-        let mut text = self.format_row(&header, &widths);
-        text.push_str(&rule);
+        self.format_row(&header, &widths) + &self.rule(&widths) + &self.render_body()
+    }
+
+    /// The same without the line of names.
+    pub(crate) fn render_body(&self) -> String {
+        let widths = self.widths();
+        let mut text = String::new();
         for (i, row) in self.rows.iter().enumerate() {
             if self.totals && i + 1 == self.rows.len() {
-                text.push_str(&rule);
+                text.push_str(&self.rule(&widths));
             }
             text.push_str(&self.format_row(row, &widths));
         }
         text
+    }
+
+    fn rule(&self, widths: &[usize]) -> String {
+        format!("  {}\n", widths.iter().map(|w| "─".repeat(*w)).collect::<Vec<_>>().join("  "))
+    }
+
+    fn widths(&self) -> Vec<usize> {
+        (0..self.columns.len())
+            .map(|i| {
+                let cells = self.rows.iter().map(|row| row[i].chars().count());
+                cells.chain([self.columns[i].0.chars().count()]).max().unwrap_or(0)
+            })
+            .collect()
     }
 
     fn format_row(&self, cells: &[String], widths: &[usize]) -> String {

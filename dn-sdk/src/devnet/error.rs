@@ -60,6 +60,9 @@ pub enum DevnetError {
     /// The engine cannot run the model.
     #[error(transparent)]
     Engine(#[from] EngineError),
+    /// The gateway does not answer.
+    #[error("the gateway: {0}")]
+    Http(#[from] reqwest::Error),
     /// The model on the ledger belongs to somebody else.
     #[error("model {model} was not published by this network's model owner")]
     ForeignModel {

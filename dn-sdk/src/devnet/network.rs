@@ -8,7 +8,8 @@ use std::time::{Duration, Instant};
 
 use dn_compute::{Engine, EngineOptions, Model};
 use dn_core::objects::Price;
-use dn_core::{Amount, ChannelId, ModelId, SecretKey};
+use dn_core::{Amount, ChannelId, ModelId, ReceiptId, SecretKey};
+use dn_ledger::Genesis;
 use dn_ledger::node::{Node, NodeConfig};
 use dn_ledger::tx::Payload;
 
@@ -78,6 +79,7 @@ impl DevnetConfig {
 pub struct Devnet {
     keys: Keys,
     roster: Roster,
+    genesis: Genesis,
     model: ModelId,
     model_name: String,
     engine: Arc<Engine>,
@@ -109,7 +111,7 @@ impl Devnet {
         }
         let node = Node::start(NodeConfig {
             data_dir: home.join("ledger"),
-            genesis,
+            genesis: genesis.clone(),
             rpc_listen: config.ledger_listen,
             key: keys.validators[0].clone(),
             block_interval_ms: config.block_interval.as_millis() as u64,
@@ -143,6 +145,7 @@ impl Devnet {
         let devnet = Self {
             roster: Roster::new(&keys),
             keys,
+            genesis,
             model,
             model_name: config.model.name,
             engine,
@@ -216,6 +219,21 @@ impl Devnet {
     /// Everybody's keys.
     pub const fn keys(&self) -> &Keys {
         &self.keys
+    }
+
+    /// Where the chain started.
+    pub const fn genesis(&self) -> &Genesis {
+        &self.genesis
+    }
+
+    /// A receipt with its request and output, as the gateway hands it to whoever paid for it.
+    ///
+    /// # Errors
+    /// [`DevnetError::Http`].
+    pub async fn receipt_json(&self, id: ReceiptId) -> Result<String, DevnetError> {
+        let url = format!("{}/receipts/{id}", self.base_url());
+        let answer = reqwest::Client::new().get(url).bearer_auth(&self.api_key).send().await?;
+        Ok(answer.error_for_status()?.text().await?)
     }
 
     /// The directory.
@@ -329,7 +347,7 @@ async fn set_up(url: &str, keys: &Keys, engine: &Arc<Engine>, name: &str) -> Res
 }
 
 /// A tenth of a DN for a hundred prompt tokens, and for fifty of output.
-fn price() -> Price {
+pub(super) fn price() -> Price {
     let milli = Amount::from_atto(dn_core::amount::ATTO_PER_DN / 1000);
     Price { prompt_token: milli, output_token: Amount::from_atto(milli.atto() * 2) }
 }
