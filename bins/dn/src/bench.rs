@@ -40,6 +40,8 @@ pub(crate) struct Args {
 struct Report {
     model_id: ModelId,
     model: String,
+    backend: &'static str,
+    isa: &'static str,
     threads: usize,
     runs: u32,
     prompt_tokens: u32,
@@ -72,11 +74,13 @@ pub(crate) fn run(args: Args, config: &Config) -> Result<ExitCode, CliError> {
     let waiting = out::spinner("measuring");
     let loaded = args.model.load(config)?;
     let best = measure(&loaded.engine, args.prompt_tokens, args.output_tokens, runs)?;
-    let cores = thread::available_parallelism().map_or(1, usize::from);
-    let threads = args.model.threads.map_or(cores, usize::from);
+    let info = loaded.engine.info();
+    let threads = info.threads.max(1);
     let report = Report {
         model_id: loaded.engine.model().id(),
         model: loaded.name,
+        backend: info.name,
+        isa: info.isa,
         threads,
         runs,
         prompt_tokens: best.prefilled,
@@ -196,8 +200,8 @@ fn show(report: &Report) {
     add("memory read", format!("{:.2}", report.read_gb_per_s), "GB/s");
     add("memory read, one thread", format!("{:.2}", report.read_gb_per_s_one_thread), "GB/s");
     out::line(format_args!(
-        "{} · {} prompt and {} output tokens · {} threads · best of {}\n",
-        report.model, report.prompt_tokens, report.output_tokens, report.threads, report.runs
+        "{} · {} prompt and {} output tokens · {} {}, {} threads · best of {}\n",
+        report.model, report.prompt_tokens, report.output_tokens, report.backend, report.isa, report.threads, report.runs
     ));
     out::text(table.render());
 }

@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use std::thread;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use dn_compute::GenerateRequest;
+use dn_compute::{GenerateRequest, Isa};
 use dn_core::objects::Sampling;
 use serde::Serialize;
 
@@ -160,26 +160,14 @@ fn show_backends(rows: &[BackendRow]) {
 
 fn backend_rows() -> Vec<BackendRow> {
     let row = |backend, isa, available, note| BackendRow { backend, isa, available, note };
-    let (avx2, avx512) = vector_sets();
     vec![
-        row("cpu", "scalar", true, "portable code"),
-        row("cpu", "avx2", avx2, "256-bit vectors (x86-64)"),
-        row("cpu", "avx512", avx512, "512-bit vectors (x86-64)"),
+        row("cpu", "scalar", Isa::Scalar.is_available(), "portable code"),
+        row("cpu", "avx2", Isa::Avx2.is_available(), "256-bit vectors (x86-64)"),
+        row("cpu", "avx512", Isa::Avx512.is_available(), "512-bit vectors with VNNI (x86-64)"),
         row("reference", "scalar", true, "the plain definition: slow, for checks"),
         row("vulkan", "", false, "not built in this version"),
         row("cuda", "", false, "not built in this version"),
     ]
-}
-
-#[cfg(target_arch = "x86_64")]
-fn vector_sets() -> (bool, bool) {
-    let avx2 = is_x86_feature_detected!("avx2");
-    (avx2, is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("avx512bw"))
-}
-
-#[cfg(not(target_arch = "x86_64"))]
-fn vector_sets() -> (bool, bool) {
-    (false, false)
 }
 
 /// The machine's memory, where the system tells.

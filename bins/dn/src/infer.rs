@@ -102,6 +102,9 @@ struct Report<'a> {
     finish_reason: FinishReason,
     trace_root: Hash32,
     sampling: Sampling,
+    backend: &'static str,
+    isa: &'static str,
+    threads: usize,
     timings: TimingsReport,
 }
 
@@ -163,6 +166,7 @@ pub(crate) fn run(args: Args, config: &Config) -> Result<ExitCode, CliError> {
     if let Some(path) = &args.logits_out {
         write_logits(path, engine, &prompt, &generation.tokens)?;
     }
+    let info = engine.info();
     let timings = TimingsReport::new(loaded.load, &generation.timings);
     if args.json {
         out::json(&Report {
@@ -174,12 +178,15 @@ pub(crate) fn run(args: Args, config: &Config) -> Result<ExitCode, CliError> {
             finish_reason: generation.finish,
             trace_root: generation.trace_root,
             sampling,
+            backend: info.name,
+            isa: info.isa,
+            threads: info.threads,
             timings,
         });
     } else {
         out::line("");
         out::note(format_args!(
-            "\n{} tokens · prefill {:.0} tok/s · decode {:.1} tok/s\nmodel {}\ntrace {}",
+            "\n{} tokens · prefill {:.0} tok/s · decode {:.1} tok/s · {info}\nmodel {}\ntrace {}",
             generation.tokens.len(),
             timings.prefill_tok_per_s,
             timings.decode_tok_per_s,

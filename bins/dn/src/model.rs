@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use dn_compute::{Engine, EngineOptions, Isa, Model};
+use dn_compute::{BackendKind, Engine, EngineOptions, Isa, Model};
 
 use crate::error::CliError;
 use crate::home::Config;
@@ -79,12 +79,21 @@ impl ModelArgs {
     }
 
     fn options(&self, config: &Config) -> Result<EngineOptions, CliError> {
-        let isa = match (self.backend, self.isa) {
-            (_, IsaArg::Auto) => Isa::Auto,
-            _ => return Err(CliError::argument("--isa", "not built in this version")),
+        let backend = match self.backend {
+            Backend::Auto | Backend::Cpu => BackendKind::Cpu,
+            Backend::Reference => BackendKind::Reference,
         };
+        let isa = match self.isa {
+            IsaArg::Auto => Isa::Auto,
+            IsaArg::Scalar => Isa::Scalar,
+            IsaArg::Avx2 => Isa::Avx2,
+            IsaArg::Avx512 => Isa::Avx512,
+        };
+        if backend == BackendKind::Reference && !matches!(isa, Isa::Auto | Isa::Scalar) {
+            return Err(CliError::argument("--isa", "the reference backend is scalar; leave --isa away"));
+        }
         let threads = self.threads.or(config.threads.and_then(NonZeroUsize::new));
-        Ok(EngineOptions { threads, isa, ..EngineOptions::default() })
+        Ok(EngineOptions { backend, isa, threads, ..EngineOptions::default() })
     }
 }
 
