@@ -76,7 +76,8 @@ fn weight(below: i64, temperature_micro: u32) -> u64 {
     }
     let (p, n) = exp2_neg(x as u64);
     // p is Q62.
-    (p >> (62 - WEIGHT_BITS)) >> n
+    // n is 64 just under the limit: nothing is left then.
+    (p >> (62 - WEIGHT_BITS)).checked_shr(n).unwrap_or(0)
 }
 
 /// Steps 3 and 4: sets the weights of tokens that are not kept to zero.
