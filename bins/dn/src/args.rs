@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
 
-use crate::{bench, devnet, doctor, infer, query, tx, wallet};
+use crate::{bench, devnet, doctor, infer, query, tx, verify, wallet};
 
 /// Run, pay for, check and inspect verified model answers.
 ///
@@ -39,6 +39,8 @@ pub(crate) enum Command {
     /// Measure.
     #[command(subcommand)]
     Bench(Bench),
+    /// Check a receipt against a model by replaying it.
+    Verify(verify::Args),
     /// Keys in encrypted keystore files.
     #[command(subcommand)]
     Wallet(wallet::Command),

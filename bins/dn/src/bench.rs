@@ -201,7 +201,13 @@ fn show(report: &Report) {
     add("memory read, one thread", format!("{:.2}", report.read_gb_per_s_one_thread), "GB/s");
     out::line(format_args!(
         "{} · {} prompt and {} output tokens · {} {}, {} threads · best of {}\n",
-        report.model, report.prompt_tokens, report.output_tokens, report.backend, report.isa, report.threads, report.runs
+        report.model,
+        report.prompt_tokens,
+        report.output_tokens,
+        report.backend,
+        report.isa,
+        report.threads,
+        report.runs
     ));
     out::text(table.render());
 }

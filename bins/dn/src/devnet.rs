@@ -144,7 +144,11 @@ async fn demo(args: &Args) -> Result<ExitCode, CliError> {
     devnet.shutdown().await;
     let seconds = report.elapsed_ms as f64 / 1e3;
     if report.passed() {
-        out::line(format_args!("\n{} calls, {} blocks, {seconds:.1} s. All checks hold.", report.calls.len(), report.height));
+        out::line(format_args!(
+            "\n{} calls, {} blocks, {seconds:.1} s. All checks hold.",
+            report.calls.len(),
+            report.height
+        ));
         return Ok(ExitCode::SUCCESS);
     }
     Err(CliError::Other(format!("the tour took {seconds:.1} s and not all of its checks hold: see above")))
@@ -154,7 +158,11 @@ async fn demo(args: &Args) -> Result<ExitCode, CliError> {
 fn narrate(scene: &Scene<'_>, roster: &dn_sdk::devnet::Roster) {
     match scene {
         Scene::Chapter { title, text } => {
-            out::line(format_args!("\n{title}\n{}\n{}\n", "─".repeat(title.chars().count()), wrap(text, 100)));
+            out::line(format_args!(
+                "\n{title}\n{}\n{}\n",
+                "─".repeat(title.chars().count()),
+                wrap(text, 100)
+            ));
         }
         Scene::Asked { number, prompt, streamed } => {
             out::text(format_args!("  {number:>2}  {prompt}  "));
@@ -189,7 +197,10 @@ fn happened(view: &EventView, roster: &dn_sdk::devnet::Roster) {
             format!("{} replayed receipt {index} and accuses: {}", roster.name(*accuser), words(outcome))
         }
         Event::BatchSettled { worker, fees, to_worker, .. } => {
-            format!("batch of {} settled: {fees:.4} DN split, {to_worker:.4} of it the worker's", roster.name(*worker))
+            format!(
+                "batch of {} settled: {fees:.4} DN split, {to_worker:.4} of it the worker's",
+                roster.name(*worker)
+            )
         }
         Event::BatchVoided { worker, fees, .. } => {
             format!("batch of {} thrown out: {fees:.4} DN back to the payer", roster.name(*worker))
@@ -199,7 +210,9 @@ fn happened(view: &EventView, roster: &dn_sdk::devnet::Roster) {
             roster.name(*address)
         ),
         Event::Suspended { address, role, .. } => format!("{} suspended as {role}", roster.name(*address)),
-        Event::EpochClosed { epoch, paid, .. } => format!("epoch {epoch} closed: {paid:.4} DN of emission paid"),
+        Event::EpochClosed { epoch, paid, .. } => {
+            format!("epoch {epoch} closed: {paid:.4} DN of emission paid")
+        }
         _ => return,
     };
     out::line(format_args!("      block {:>3}  {text}", view.height));

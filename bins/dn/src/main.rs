@@ -18,6 +18,7 @@ mod password;
 mod query;
 mod render;
 mod tx;
+mod verify;
 mod wallet;
 
 fn main() -> ExitCode {
@@ -38,6 +39,7 @@ fn run(cli: args::Cli) -> Result<ExitCode, error::CliError> {
         args::Command::Devnet(args) => devnet::run(args, &config),
         args::Command::Infer(args) => infer::run(args, &config),
         args::Command::Bench(args::Bench::Infer(args)) => bench::run(args, &config),
+        args::Command::Verify(args) => verify::run(args, &config),
         args::Command::Wallet(args) => wallet::run(args, &config),
         args::Command::Query(args) => query::run(args, &config),
         args::Command::Tx(args) => tx::run(args, &config),

@@ -133,7 +133,7 @@ pub(super) fn read_or_none(path: &Path) -> io::Result<Option<String>> {
 }
 
 /// Writes a file that only its owner can read: first under another name, so that it is complete whenever it is there.
-pub(super) fn create_private(path: &Path, contents: &[u8]) -> io::Result<()> {
+pub(crate) fn create_private(path: &Path, contents: &[u8]) -> io::Result<()> {
     let mut partial = path.as_os_str().to_owned();
     partial.push(".partial");
     let partial = PathBuf::from(partial);

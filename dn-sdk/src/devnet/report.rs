@@ -273,9 +273,9 @@ pub(super) fn earnings(events: &[EventView], roster: &Roster, model_owner: Addre
     let mut pools = ["validators' pool", "domain treasury", "foundation", "burned", "back to the community pool"]
         .map(|who| Earning { who: who.to_owned(), ..Earning::default() });
     for view in events {
-        let mut of = |address: Address| book.entry(address).or_default();
+        let book = &mut book;
         match &view.event {
-            Event::FeePaid { sender, amount } => add(&mut of(*sender).tx_fees, *amount),
+            Event::FeePaid { sender, amount } => add(&mut of(book, *sender).tx_fees, *amount),
             Event::BatchSettled {
                 worker,
                 to_worker,
@@ -287,17 +287,17 @@ pub(super) fn earnings(events: &[EventView], roster: &Roster, model_owner: Addre
                 to_emission,
                 ..
             } => {
-                add(&mut of(*worker).fees, *to_worker);
-                add(&mut of(model_owner).fees, *to_owners);
+                add(&mut of(book, *worker).fees, *to_worker);
+                add(&mut of(book, model_owner).fees, *to_owners);
                 let parts = [to_validators, to_treasuries, to_foundation, burned, to_emission];
                 pools.iter_mut().zip(parts).for_each(|(pool, part)| add(&mut pool.fees, *part));
             }
-            Event::EmissionPaid { address, amount, .. } => add(&mut of(*address).emission, *amount),
-            Event::PoolRewarded { validator, amount } => add(&mut of(*validator).emission, *amount),
+            Event::EmissionPaid { address, amount, .. } => add(&mut of(book, *address).emission, *amount),
+            Event::PoolRewarded { validator, amount } => add(&mut of(book, *validator).emission, *amount),
             Event::Slashed { address, amount, reporter, reward, burned, .. } => {
-                add(&mut of(*address).slashed, *amount);
+                add(&mut of(book, *address).slashed, *amount);
                 if let Some(reporter) = reporter {
-                    add(&mut of(*reporter).rewards, *reward);
+                    add(&mut of(book, *reporter).rewards, *reward);
                 }
                 add(&mut pools[3].rewards, *burned);
             }
@@ -317,6 +317,10 @@ pub(super) fn earnings(events: &[EventView], roster: &Roster, model_owner: Addre
     }));
     rows.extend(pools);
     rows
+}
+
+fn of(book: &mut BTreeMap<Address, Earning>, address: Address) -> &mut Earning {
+    book.entry(address).or_default()
 }
 
 /// Every slash.

@@ -87,9 +87,17 @@ fn earnings(report: &Report) {
         Amount::sum(report.earnings.iter().map(of)).map_or_else(|error| error.to_string(), dn)
     };
     let slashed = format!("-{}", total(|row| row.slashed));
-    table.row(["sum".into(), total(|row| row.fees), total(|row| row.emission), total(|row| row.rewards), slashed]);
+    table.row([
+        "sum".into(),
+        total(|row| row.fees),
+        total(|row| row.emission),
+        total(|row| row.rewards),
+        slashed,
+    ]);
     out::text(table.with_totals().render());
-    out::line("  Fees of thrown-out batches are not in it: they went back to the payer. What slashes took was paid for");
+    out::line(
+        "  Fees of thrown-out batches are not in it: they went back to the payer. What slashes took was paid for",
+    );
     out::line("  catching or burned.");
 }
 
@@ -139,7 +147,9 @@ fn slashes(report: &Report) {
     ];
     let mut table = Table::new(&columns);
     for slash in &report.slashes {
-        let reporter = slash.reporter.map(|address| format!("{} to {}, ", dn(slash.reward), report.roster.name(address)));
+        let reporter = slash
+            .reporter
+            .map(|address| format!("{} to {}, ", dn(slash.reward), report.roster.name(address)));
         table.row([
             slash.height.to_string(),
             slash.who.clone(),
