@@ -44,10 +44,17 @@ pub(crate) struct Args {
     /// Where the demo writes report.json, receipts/ and balances.jsonl.
     #[arg(long, value_name = "DIR", requires = "demo")]
     report: Option<PathBuf>,
+    /// Instead of running anything, write keys, genesis and settings files for the same network as separate processes,
+    /// and say how to start them.
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["demo", "data_dir"])]
+    write_config: Option<PathBuf>,
 }
 
 /// Runs the command.
 pub(crate) fn run(args: Args, config: &Config) -> Result<ExitCode, CliError> {
+    if let Some(dir) = &args.write_config {
+        return write_config(dir, &args);
+    }
     let runtime = crate::runtime()?;
     if args.demo {
         return runtime.block_on(demo(&args));
@@ -60,6 +67,43 @@ fn devnet_model(path: Option<&PathBuf>) -> Result<DevnetModel, CliError> {
     let file_name = path.and_then(|path| path.file_stem()).map(|stem| stem.to_string_lossy().into_owned());
     let name = file_name.unwrap_or_else(|| "tiny-rust".to_owned());
     Ok(DevnetModel { name, model })
+}
+
+/// Writes the files of a network of separate processes and prints how to start it.
+fn write_config(dir: &Path, args: &Args) -> Result<ExitCode, CliError> {
+    let model = args.model.as_ref().map(|path| path.canonicalize().map_err(CliError::file("find", path)));
+    let model = model.transpose()?;
+    let written = dn_sdk::devnet::write_config(dir, args.listen, args.ledger_listen, model.as_deref(), 250)?;
+    let rpc = format!("http://{}", args.ledger_listen);
+    let at = dir.display();
+    let tx = |key: &str| {
+        format!("dn tx --rpc {rpc} --key {at}/keys/{key}.json --password-file {at}/keys/password")
+    };
+    let file = model.as_ref().map(|path| format!(" --model {}", path.display())).unwrap_or_default();
+    out::line(format_args!("Written to {at}. Each of these in a terminal of its own, the ledger first:\n"));
+    out::line(format_args!("dn-validator --config {}\n", written.validators[0].display()));
+    out::line("Once: publish the model and open the payer's channel.\n");
+    out::line(format_args!(
+        "{} publish-model --name {}{file} --prompt-price 0.001 --output-price 0.002",
+        tx("model-owner"),
+        devnet_model(args.model.as_ref())?.name
+    ));
+    let (gateway, spender) = (written.gateway_address, written.spender);
+    out::line(format_args!("{} open-channel {gateway} 1000 --spender {spender}\n", tx("payer")));
+    out::line("Then everybody else:\n");
+    out::line(format_args!("dn-gateway --config {}", written.gateway.display()));
+    for validator in &written.validators[1..] {
+        out::line(format_args!("dn-validator --config {}", validator.display()));
+    }
+    for worker in &written.workers {
+        out::line(format_args!("dn-worker --config {}", worker.display()));
+    }
+    out::line(format_args!(
+        "\nbase URL   http://{}/v1\nAPI key    in {} once the gateway runs",
+        args.listen,
+        written.api_key_file.display()
+    ));
+    Ok(ExitCode::SUCCESS)
 }
 
 async fn serve(args: &Args, config: &Config) -> Result<ExitCode, CliError> {

@@ -1,7 +1,9 @@
 //! `dn tx`: signed transactions.
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 
+use dn_core::objects::Price;
 use dn_core::{Address, Amount, ChannelId, ModelId};
 use dn_ledger::tx::{Payload, Role, Shares};
 
@@ -73,6 +75,29 @@ enum Tx {
     },
     /// Pay out what unbonding has set free.
     Withdraw,
+    /// Publish a model, to earn from every call of it.
+    PublishModel {
+        /// GGUF file; without it the model inside this program.
+        #[arg(long, value_name = "FILE")]
+        model: Option<PathBuf>,
+        /// The name that calls use.
+        #[arg(long)]
+        name: String,
+        /// DN for one prompt token.
+        #[arg(long, value_name = "DN")]
+        prompt_price: Amount,
+        /// DN for one generated token.
+        #[arg(long, value_name = "DN")]
+        output_price: Amount,
+        /// The domain its work counts for.
+        #[arg(long, default_value_t = 0)]
+        domain: u32,
+    },
+    /// Withdraw your model: no new offers, no batches after a grace time.
+    RetireModel {
+        /// The model.
+        model: ModelId,
+    },
     /// Announce that you, a worker, host a model.
     Offer {
         /// The model.
@@ -113,8 +138,8 @@ enum Tx {
 }
 
 impl Tx {
-    fn payload(self, sender: Address) -> Payload {
-        match self {
+    fn payload(self, sender: Address) -> Result<Payload, CliError> {
+        Ok(match self {
             Self::Transfer { to, amount } => Payload::Transfer { to, amount },
             Self::Register { role, collateral, name, endpoint } => {
                 Payload::Register { role, collateral, name, endpoint }
@@ -123,6 +148,13 @@ impl Tx {
             Self::Stake { validator, amount } => Payload::Stake { validator, amount },
             Self::Unbond { validator, shares } => Payload::Unbond { validator, shares: Shares(shares) },
             Self::Withdraw => Payload::Withdraw {},
+            Self::PublishModel { model, name, prompt_price, output_price, domain } => Payload::PublishModel {
+                manifest: crate::model::load(model.as_ref())?.1.manifest().clone(),
+                name,
+                price: Price { prompt_token: prompt_price, output_token: output_price },
+                domain,
+            },
+            Self::RetireModel { model } => Payload::RetireModel { model },
             Self::Offer { model } => Payload::Offer { model },
             Self::Unoffer { model } => Payload::Unoffer { model },
             Self::OpenChannel { gateway, deposit, spender } => {
@@ -131,7 +163,7 @@ impl Tx {
             Self::TopUpChannel { channel, amount } => Payload::TopUpChannel { channel, amount },
             Self::CloseChannel { channel } => Payload::CloseChannel { channel },
             Self::FinishChannel { channel } => Payload::FinishChannel { channel },
-        }
+        })
     }
 }
 
@@ -139,7 +171,7 @@ impl Tx {
 pub(crate) fn run(args: Args, config: &Config) -> Result<ExitCode, CliError> {
     let client = args.rpc.client(config)?;
     let key = args.key.open(config)?;
-    let payload = args.tx.payload(key.address());
+    let payload = args.tx.payload(key.address())?;
     let waiting = out::spinner("waiting for the block");
     let outcome = crate::runtime()?.block_on(client.submit(&key, payload))?;
     waiting.finish_and_clear();
