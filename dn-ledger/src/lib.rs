@@ -7,8 +7,11 @@ pub mod block;
 pub mod chain;
 pub mod events;
 pub mod genesis;
+#[cfg(feature = "node")]
+pub mod node;
 pub mod params;
 mod power;
+pub mod query;
 pub mod reject;
 pub mod state;
 pub mod supply;

@@ -1,0 +1,16 @@
+//! A node: the chain on disk, block production, and JSON-RPC.
+//!
+//! ```text
+//! HTTP ──▶ rpc ──submit──▶ producer ──▶ mempool ──▶ Chain::propose ──▶ Store::commit (one durable transaction)
+//!              ◀──queries── Chain (read lock)                          └▶ Chain::commit ──▶ answers
+//! ```
+
+mod mempool;
+mod producer;
+mod rpc;
+mod service;
+mod store;
+
+pub use rpc::{CODE_BUSY, CODE_INTERNAL, CODE_REJECTED, MAX_BATCH, MAX_BODY_BYTES};
+pub use service::{Node, NodeConfig, NodeError};
+pub use store::{Store, StoreError};

@@ -1,0 +1,405 @@
+//! JSON-RPC 2.0 over HTTP POST `/`.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::body::{Body, to_bytes};
+use axum::extract::{Request, State};
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::post;
+use axum::{Json, Router};
+use dn_core::{Address, BatchId, ChannelId, ModelId, TxId};
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+use tokio::net::TcpListener;
+use tokio::sync::{Semaphore, watch};
+
+use super::mempool::MempoolError;
+use super::producer::Shared;
+use super::store::StoreError;
+use crate::apply::{check_paid_and_signed, check_static};
+use crate::query;
+use crate::reject::Reject;
+use crate::state::{ACCOUNTS, PARAMS};
+use crate::tx::{MAX_TX_BYTES, Role, SignedTx};
+use crate::views::{StatusView, TxOutcome};
+
+/// The most bytes of a request.
+pub const MAX_BODY_BYTES: usize = 2 * 1024 * 1024;
+/// The most calls in one batch.
+pub const MAX_BATCH: usize = 32;
+/// A transaction that the rules refuse; `data` is the [`Reject`].
+pub const CODE_REJECTED: i64 = -32_001;
+/// The node has no room, or the transaction was not in a block in time; asking again is safe.
+pub const CODE_BUSY: i64 = -32_002;
+/// The node itself failed.
+pub const CODE_INTERNAL: i64 = -32_603;
+
+const CODE_PARSE: i64 = -32_700;
+const CODE_REQUEST: i64 = -32_600;
+const CODE_METHOD: i64 = -32_601;
+const CODE_PARAMS: i64 = -32_602;
+
+/// Longest wait for a request's body.
+const BODY_WAIT: Duration = Duration::from_secs(10);
+/// Longest wait for a transaction's block.
+const TX_WAIT: Duration = Duration::from_secs(30);
+/// Requests in progress at once.
+const MAX_REQUESTS: usize = 512;
+
+/// An error of one call.
+#[derive(Debug)]
+struct RpcError {
+    code: i64,
+    message: String,
+    data: Option<Value>,
+}
+
+impl RpcError {
+    fn new(code: i64, message: impl ToString) -> Self {
+        Self { code, message: message.to_string(), data: None }
+    }
+
+    fn value(self) -> Value {
+        match self.data {
+            None => json!({ "code": self.code, "message": self.message }),
+            Some(data) => json!({ "code": self.code, "message": self.message, "data": data }),
+        }
+    }
+}
+
+impl From<Reject> for RpcError {
+    fn from(reject: Reject) -> Self {
+        let data = serde_json::to_value(&reject).ok();
+        Self { code: CODE_REJECTED, message: reject.to_string(), data }
+    }
+}
+
+impl From<StoreError> for RpcError {
+    fn from(error: StoreError) -> Self {
+        tracing::error!(%error, "query failed");
+        Self::new(CODE_INTERNAL, "the node cannot read its store")
+    }
+}
+
+#[derive(Debug, Clone)]
+struct Service {
+    shared: Arc<Shared>,
+    slots: Arc<Semaphore>,
+}
+
+/// Serves until told to stop.
+pub(super) async fn serve(listener: TcpListener, shared: Arc<Shared>, mut stopped: watch::Receiver<bool>) {
+    let service = Service { shared, slots: Arc::new(Semaphore::new(MAX_REQUESTS)) };
+    let app = Router::new().route("/", post(handle)).with_state(service);
+    let stop = async move {
+        let _ = stopped.wait_for(|stop| *stop).await;
+    };
+    if let Err(error) = axum::serve(listener, app).with_graceful_shutdown(stop).await {
+        tracing::error!(%error, "JSON-RPC has stopped");
+    }
+}
+
+async fn handle(State(service): State<Service>, request: Request) -> Response {
+    let Ok(_slot) = service.slots.clone().try_acquire_owned() else {
+        let error = RpcError::new(CODE_BUSY, format!("{MAX_REQUESTS} requests are in progress"));
+        return (StatusCode::SERVICE_UNAVAILABLE, Json(failure(&Value::Null, error))).into_response();
+    };
+    let body = match read_body(request).await {
+        Ok(body) => body,
+        Err((status, message)) => {
+            let error = RpcError::new(CODE_REQUEST, message);
+            let close = [(header::CONNECTION, "close")];
+            return (status, close, Json(failure(&Value::Null, error))).into_response();
+        }
+    };
+    // serde_json stops at 128 levels, so depth costs no stack.
+    let value = match serde_json::from_slice::<Value>(&body) {
+        Ok(value) => value,
+        Err(error) => return Json(failure(&Value::Null, RpcError::new(CODE_PARSE, error))).into_response(),
+    };
+    match answer(&service, value).await {
+        Some(answer) => Json(answer).into_response(),
+        None => StatusCode::NO_CONTENT.into_response(),
+    }
+}
+
+async fn read_body(request: Request<Body>) -> Result<Vec<u8>, (StatusCode, String)> {
+    let too_large = || (StatusCode::PAYLOAD_TOO_LARGE, format!("a request may have {MAX_BODY_BYTES} bytes"));
+    let length = request.headers().get(header::CONTENT_LENGTH);
+    let length = length.and_then(|v| v.to_str().ok()).and_then(|v| v.parse::<u64>().ok());
+    if length.is_some_and(|length| length > MAX_BODY_BYTES as u64) {
+        return Err(too_large());
+    }
+    match tokio::time::timeout(BODY_WAIT, to_bytes(request.into_body(), MAX_BODY_BYTES)).await {
+        Ok(Ok(bytes)) => Ok(bytes.to_vec()),
+        Ok(Err(_)) => Err(too_large()),
+        Err(_) => {
+            let seconds = BODY_WAIT.as_secs();
+            Err((StatusCode::REQUEST_TIMEOUT, format!("the body did not arrive within {seconds} s")))
+        }
+    }
+}
+
+async fn answer(service: &Service, request: Value) -> Option<Value> {
+    let calls = match request {
+        Value::Array(calls) => calls,
+        single => return answer_one(Arc::clone(&service.shared), single).await,
+    };
+    if calls.is_empty() || calls.len() > MAX_BATCH {
+        let message = format!("a batch holds 1 to {MAX_BATCH} calls; this one holds {}", calls.len());
+        return Some(failure(&Value::Null, RpcError::new(CODE_REQUEST, message)));
+    }
+    // Side by side, so that several transactions can enter one block.
+    let tasks: Vec<_> =
+        calls.into_iter().map(|call| tokio::spawn(answer_one(Arc::clone(&service.shared), call))).collect();
+    let mut answers = Vec::new();
+    for task in tasks {
+        match task.await {
+            Ok(answer) => answers.extend(answer),
+            Err(_) => answers.push(failure(&Value::Null, internal())),
+        }
+    }
+    (!answers.is_empty()).then_some(Value::Array(answers))
+}
+
+async fn answer_one(shared: Arc<Shared>, call: Value) -> Option<Value> {
+    let id = call.get("id").cloned();
+    let shown = id.clone().unwrap_or(Value::Null);
+    let valid_id = matches!(shown, Value::Null | Value::String(_) | Value::Number(_));
+    let version = call.get("jsonrpc").and_then(Value::as_str) == Some("2.0");
+    let method = call.get("method").and_then(Value::as_str).map(str::to_owned);
+    let Some(method) = method.filter(|_| version && valid_id) else {
+        let message = "expected an object with `jsonrpc`: \"2.0\", a `method` and an `id` of text or number";
+        return Some(failure(&Value::Null, RpcError::new(CODE_REQUEST, message)));
+    };
+    let params = call.get("params").cloned().unwrap_or_else(|| json!({}));
+    let result = if method == "dn_sendTransaction" {
+        send_transaction(shared, params).await
+    } else {
+        let query = tokio::task::spawn_blocking(move || query_method(&shared, &method, params));
+        query.await.unwrap_or_else(|_| Err(internal()))
+    };
+    // Without an id nobody wants an answer.
+    id.map(|id| match result {
+        Ok(result) => json!({ "jsonrpc": "2.0", "id": id, "result": result }),
+        Err(error) => failure(&id, error),
+    })
+}
+
+fn failure(id: &Value, error: RpcError) -> Value {
+    json!({ "jsonrpc": "2.0", "id": id, "error": error.value() })
+}
+
+fn internal() -> RpcError {
+    RpcError::new(CODE_INTERNAL, "the node failed on this call")
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct None_ {}
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ByAddress {
+    address: Address,
+}
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ByIdentity {
+    address: Address,
+    role: Role,
+}
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ByRole {
+    role: Role,
+}
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ById<T> {
+    id: T,
+}
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ByHeight {
+    height: u64,
+}
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ByWorker {
+    worker: Address,
+    limit: Option<usize>,
+}
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct AuditFilter {
+    auditor: Option<Address>,
+    #[serde(default)]
+    open: bool,
+}
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct EventRange {
+    from_height: u64,
+    limit: Option<usize>,
+}
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawTx {
+    tx: String,
+}
+
+fn parse<T: DeserializeOwned>(params: Value) -> Result<T, RpcError> {
+    if !params.is_object() {
+        return Err(RpcError::new(CODE_PARAMS, "params: expected an object with parameters by name"));
+    }
+    serde_json::from_value(params).map_err(|e| RpcError::new(CODE_PARAMS, format!("params: {e}")))
+}
+
+fn show<T: serde::Serialize>(value: T) -> Result<Value, RpcError> {
+    serde_json::to_value(value).map_err(|_| internal())
+}
+
+fn query_method(shared: &Shared, method: &str, params: Value) -> Result<Value, RpcError> {
+    let height = || shared.chain().tip().height;
+    match method {
+        "dn_status" => parse::<None_>(params).and_then(|_| show(status(shared))),
+        "dn_params" => parse::<None_>(params).and_then(|_| show(PARAMS.get(shared.chain().state(), &0))),
+        "dn_account" => show(account(shared, parse::<ByAddress>(params)?.address)),
+        "dn_identity" => {
+            let ByIdentity { address, role } = parse(params)?;
+            show(query::identity(shared.chain().state(), role, address))
+        }
+        "dn_identities" => show(query::identities(shared.chain().state(), parse::<ByRole>(params)?.role)),
+        "dn_trust" => {
+            let ByIdentity { address, role } = parse(params)?;
+            show(query::trust(shared.chain().state(), role, address))
+        }
+        "dn_channel" => show(query::channel(shared.chain().state(), parse::<ById<ChannelId>>(params)?.id)),
+        "dn_model" => show(query::model(shared.chain().state(), parse::<ById<ModelId>>(params)?.id)),
+        "dn_models" => parse::<None_>(params).and_then(|_| show(query::models(shared.chain().state()))),
+        "dn_batch" => show(query::batch(shared.chain().state(), parse::<ById<BatchId>>(params)?.id)),
+        "dn_batches" => {
+            let ByWorker { worker, limit } = parse(params)?;
+            show(query::batches(shared.chain().state(), worker, limit.unwrap_or(100)))
+        }
+        "dn_audits" => {
+            let AuditFilter { auditor, open } = parse(params)?;
+            show(query::audits(shared.chain().state(), auditor, open))
+        }
+        "dn_supply" => {
+            parse::<None_>(params)?;
+            let chain = shared.chain();
+            show(query::supply_view(chain.state(), chain.tip().height))
+        }
+        "dn_balances" => {
+            parse::<None_>(params)?;
+            let chain = shared.chain();
+            show(query::balances(chain.state(), chain.tip().height))
+        }
+        "dn_block" => show(shared.store.block_view(parse::<ByHeight>(params)?.height)?),
+        "dn_tx" => show(shared.store.tx(parse::<ById<TxId>>(params)?.id)?),
+        "dn_events" => {
+            let EventRange { from_height, limit } = parse(params)?;
+            let limit = limit.unwrap_or(query::MAX_LIST).clamp(1, query::MAX_LIST);
+            show(shared.store.events(from_height, limit, height())?)
+        }
+        _ => Err(RpcError::new(
+            CODE_METHOD,
+            format!("no method `{}`", method.chars().take(64).collect::<String>()),
+        )),
+    }
+}
+
+fn status(shared: &Shared) -> StatusView {
+    let mempool = shared.pool().mempool.len() as u64;
+    let chain = shared.chain();
+    let (tip, ctx) = (chain.tip(), chain.next_context(0));
+    let epoch = tip.height / ctx.params.epoch_blocks;
+    StatusView {
+        chain_id: tip.chain_id,
+        genesis: shared.genesis,
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        height: tip.height,
+        tip: tip.hash(),
+        state: tip.state,
+        time_ms: tip.time_ms,
+        epoch,
+        next_epoch_height: (epoch + 1) * ctx.params.epoch_blocks,
+        mempool,
+        producer: shared.producer,
+    }
+}
+
+fn account(shared: &Shared, address: Address) -> crate::views::AccountView {
+    let pool = shared.pool();
+    let mut view = query::account(shared.chain().state(), address);
+    view.pending_nonce = pool.mempool.next_nonce(address, view.nonce);
+    view
+}
+
+/// Answers once the transaction's block is durable. The same bytes again, at any time, get the same answer.
+async fn send_transaction(shared: Arc<Shared>, params: Value) -> Result<Value, RpcError> {
+    let text = parse::<RawTx>(params)?.tx;
+    let bad = |what: String| RpcError::new(CODE_PARAMS, format!("params: tx: {what}"));
+    let digits = text.strip_prefix("0x").unwrap_or(&text);
+    if digits.len() > 2 * MAX_TX_BYTES {
+        return Err(bad(format!("{} bytes; at most {MAX_TX_BYTES}", digits.len() / 2)));
+    }
+    let bytes = hex::decode(digits).map_err(|e| bad(e.to_string()))?;
+    let tx = SignedTx::from_untrusted(&bytes).map_err(|e| bad(e.to_string()))?;
+    let blocking = {
+        let shared = Arc::clone(&shared);
+        tokio::task::spawn_blocking(move || admit(&shared, tx))
+    };
+    let waiting = match blocking.await.unwrap_or_else(|_| Err(internal()))? {
+        Admitted::Done(outcome) => return show(outcome),
+        Admitted::Waiting(waiting) => waiting,
+    };
+    match tokio::time::timeout(TX_WAIT, waiting).await {
+        Ok(Ok(answer)) => show(answer?),
+        Ok(Err(_)) => Err(RpcError::new(CODE_BUSY, "the node is stopping")),
+        Err(_) => {
+            let seconds = TX_WAIT.as_secs();
+            let message =
+                format!("not in a block within {seconds} s; it may still be: ask again with the same bytes");
+            Err(RpcError::new(CODE_BUSY, message))
+        }
+    }
+}
+
+enum Admitted {
+    Done(TxOutcome),
+    Waiting(tokio::sync::oneshot::Receiver<super::producer::Answer>),
+}
+
+fn admit(shared: &Shared, tx: SignedTx) -> Result<Admitted, RpcError> {
+    let id = tx.id();
+    if let Some(outcome) = shared.store.outcome(id)? {
+        return Ok(Admitted::Done(outcome));
+    }
+    {
+        let chain = shared.chain();
+        let ctx = chain.next_context(0);
+        check_static(&tx, &ctx)?;
+        check_paid_and_signed(chain.state(), &tx, &ctx)?;
+    }
+    if shared.pool().stopped {
+        return Err(RpcError::new(CODE_BUSY, "the node produces no blocks"));
+    }
+    let sender = tx.tx.sender;
+    match shared.submit(tx) {
+        Ok(waiting) => Ok(Admitted::Waiting(waiting)),
+        Err(MempoolError::Nonce { found, .. }) => {
+            // Its block may have come between the first look and the mempool.
+            if let Some(outcome) = shared.store.outcome(id)? {
+                return Ok(Admitted::Done(outcome));
+            }
+            let expected = ACCOUNTS.get_or_default(shared.chain().state(), &sender).nonce;
+            Err(Reject::Nonce { expected, found }.into())
+        }
+        Err(error) => Err(RpcError::new(CODE_BUSY, error)),
+    }
+}

@@ -1,0 +1,155 @@
+//! Starting and stopping a node.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use dn_core::{Address, SecretKey};
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+
+use super::producer::{self, Shared};
+use super::rpc;
+use super::store::{Store, StoreError};
+use crate::genesis::{Genesis, GenesisError};
+use crate::query;
+use crate::state::IdentityStatus;
+use crate::tx::Role;
+
+/// Longest wait for requests in progress when a node shuts down.
+const SHUTDOWN_WAIT: Duration = Duration::from_secs(3);
+
+/// What a node needs.
+#[derive(Debug, Clone)]
+pub struct NodeConfig {
+    /// Where the chain is kept; made if it does not exist.
+    pub data_dir: PathBuf,
+    /// The chain's genesis.
+    pub genesis: Genesis,
+    /// Where JSON-RPC listens; port 0 takes a free one.
+    pub rpc_listen: SocketAddr,
+    /// The validator's key: it proposes and signs blocks.
+    pub key: SecretKey,
+    /// Time between blocks without transactions; with transactions a quarter of it.
+    pub block_interval_ms: u64,
+}
+
+/// Why a node does not start.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum NodeError {
+    /// The chain on disk.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The configured genesis.
+    #[error(transparent)]
+    Genesis(#[from] GenesisError),
+    /// The key is of no validator that may produce blocks.
+    #[error("{address} is not an active validator with stake on this chain")]
+    NotValidator {
+        /// The key's address.
+        address: Address,
+    },
+    /// A block interval that is no time.
+    #[error("a block interval of {found} ms; between 1 and 3,600,000 expected")]
+    Interval {
+        /// What was configured.
+        found: u64,
+    },
+    /// The address is taken, or not this machine's.
+    #[error("JSON-RPC cannot listen on {address}: {source}")]
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The system gives no thread.
+    #[error("no thread for block production: {0}")]
+    Thread(std::io::Error),
+}
+
+/// A running node. Dropping it stops it without waiting; [`shutdown`](Self::shutdown) waits.
+#[derive(Debug)]
+pub struct Node {
+    shared: Arc<Shared>,
+    rpc_addr: SocketAddr,
+    stop: watch::Sender<bool>,
+    server: Option<tokio::task::JoinHandle<()>>,
+    producer: Option<JoinHandle<()>>,
+}
+
+impl Node {
+    /// Opens or starts the chain, then produces blocks and serves JSON-RPC. Needs a tokio runtime.
+    ///
+    /// # Errors
+    /// [`NodeError`]; nothing runs then.
+    pub async fn start(config: NodeConfig) -> Result<Self, NodeError> {
+        config.genesis.validate()?;
+        if !(1..=3_600_000).contains(&config.block_interval_ms) {
+            return Err(NodeError::Interval { found: config.block_interval_ms });
+        }
+        let NodeConfig { data_dir, genesis, rpc_listen, key, block_interval_ms } = config;
+        let hash = genesis.hash();
+        let opened = tokio::task::spawn_blocking(move || Store::open(&data_dir, &genesis)).await;
+        let (store, chain) = opened.expect("opening a store does not panic and is not cancelled")?;
+        let address = key.address();
+        let identity = query::identity(chain.state(), Role::Validator, address);
+        if !identity.is_some_and(|i| i.status == IdentityStatus::Active && !i.stake.is_zero()) {
+            return Err(NodeError::NotValidator { address });
+        }
+        let listen = |source| NodeError::Listen { address: rpc_listen, source };
+        let listener = TcpListener::bind(rpc_listen).await.map_err(listen)?;
+        let rpc_addr = listener.local_addr().map_err(listen)?;
+        let shared = Arc::new(Shared::new(chain, store, hash, address));
+        let producer = {
+            let shared = Arc::clone(&shared);
+            let interval = Duration::from_millis(block_interval_ms);
+            std::thread::Builder::new()
+                .name("dn-blocks".into())
+                .spawn(move || producer::run(&shared, &key, interval))
+                .map_err(NodeError::Thread)?
+        };
+        let (stop, stopped) = watch::channel(false);
+        let server = tokio::spawn(rpc::serve(listener, Arc::clone(&shared), stopped));
+        tracing::info!(%rpc_addr, height = shared.chain().tip().height, "ledger node started");
+        Ok(Self { shared, rpc_addr, stop, server: Some(server), producer: Some(producer) })
+    }
+
+    /// Where JSON-RPC listens.
+    pub const fn rpc_addr(&self) -> SocketAddr {
+        self.rpc_addr
+    }
+
+    /// Height of the tip.
+    pub fn height(&self) -> u64 {
+        self.shared.chain().tip().height
+    }
+
+    /// Stops production and service and waits for both; the data directory is free afterwards.
+    pub async fn shutdown(mut self) {
+        self.signal();
+        if let Some(producer) = self.producer.take() {
+            // A panic there was reported when it happened.
+            let _ = tokio::task::spawn_blocking(move || producer.join()).await;
+        }
+        if let Some(mut server) = self.server.take() {
+            if tokio::time::timeout(SHUTDOWN_WAIT, &mut server).await.is_err() {
+                server.abort();
+            }
+        }
+    }
+
+    fn signal(&self) {
+        self.shared.stop();
+        let _ = self.stop.send(true);
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        self.signal();
+    }
+}
