@@ -101,7 +101,7 @@ impl fmt::Debug for SecretKey {
 }
 
 /// A public key.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 pub struct PublicKey(VerifyingKey);
 
 impl PublicKey {
@@ -110,6 +110,10 @@ impl PublicKey {
     /// # Errors
     /// [`KeyError::PublicPoint`].
     pub fn from_sec1(bytes: &[u8]) -> Result<Self, KeyError> {
+        // The parser below would also take the "compact" form, which leaves out the sign of y.
+        if !matches!(bytes.first(), Some(2..=4)) {
+            return Err(KeyError::PublicPoint);
+        }
         VerifyingKey::from_sec1_bytes(bytes).map(Self).map_err(|_| KeyError::PublicPoint)
     }
 
@@ -123,6 +127,12 @@ impl PublicKey {
         let point = self.0.to_encoded_point(false);
         let hash = keccak256(&[&point.as_bytes()[1..]]);
         Address(hash[12..].try_into().expect("20 of 32 bytes"))
+    }
+}
+
+impl fmt::Debug for PublicKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "PublicKey(0x{})", hex::encode(self.to_compressed()))
     }
 }
 
@@ -204,3 +214,6 @@ impl Canonical for Signature {
         Self::from_bytes(r.array()?).map_err(|_| DecodeError::Invalid { at, what })
     }
 }
+
+#[cfg(test)]
+mod tests;

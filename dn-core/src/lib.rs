@@ -27,3 +27,8 @@ pub use hash::{
 };
 pub use keys::{PublicKey, SecretKey, Signature};
 pub use signed::{Signable, Signed, VerifyError};
+
+/// The examples of the README, compiled and run.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

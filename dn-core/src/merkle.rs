@@ -174,12 +174,35 @@ mod tests {
             }
             let mut longer = proof.clone();
             longer.path.push(Hash32::ZERO);
+            for index in (0..proof.count).filter(|index| *index != proof.index) {
+                let moved = InclusionProof { index, ..proof.clone() };
+                prop_assert!(moved.verify(tree.root(), &leaves[proof.index as usize]).is_err());
+            }
+            for at in 0..proof.path.len() {
+                let mut damaged = proof.clone();
+                damaged.path[at].0[usize::from(flip) % 32] ^= 1;
+                prop_assert!(damaged.verify(tree.root(), &leaves[index]).is_err());
+            }
             let is_path_error = matches!(
                 longer.verify(tree.root(), &leaves[index]),
                 Err(ProofError::PathLength { .. })
             );
             prop_assert!(is_path_error);
         }
+    }
+
+    #[test]
+    fn what_is_not_there_is_not_proved() {
+        let tree = MerkleTree::new([b"a", b"b", b"c"]);
+        assert_eq!(tree.prove(3), None);
+        assert_eq!(tree.prove(u64::MAX), None);
+        assert_eq!(MerkleTree::from_leaf_hashes(Vec::new()).prove(0), None);
+        let (index, count) = (7, 7);
+        let beyond = InclusionProof { index, count, path: Vec::new() };
+        assert_eq!(beyond.verify(tree.root(), b"a"), Err(ProofError::Index { index, count }));
+        let absurd = InclusionProof { index: 0, count: u64::MAX, path: Vec::new() };
+        let error = Err(ProofError::PathLength { expected: 64, found: 0 });
+        assert_eq!(absurd.verify(tree.root(), b"a"), error);
     }
 
     #[test]

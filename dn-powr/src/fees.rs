@@ -194,7 +194,7 @@ impl FeeSplit {
 }
 
 impl FeeShares {
-    /// All parts together: the fee.
+    /// All parts together: the fee. (Parts that no split made and that exceed 128 bits give 2^128 − 1.)
     pub fn total(&self) -> Amount {
         Amount::sum([
             self.worker,
@@ -205,7 +205,7 @@ impl FeeShares {
             self.burn,
             self.reinforcement,
         ])
-        .expect("the parts of a fee add up to the fee")
+        .unwrap_or(Amount::from_atto(u128::MAX))
     }
 }
 

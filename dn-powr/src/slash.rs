@@ -106,26 +106,21 @@ impl SlashParams {
     }
 
     /// The penalty for an offence of someone with this bond on the job and this collateral or stake. What is taken is rounded
-    /// up, the reporter's part down.
-    ///
-    /// # Panics
-    /// When bond and collateral together exceed 128 bits, far over the supply.
+    /// up, the reporter's part down. At most 2^128 − 1 atto are taken, which is far over the supply.
     pub fn penalty(&self, offence: Offence, bond: Amount, collateral: Amount) -> Penalty {
         let (of_bond, of_collateral) = self.fractions(offence);
-        let (from_bond, from_collateral) = (portion_up(bond, of_bond), portion_up(collateral, of_collateral));
-        let taken = from_bond.checked_add(from_collateral).expect("bonds are part of the supply");
-        self.divide(taken, from_bond, from_collateral)
+        let from_bond = portion_up(bond, of_bond);
+        let room = u128::MAX - from_bond.atto();
+        let from_collateral = portion_up(collateral, of_collateral).min(Amount::from_atto(room));
+        let taken = Amount::from_atto(from_bond.atto() + from_collateral.atto());
+        let (to_reporter, burned) = self.share_out(taken);
+        Penalty { from_bond, from_collateral, to_reporter, burned }
     }
 
     /// Divides an amount that was already taken, such as out of a stake pool, between reporter and burn.
     pub fn share_out(&self, taken: Amount) -> (Amount, Amount) {
         let reporter = portion(taken, self.reporter);
         (reporter, taken.saturating_sub(reporter))
-    }
-
-    fn divide(&self, taken: Amount, from_bond: Amount, from_collateral: Amount) -> Penalty {
-        let (to_reporter, burned) = self.share_out(taken);
-        Penalty { from_bond, from_collateral, to_reporter, burned }
     }
 }
 
@@ -153,7 +148,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn taken_is_given(bond in 0..=1u128 << 120, collateral in 0..=1u128 << 120, o in 0..4usize) {
+        fn taken_is_given(bond: u128, collateral: u128, o in 0..4usize) {
             let offence = [Offence::WorkerFraud, Offence::Availability, Offence::FalseVerdict, Offence::Equivocation][o];
             let (bond, collateral) = (Amount::from_atto(bond), Amount::from_atto(collateral));
             let x = SlashParams::default().penalty(offence, bond, collateral);

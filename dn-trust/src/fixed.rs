@@ -3,6 +3,7 @@
 use std::fmt;
 
 use dn_core::encoding::{Canonical, DecodeError, Reader};
+use dn_core::wide::mul_div;
 
 /// Fractional bits of a [`Unit`].
 const BITS: u32 = 32;
@@ -35,10 +36,8 @@ impl Unit {
         if part >= whole {
             return if part == 0 { Self::ZERO } else { Self::ONE };
         }
-        // Keep the top 64 bits of the divisor, so that the shifted dividend fits.
-        let excess = (128 - whole.leading_zeros()).saturating_sub(96);
-        let (part, whole) = (part >> excess, whole >> excess);
-        Self::from_bits(u64::try_from((part << BITS) / whole).unwrap_or(u64::MAX))
+        let bits = mul_div(part, 1 << BITS, whole).expect("less than one");
+        Self::from_bits(u64::try_from(bits).unwrap_or(u64::MAX))
     }
 
     /// The product, rounded down.

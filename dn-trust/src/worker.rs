@@ -64,8 +64,12 @@ impl WorkerEpoch {
         self.probes.bad.add(Weight::ONE);
     }
 
-    /// A job took `own_ms` where the median of the worker's class is `class_median_ms`.
+    /// A job took `own_ms` where the median of the worker's class is `class_median_ms`; a class without a median yet (0) says
+    /// nothing.
     pub fn latency(&mut self, weight: Weight, class_median_ms: u32, own_ms: u32) {
+        if class_median_ms == 0 {
+            return;
+        }
         let ratio = if own_ms == 0 { Unit::ONE } else { Unit::ratio(class_median_ms.into(), own_ms.into()) };
         // Weights are cut to 2^48 so that 2^47 samples fit.
         let weight = u128::from(weight.bits().min(1 << 48));
@@ -140,7 +144,7 @@ impl WorkerTrust {
     }
 
     /// The same as closing so many epochs without events, one after another: for states that are brought up to date only when
-    /// they are next needed. Ends after a few thousand steps at most.
+    /// they are next needed. With the default parameters it ends after a few thousand steps.
     pub fn close_idle_epochs(&mut self, params: &Params, epochs: u64) {
         self.completion.close_idle_epochs(params, epochs);
         self.accuracy.close_idle_epochs(params, epochs);

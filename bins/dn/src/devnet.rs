@@ -26,7 +26,7 @@ const CHEAPER_BITS: u32 = 5;
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// Where the network is kept; it goes on there at the next start [default: `devnet` in the data directory].
-    #[arg(long, env = "DN_DEVNET_DIR", value_name = "DIR", conflicts_with = "demo")]
+    #[arg(long, value_name = "DIR", conflicts_with = "demo")]
     data_dir: Option<PathBuf>,
     /// Where the gateway serves the OpenAI-compatible API; port 0 takes a free one.
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8080")]
@@ -48,6 +48,9 @@ pub(crate) struct Args {
     /// and say how to start them.
     #[arg(long, value_name = "DIR", conflicts_with_all = ["demo", "data_dir"])]
     write_config: Option<PathBuf>,
+    /// Print one JSON object: where the network is once it is up, or with --demo the report.
+    #[arg(long, conflicts_with = "write_config")]
+    json: bool,
 }
 
 /// Runs the command.
@@ -116,7 +119,18 @@ async fn serve(args: &Args, config: &Config) -> Result<ExitCode, CliError> {
     let started = Devnet::start(settings).await;
     waiting.finish_and_clear();
     let devnet = started?;
-    greet(&devnet);
+    if args.json {
+        out::json(&serde_json::json!({
+            "base_url": devnet.base_url(),
+            "api_key": devnet.api_key(),
+            "model": devnet.model_name(),
+            "model_id": devnet.model(),
+            "ledger_url": devnet.ledger().url(),
+            "data_dir": devnet.home().path(),
+        }));
+    } else {
+        greet(&devnet);
+    }
     stop_signal().await;
     out::note("\nstopping: calls that run may end");
     devnet.shutdown().await;
@@ -196,6 +210,24 @@ async fn demo(args: &Args) -> Result<ExitCode, CliError> {
         return Ok(ExitCode::SUCCESS);
     }
     Err(CliError::Other(format!("the tour took {seconds:.1} s and not all of its checks hold: see above")))
+}
+
+/// Takes the tour and tells it, or prints nothing but its report.
+async fn guided(devnet: &Devnet, json: bool) -> Result<Report, CliError> {
+    if json {
+        let report = dn_sdk::devnet::tour(devnet, &mut |_| {}).await?;
+        out::json(&report);
+        return Ok(report);
+    }
+    out::line(format_args!(
+        "A network of its own on this machine: a ledger, 2 auditing validators, 3 workers, a gateway.\nmodel  {}  {}",
+        devnet.model_name(),
+        devnet.model()
+    ));
+    let roster = devnet.roster().clone();
+    let report = dn_sdk::devnet::tour(devnet, &mut |scene| narrate(&scene, &roster)).await?;
+    show::report(&report);
+    Ok(report)
 }
 
 /// Tells one scene.
