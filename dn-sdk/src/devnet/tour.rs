@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use dn_core::{Amount, BatchId};
+use dn_core::Amount;
 use dn_ledger::events::Event;
 use dn_ledger::state::BatchStatus;
 use dn_ledger::tx::Role;
@@ -12,7 +12,7 @@ use super::cheat::Cheat;
 use super::error::DevnetError;
 use super::network::{Devnet, until};
 use super::report::{self, Call, Check, Report, Split, SupplyReport, TrustChange};
-use crate::client::ClientError;
+use crate::client::{Answer, ChatRequest, Client, ClientError, Event as StreamEvent};
 use crate::ledger::LedgerError;
 
 /// Questions of the tour; the model knows a little about Rust.
@@ -45,6 +45,9 @@ pub enum TourError {
     /// The ledger.
     #[error(transparent)]
     Ledger(#[from] LedgerError),
+    /// The gateway's URL is none.
+    #[error(transparent)]
+    Client(#[from] ClientError),
     /// A call failed or its receipt is not good.
     #[error("call {number}: {source}")]
     Call {
@@ -101,6 +104,7 @@ type Show<'a> = &'a mut dyn FnMut(Scene<'_>);
 /// What goes on between the parts of a tour.
 struct Guide<'a> {
     devnet: &'a Devnet,
+    client: Client,
     calls: Vec<Call>,
     events: Vec<EventView>,
     next_height: u64,
@@ -114,7 +118,12 @@ pub async fn tour(devnet: &Devnet, show: Show<'_>) -> Result<Report, TourError> 
     let started = Instant::now();
     let cheater = devnet.cheater().ok_or(TourError::NobodyCheats)?;
     let before = trust(devnet).await?;
-    let mut guide = Guide { devnet, calls: Vec::new(), events: Vec::new(), next_height: 0 };
+    let client = Client::new(&devnet.gateway_url(), devnet.api_key())?
+        .with_chain(super::roster::CHAIN_ID)
+        .with_gateway(devnet.keys().gateway.address())
+        .with_payer(devnet.keys().payer.address())
+        .with_front(devnet.model(), devnet.engine().model().front().clone());
+    let mut guide = Guide { devnet, client, calls: Vec::new(), events: Vec::new(), next_height: 0 };
 
     show(Scene::Chapter {
         title: "Paid calls",
@@ -152,6 +161,49 @@ pub async fn tour(devnet: &Devnet, show: Show<'_>) -> Result<Report, TourError> 
 }
 
 impl Guide<'_> {
+    /// Makes a call; the client refuses an answer whose receipt is not good in every respect.
+    async fn call(&mut self, question: usize, streamed: bool, show: Show<'_>) -> Result<(), TourError> {
+        let number = self.calls.len() + 1;
+        let prompt = QUESTIONS[question % QUESTIONS.len()];
+        show(Scene::Asked { number, prompt, streamed });
+        let mut request = ChatRequest::ask(self.devnet.model_name(), prompt);
+        request.settings.max_tokens = Some(MAX_TOKENS);
+        request.settings.temperature = Some(0.7);
+        request.settings.seed = Some(number as u64);
+        let started = Instant::now();
+        let answer = if streamed { self.stream(&request, show).await } else { self.client.chat(&request).await };
+        let answer = answer.map_err(|source| TourError::Call { number, source })?;
+        let latency_ms = started.elapsed().as_millis() as u64;
+        let receipt = &answer.receipt.body;
+        let forged = self.devnet.cheater().map(|cheater| cheater.forged()).unwrap_or_default();
+        let call = Call {
+            receipt_id: receipt.id(),
+            worker: receipt.worker,
+            prompt: prompt.to_owned(),
+            text: answer.text.clone(),
+            streamed,
+            prompt_tokens: receipt.prompt_tokens,
+            output_tokens: receipt.output_tokens,
+            fee: receipt.fee,
+            latency_ms,
+            forged: forged.iter().find(|(job, _)| *job == receipt.job).map(|(_, cheat)| *cheat),
+        };
+        show(Scene::Answered(&call));
+        self.calls.push(call);
+        Ok(())
+    }
+
+    async fn stream(&self, request: &ChatRequest, show: Show<'_>) -> Result<Answer, ClientError> {
+        let mut stream = self.client.stream(request).await?;
+        while let Some(event) = stream.next().await? {
+            match event {
+                StreamEvent::Text(text) => show(Scene::Piece(&text)),
+                StreamEvent::Done(answer) => return Ok(*answer),
+            }
+        }
+        Err(ClientError::Incomplete)
+    }
+
     /// Makes calls until the cheating worker has forged enough, then lets the auditors find out. If the draw spared all
     /// forged answers, once more.
     async fn cheat(&mut self, cheat: Cheat, show: Show<'_>) -> Result<(), TourError> {
