@@ -1,7 +1,6 @@
 //! `dn devnet`: a whole network on this machine.
 
 use std::fs;
-use std::io::IsTerminal;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -187,26 +186,16 @@ async fn demo(args: &Args) -> Result<ExitCode, CliError> {
     let started = Devnet::start(settings).await;
     waiting.finish_and_clear();
     let devnet = started?;
-    out::line(format_args!(
-        "A network of its own on this machine: a ledger, 2 auditing validators, 3 workers, a gateway.\nmodel  {}  {}",
-        devnet.model_name(),
-        devnet.model()
-    ));
-    let roster = devnet.roster().clone();
-    let report = dn_sdk::devnet::tour(&devnet, &mut |scene| narrate(&scene, &roster)).await?;
-    show::report(&report);
+    let report = guided(&devnet, args.json).await?;
     if let Some(dir) = &args.report {
         write_report(&devnet, &report, dir).await?;
-        out::line(format_args!("\nwritten to {}", dir.display()));
+        out::note(format_args!("\nwritten to {}", dir.display()));
     }
     devnet.shutdown().await;
     let seconds = report.elapsed_ms as f64 / 1e3;
     if report.passed() {
-        out::line(format_args!(
-            "\n{} calls, {} blocks, {seconds:.1} s. All checks hold.",
-            report.calls.len(),
-            report.height
-        ));
+        let (calls, blocks) = (report.calls.len(), report.height);
+        out::note(format_args!("\n{calls} calls, {blocks} blocks, {seconds:.1} s. All checks hold."));
         return Ok(ExitCode::SUCCESS);
     }
     Err(CliError::Other(format!("the tour took {seconds:.1} s and not all of its checks hold: see above")))

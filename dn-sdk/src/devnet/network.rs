@@ -261,15 +261,12 @@ impl Devnet {
         self.cheater.as_ref()
     }
 
-    /// Lets running calls end, then stops everything, in the order in which work flows.
+    /// Lets running calls end and stops everything. The workers go first: they take no more jobs, and the gateway still
+    /// delivers what they finish.
     pub async fn shutdown(self) {
+        futures_util::future::join_all(self.workers.into_iter().map(Worker::shutdown)).await;
         self.gateway.shutdown().await;
-        for worker in self.workers {
-            worker.shutdown().await;
-        }
-        for auditor in self.auditors {
-            auditor.shutdown().await;
-        }
+        futures_util::future::join_all(self.auditors.into_iter().map(Auditor::shutdown)).await;
         self.node.shutdown().await;
     }
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use dn_core::amount::SUPPLY_CAP;
 use dn_core::objects::Price;
-use dn_core::{Address, Amount, BatchId, Hash32, ModelId, ReceiptId};
+use dn_core::{Address, Amount, BatchId, ChannelId, Hash32, ModelId, ReceiptId};
 use dn_ledger::events::{Event, SlashCause};
 use dn_ledger::state::AuditResult;
 use dn_ledger::tx::Role;
@@ -341,6 +341,15 @@ pub(super) fn slashes(events: &[EventView], roster: &Roster) -> Vec<Slash> {
     events.iter().filter_map(slash).collect()
 }
 
+/// What a payer has put into a channel.
+pub(super) fn locked(events: &[EventView], id: ChannelId) -> Amount {
+    sum(events.iter().filter_map(|view| match view.event {
+        Event::ChannelOpened { channel, deposit, .. } if channel == id => Some(deposit),
+        Event::ChannelToppedUp { channel, amount } if channel == id => Some(amount),
+        _ => None,
+    }))
+}
+
 /// Every batch that was thrown out.
 pub(super) fn refunds(events: &[EventView]) -> Vec<Refund> {
     let refund = |view: &EventView| match view.event {
@@ -386,7 +395,7 @@ pub(super) fn audits(events: &[EventView], records: Vec<AuditRecord>) -> AuditSu
 }
 
 /// The checks of the books.
-pub(super) fn check_books(supply: &SupplyReport, split: &Split, claimed: Amount, paid: Amount) -> Vec<Check> {
+pub(super) fn check_books(supply: &SupplyReport, split: &Split, spent: Amount, paid: Amount) -> Vec<Check> {
     let ledger = &supply.ledger;
     let terms = [
         ledger.accounts,
@@ -422,8 +431,8 @@ pub(super) fn check_books(supply: &SupplyReport, split: &Split, claimed: Amount,
         },
         Check {
             name: "the payer's channel lost what was settled, and no more",
-            ok: claimed == split.fees,
-            detail: format!("{claimed} of {} DN", split.fees),
+            ok: spent == split.fees,
+            detail: format!("{spent} of {} DN", split.fees),
         },
     ]
 }

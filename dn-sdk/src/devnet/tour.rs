@@ -304,13 +304,13 @@ impl Guide<'_> {
         }
         let split = Split::of(&self.events);
         let paid = report::sum(self.calls.iter().map(|call| call.fee));
-        let claimed = devnet.ledger().channel(devnet.channel()).await?;
-        let claimed = claimed.map_or(Amount::ZERO, |channel| channel.deposit.saturating_sub(channel.balance));
+        let left = devnet.ledger().channel(devnet.channel()).await?.map_or(Amount::ZERO, |channel| channel.balance);
+        let spent = report::locked(&self.events, devnet.channel()).saturating_sub(left);
         let slashes = report::slashes(&self.events, devnet.roster());
         let price = devnet.ledger().model(devnet.model()).await?.map(|model| model.price);
         let mut records: Vec<_> = devnet.auditors().iter().flat_map(|auditor| auditor.records()).collect();
         records.sort_by_key(|record| (record.batch, record.index));
-        let mut checks = report::check_books(&supply, &split, claimed, paid);
+        let mut checks = report::check_books(&supply, &split, spent, paid);
         let cheater = devnet.workers().last().map(crate::worker::Worker::address).unwrap_or_default();
         checks.extend(report::check_slashes(&slashes, cheater, 2));
         checks.push(self.check_calls());
