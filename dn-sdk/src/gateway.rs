@@ -15,7 +15,23 @@
 //! the holds). What was delivered is charged in one transaction with the receipt, the new voucher and the idempotency
 //! record, and only then does the client see the end of its answer. A call that fails costs nothing.
 
+mod auth;
+mod call;
 mod config;
+mod countersign;
+mod error;
+mod http;
+mod lookup;
+mod metrics;
+mod money;
+mod parse;
+mod render;
+mod router;
+mod server;
+mod shared;
+mod sse;
+mod store;
+mod workers;
 
 pub use config::{GatewayConfig, GatewayLimits, ServedModel};
 pub use error::GatewayError;

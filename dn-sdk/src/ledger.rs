@@ -209,7 +209,11 @@ impl LedgerClient {
         self.call("dn_sendTransaction", json!({ "tx": format!("0x{hex}") }), SUBMIT_TIMEOUT).await
     }
 
-    async fn query<T: DeserializeOwned>(&self, method: &'static str, params: Value) -> Result<T, LedgerError> {
+    async fn query<T: DeserializeOwned>(
+        &self,
+        method: &'static str,
+        params: Value,
+    ) -> Result<T, LedgerError> {
         self.call(method, params, QUERY_TIMEOUT).await
     }
 

@@ -15,7 +15,6 @@ mod clock;
 #[cfg(any(feature = "worker", feature = "validator", feature = "gateway"))]
 pub mod store;
 
-#[cfg(feature = "client")]
 pub mod client;
 #[cfg(feature = "gateway")]
 pub mod gateway;

@@ -84,7 +84,9 @@ pub enum ReceiptError {
         found: FinishReason,
     },
     /// Ended before it started, or no time is left to settle it.
-    #[error("receipt's times are impossible: started {started_ms} ms, finished {finished_ms} ms, expires {expires_ms} ms")]
+    #[error(
+        "receipt's times are impossible: started {started_ms} ms, finished {finished_ms} ms, expires {expires_ms} ms"
+    )]
     Times {
         /// Start, Unix milliseconds.
         started_ms: u64,
@@ -153,7 +155,12 @@ pub fn check_fee(receipt: &Receipt, price: Price) -> Result<(), ReceiptError> {
 ///
 /// # Errors
 /// [`ReceiptError::Count`] or [`ReceiptError::Tokens`].
-pub fn check_tokens(what: &'static str, tokens: &[u32], count: u32, hash: Hash32) -> Result<(), ReceiptError> {
+pub fn check_tokens(
+    what: &'static str,
+    tokens: &[u32],
+    count: u32,
+    hash: Hash32,
+) -> Result<(), ReceiptError> {
     let expected = u32::try_from(tokens.len()).unwrap_or(u32::MAX);
     if expected != count {
         return Err(ReceiptError::Count { what, expected, found: count });

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use dn_core::encoding::Canonical;
 use dn_core::{Address, canonical_struct};
-use redb::{Database, DatabaseError, TableDefinition};
+use redb::{Database, DatabaseError, ReadableTable, TableDefinition};
 
 const META: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("meta");
 const OWNER: &str = "owner";
@@ -180,7 +180,9 @@ mod tests {
             Err(StoreError::OtherChain { expected: 8, found: 7, .. })
         ));
         let other = open(dir.path(), "gateway", 7, b);
-        assert!(matches!(other, Err(StoreError::OtherIdentity { expected, found, .. }) if (expected, found) == (b, a)));
+        assert!(
+            matches!(other, Err(StoreError::OtherIdentity { expected, found, .. }) if (expected, found) == (b, a))
+        );
         drop(open(dir.path(), "gateway", 7, a).unwrap());
     }
 

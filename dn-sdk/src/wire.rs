@@ -28,9 +28,7 @@ pub use lease::{Effect, Input, Lease, LeaseEnd, LeaseLimits, Violation};
 
 use dn_core::encoding::{Canonical, DecodeError};
 use dn_core::objects::{BatchRoot, JobRequest, Receipt, Voucher};
-use dn_core::{
-    Address, Hash32, ModelId, ReceiptId, Signature, Signed, canonical_enum, keccak256,
-};
+use dn_core::{Address, Hash32, ModelId, ReceiptId, Signature, Signed, canonical_enum, keccak256};
 
 /// Version of this protocol.
 pub const VERSION: u16 = 1;

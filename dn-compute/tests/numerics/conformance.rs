@@ -45,7 +45,6 @@ fn avx512() {
 fn the_suite_notices_a_wrong_bit() {
     // The suite itself must be able to fail: a backend that is one unit off in one operation.
     assert!(conformance::run(&Off).is_err());
-    assert!(conformance::run(&Reference).is_ok());
 }
 
 #[test]

@@ -87,7 +87,9 @@ pub(crate) enum ApiError {
     Unsupported { param: String, reason: &'static str },
     #[error("the messages give no prompt: {reason}")]
     Chat { reason: String },
-    #[error("the model's context is {context} tokens and the prompt has {prompt}; at least one must be left for the answer")]
+    #[error(
+        "the model's context is {context} tokens and the prompt has {prompt}; at least one must be left for the answer"
+    )]
     ContextLength { param: &'static str, context: u32, prompt: usize },
     #[error("the model `{model}` does not exist")]
     UnknownModel { model: String },
@@ -107,9 +109,13 @@ pub(crate) enum ApiError {
     Balance { channel: ChannelId, available: Amount, needed: Amount },
     #[error("channel {channel} is closing; no more calls are taken on it")]
     Closing { channel: ChannelId },
-    #[error("lane {lane} of channel {channel}: the voucher allows {found} DN; this call needs {needed} DN in all")]
+    #[error(
+        "lane {lane} of channel {channel}: the voucher allows {found} DN; this call needs {needed} DN in all"
+    )]
     VoucherShort { channel: ChannelId, lane: u32, found: Amount, needed: Amount },
-    #[error("lane {lane} of channel {channel}: a voucher over {accepted} DN was accepted before; this one is over {found} DN")]
+    #[error(
+        "lane {lane} of channel {channel}: a voucher over {accepted} DN was accepted before; this one is over {found} DN"
+    )]
     VoucherLower { channel: ChannelId, lane: u32, accepted: Amount, found: Amount },
     #[error("the voucher is refused: {reason}")]
     Voucher { reason: String },
@@ -179,7 +185,9 @@ impl ApiError {
             Self::Header { .. } => bad("invalid_header"),
             Self::BodyBroken => bad("incomplete_body"),
             Self::Voucher { .. } => bad("invalid_voucher").of("x-dn-voucher"),
-            Self::UnknownModel { .. } => Shape::new(StatusCode::NOT_FOUND, INVALID, "model_not_found").of("model"),
+            Self::UnknownModel { .. } => {
+                Shape::new(StatusCode::NOT_FOUND, INVALID, "model_not_found").of("model")
+            }
             Self::UnknownPath { .. } => Shape::new(StatusCode::NOT_FOUND, INVALID, "unknown_url"),
             Self::NotFound { .. } => Shape::new(StatusCode::NOT_FOUND, INVALID, "not_found"),
             Self::Method { .. } => Shape::new(StatusCode::METHOD_NOT_ALLOWED, INVALID, "method_not_allowed"),
@@ -226,9 +234,9 @@ impl ApiError {
             Self::Balance { channel, available, needed } => {
                 Some(json!({ "channel": channel, "balance": available, "needed": needed }))
             }
-            Self::VoucherShort { channel, lane, found, needed } => Some(
-                json!({ "channel": channel, "lane": lane, "max_claimable": found, "needed": needed }),
-            ),
+            Self::VoucherShort { channel, lane, found, needed } => {
+                Some(json!({ "channel": channel, "lane": lane, "max_claimable": found, "needed": needed }))
+            }
             Self::VoucherLower { channel, lane, accepted, found } => Some(
                 json!({ "channel": channel, "lane": lane, "max_claimable": found, "accepted": accepted }),
             ),

@@ -198,7 +198,11 @@ fn model(fields: &Fields<'_>) -> Result<String, ApiError> {
     let name = value.as_str().ok_or_else(|| wrong_type("model", "a string", value))?;
     if name.is_empty() || name.len() > MAX_MODEL_BYTES {
         let expected = format!("1 to {MAX_MODEL_BYTES} bytes");
-        return Err(ApiError::Range { param: "model".into(), expected, found: format!("{} bytes", name.len()) });
+        return Err(ApiError::Range {
+            param: "model".into(),
+            expected,
+            found: format!("{} bytes", name.len()),
+        });
     }
     Ok(name.to_owned())
 }
@@ -248,7 +252,8 @@ fn content(param: &str, fields: &Fields<'_>) -> Result<String, ApiError> {
     match value {
         Value::String(text) => Ok(text.clone()),
         Value::Array(parts) => {
-            let texts = parts.iter().enumerate().map(|(at, part)| content_part(&format!("{param}[{at}]"), part));
+            let texts =
+                parts.iter().enumerate().map(|(at, part)| content_part(&format!("{param}[{at}]"), part));
             texts.collect()
         }
         _ => Err(wrong_type(param, "a string or an array of text parts", value)),
@@ -258,7 +263,10 @@ fn content(param: &str, fields: &Fields<'_>) -> Result<String, ApiError> {
 fn content_part<'a>(param: &str, part: &'a Value) -> Result<&'a str, ApiError> {
     let map = part.as_object().ok_or_else(|| wrong_type(param, "an object", part))?;
     if map.get("type").and_then(Value::as_str) != Some("text") {
-        return Err(ApiError::Unsupported { param: format!("{param}.type"), reason: "only parts of type `text`" });
+        return Err(ApiError::Unsupported {
+            param: format!("{param}.type"),
+            reason: "only parts of type `text`",
+        });
     }
     let param = format!("{param}.text");
     let text = map.get("text").ok_or_else(|| ApiError::Missing { param: param.clone() })?;

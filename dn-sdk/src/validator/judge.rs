@@ -55,7 +55,8 @@ pub fn judge(engine: &Engine, opening: &Opening) -> Judgement {
             None if replay.trace_root != receipt.trace_root => {
                 // The tokens agree but not the activations: the leaves of the trace are not in the opening, so the
                 // position is not known here.
-                let reason = format!("trace root {}; the model has {}", receipt.trace_root, replay.trace_root);
+                let reason =
+                    format!("trace root {}; the model has {}", receipt.trace_root, replay.trace_root);
                 Judgement::mismatch(0, reason, elapsed)
             }
             None => Judgement { outcome: AuditOutcome::Match {}, reason: None, elapsed },

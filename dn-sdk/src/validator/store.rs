@@ -2,9 +2,9 @@
 
 use std::path::Path;
 
+use dn_core::encoding::Canonical;
 use dn_core::objects::Verdict;
 use dn_core::{Address, BatchId, Hash32, canonical_struct};
-use dn_core::encoding::Canonical;
 use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
 
 use crate::store::{self, StoreError, record};

@@ -271,8 +271,10 @@ impl Lease {
                 effects.push(Effect::Complete);
             }
             (ToGateway::Done { receipt, .. }, Phase::Cancelling { keep }) => {
-                if receipt.body.finish == FinishReason::Cancelled {
-                    self.check(now_ms, &receipt, keep as usize, true)?;
+                // A receipt for more was under way; one for just this much is as good.
+                let cancelled = receipt.body.finish == FinishReason::Cancelled;
+                if cancelled || receipt.body.output_tokens == keep {
+                    self.check(now_ms, &receipt, keep as usize, cancelled)?;
                     self.end(LeaseEnd::Done(Box::new(receipt)), effects);
                 }
             }

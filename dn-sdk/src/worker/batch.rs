@@ -52,7 +52,9 @@ async fn settle(shared: &Arc<Shared>) -> Result<(), WorkerError> {
             receipts.into_iter().partition(|r| r.body.expires_ms > soon && !r.body.fee.is_zero());
         if !lost.is_empty() {
             let ids: Vec<_> = lost.iter().map(|receipt| receipt.body.id()).collect();
-            shared.store().set_aside("expired before it was settled, or without fee", |r| ids.contains(&r.id()))?;
+            shared
+                .store()
+                .set_aside("expired before it was settled, or without fee", |r| ids.contains(&r.id()))?;
         }
         if let Some(open) = countersigned(shared, gateway, receipts).await? {
             shared.store().set_open_batch(&open)?;

@@ -274,7 +274,11 @@ async fn session(shared: &Arc<Shared>, url: &str) -> Result<(), ConnectionError>
     ended
 }
 
-async fn receive(socket: &mut Socket, within: Duration, what: &'static str) -> Result<ToWorker, ConnectionError> {
+async fn receive(
+    socket: &mut Socket,
+    within: Duration,
+    what: &'static str,
+) -> Result<ToWorker, ConnectionError> {
     let late = ConnectionError::Timeout { what, seconds: within.as_secs() };
     let receiving = async {
         loop {
@@ -381,7 +385,8 @@ fn handle(
                 return Some(ToGateway::Failed { lease, reason });
             }
             let slot = shared.slots.clone().try_acquire_owned().ok();
-            let slot = slot.filter(|_| !shared.draining.load(Ordering::Relaxed) && !jobs.contains_key(&lease));
+            let slot =
+                slot.filter(|_| !shared.draining.load(Ordering::Relaxed) && !jobs.contains_key(&lease));
             let Some(slot) = slot else { return Some(ToGateway::Busy { lease }) };
             let (signal, watching) = watch::channel(Signal::Run);
             jobs.insert(lease, signal);

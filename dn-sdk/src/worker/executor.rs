@@ -86,6 +86,16 @@ impl EngineExecutor {
     }
 }
 
+fn engine_error(error: GenerateError) -> ExecuteError {
+    match error {
+        GenerateError::AlreadyDiverges { position, .. }
+        | GenerateError::AlreadyTooLong { length: position, .. } => {
+            ExecuteError::Diverges { position: u32::try_from(position).unwrap_or(u32::MAX) }
+        }
+        other => ExecuteError::Engine(other),
+    }
+}
+
 /// The engine's view of a job.
 pub(crate) fn generate_request<'a>(job: &'a JobRequest, already: &'a [u32]) -> GenerateRequest<'a> {
     GenerateRequest {
@@ -109,14 +119,8 @@ impl Executor for EngineExecutor {
         on_token: TokenSink<'_>,
     ) -> Result<Execution, ExecuteError> {
         let engine = self.engine(job.model)?;
-        if !already.is_empty() {
-            // Whoever began may have cheated; who signs for the whole answer checks the beginning first.
-            let replay = engine.replay(&generate_request(job, &[]), already, FinishReason::Cancelled)?;
-            if let Some(divergence) = replay.divergence {
-                return Err(ExecuteError::Diverges { position: divergence.position });
-            }
-        }
-        let generation = engine.generate(&generate_request(job, already), on_token)?;
+        // The engine checks what exists already: whoever signs for the whole answer must not sign another's cheat.
+        let generation = engine.generate(&generate_request(job, already), on_token).map_err(engine_error)?;
         Ok(Execution {
             tokens: generation.tokens,
             finish: generation.finish,

@@ -42,7 +42,8 @@ impl Job {
         let started_ms = now_ms();
         let (tokens, received) = mpsc::unbounded_channel();
         let computing = {
-            let (shared, request, already) = (self.shared.clone(), self.request.clone(), self.already.clone());
+            let (shared, request, already) =
+                (self.shared.clone(), self.request.clone(), self.already.clone());
             let signal = self.signal.clone();
             tokio::task::spawn_blocking(move || {
                 shared.executor().execute(&request, &already, &mut |token| {
@@ -95,16 +96,24 @@ impl Job {
             signed = Some(self.sign(execution, started_ms, None).await?);
         }
         drop(slot);
-        let last = match tokio::time::timeout(KEEP_FINISHED, self.signal.wait_for(|s| *s != Signal::Run)).await {
-            Ok(Ok(last)) => *last,
-            // The connection is gone, or nothing comes: the gateway will say at the batch whether it was settled.
-            Ok(Err(_)) | Err(_) => return Ok(()),
-        };
+        let last =
+            match tokio::time::timeout(KEEP_FINISHED, self.signal.wait_for(|s| *s != Signal::Run)).await {
+                Ok(Ok(last)) => *last,
+                // The connection is gone, or nothing comes: the gateway will say at the batch whether it was settled.
+                Ok(Err(_)) | Err(_) => return Ok(()),
+            };
         let Signal::Cancel { keep } = last else { return Ok(()) };
         let kept = keep as usize;
         if kept == 0 || kept > execution.tokens.len() {
             if let Some(id) = signed {
                 self.forget(id).await;
+            }
+            return Ok(());
+        }
+        if kept == execution.tokens.len() && execution.finish != FinishReason::Cancelled {
+            // The answer had ended by itself: it is signed as what it is.
+            if signed.is_none() {
+                self.sign(execution, started_ms, None).await?;
             }
             return Ok(());
         }
@@ -120,7 +129,7 @@ impl Job {
     async fn cut(&self, execution: &Execution, kept: usize) -> Result<Execution, FailReason> {
         let tokens = execution.tokens[..kept].to_vec();
         let finish = FinishReason::Cancelled;
-        if kept == execution.tokens.len() && execution.finish == finish {
+        if kept == execution.tokens.len() {
             return Ok(execution.clone());
         }
         let (shared, request) = (self.shared.clone(), self.request.clone());

@@ -51,7 +51,11 @@ impl WorkerStore {
     }
 
     /// Keeps a receipt, in place of an earlier one for the same job if there is one.
-    pub(super) fn add(&self, receipt: &Signed<Receipt>, instead_of: Option<ReceiptId>) -> Result<(), StoreError> {
+    pub(super) fn add(
+        &self,
+        receipt: &Signed<Receipt>,
+        instead_of: Option<ReceiptId>,
+    ) -> Result<(), StoreError> {
         let write = self.0.begin_write()?;
         {
             let mut pending = write.open_table(PENDING)?;

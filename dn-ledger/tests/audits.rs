@@ -1,0 +1,263 @@
+//! From a batch to its end: audits, disputes, slashes, settlement, trust, emission.
+mod common;
+
+use common::{World, address, dn, params};
+use dn_core::objects::AuditOutcome;
+use dn_core::{Amount, Hash32};
+use dn_ledger::events::{Event, SlashCause};
+use dn_ledger::state::{
+    AUDITS, AuditPhase, AuditResult, BATCHES, BatchStatus, CHANNELS, IDENTITIES, IdentityStatus, POOLS, Pool,
+    STAKE_POOLS,
+};
+use dn_ledger::{Payload, Reject, Role, query};
+
+const MATCH: AuditOutcome = AuditOutcome::Match {};
+const MISMATCH: AuditOutcome = AuditOutcome::Mismatch { position: 7 };
+const UNAVAILABLE: AuditOutcome = AuditOutcome::Unavailable {};
+
+fn settled(events: &[Event]) -> Event {
+    let found = events.iter().find(|e| matches!(e, Event::BatchSettled { .. } | Event::BatchVoided { .. }));
+    found.expect("the batch ended").clone()
+}
+
+#[test]
+fn honest_work_is_audited_and_paid() {
+    let mut w = World::ready();
+    let owner_before = w.balance("owner");
+    let id = w.post(4, dn(10), Amount::ZERO);
+    assert_eq!(w.open_audits(), []);
+    w.blocks(1);
+    assert_eq!(w.open_audits().len(), 4, "the rate is one");
+    let before = w.balance("worker");
+    let events = w.audit_all(|_, _| Some(MATCH));
+    let Event::BatchSettled { fees, to_worker, to_owners, burned, .. } = settled(&events) else {
+        panic!("{events:?}")
+    };
+    assert_eq!((fees, to_worker, to_owners, burned), (dn(10), w.genesis.params.fees.split(dn(10)).worker, dn(2), Amount::from_atto(dn(1).atto() / 10)));
+    assert!(w.balance("worker") >= before.checked_add(to_worker).unwrap());
+    assert!(w.balance("owner") >= owner_before.checked_add(to_owners).unwrap());
+    let batch = BATCHES.get(w.state(), &id).unwrap();
+    assert_eq!((batch.status, batch.escrow, batch.passed_audits), (BatchStatus::Settled, Amount::ZERO, 4));
+    // The epoch pays emission and trust rises.
+    let events = w.blocks(2 * w.genesis.params.epoch_blocks);
+    let paid = |who| events.iter().any(|e| matches!(e, Event::EmissionPaid { role, .. } if *role == who));
+    let rises = events.iter().any(
+        |e| matches!(e, Event::TrustChanged { role: Role::Worker, before, after, .. } if after > before),
+    );
+    assert!(paid(Role::Worker) || w.log.iter().any(|p| p.executed.events().any(|(_, e)| matches!(e, Event::EmissionPaid { .. }))));
+    assert!(rises || w.log.iter().any(|p| p.executed.events().any(|(_, e)| matches!(e, Event::TrustChanged { .. }))));
+}
+
+#[test]
+fn upheld_mismatch_voids_the_batch_and_slashes_the_worker() {
+    let mut w = World::ready();
+    let spent = dn(10);
+    let id = w.post(3, spent, Amount::ZERO);
+    let burned_before = POOLS.get_or_default(w.state(), &Pool::Burned);
+    let events = w.audit_all(|_, index| Some(if index == 1 { MISMATCH } else { MATCH }));
+    assert!(matches!(settled(&events), Event::BatchVoided { fees, .. } if fees == spent), "{events:?}");
+    let disputes: Vec<_> = events.iter().filter(|e| matches!(e, Event::DisputeOpened { .. })).collect();
+    let [Event::DisputeOpened { accuser, index: 1, .. }] = disputes[..] else { panic!("{disputes:?}") };
+    let slashed = events.iter().find_map(|e| match e {
+        Event::Slashed { address: a, cause: SlashCause::Fraud, amount, reporter, reward, burned, .. } => {
+            Some((*a, *amount, *reporter, *reward, *burned))
+        }
+        _ => None,
+    });
+    // 20 % of 1,000 DN; a quarter of it to the accuser.
+    assert_eq!(slashed, Some((address("worker"), dn(200), Some(*accuser), dn(50), dn(150))));
+    let burned = POOLS.get_or_default(w.state(), &Pool::Burned);
+    assert_eq!(burned.checked_sub(burned_before), Ok(dn(150)));
+    assert_eq!(CHANNELS.get(w.state(), &w.channel).unwrap().balance(), dn(100), "the fees are back");
+    assert_eq!(AUDITS.get(w.state(), &(id, 1)).unwrap().result, Some(AuditResult::Fraud));
+    let worker = IDENTITIES.get(w.state(), &(Role::Worker, address("worker"))).unwrap();
+    assert_eq!((worker.collateral, worker.status, worker.open_batches), (dn(800), IdentityStatus::Active, 0));
+    // What was claimed on the lane stays claimed: the next voucher has to be higher.
+    let next = w.post(1, dn(1), spent);
+    assert_eq!(BATCHES.get(w.state(), &next).unwrap().escrow, dn(1));
+}
+
+#[test]
+fn a_worker_at_the_minimum_is_suspended_and_can_come_back() {
+    let mut w = World::ready();
+    w.ok("worker2", Payload::Offer { model: w.model });
+    let body = w.root("worker2", vec![w.line(0, 1, dn(2))]);
+    let batch = dn_core::Signed::sign(body, &common::key("gateway"));
+    w.ok("worker2", Payload::PostBatch { batch, vouchers: vec![w.voucher(0, dn(2))] });
+    let events = w.audit_all(|_, _| Some(MISMATCH));
+    let suspended = Event::Suspended { address: address("worker2"), role: Role::Worker, collateral: dn(80) };
+    assert!(events.contains(&suspended), "{events:?}");
+    let status = IdentityStatus::Suspended;
+    assert_eq!(
+        w.reject("worker2", Payload::Unoffer { model: w.model }.clone()).to_string().is_empty(),
+        false,
+    );
+    let offer = w.reject("worker2", Payload::Offer { model: w.model });
+    assert_eq!(offer, Reject::NotActive { address: address("worker2"), role: Role::Worker, status });
+    let again = |collateral| Payload::Register {
+        role: Role::Worker,
+        collateral: dn(collateral),
+        name: "again".into(),
+        endpoint: String::new(),
+    };
+    assert!(matches!(w.reject("worker2", again(19)), Reject::CollateralTooLow { found, .. } if found == dn(99)));
+    w.ok("worker2", again(20));
+    let trust = query::trust(w.state(), Role::Worker, address("worker2")).unwrap().trust;
+    w.blocks(w.genesis.params.epoch_blocks);
+    let after = query::trust(w.state(), Role::Worker, address("worker2")).unwrap().trust;
+    assert!(after < trust || w.height() > 2 * w.genesis.params.epoch_blocks, "fraud costs trust");
+}
+
+#[test]
+fn a_false_accusation_costs_the_accuser() {
+    let mut w = World::ready();
+    let id = w.post(1, dn(10), Amount::ZERO);
+    w.blocks(1);
+    let (liar, ..) = w.open_audits()[0].clone();
+    let pool_before = STAKE_POOLS.get(w.state(), &address(&liar)).unwrap().tokens();
+    let events = w.audit_all(|name, _| Some(if name == liar { MISMATCH } else { MATCH }));
+    assert!(matches!(settled(&events), Event::BatchSettled { .. }));
+    assert_eq!(AUDITS.get(w.state(), &(id, 0)).unwrap().result, Some(AuditResult::Refuted));
+    let tenth = |a: Amount| Amount::from_atto(a.atto() / 10);
+    let collateral = w.genesis.params.collateral.validator;
+    let slashed = events.iter().find_map(|e| match e {
+        Event::Slashed { address: a, cause: SlashCause::FalseVerdict, amount, reporter: None, .. } => {
+            Some((*a, *amount))
+        }
+        _ => None,
+    });
+    let least = tenth(pool_before).checked_add(tenth(collateral)).unwrap();
+    let (who, amount) = slashed.expect("the accuser is slashed");
+    assert_eq!(who, address(&liar));
+    assert!(amount >= least, "{amount} of {least}");
+    let identity = query::identity(w.state(), Role::Validator, address(&liar)).unwrap();
+    assert_eq!(identity.status, IdentityStatus::Suspended);
+    assert!(identity.voting_power.is_zero());
+}
+
+#[test]
+fn a_receipt_that_nobody_can_get_is_not_paid() {
+    let mut w = World::ready();
+    w.post(1, dn(10), Amount::ZERO);
+    let events = w.audit_all(|_, _| Some(UNAVAILABLE));
+    assert!(matches!(settled(&events), Event::BatchVoided { .. }));
+    let slash = events.iter().find_map(|e| match e {
+        Event::Slashed { cause: SlashCause::Unavailable, amount, .. } => Some(*amount),
+        _ => None,
+    });
+    assert_eq!(slash, Some(dn(10)), "1 % of the collateral");
+    assert_eq!(CHANNELS.get(w.state(), &w.channel).unwrap().balance(), dn(100));
+}
+
+#[test]
+fn silent_auditors_are_replaced_once_and_then_counted_out() {
+    let mut w = World::ready();
+    let id = w.post(1, dn(10), Amount::ZERO);
+    let mut events = w.audit_all(|_, _| None);
+    let missed: Vec<_> = events
+        .iter()
+        .filter_map(|e| if let Event::AuditMissed { auditor, .. } = e { Some(*auditor) } else { None })
+        .collect();
+    assert_eq!(missed.len(), 2);
+    assert_ne!(missed[0], missed[1], "somebody else is asked");
+    assert_eq!(AUDITS.get(w.state(), &(id, 0)).unwrap().result, Some(AuditResult::NoAudit));
+    assert!(matches!(settled(&events), Event::BatchSettled { .. }));
+    events.clear();
+}
+
+#[test]
+fn a_dispute_without_half_of_the_weight_decides_nothing() {
+    let mut w = World::ready();
+    let id = w.post(1, dn(10), Amount::ZERO);
+    w.blocks(1);
+    let (accuser, ..) = w.open_audits()[0].clone();
+    let events = w.audit_all(|name, _| (name == accuser).then_some(MISMATCH));
+    assert!(matches!(settled(&events), Event::BatchSettled { .. }), "{events:?}");
+    assert_eq!(AUDITS.get(w.state(), &(id, 0)).unwrap().result, Some(AuditResult::NoAudit));
+    assert!(!events.iter().any(|e| matches!(e, Event::Slashed { .. })));
+}
+
+#[test]
+fn commit_and_reveal_rules() {
+    let mut w = World::ready();
+    let id = w.post(1, dn(10), Amount::ZERO);
+    w.blocks(1);
+    let (auditor, ..) = w.open_audits()[0].clone();
+    let verdict = World::verdict(&auditor, id, 0, MISMATCH);
+    let other = ["v1", "v2", "v3"].into_iter().find(|n| *n != auditor).unwrap();
+    let foreign = World::verdict(other, id, 0, MATCH);
+    let not_assigned = |name: &str| Reject::NotAssigned { batch: id, index: 0, auditor: address(name) };
+    let payload = |v| (World::commit_payload(v), World::reveal_payload(v));
+    assert_eq!(w.reject_tx(&funded(&mut w, other, payload(&foreign).0)), not_assigned(other));
+    let none = World::verdict(&auditor, dn_core::BatchId([3; 32]), 0, MATCH);
+    let tx = funded(&mut w, &auditor, payload(&none).0);
+    assert_eq!(w.reject_tx(&tx), Reject::UnknownBatch { batch: dn_core::BatchId([3; 32]) });
+    assert_eq!(w.reject(&auditor, payload(&verdict).1), Reject::NotCommitted { batch: id, index: 0 });
+    w.ok(&auditor, payload(&verdict).0);
+    assert_eq!(w.reject(&auditor, payload(&verdict).0), Reject::AlreadyCommitted { batch: id, index: 0 });
+    // Another verdict or salt than committed to.
+    let changed = World::verdict(&auditor, id, 0, MATCH);
+    assert!(matches!(w.reject(&auditor, payload(&changed).1), Reject::Commitment { .. }));
+    let salt = Hash32([1; 32]);
+    assert!(matches!(
+        w.reject(&auditor, Payload::AuditReveal { verdict, salt }),
+        Reject::Commitment { .. }
+    ));
+    let sender = address(other);
+    assert_eq!(
+        w.reject(other, payload(&verdict).1),
+        Reject::VerdictAuditor { auditor: address(&auditor), sender }
+    );
+    w.ok(&auditor, payload(&verdict).1);
+    assert_eq!(w.reject(&auditor, payload(&verdict).1), Reject::AlreadyRevealed { batch: id, index: 0 });
+    // The dispute: others commit, and nobody reveals while one may still commit.
+    let open = w.open_audits();
+    assert_eq!(open.len(), 2);
+    let commit_deadline = AUDITS.get(w.state(), &(id, 0)).unwrap().commit_deadline;
+    let first = open[0].0.clone();
+    let theirs = World::verdict(&first, id, 0, MATCH);
+    let tx = funded(&mut w, &first, payload(&theirs).0);
+    w.block(&[tx]);
+    let height = w.height() + 1;
+    assert_eq!(
+        w.reject(&first, payload(&theirs).1),
+        Reject::RevealTooEarly { commit_deadline, height }
+    );
+    while w.height() < commit_deadline {
+        w.block(&[]);
+    }
+    let late = World::verdict(&open[1].0, id, 0, MATCH);
+    let tx = funded(&mut w, &open[1].0, payload(&late).0);
+    let height = w.height() + 1;
+    assert_eq!(w.reject_tx(&tx), Reject::TooLate { deadline: commit_deadline, height });
+    assert!(w.open_audits().iter().any(|(n, _, _, phase)| *n == first && *phase == AuditPhase::Reveal));
+    w.ok(&first, payload(&theirs).1);
+}
+
+/// Validators start without free DN for fees in this world, except the first.
+fn funded(w: &mut World, name: &str, payload: Payload) -> dn_ledger::SignedTx {
+    if w.balance(name) < dn(1) {
+        let to = address(name);
+        w.ok("faucet", Payload::Transfer { to, amount: dn(10) });
+    }
+    w.tx(name, payload)
+}
+
+#[test]
+fn an_involved_validator_never_audits() {
+    let mut params = params();
+    params.audit_rate = dn_trust::AuditParams { ceiling: 10_000, floor: 10_000 };
+    let mut w = World::with(params);
+    w.prepare();
+    // v1 pays: it is excluded from every draw of the batch.
+    let nonce = w.nonce("v1");
+    w.channel = dn_ledger::tx::channel_id(address("v1"), address("gateway"), nonce);
+    let (payee, spender) = (address("gateway"), address("spender"));
+    w.ok("v1", Payload::OpenChannel { payee, deposit: dn(100), spender });
+    w.post(60, dn(10), Amount::ZERO);
+    w.blocks(1);
+    let open = w.open_audits();
+    assert_eq!(open.len(), 60);
+    assert!(open.iter().all(|(name, ..)| name != "v1"));
+    assert!(open.iter().any(|(name, ..)| name == "v2") && open.iter().any(|(name, ..)| name == "v3"));
+}

@@ -1,0 +1,215 @@
+//! The node over HTTP: service, durability, bad input.
+mod common;
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::path::Path;
+use std::time::Duration;
+
+use common::{CHAIN_ID, address, dn, genesis, key, params};
+use dn_core::{Amount, Canonical};
+use dn_ledger::node::{Node, NodeConfig, NodeError, StoreError};
+use dn_ledger::views::{AccountView, StatusView, SupplyView, TxOutcome, TxView};
+use dn_ledger::{Payload, Reject, SignedTx, Tx};
+use serde_json::{Value, json};
+
+fn config(dir: &Path) -> NodeConfig {
+    NodeConfig {
+        data_dir: dir.to_owned(),
+        genesis: genesis(params()),
+        rpc_listen: "127.0.0.1:0".parse().unwrap(),
+        key: key("v1"),
+        block_interval_ms: 40,
+    }
+}
+
+/// A POST of these bytes: status and body.
+fn post(addr: SocketAddr, body: &[u8]) -> (u16, String) {
+    let mut stream = TcpStream::connect(addr).unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(40))).unwrap();
+    let head = format!(
+        "POST / HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n",
+        body.len()
+    );
+    stream.write_all(head.as_bytes()).unwrap();
+    // The server may refuse by the head alone.
+    let _ = stream.write_all(body);
+    let mut answer = Vec::new();
+    let _ = stream.read_to_end(&mut answer);
+    let answer = String::from_utf8(answer).unwrap();
+    let status = answer.split(' ').nth(1).and_then(|s| s.parse().ok()).unwrap_or(0);
+    (status, answer.split_once("\r\n\r\n").map_or(String::new(), |(_, body)| body.to_owned()))
+}
+
+async fn call(addr: SocketAddr, method: &str, params: Value) -> Value {
+    let body = json!({ "jsonrpc": "2.0", "id": 1, "method": method, "params": params }).to_string();
+    let (status, text) = tokio::task::spawn_blocking(move || post(addr, body.as_bytes())).await.unwrap();
+    assert_eq!(status, 200, "{text}");
+    serde_json::from_str(&text).unwrap()
+}
+
+async fn get<T: serde::de::DeserializeOwned>(addr: SocketAddr, method: &str, params: Value) -> T {
+    let answer = call(addr, method, params).await;
+    serde_json::from_value(answer["result"].clone()).unwrap_or_else(|e| panic!("{method}: {e}: {answer}"))
+}
+
+fn transfer(nonce: u64, amount: Amount, expires_height: u64) -> SignedTx {
+    let payload = Payload::Transfer { to: address("stranger"), amount };
+    let fee = params().min_tx_fee;
+    let sender = address("payer");
+    Tx { chain_id: CHAIN_ID, sender, nonce, expires_height, fee, payload }.sign(&key("payer"))
+}
+
+fn hex_of(tx: &SignedTx) -> Value {
+    let digits: String = tx.to_bytes().iter().map(|b| format!("{b:02x}")).collect();
+    json!({ "tx": format!("0x{digits}") })
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_transaction_is_answered_once_durable_and_survives_a_restart() {
+    let dir = tempfile::tempdir().unwrap();
+    let node = Node::start(config(dir.path())).await.unwrap();
+    let addr = node.rpc_addr();
+    let before: AccountView = get(addr, "dn_account", json!({ "address": address("stranger") })).await;
+    let tx = transfer(0, dn(3), 100);
+    let first: TxOutcome = get(addr, "dn_sendTransaction", hex_of(&tx)).await;
+    assert_eq!(first.tx_id, tx.id());
+    let again: TxOutcome = get(addr, "dn_sendTransaction", hex_of(&tx)).await;
+    assert_eq!(first, again);
+    let view: TxView = get(addr, "dn_tx", json!({ "id": tx.id() })).await;
+    assert_eq!((view.tx, view.outcome), (tx.clone(), first.clone()));
+    let status: StatusView = get(addr, "dn_status", json!({})).await;
+    assert!(status.height >= first.height);
+    node.shutdown().await;
+
+    let node = Node::start(config(dir.path())).await.unwrap();
+    let addr = node.rpc_addr();
+    assert!(node.height() >= status.height);
+    let after_restart: TxOutcome = get(addr, "dn_sendTransaction", hex_of(&tx)).await;
+    assert_eq!(after_restart, first);
+    let after: AccountView = get(addr, "dn_account", json!({ "address": address("stranger") })).await;
+    assert_eq!(after.balance, before.balance.checked_add(dn(3)).unwrap(), "applied exactly once");
+    let supply: SupplyView = get(addr, "dn_supply", json!({})).await;
+    assert_eq!(supply.total, supply.supply);
+    // Every query answers.
+    let a = json!({ "address": address("v1") });
+    for (method, params) in [
+        ("dn_params", json!({})),
+        ("dn_identity", json!({ "address": address("v1"), "role": "validator" })),
+        ("dn_identities", json!({ "role": "validator" })),
+        ("dn_trust", json!({ "address": address("v1"), "role": "validator" })),
+        ("dn_account", a),
+        ("dn_channel", json!({ "id": dn_core::ChannelId::ZERO })),
+        ("dn_model", json!({ "id": dn_core::ModelId::ZERO })),
+        ("dn_models", json!({})),
+        ("dn_batch", json!({ "id": dn_core::BatchId::ZERO })),
+        ("dn_batches", json!({ "worker": address("worker") })),
+        ("dn_audits", json!({ "open": true })),
+        ("dn_balances", json!({})),
+        ("dn_block", json!({ "height": 1 })),
+        ("dn_events", json!({ "from_height": 1, "limit": 10 })),
+    ] {
+        let answer = call(addr, method, params).await;
+        assert!(answer.get("result").is_some(), "{method}: {answer}");
+    }
+    node.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn bad_requests_get_typed_errors() {
+    let dir = tempfile::tempdir().unwrap();
+    let node = Node::start(config(dir.path())).await.unwrap();
+    let addr = node.rpc_addr();
+    let code = |text: &str| serde_json::from_str::<Value>(text).unwrap()["error"]["code"].as_i64().unwrap();
+    let raw = |body: Vec<u8>| tokio::task::spawn_blocking(move || post(addr, &body));
+    let deep = [vec![b'['; 100_000], vec![b']'; 100_000]].concat();
+    let batch = vec![json!({ "jsonrpc": "2.0", "id": 1, "method": "dn_status" }); 33];
+    for (body, expected) in [
+        (b"{".to_vec(), -32_700),
+        (deep, -32_700),
+        (b"\xff\xfe".to_vec(), -32_700),
+        (b"[]".to_vec(), -32_600),
+        (b"{\"method\":\"dn_status\"}".to_vec(), -32_600),
+        (serde_json::to_vec(&batch).unwrap(), -32_600),
+        (b"{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"eth_blockNumber\"}".to_vec(), -32_601),
+        (b"{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"dn_status\",\"params\":[1]}".to_vec(), -32_602),
+        (
+            b"{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"dn_account\",\"params\":{\"address\":1}}".to_vec(),
+            -32_602,
+        ),
+        (
+            b"{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"dn_sendTransaction\",\"params\":{\"tx\":\"0x00\"}}"
+                .to_vec(),
+            -32_602,
+        ),
+    ] {
+        let (status, text) = raw(body).await.unwrap();
+        assert_eq!((status, code(&text)), (200, expected), "{text}");
+    }
+    assert_eq!(raw(vec![b' '; 3 * 1024 * 1024]).await.unwrap().0, 413);
+    // A batch of calls is answered in order; one without id is not answered.
+    let batch = json!([
+        { "jsonrpc": "2.0", "id": "a", "method": "dn_status" },
+        { "jsonrpc": "2.0", "method": "dn_status" },
+        { "jsonrpc": "2.0", "id": "b", "method": "nope" },
+    ]);
+    let (_, text) = raw(serde_json::to_vec(&batch).unwrap()).await.unwrap();
+    let answers: Vec<Value> = serde_json::from_str(&text).unwrap();
+    assert_eq!(
+        (answers.len(), &answers[0]["id"], &answers[1]["error"]["code"]),
+        (2, &json!("a"), &json!(-32_601))
+    );
+
+    let reject = async |tx: SignedTx| {
+        let answer = call(addr, "dn_sendTransaction", hex_of(&tx)).await;
+        assert_eq!(answer["error"]["code"], -32_001, "{answer}");
+        serde_json::from_value::<Reject>(answer["error"]["data"].clone()).unwrap()
+    };
+    let over = dn(1_000_000);
+    assert!(
+        matches!(reject(transfer(0, over, 100)).await, Reject::Insufficient { needed, .. } if needed == over)
+    );
+    let mut other = transfer(0, dn(1), 100);
+    other.tx.chain_id = 5;
+    assert!(matches!(reject(other).await, Reject::ChainId { expected: CHAIN_ID, found: 5, .. }));
+    let mut flipped = transfer(0, dn(1), 100);
+    flipped.tx.fee = dn(1);
+    assert!(matches!(reject(flipped).await, Reject::Signature { .. }));
+    let _: TxOutcome = get(addr, "dn_sendTransaction", hex_of(&transfer(0, dn(1), 100))).await;
+    assert_eq!(reject(transfer(0, dn(2), 100)).await, Reject::Nonce { expected: 1, found: 0 });
+    assert!(matches!(reject(transfer(1, dn(2), 0)).await, Reject::Expired { expires_height: 0, .. }));
+    // A later nonce waits for the earlier one.
+    let late = tokio::spawn(async move {
+        get::<TxOutcome>(addr, "dn_sendTransaction", hex_of(&transfer(2, dn(1), 900))).await
+    });
+    tokio::time::sleep(Duration::from_millis(150)).await;
+    let early: TxOutcome = get(addr, "dn_sendTransaction", hex_of(&transfer(1, dn(1), 900))).await;
+    let late = late.await.unwrap();
+    assert!((late.height, late.index) > (early.height, early.index));
+    node.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_directory_of_another_chain_or_in_use_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let node = Node::start(config(dir.path())).await.unwrap();
+    let second = Node::start(config(dir.path())).await;
+    assert!(matches!(second, Err(NodeError::Store(StoreError::InUse { .. }))), "{second:?}");
+    node.shutdown().await;
+    let mut other = config(dir.path());
+    other.genesis.chain_id = 9;
+    let refused = Node::start(other).await;
+    let expected =
+        matches!(refused, Err(NodeError::Store(StoreError::OtherChain { expected: 9, found: CHAIN_ID, .. })));
+    assert!(expected, "{refused:?}");
+    let mut other = config(dir.path());
+    other.genesis.time_ms += 1;
+    let refused = Node::start(other).await;
+    assert!(matches!(refused, Err(NodeError::Store(StoreError::OtherGenesis { .. }))), "{refused:?}");
+    let mut other = config(dir.path());
+    other.key = key("stranger");
+    let refused = Node::start(other).await;
+    assert!(matches!(refused, Err(NodeError::NotValidator { .. })), "{refused:?}");
+    let stored = dn_ledger::node::Store::stored_genesis(dir.path()).unwrap();
+    assert_eq!(stored, Some(genesis(params())));
+}

@@ -1,0 +1,118 @@
+//! Who pays for a call: an API key, or the caller's own voucher.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::http::{HeaderMap, header};
+use dn_core::encoding::Canonical;
+use dn_core::objects::Voucher;
+use dn_core::{Hash32, Signed, keccak256};
+
+use super::call::Payer;
+use super::error::ApiError;
+use super::shared::{Shared, off_thread};
+use super::store::{ChargeError, key_hash};
+use crate::clock::now_ms;
+
+/// Header with a canonical signed voucher, `0x…`, for callers that sign for themselves.
+pub(crate) const VOUCHER_HEADER: &str = "x-dn-voucher";
+const MAX_KEY_BYTES: usize = 256;
+const MAX_VOUCHER_BYTES: usize = 1024;
+
+/// Decodes `0x…` of bounded length.
+pub(crate) fn unhex(text: &str, max_bytes: usize) -> Option<Vec<u8>> {
+    let digits = text.strip_prefix("0x")?.as_bytes();
+    if digits.len() % 2 != 0 || digits.len() / 2 > max_bytes {
+        return None;
+    }
+    let digit = |byte: &u8| char::from(*byte).to_digit(16).and_then(|d| u8::try_from(d).ok());
+    digits.chunks(2).map(|pair| Some(digit(&pair[0])? << 4 | digit(&pair[1])?)).collect()
+}
+
+/// The payer that the headers name.
+pub(crate) async fn payer(shared: &Arc<Shared>, headers: &HeaderMap) -> Result<Payer, ApiError> {
+    if let Some(value) = headers.get(VOUCHER_HEADER) {
+        let bad =
+            ApiError::Header { header: VOUCHER_HEADER, expected: "a canonical signed voucher as 0x..." };
+        let bytes = value.to_str().ok().and_then(|text| unhex(text, MAX_VOUCHER_BYTES));
+        let voucher = Signed::<Voucher>::from_bytes(&bytes.ok_or(bad.clone())?).map_err(|_| bad)?;
+        return by_voucher(shared, voucher).await;
+    }
+    let key = bearer(headers).ok_or(ApiError::MissingKey)?;
+    let hash = key_hash(key);
+    let looking = {
+        let shared = shared.clone();
+        move || shared.store.key(hash)
+    };
+    let record = off_thread(looking).await?.map_err(|_| ApiError::Internal)?.ok_or(ApiError::WrongKey)?;
+    let spending_key = Some(record.spending_key().ok_or(ApiError::Internal)?);
+    let (address, channel, lane) = (record.payer, record.channel, record.lane);
+    Ok(Payer { address, channel, lane, spending_key, scope: hash })
+}
+
+fn bearer(headers: &HeaderMap) -> Option<&str> {
+    let value = headers.get(header::AUTHORIZATION)?.to_str().ok()?;
+    let (scheme, key) = value.split_once(' ')?;
+    let key = key.trim();
+    (scheme.eq_ignore_ascii_case("bearer") && !key.is_empty() && key.len() <= MAX_KEY_BYTES).then_some(key)
+}
+
+/// Checks a caller's voucher and accepts it; what it allows is durable before any work is done.
+async fn by_voucher(shared: &Arc<Shared>, voucher: Signed<Voucher>) -> Result<Payer, ApiError> {
+    let refused = |reason: String| ApiError::Voucher { reason };
+    let validity = u64::try_from(shared.limits().voucher_validity.as_millis()).unwrap_or(u64::MAX);
+    voucher.verify(shared.chain_id, now_ms()).map_err(|error| refused(error.to_string()))?;
+    let Voucher { channel, lane, signer, expires_ms, .. } = voucher.body;
+    if expires_ms < now_ms().saturating_add(validity) {
+        return Err(refused(format!("it must stay valid for {} s", validity / 1000)));
+    }
+    let view = shared.channel(channel, Duration::from_secs(2)).await.map_err(|_| ApiError::LedgerDown)?;
+    let view = view.ok_or_else(|| refused(format!("channel {channel} does not exist")))?;
+    if view.payee != shared.address() {
+        return Err(refused(format!("channel {channel} pays {}", view.payee)));
+    }
+    if signer != view.payer && signer != view.spender {
+        return Err(refused(format!("{signer} may not spend from channel {channel}")));
+    }
+    let found = voucher.body.max_claimable;
+    let accepting = {
+        let shared = shared.clone();
+        move || shared.store.accept_voucher(&voucher)
+    };
+    let state = off_thread(accepting).await?.map_err(|error| match error {
+        ChargeError::Lower { accepted, found } => ApiError::VoucherLower { channel, lane, accepted, found },
+        ChargeError::LaneTaken { lane } => refused(format!("lane {lane} belongs to an API key")),
+        ChargeError::Store(_) | ChargeError::Over { .. } => ApiError::Internal,
+    })?;
+    debug_assert_eq!(state.max_claimable(), found);
+    shared.money.update(&state);
+    let scope = Hash32(keccak256(&[&channel.0, &lane.to_le_bytes()]));
+    Ok(Payer { address: view.payer, channel, lane, spending_key: None, scope })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hexadecimal_is_strict_and_bounded() {
+        assert_eq!(unhex("0x00fF", 2), Some(vec![0, 255]));
+        for bad in ["00ff", "0x0", "0x0g", "0x000000", "0xé"] {
+            assert_eq!(unhex(bad, 2), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn only_a_bearer_key_counts() {
+        let with = |value: &str| {
+            let mut headers = HeaderMap::new();
+            headers.insert(header::AUTHORIZATION, value.parse().unwrap());
+            bearer(&headers).map(str::to_owned)
+        };
+        assert_eq!(with("Bearer dn-1"), Some("dn-1".into()));
+        assert_eq!(with("bearer  dn-1"), Some("dn-1".into()));
+        for bad in ["dn-1", "Basic dn-1", "Bearer ", "Bearer"] {
+            assert_eq!(with(bad), None, "{bad}");
+        }
+    }
+}

@@ -1,0 +1,198 @@
+"""Writes the golden vectors of numeric specification V1 to dn-compute/tests/golden, or checks them with --check.
+
+Needs Python 3.8 or later and nothing else. An f32 is written as its bits, a decimal integer.
+Changing a committed vector needs a new specification version: the Rust tests pin each file by its hash.
+"""
+import json
+import os
+import struct
+import sys
+from fractions import Fraction as F
+
+import spec_v1 as spec
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+TARGET = os.path.join(HERE, "..", "..", "dn-compute", "tests", "golden")
+
+
+class Rng:
+    """splitmix64."""
+
+    def __init__(self, seed):
+        self.state = seed
+
+    def next(self):
+        self.state = (self.state + 0x9E3779B97F4A7C15) % 2 ** 64
+        z = self.state
+        z = (z ^ z >> 30) * 0xBF58476D1CE4E5B9 % 2 ** 64
+        z = (z ^ z >> 27) * 0x94D049BB133111EB % 2 ** 64
+        return z ^ z >> 31
+
+    def below(self, n):
+        return self.next() % n
+
+    def bits(self, low, high):
+        """f32 bits with an exponent in low..=high, any sign."""
+        return self.below(2) << 31 | (127 + low + self.below(high - low + 1)) << 23 | self.below(2 ** 23)
+
+    def vector(self, n, low=-6, high=1):
+        """f32 bits, one in nine zero of either sign."""
+        return [self.below(2) << 31 if self.below(9) == 0 else self.bits(low, high) for _ in range(n)]
+
+
+def values(v):
+    return [spec.value(b) for b in v]
+
+
+def bits(v):
+    return [spec.bits(x) for x in v]
+
+
+EDGES = [0, 1 << 31, 1, 0x807FFFFF, 0x00800000, 0x3F800000, 0xBF800000]
+
+
+def quantise():
+    rng, cases = Rng(1), []
+    inputs = [rng.vector(n, low, high) for n, low, high in [(1, 0, 0), (9, -3, 3), (40, -30, 10), (33, -126, -90), (12, 90, 99)]]
+    # The largest at each side of the limit where the exponent changes, ties included.
+    for top in (32639.0, 32639.25, 32639.5, 32639.75, 32640.0, 65279.0, 16319.75):
+        inputs.append([struct.unpack("<I", struct.pack("<f", v))[0] for v in (top, 0.5, 1.5, 2.5, -0.5, -3.5, 1e-3)])
+    inputs += [EDGES, [27 << 23], [(27 << 23) - 1], [226 << 23 | 0x7FFFFF]]
+    for x in inputs:
+        a, et = spec.quantise(values(x))
+        cases.append({"x": x, "a": a, "et": et})
+    return cases
+
+
+def matrix():
+    rng, cases = Rng(2), []
+    for low, high in [(-1, 1), (-12, 4), (-20, 9), (0, 0)]:
+        data, rows = b"", b""
+        for _ in range(3):
+            blocks = []
+            for _ in range(3):
+                half = max(0, min(30, 15 + low + rng.below(high - low + 1))) << 10 | rng.below(1024)
+                if rng.below(7) == 0:
+                    half = [0, 0x8000, half & 1023, half | 0x8000][rng.below(4)]
+                q = [rng.below(255) - 127 for _ in range(32)]
+                if rng.below(6) == 0:
+                    q = [0] * 32
+                data += struct.pack("<H32b", half, *q)
+                blocks.append((F(struct.unpack("<e", struct.pack("<H", half))[0]), q))
+            rows += spec.row_bytes(*spec.row_from_q8_0(blocks))
+        cases.append({"from": "q8_0", "rows": 3, "cols": 96, "input": list(data), "tile": list(rows)})
+    for cols, low, high in [(1, 0, 0), (33, -4, 1), (80, -40, 2), (32, -126, -102), (64, 90, 99), (70, -100, -95)]:
+        w = [rng.vector(cols, low, high) for _ in range(3)]
+        w[1] = [b & 0x80000000 for b in w[1]] if low == -4 else w[1]
+        tile = b"".join(spec.row_bytes(*spec.row_from_f32(values(row))) for row in w)
+        cases.append({"from": "f32", "rows": 3, "cols": cols, "input": sum(w, []), "tile": list(tile)})
+    return cases
+
+
+def linear():
+    rng, cases = Rng(3), []
+    for rows, cols, tokens, low, high in [(3, 1, 2, 0, 0), (5, 33, 3, -8, 2), (18, 64, 9, -8, 2), (4, 300, 2, -60, 3),
+                                          (3, 32, 2, -126, -99), (3, 64, 2, 60, 99), (2, 4096, 2, 0, 0)]:
+        between = (-20, -1) if low > 0 else (max(low, -90) // 2, high // 2)
+        w = [spec.row_from_f32(values(rng.vector(cols, *between))) for _ in range(rows)]
+        x = [rng.vector(cols, low, high) for _ in range(tokens)]
+        if cols == 4096:  # everything at its largest
+            w = [(-20, [65535] * 128, [127 if i % 7 else -127 for i in range(cols)]), (-20, [65535] * 128, [127] * cols)]
+            x = [[0x46FEFE00] * cols, [0x46FEFE00 ^ (i % 3 == 0) << 31 for i in range(cols)]]
+        out = [bits(spec.linear(w, values(row))) for row in x]
+        tile = b"".join(spec.row_bytes(*row) for row in w)
+        case = {"rows": rows, "cols": cols, "tokens": tokens, "tile": tile.hex(), "x": sum(x, []), "out": sum(out, [])}
+        if cols == 4096:
+            case["x"] = [[0x46FEFE00, cols], [0x46FEFE00, 3]]  # all equal; every third negated
+        cases.append(case)
+    return cases
+
+
+def exp2():
+    every = [spec.exp2_q16(f) for f in range(65536)]
+    checksum = 0
+    for y in every:
+        checksum = (checksum * 0x100000001B3 + y) % 2 ** 64
+    return {"samples": [[f, every[f]] for f in list(range(0, 65536, 1021)) + [1, 2, 32767, 32768, 65534, 65535]],
+            "checksum": str(checksum)}
+
+
+def roots():
+    rng = Rng(4)
+    x = [rng.bits(-126, 126) & 0x7FFFFFFF for _ in range(300)]
+    x += [0x3F800000, 0x40000000, 0x40800000, 0x3F7FFFFF, 0x3F800001, 0x40000001, 0x00800000, 0x7E7FFFFF]
+    return {"x": x, "recip": bits([spec.flush(spec.recip(v)) for v in values(x)]), "rsqrt": bits([spec.rsqrt(v) for v in values(x)])}
+
+
+def float_glue():
+    rng, out = Rng(5), []
+    pairs = [(rng.bits(-70, 60), rng.bits(-70, 60)) for _ in range(150)]
+    pairs += [(a, (a ^ 1 << 31) + rng.below(9) - 4) for a in (rng.bits(-126, 20) for _ in range(50))]
+    pairs += [(a, b) for a in EDGES for b in EDGES] + [(0x00FFFFFF, 0x3F000000), (0x3F7FFFFF, 0x00800000), (0x007FFFFF, 0x40000000)]
+    for a, b in pairs:
+        va, vb = spec.value(a), spec.value(b)
+        out.append([a, b] + bits([spec.add(va, vb), spec.sub(va, vb), spec.mul(va, vb)]))
+    return out
+
+
+def rms_norm():
+    rng, cases = Rng(6), []
+    for cols, low, high, eps in [(1, 0, 0, 0x358637BD), (7, -3, 2, 0x3727C5AC), (100, -20, 5, 0x358637BD), (64, -126, -95, 0x3727C5AC),
+                                 (33, 40, 60, 0x3727C5AC), (512, -2, 1, 0x3727C5AC)]:
+        weight, x = rng.vector(cols, -3, 1), rng.vector(cols, low, high)
+        out = spec.rms_norm(values(weight), spec.value(eps), values(x))
+        cases.append({"weight": weight, "eps": eps, "x": x, "out": bits(out)})
+    return cases
+
+
+def silu():
+    rng = Rng(7)
+    g = rng.vector(300, -12, 6) + EDGES + [0x42000000, 0xC2000000, 0xC28A0000, 0xC28B0000, 0x7F000000, 0xFF000000, 0xC2FFFFFF]
+    u = rng.vector(len(g), -4, 0)
+    return {"gate": g, "up": u, "out": bits([spec.silu_mul(a, b) for a, b in zip(values(g), values(u))])}
+
+
+def rope():
+    rng, cases = Rng(8), []
+    for head_dim, rotary_dim, theta, interleaved in [(64, 64, 10000.0, True), (64, 64, 10000.0, False), (128, 128, 1e6, False), (80, 20, 500000.0, True)]:
+        bits_of_theta = struct.unpack("<I", struct.pack("<f", theta))[0]
+        for position in (0, 1, 5, 511, 4095):
+            row = spec.rope_row(rotary_dim, spec.value(bits_of_theta), position)
+            x = rng.vector(head_dim)
+            out = bits(spec.rope(values(x), rotary_dim, row, interleaved))
+            cases.append({"head_dim": head_dim, "rotary_dim": rotary_dim, "theta": bits_of_theta, "interleaved": interleaved,
+                          "position": position, "cos": bits([c for c, _ in row]), "sin": bits([s for _, s in row]), "x": x, "out": out})
+    return cases
+
+
+def attention():
+    rng, cases = Rng(9), []
+    for d, keys, low, high, sink in [(2, 1, -2, 1, 0), (16, 5, -4, 2, 0), (8, 64, -4, 3, 0), (8, 65, -4, 1, 0), (6, 200, -6, 2, 6), (4, 150, -40, 30, 0), (8, 130, -3, 1, 9)]:
+        q, k, v = rng.vector(d, low, high), [rng.vector(d, low, high) for _ in range(keys)], [rng.vector(d, low, high) for _ in range(keys)]
+        if sink:  # the first key far above the rest, its value far below
+            k[0] = [b + (sink << 23) if b & 0x7FFFFFFF else b for b in q]
+            v[0] = [b - (9 << 23) if b & 0x7FFFFFFF else b for b in v[0]]
+            v[70] = [0] * d
+        out = spec.attention(values(q), [values(x) for x in k], [values(x) for x in v])
+        cases.append({"d": d, "keys": keys, "q": q, "k": sum(k, []), "v": sum(v, []), "out": bits(out)})
+    return cases
+
+
+def main():
+    stale = []
+    os.makedirs(TARGET, exist_ok=True)
+    for make in (quantise, matrix, linear, exp2, roots, float_glue, rms_norm, silu, rope, attention):
+        text = json.dumps(make(), separators=(",", ":")) + "\n"
+        path = os.path.join(TARGET, make.__name__ + ".json")
+        if "--check" in sys.argv:
+            if not os.path.exists(path) or open(path).read() != text:
+                stale.append(make.__name__)
+        else:
+            with open(path, "w") as out:
+                out.write(text)
+    if stale:
+        sys.exit("these golden files differ from what the generator makes: " + ", ".join(stale))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,300 @@
+"""Numeric specification V1 in Python integers and fractions, written from docs/numerics.md, not from the Rust code.
+
+An f32 is held as a Fraction whose value is an f32; `bits` and `value` convert. Slow and plain on purpose.
+"""
+from fractions import Fraction as F
+from math import isqrt
+
+TWO = F(2)
+LEAST = TWO ** -126
+
+
+class Refused(Exception):
+    """The specification makes this call an error."""
+
+
+# ---- numbers ---------------------------------------------------------------------------------------------------
+
+def rne(x):
+    """Nearest integer to a Fraction, ties to even."""
+    return round(x)  # Python rounds fractions half to even
+
+
+def floor_log2(x):
+    """Largest e with 2^e <= x, for a positive Fraction."""
+    e = x.numerator.bit_length() - x.denominator.bit_length()
+    return e if TWO ** e <= x else e - 1
+
+
+def round_24(x):
+    """To 24 significant bits, nearest even, exponent unbounded."""
+    if x == 0:
+        return F(0)
+    unit = TWO ** (floor_log2(abs(x)) - 23)
+    return rne(x / unit) * unit
+
+
+def flush(x):
+    return F(0) if abs(x) < LEAST else x
+
+
+def ieee(x):
+    """To f32 as IEEE 754 rounds, gradual underflow included; then flushed."""
+    if x == 0:
+        return F(0)
+    unit = TWO ** max(floor_log2(abs(x)) - 23, -149)
+    y = rne(x / unit) * unit
+    if abs(y) >= TWO ** 128:
+        raise Refused("overflow")
+    return flush(y)
+
+
+def mul(a, b):
+    return ieee(flush(a) * flush(b))
+
+
+def add(a, b):
+    return ieee(flush(a) + flush(b))
+
+
+def sub(a, b):
+    return ieee(flush(a) - flush(b))
+
+
+def scale(v, e):
+    y = flush(v * TWO ** e)
+    if abs(y) >= TWO ** 128:
+        raise Refused("overflow")
+    return y
+
+
+def finish(s, e):
+    return scale(round_24(F(s)), e)
+
+
+def recip(d):
+    return round_24(1 / d)
+
+
+def rsqrt(v):
+    # floor(sqrt(1/v) * 2^k) with many more bits than 24, and a sticky bit for the rest: no tie is possible.
+    k = 200 + floor_log2(v)
+    root = isqrt((2 ** (2 * k) * v.denominator) // v.numerator)
+    return round_24(F(2 * root + 1, 2 ** (k + 1)))
+
+
+def value(bits):
+    """The value of f32 bits, unflushed."""
+    sign = -1 if bits >> 31 else 1
+    exponent, fraction = (bits >> 23) & 255, bits & 0x7FFFFF
+    if exponent == 255:
+        raise Refused("not finite")
+    if exponent == 0:
+        return sign * fraction * TWO ** -149
+    return sign * (fraction | 0x800000) * TWO ** (exponent - 150)
+
+
+def bits(x):
+    """The f32 bits of a value that is zero or a normal f32."""
+    if x == 0:
+        return 0
+    e = floor_log2(abs(x))
+    m = abs(x) / TWO ** (e - 23)
+    assert m.denominator == 1 and 2 ** 23 <= m < 2 ** 24 and -126 <= e <= 127
+    return (2 ** 31 if x < 0 else 0) | (e + 127) << 23 | int(m) & 0x7FFFFF
+
+
+# ---- weights ---------------------------------------------------------------------------------------------------
+
+def mantissas(scales):
+    """Row exponent and u16 mantissas for block scales (Fractions)."""
+    top = max(scales)
+    if top == 0:
+        return 0, [0] * len(scales)
+    er = floor_log2(top) - 15
+    if rne(top / TWO ** er) > 65535:
+        er += 1
+    return er, [rne(s / TWO ** er) for s in scales]
+
+
+def row_from_q8_0(blocks):
+    """Blocks of (scale as a Fraction, 32 integers) to (er, m, q)."""
+    scales = [abs(d) if any(q) else F(0) for d, q in blocks]
+    er, m = mantissas(scales)
+    q = []
+    for (d, values), mantissa in zip(blocks, m):
+        q += [(-v if d < 0 else v) if mantissa else 0 for v in values]
+    return er, m, q
+
+
+def row_from_f32(w):
+    """f32 values to (er, m, q)."""
+    cut = [w[i:i + 32] for i in range(0, len(w), 32)]
+    if max(abs(v) for v in w) < TWO ** -100:
+        return 0, [0] * len(cut), [0] * len(w)
+    er, m = mantissas([max(abs(v) for v in b) / 127 for b in cut])
+    q = []
+    for b, mantissa in zip(cut, m):
+        q += [max(-127, min(127, rne(flush(v) / TWO ** er / mantissa))) if mantissa else 0 for v in b]
+    return er, m, q
+
+
+def row_bytes(er, m, q):
+    out = er.to_bytes(2, "little", signed=True)
+    for mantissa in m:
+        out += mantissa.to_bytes(2, "little")
+    return out + bytes(v & 255 for v in q)
+
+
+# ---- activations -----------------------------------------------------------------------------------------------
+
+ZERO_EXPONENT = -128
+
+
+def quantise(x):
+    """Integers and exponent of a vector."""
+    top = max(abs(v) for v in x)
+    if top >= TWO ** 100:
+        raise Refused("2^100 or more")
+    if top < TWO ** -100:
+        return [0] * len(x), ZERO_EXPONENT
+    et = floor_log2(top) - 14
+    if rne(top / TWO ** et) > 32639:
+        et += 1
+    return [rne(v / TWO ** et) for v in x], et
+
+
+# ---- operations ------------------------------------------------------------------------------------------------
+
+def linear(rows, x):
+    """rows: (er, m, q) each; x: one activation row."""
+    a, et = quantise(x)
+    return [finish(sum(v * m[c // 32] * a[c] for c, v in enumerate(q)), er + et) for er, m, q in rows]
+
+
+def rms_norm(weight, eps, x):
+    a, et = quantise(x)
+    mean = mul(round_24(F(sum(v * v for v in a))), recip(F(len(x))))
+    ms = F(0) if et == ZERO_EXPONENT else scale(mean, 2 * et)
+    r = rsqrt(add(ms, eps))
+    return [mul(mul(v, r), w) for v, w in zip(x, weight)]
+
+
+def exp2_q16(f):
+    y = 900
+    for c in (3386, 15836, 45414, 65536):
+        y = c + (f * y + 32768) // 65536
+    return y
+
+
+LOG2_E = value(0x3FB8AA3B)
+
+
+def silu_mul(g, u):
+    z = rne(mul(min(abs(g), F(128)), LOG2_E) * 65536)
+    e = F(exp2_q16(-z % 65536)) * TWO ** (-z // 65536 - 16) if z < 100 * 65536 else F(0)
+    s = recip(add(F(1), e))
+    return mul(mul(g, s if flush(g) >= 0 else mul(e, s)), u)
+
+
+# ---- rope ------------------------------------------------------------------------------------------------------
+
+INV_TWO_PI_Q64 = 0x28BE60DB9391054A
+HALF_PI_Q62 = 0x6487ED5110B4611A
+LOG2_E_Q60 = 0x171547652B82FE17
+ONE = 1 << 62
+
+
+def log2_q56(v):
+    e = floor_log2(v)
+    m = int(v / TWO ** e * ONE)
+    log = e
+    for _ in range(56):
+        m = m * m >> 62
+        log *= 2
+        if m >= 2 * ONE:
+            m >>= 1
+            log += 1
+    return log
+
+
+def exp2_neg(x):
+    whole, fraction = x >> 56, x & (1 << 56) - 1
+    if fraction == 0:
+        return ONE, whole
+    g = (1 << 56) - fraction
+    p, factor = ONE, 2 * ONE
+    for bit in range(55, -1, -1):
+        factor = isqrt(factor << 62)
+        if g >> bit & 1:
+            p = p * factor >> 62
+    return p, whole + 1
+
+
+def sine_of_quarter(r):
+    a = r * HALF_PI_Q62 >> 62
+    square = a * a >> 62
+    t = ONE
+    for k in range(13, 0, -1):
+        t = ONE - (square * t >> 62) // (2 * k * (2 * k + 1))
+    return a * t >> 62
+
+
+def cos_sin(turn):
+    r = turn & ONE - 1
+    s, c = sine_of_quarter(r), sine_of_quarter(ONE - r)
+    s, c = [(s, c), (c, -s), (-s, -c), (-c, s)][turn >> 62]
+    return finish(c, -62), finish(s, -62)
+
+
+def rope_row(rotary_dim, theta, position):
+    log = log2_q56(theta)
+    row = []
+    for i in range(rotary_dim // 2):
+        p, n = exp2_neg(2 * i * log // rotary_dim)
+        step = p * INV_TWO_PI_Q64 >> 62 + n
+        row.append(cos_sin(position * step % 2 ** 64))
+    return row
+
+
+def rope(head, rotary_dim, row, interleaved):
+    out = [flush(v) for v in head]
+    for i, (cos, sin) in enumerate(row):
+        a, b = (2 * i, 2 * i + 1) if interleaved else (i, i + rotary_dim // 2)
+        out[a] = sub(mul(head[a], cos), mul(head[b], sin))
+        out[b] = add(mul(head[a], sin), mul(head[b], cos))
+    return out
+
+
+# ---- attention -------------------------------------------------------------------------------------------------
+
+def score_scale(d):
+    return finish(isqrt(LOG2_E_Q60 * LOG2_E_Q60 // d), -60)
+
+
+def attention(q, keys, values):
+    """One query head over the keys it may see; keys and values as lists of f32 vectors."""
+    d = len(q)
+    aq, eq = quantise([mul(v, score_scale(d)) for v in q])
+    whole, power, with_value, quantised = [], [], [], []
+    for k, v in zip(keys, values):
+        ak, ek = quantise(k)
+        av, ev = quantise(v)
+        s = rne(sum(a * b for a, b in zip(aq, ak)) * TWO ** (eq + ek + 16))
+        s = max(-2 ** 30, min(2 ** 30, s))
+        whole.append(s >> 16)
+        power.append(exp2_q16(s & 65535))
+        with_value.append((s >> 16) + ev)
+        quantised.append(av)
+    top, top_value = max(whole), max(with_value)
+    den, num = 0, [0] * d
+    for start in range(0, len(keys), 64):
+        block = range(start, min(start + 64, len(keys)))
+        bt, bv = max(whole[n] for n in block), max(with_value[n] for n in block)
+        p = {n: min(rne(F(power[n], 2 ** (bt - whole[n] + 3))), 16383) for n in block}
+        pv = {n: min(rne(F(power[n], 2 ** (bv - with_value[n] + 3))), 16383) for n in block}
+        den += rne(F(sum(p.values()) << 16, 2 ** (top - bt)))
+        for c in range(d):
+            num[c] += rne(F(sum(pv[n] * quantised[n][c] for n in block) << 16, 2 ** (top_value - bv)))
+    factor = recip(round_24(F(den)))
+    return [scale(mul(round_24(F(n)), factor), top_value - top) for n in num]
