@@ -17,7 +17,7 @@ fn build_programs() -> PathBuf {
     let dn = Path::new(env!("CARGO_BIN_EXE_dn"));
     let dir = dn.parent().unwrap();
     let mut build = Command::new(env!("CARGO"));
-    build.args(["build", "-p", "dn-worker", "-p", "dn-validator", "-p", "dn-gateway", "--target-dir"]);
+    build.args(["build", "-p", "dn", "-p", "dn-worker", "-p", "dn-validator", "-p", "dn-gateway", "--target-dir"]);
     build.arg(dir.parent().unwrap());
     if !cfg!(debug_assertions) {
         build.arg("--release");
