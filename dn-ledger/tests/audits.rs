@@ -33,7 +33,10 @@ fn honest_work_is_audited_and_paid() {
     let Event::BatchSettled { fees, to_worker, to_owners, burned, .. } = settled(&events) else {
         panic!("{events:?}")
     };
-    assert_eq!((fees, to_worker, to_owners, burned), (dn(10), w.genesis.params.fees.split(dn(10)).worker, dn(2), Amount::from_atto(dn(1).atto() / 10)));
+    assert_eq!(
+        (fees, to_worker, to_owners, burned),
+        (dn(10), w.genesis.params.fees.split(dn(10)).worker, dn(2), Amount::from_atto(dn(1).atto() / 10))
+    );
     assert!(w.balance("worker") >= before.checked_add(to_worker).unwrap());
     assert!(w.balance("owner") >= owner_before.checked_add(to_owners).unwrap());
     let batch = BATCHES.get(w.state(), &id).unwrap();
@@ -44,8 +47,18 @@ fn honest_work_is_audited_and_paid() {
     let rises = events.iter().any(
         |e| matches!(e, Event::TrustChanged { role: Role::Worker, before, after, .. } if after > before),
     );
-    assert!(paid(Role::Worker) || w.log.iter().any(|p| p.executed.events().any(|(_, e)| matches!(e, Event::EmissionPaid { .. }))));
-    assert!(rises || w.log.iter().any(|p| p.executed.events().any(|(_, e)| matches!(e, Event::TrustChanged { .. }))));
+    assert!(
+        paid(Role::Worker)
+            || w.log
+                .iter()
+                .any(|p| p.executed.events().any(|(_, e)| matches!(e, Event::EmissionPaid { .. })))
+    );
+    assert!(
+        rises
+            || w.log
+                .iter()
+                .any(|p| p.executed.events().any(|(_, e)| matches!(e, Event::TrustChanged { .. })))
+    );
 }
 
 #[test]
@@ -100,7 +113,9 @@ fn a_worker_at_the_minimum_is_suspended_and_can_come_back() {
         name: "again".into(),
         endpoint: String::new(),
     };
-    assert!(matches!(w.reject("worker2", again(19)), Reject::CollateralTooLow { found, .. } if found == dn(99)));
+    assert!(
+        matches!(w.reject("worker2", again(19)), Reject::CollateralTooLow { found, .. } if found == dn(99))
+    );
     w.ok("worker2", again(20));
     let trust = query::trust(w.state(), Role::Worker, address("worker2")).unwrap().trust;
     w.blocks(w.genesis.params.epoch_blocks);
@@ -199,10 +214,7 @@ fn commit_and_reveal_rules() {
     let changed = World::verdict(&auditor, id, 0, MATCH);
     assert!(matches!(w.reject(&auditor, payload(&changed).1), Reject::Commitment { .. }));
     let salt = Hash32([1; 32]);
-    assert!(matches!(
-        w.reject(&auditor, Payload::AuditReveal { verdict, salt }),
-        Reject::Commitment { .. }
-    ));
+    assert!(matches!(w.reject(&auditor, Payload::AuditReveal { verdict, salt }), Reject::Commitment { .. }));
     let sender = address(other);
     assert_eq!(
         w.reject(other, payload(&verdict).1),
@@ -219,10 +231,7 @@ fn commit_and_reveal_rules() {
     let tx = funded(&mut w, &first, payload(&theirs).0);
     w.block(&[tx]);
     let height = w.height() + 1;
-    assert_eq!(
-        w.reject(&first, payload(&theirs).1),
-        Reject::RevealTooEarly { commit_deadline, height }
-    );
+    assert_eq!(w.reject(&first, payload(&theirs).1), Reject::RevealTooEarly { commit_deadline, height });
     while w.height() < commit_deadline {
         w.block(&[]);
     }

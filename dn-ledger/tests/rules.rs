@@ -45,10 +45,7 @@ fn envelope() {
         signed(&|tx| tx.expires_height = latest + 1),
         Reject::ExpiryTooFar { expires_height: latest + 1, latest }
     );
-    assert_eq!(
-        signed(&|tx| tx.fee = Amount::ZERO),
-        Reject::FeeTooLow { minimum: fee, found: Amount::ZERO }
-    );
+    assert_eq!(signed(&|tx| tx.fee = Amount::ZERO), Reject::FeeTooLow { minimum: fee, found: Amount::ZERO });
     let account = address("payer");
     let needed = dn(1_000_000);
     let available = w.balance("payer");
@@ -76,10 +73,7 @@ fn transfers() {
     assert!(matches!(w.reject("payer", transfer(Amount::ZERO)), Reject::AmountTooSmall { .. }));
     let all = w.balance("payer");
     assert!(matches!(w.reject("payer", transfer(all)), Reject::Insufficient { needed, .. } if needed == all));
-    assert!(matches!(
-        w.reject("payer", transfer(Amount::from_atto(u128::MAX))),
-        Reject::Insufficient { .. }
-    ));
+    assert!(matches!(w.reject("payer", transfer(Amount::from_atto(u128::MAX))), Reject::Insufficient { .. }));
     // To oneself it only costs the fee.
     let (to, fee) = (address("payer"), w.genesis.params.min_tx_fee);
     w.ok("payer", Payload::Transfer { to, amount: dn(5) });
@@ -92,10 +86,7 @@ fn identities() {
     let (sender, role) = (address("worker"), Role::Worker);
     let minimum = w.genesis.params.collateral.worker;
     let found = minimum.checked_sub(Amount::from_atto(1)).unwrap();
-    assert_eq!(
-        w.reject("worker", register(role, found)),
-        Reject::CollateralTooLow { role, minimum, found }
-    );
+    assert_eq!(w.reject("worker", register(role, found)), Reject::CollateralTooLow { role, minimum, found });
     let named = |name: &str| Payload::Register {
         role,
         collateral: minimum,
@@ -105,10 +96,7 @@ fn identities() {
     let size = |found| Reject::Size { field: Field::Name, min: 1, max: 64, found };
     assert_eq!(w.reject("worker", named("")), size(0));
     assert_eq!(w.reject("worker", named(&"x".repeat(65))), size(65));
-    assert_eq!(
-        w.reject("worker", named("a\nb")),
-        Reject::ControlCharacter { field: Field::Name, at: 1 }
-    );
+    assert_eq!(w.reject("worker", named("a\nb")), Reject::ControlCharacter { field: Field::Name, at: 1 });
     assert!(matches!(w.reject("worker", register(role, dn(5_000))), Reject::Insufficient { .. }));
     assert_eq!(
         w.reject("worker", Payload::Retire { role }),
@@ -188,10 +176,7 @@ fn stake_and_unbonding() {
     let before = w.balance("payer");
     w.ok("payer", Payload::Withdraw {});
     let fee = w.genesis.params.min_tx_fee;
-    assert_eq!(
-        w.balance("payer"),
-        before.checked_add(worth).unwrap().checked_sub(fee).unwrap()
-    );
+    assert_eq!(w.balance("payer"), before.checked_add(worth).unwrap().checked_sub(fee).unwrap());
     assert!(!STAKE_SHARES.contains(w.state(), &(address("payer"), validator)));
 }
 
@@ -211,16 +196,10 @@ fn models_and_offers() {
         Reject::UnknownIdentity { address: owner, role }
     );
     w.ok("owner", register(role, dn(10)));
-    assert_eq!(
-        w.reject("owner", publish(&good, price(), 1)),
-        Reject::UnknownDomain { domains: 1, found: 1 }
-    );
+    assert_eq!(w.reject("owner", publish(&good, price(), 1)), Reject::UnknownDomain { domains: 1, found: 1 });
     let maximum = w.genesis.params.max_token_price;
     let dear = Price { output_token: dn(2), ..price() };
-    assert_eq!(
-        w.reject("owner", publish(&good, dear, 0)),
-        Reject::PriceTooHigh { maximum, found: dn(2) }
-    );
+    assert_eq!(w.reject("owner", publish(&good, dear, 0)), Reject::PriceTooHigh { maximum, found: dn(2) });
     let fault = |change: &dyn Fn(&mut dn_core::objects::ModelManifest)| {
         let mut bad = good.clone();
         change(&mut bad);
@@ -289,15 +268,9 @@ fn channels() {
     let top_up = |channel, amount| Payload::TopUpChannel { channel, amount };
     w.ok("payer", top_up(channel, dn(5)));
     assert_eq!(CHANNELS.get(w.state(), &channel).unwrap().balance(), dn(35));
-    assert_eq!(
-        w.reject("stranger", top_up(channel, dn(1))),
-        Reject::NotParty { channel, payer, payee }
-    );
+    assert_eq!(w.reject("stranger", top_up(channel, dn(1))), Reject::NotParty { channel, payer, payee });
     let unknown = ChannelId([7; 32]);
-    assert_eq!(
-        w.reject("payer", top_up(unknown, dn(1))),
-        Reject::UnknownChannel { channel: unknown }
-    );
+    assert_eq!(w.reject("payer", top_up(unknown, dn(1))), Reject::UnknownChannel { channel: unknown });
     let finish = Payload::FinishChannel { channel };
     assert_eq!(w.reject("payer", finish.clone()), Reject::ChannelNotClosing { channel });
     w.ok("payer", Payload::CloseChannel { channel });
@@ -306,15 +279,9 @@ fn channels() {
         w.reject("payer", Payload::CloseChannel { channel }),
         Reject::ChannelClosing { channel, finish_height }
     );
-    assert_eq!(
-        w.reject("payer", top_up(channel, dn(1))),
-        Reject::ChannelClosing { channel, finish_height }
-    );
+    assert_eq!(w.reject("payer", top_up(channel, dn(1))), Reject::ChannelClosing { channel, finish_height });
     let height = w.height() + 1;
-    assert_eq!(
-        w.reject("payer", finish.clone()),
-        Reject::ChannelDelay { channel, finish_height, height }
-    );
+    assert_eq!(w.reject("payer", finish.clone()), Reject::ChannelDelay { channel, finish_height, height });
     w.blocks(w.genesis.params.channel_close_blocks);
     let before = w.balance("payer");
     w.ok("payer", finish);
@@ -335,20 +302,17 @@ fn batches_claim_what_vouchers_cover() {
     let batch = BATCHES.get(w.state(), &id).unwrap();
     assert_eq!((batch.escrow, batch.status), (dn(10), BatchStatus::Posted));
 
-    let post = |w: &World, change: &dyn Fn(&mut dn_core::objects::BatchRoot), vouchers: Vec<Signed<Voucher>>| {
-        let mut body = w.root("worker", vec![w.line(0, 2, dn(4))]);
-        change(&mut body);
-        Payload::PostBatch { batch: Signed::sign(body, &key("gateway")), vouchers }
-    };
+    let post =
+        |w: &World, change: &dyn Fn(&mut dn_core::objects::BatchRoot), vouchers: Vec<Signed<Voucher>>| {
+            let mut body = w.root("worker", vec![w.line(0, 2, dn(4))]);
+            change(&mut body);
+            Payload::PostBatch { batch: Signed::sign(body, &key("gateway")), vouchers }
+        };
     let good = |w: &World| vec![w.voucher(0, dn(14))];
-    let refuse = |change: &dyn Fn(&mut dn_core::objects::BatchRoot)| {
-        w.reject("worker", post(&w, change, good(&w)))
-    };
+    let refuse =
+        |change: &dyn Fn(&mut dn_core::objects::BatchRoot)| w.reject("worker", post(&w, change, good(&w)));
     let (worker, sender) = (address("worker"), address("worker2"));
-    assert_eq!(
-        w.reject("worker2", post(&w, &|_| {}, good(&w))),
-        Reject::BatchWorker { worker, sender }
-    );
+    assert_eq!(w.reject("worker2", post(&w, &|_| {}, good(&w))), Reject::BatchWorker { worker, sender });
     assert_eq!(refuse(&|b| b.sequence = 0), Reject::BatchSequence { expected: 1, found: 0 });
     assert_eq!(refuse(&|b| b.sequence = 2), Reject::BatchSequence { expected: 1, found: 2 });
     assert_eq!(refuse(&|b| b.count = 3), Reject::BatchCount { expected: 3, found: 2 });

@@ -5,12 +5,14 @@
 //! gateway, a model owner and a payer with an open channel. Everything lies in one directory and goes on from there at
 //! the next start. [`tour`] makes calls on it, lets a worker cheat, and accounts for every atto in a [`Report`].
 
+mod account;
 mod books;
 mod cheat;
 mod error;
 mod home;
 mod keys;
 mod network;
+mod parts;
 mod processes;
 mod report;
 mod roster;

@@ -16,10 +16,10 @@ mod clock;
 pub mod store;
 
 pub mod client;
-#[cfg(feature = "gateway")]
-pub mod gateway;
 #[cfg(feature = "devnet")]
 pub mod devnet;
+#[cfg(feature = "gateway")]
+pub mod gateway;
 pub mod ledger;
 pub mod opening;
 #[cfg(feature = "devnet")]

@@ -47,7 +47,7 @@ pub(crate) struct Args {
     /// and say how to start them.
     #[arg(long, value_name = "DIR", conflicts_with_all = ["demo", "data_dir"])]
     write_config: Option<PathBuf>,
-    /// Print one JSON object: where the network is once it is up, or with --demo the report.
+    /// Print JSON: one line that says where the network is once it is up, or with --demo the report.
     #[arg(long, conflicts_with = "write_config")]
     json: bool,
 }
@@ -119,7 +119,7 @@ async fn serve(args: &Args, config: &Config) -> Result<ExitCode, CliError> {
     waiting.finish_and_clear();
     let devnet = started?;
     if args.json {
-        out::json(&serde_json::json!({
+        out::json_line(&serde_json::json!({
             "base_url": devnet.base_url(),
             "api_key": devnet.api_key(),
             "model": devnet.model_name(),

@@ -53,9 +53,12 @@ pub(crate) enum CliError {
     /// The chat gives no prompt.
     #[error(transparent)]
     Chat(#[from] dn_compute::ChatError),
-    /// The ledger cannot be asked, or refuses.
+    /// The ledger does not answer.
+    #[error("{0}; `dn devnet` starts a network here, --rpc URL names another")]
+    NoLedger(dn_sdk::ledger::LedgerError),
+    /// The ledger answers with an error, or refuses a transaction.
     #[error(transparent)]
-    Ledger(#[from] dn_sdk::ledger::LedgerError),
+    Ledger(dn_sdk::ledger::LedgerError),
     /// The local network.
     #[error(transparent)]
     Devnet(#[from] dn_sdk::devnet::DevnetError),
@@ -74,6 +77,15 @@ pub(crate) enum CliError {
     /// Something else is wrong; the text says what, where and how to go on.
     #[error("{0}")]
     Other(String),
+}
+
+impl From<dn_sdk::ledger::LedgerError> for CliError {
+    fn from(error: dn_sdk::ledger::LedgerError) -> Self {
+        match error {
+            error @ dn_sdk::ledger::LedgerError::Transport { .. } => Self::NoLedger(error),
+            error => Self::Ledger(error),
+        }
+    }
 }
 
 impl CliError {

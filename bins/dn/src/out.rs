@@ -29,6 +29,14 @@ pub(crate) fn json(value: &impl Serialize) {
     }
 }
 
+/// Writes a value as JSON in one line to standard output.
+pub(crate) fn json_line(value: &impl Serialize) {
+    match serde_json::to_string(value) {
+        Ok(json) => line(json),
+        Err(error) => note(format_args!("this result has no JSON form: {error}")),
+    }
+}
+
 /// Writes one line to standard error.
 pub(crate) fn note(line: impl Display) {
     // Nobody is left to tell when standard error is gone.

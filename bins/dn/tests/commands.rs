@@ -36,7 +36,17 @@ fn error(output: &Output) -> String {
 fn every_way_of_computing_gives_the_same_bits() {
     let home = tempfile::tempdir().unwrap();
     let run = |more: &[&str]| {
-        let input = ["infer", "--chat", "What is a trait?", "--max-tokens", "12", "--temperature", "0.8", "--seed", "5"];
+        let input = [
+            "infer",
+            "--chat",
+            "What is a trait?",
+            "--max-tokens",
+            "12",
+            "--temperature",
+            "0.8",
+            "--seed",
+            "5",
+        ];
         json(&dn(home.path(), &[&input, more, &["--json"]].concat()))
     };
     let best = run(&[]);
@@ -57,7 +67,8 @@ fn logits_of_every_position_are_written() {
     let path = home.path().join("logits.safetensors");
     let at = path.to_str().unwrap();
     let run = |max_tokens| {
-        let args = ["infer", "--tokens", "0,10,20,30", "--max-tokens", max_tokens, "--logits-out", at, "--json"];
+        let args =
+            ["infer", "--tokens", "0,10,20,30", "--max-tokens", max_tokens, "--logits-out", at, "--json"];
         json(&dn(home.path(), &args))
     };
     let answer = run("3");
@@ -96,7 +107,9 @@ fn keys_are_made_imported_and_found_again() {
     let address = dn(home.path(), &["wallet", "address", "alice"]);
     assert_eq!(String::from_utf8(address.stdout).unwrap().trim(), made["address"]);
 
-    let export = |password| dn(home.path(), &["wallet", "export-public", "bob", "--password-file", password, "--json"]);
+    let export = |password| {
+        dn(home.path(), &["wallet", "export-public", "bob", "--password-file", password, "--json"])
+    };
     assert!(json(&export(right))["public_key"].as_str().unwrap().starts_with("0x03"));
     assert!(error(&export(wrong)).contains("wrong password"));
     assert!(error(&dn(home.path(), &new)).contains("never overwritten"));

@@ -66,7 +66,8 @@ fn check_slashes(report: &Value) {
     let slashed: BTreeSet<&str> =
         report["slashes"].as_array().unwrap().iter().map(|slash| slash["who"].as_str().unwrap()).collect();
     assert_eq!(slashed, BTreeSet::from(["worker-3"]));
-    let refunded: u128 = report["refunds"].as_array().unwrap().iter().map(|refund| amount(&refund["fees"])).sum();
+    let refunded: u128 =
+        report["refunds"].as_array().unwrap().iter().map(|refund| amount(&refund["fees"])).sum();
     let forged = report["calls"].as_array().unwrap().iter().filter(|call| !call["forged"].is_null());
     assert!(forged.clone().count() >= 2);
     // Whole batches are thrown out, so honest answers in them are refunded too.
@@ -80,7 +81,8 @@ fn check_receipts(dir: &Path, calls: &[Value]) {
         let id = call["receipt_id"].as_str().unwrap();
         let path = dir.join("receipts").join(format!("{id}.json"));
         let output = dn(&["verify", path.to_str().unwrap(), "--json"]);
-        let verdict: Value = serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{}", text(&output)));
+        let verdict: Value =
+            serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{}", text(&output)));
         assert_eq!(output.status.success(), !forged, "{verdict}");
         assert_eq!(verdict["valid"], !forged);
         seen.insert(id.to_owned());

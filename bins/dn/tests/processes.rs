@@ -17,7 +17,18 @@ fn build_programs() -> PathBuf {
     let dn = Path::new(env!("CARGO_BIN_EXE_dn"));
     let dir = dn.parent().unwrap();
     let mut build = Command::new(env!("CARGO"));
-    build.args(["build", "-p", "dn", "-p", "dn-worker", "-p", "dn-validator", "-p", "dn-gateway", "--target-dir"]);
+    build.args([
+        "build",
+        "-p",
+        "dn",
+        "-p",
+        "dn-worker",
+        "-p",
+        "dn-validator",
+        "-p",
+        "dn-gateway",
+        "--target-dir",
+    ]);
     build.arg(dir.parent().unwrap());
     if !cfg!(debug_assertions) {
         build.arg("--release");
@@ -106,7 +117,8 @@ impl Network {
         let rpc = format!("http://{ledger}");
         let (listen, ledger_listen) = (gateway.to_string(), ledger.to_string());
         let at = dir.to_str().unwrap();
-        let written = run(&["devnet", "--write-config", at, "--listen", &listen, "--ledger-listen", &ledger_listen]);
+        let written =
+            run(&["devnet", "--write-config", at, "--listen", &listen, "--ledger-listen", &ledger_listen]);
         let mut network = Self { dir: dir.to_owned(), gateway, rpc, processes: Vec::new() };
         network.processes.push(Process::start(&programs, "dn-validator", dir, "validator-1"));
         network.wait("the ledger", |network| network.try_query(&["status"]).is_some());
@@ -138,7 +150,8 @@ impl Network {
     fn wait(&self, what: &str, mut ready: impl FnMut(&Self) -> bool) {
         let started = Instant::now();
         while !ready(self) {
-            let logs = || self.processes.iter().map(|process| format!("{}:\n{}", process.name, process.log()));
+            let logs =
+                || self.processes.iter().map(|process| format!("{}:\n{}", process.name, process.log()));
             assert!(
                 started.elapsed() < Duration::from_secs(60),
                 "{what} does not come up\n{}",
@@ -240,7 +253,8 @@ fn every_process_may_be_killed_in_the_middle_of_a_call() {
         events["events"].as_array().unwrap().iter().any(|event| event["event"]["event"] == "batch_settled")
     });
     let events = network.try_query(&["events", "--limit", "10000"]).unwrap();
-    let slashed = events["events"].as_array().unwrap().iter().any(|event| event["event"]["event"] == "slashed");
+    let slashed =
+        events["events"].as_array().unwrap().iter().any(|event| event["event"]["event"] == "slashed");
     assert!(!slashed, "nobody cheated, so nobody may be slashed: {events}");
     network.check_books("everything");
     for process in network.processes.iter_mut().rev() {

@@ -1,7 +1,7 @@
 //! A worker that cheats on command: what audits exist for.
 
 use std::ops::ControlFlow;
-use std::sync::atomic::{AtomicU64, AtomicU8, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use dn_compute::{Engine, GenerateRequest};

@@ -25,7 +25,9 @@ pub enum DevnetError {
     #[error(transparent)]
     Keys(#[from] KeysError),
     /// An address to listen on is taken or not of this machine.
-    #[error("cannot listen on {addr} for the {what}: {source}; choose another address, port 0 takes a free one")]
+    #[error(
+        "cannot listen on {addr} for the {what}: {source}; choose another address, port 0 takes a free one"
+    )]
     Listen {
         /// What wanted it.
         what: &'static str,
@@ -35,7 +37,9 @@ pub enum DevnetError {
         source: std::io::Error,
     },
     /// The genesis names another address for the gateway, and auditors look for it there.
-    #[error("this network's gateway is registered at {registered}, not at {wanted}: start it there or choose another data directory")]
+    #[error(
+        "this network's gateway is registered at {registered}, not at {wanted}: start it there or choose another data directory"
+    )]
     GatewayMoved {
         /// Where it was registered.
         registered: String,

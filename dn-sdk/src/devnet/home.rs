@@ -65,7 +65,12 @@ impl Home {
         };
         fs::create_dir_all(path).map_err(file("create", path))?;
         let at = path.join("lock");
-        let lock = OpenOptions::new().create(true).truncate(false).write(true).open(&at).map_err(file("open", &at))?;
+        let lock = OpenOptions::new()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .open(&at)
+            .map_err(file("open", &at))?;
         match lock.try_lock() {
             Ok(()) => Ok(Self { path: path.to_owned(), _lock: lock }),
             Err(TryLockError::WouldBlock) => Err(HomeError::InUse { path: path.to_owned() }),
@@ -87,7 +92,11 @@ impl Home {
     ///
     /// # Errors
     /// [`HomeError`]: not a genesis, or that of another chain.
-    pub fn genesis(&self, chain_id: u64, make: impl FnOnce() -> Result<Genesis, GenesisError>) -> Result<Genesis, HomeError> {
+    pub fn genesis(
+        &self,
+        chain_id: u64,
+        make: impl FnOnce() -> Result<Genesis, GenesisError>,
+    ) -> Result<Genesis, HomeError> {
         let path = self.join("genesis.json");
         let refused = |source| HomeError::Genesis { path: path.clone(), source };
         if let Some(text) = self.read("genesis.json")? {
@@ -119,7 +128,11 @@ impl Home {
     /// [`HomeError::File`].
     pub fn write(&self, name: &str, text: &str) -> Result<(), HomeError> {
         let path = self.join(name);
-        create_private(&path, text.as_bytes()).map_err(|source| HomeError::File { action: "write", path, source })
+        create_private(&path, text.as_bytes()).map_err(|source| HomeError::File {
+            action: "write",
+            path,
+            source,
+        })
     }
 }
 

@@ -68,7 +68,8 @@ impl Keys {
     /// [`KeysError`].
     pub fn open(dir: &Path) -> Result<Self, KeysError> {
         let password = password(dir)?;
-        let numbered = |what: &str, count: usize| (1..=count).map(|i| format!("{what}-{i}")).collect::<Vec<_>>();
+        let numbered =
+            |what: &str, count: usize| (1..=count).map(|i| format!("{what}-{i}")).collect::<Vec<_>>();
         let mut names = numbered("validator", VALIDATORS);
         names.extend(numbered("worker", WORKERS));
         names.extend(["gateway", "model-owner", "payer", "spender", "faucet"].map(str::to_owned));
@@ -137,7 +138,9 @@ fn open_or_create(dir: &Path, name: &str, password: &str) -> Result<SecretKey, K
     };
     let keystore = |source| KeysError::Keystore { path: path.clone(), source };
     if let Some(text) = read_or_none(&path).map_err(file("read"))? {
-        return Keystore::from_json(&text).and_then(|store| store.decrypt(password.as_bytes())).map_err(keystore);
+        return Keystore::from_json(&text)
+            .and_then(|store| store.decrypt(password.as_bytes()))
+            .map_err(keystore);
     }
     let key = SecretKey::random(&mut OsRng);
     let encrypted = Keystore::encrypt(&key, password.as_bytes(), Kdf::scrypt_light(), &mut OsRng);

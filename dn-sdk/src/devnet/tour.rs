@@ -8,10 +8,11 @@ use dn_ledger::state::BatchStatus;
 use dn_ledger::tx::Role;
 use dn_ledger::views::{BatchView, EventView};
 
+use super::account::{self, Split};
 use super::cheat::Cheat;
 use super::error::DevnetError;
 use super::network::{Devnet, until};
-use super::report::{self, Call, Check, Report, Split, SupplyReport, TrustChange};
+use super::report::{Call, Check, Report, SupplyReport, TrustChange};
 use crate::client::{Answer, ChatRequest, Client, ClientError, Event as StreamEvent};
 use crate::ledger::LedgerError;
 
@@ -171,7 +172,8 @@ impl Guide<'_> {
         request.settings.temperature = Some(0.7);
         request.settings.seed = Some(number as u64);
         let started = Instant::now();
-        let answer = if streamed { self.stream(&request, show).await } else { self.client.chat(&request).await };
+        let answer =
+            if streamed { self.stream(&request, show).await } else { self.client.chat(&request).await };
         let answer = answer.map_err(|source| TourError::Call { number, source })?;
         let latency_ms = started.elapsed().as_millis() as u64;
         let receipt = &answer.receipt.body;
@@ -241,9 +243,9 @@ impl Guide<'_> {
             self.follow(show).await?;
             let batches = self.batches().await?;
             let posted: u64 = batches.iter().map(|batch| u64::from(batch.count)).sum();
-            let open = batches.iter().any(|batch| {
-                !matches!(batch.status, BatchStatus::Settled | BatchStatus::Voided)
-            });
+            let open = batches
+                .iter()
+                .any(|batch| !matches!(batch.status, BatchStatus::Settled | BatchStatus::Voided));
             if posted >= self.calls.len() as u64 && !open {
                 return self.follow(show).await;
             }
@@ -295,7 +297,7 @@ impl Guide<'_> {
         let balances = devnet.ledger().balances().await?;
         let supply = SupplyReport {
             ledger: devnet.ledger().supply().await?,
-            sum_of_holdings: report::sum_of_holdings(&balances),
+            sum_of_holdings: account::sum_of_holdings(&balances),
         };
         self.follow(&mut |_| {}).await?;
         let mut trust = trust(devnet).await?;
@@ -303,16 +305,17 @@ impl Guide<'_> {
             now.before = then.before;
         }
         let split = Split::of(&self.events);
-        let paid = report::sum(self.calls.iter().map(|call| call.fee));
-        let left = devnet.ledger().channel(devnet.channel()).await?.map_or(Amount::ZERO, |channel| channel.balance);
-        let spent = report::locked(&self.events, devnet.channel()).saturating_sub(left);
-        let slashes = report::slashes(&self.events, devnet.roster());
+        let paid = account::sum(self.calls.iter().map(|call| call.fee));
+        let left =
+            devnet.ledger().channel(devnet.channel()).await?.map_or(Amount::ZERO, |channel| channel.balance);
+        let spent = account::locked(&self.events, devnet.channel()).saturating_sub(left);
+        let slashes = account::slashes(&self.events, devnet.roster());
         let price = devnet.ledger().model(devnet.model()).await?.map(|model| model.price);
         let mut records: Vec<_> = devnet.auditors().iter().flat_map(|auditor| auditor.records()).collect();
         records.sort_by_key(|record| (record.batch, record.index));
-        let mut checks = report::check_books(&supply, &split, spent, paid);
+        let mut checks = account::check_books(&supply, &split, spent, paid);
         let cheater = devnet.workers().last().map(crate::worker::Worker::address).unwrap_or_default();
-        checks.extend(report::check_slashes(&slashes, cheater, 2));
+        checks.extend(account::check_slashes(&slashes, cheater, 2));
         checks.push(self.check_calls());
         let model_owner = devnet.keys().model_owner.address();
         Ok(Report {
@@ -323,13 +326,13 @@ impl Guide<'_> {
             elapsed_ms: started.elapsed().as_millis() as u64,
             model_id: devnet.model(),
             model_name: devnet.model_name().to_owned(),
-            price: price.unwrap_or_else(super::network::price),
+            price: price.unwrap_or_else(super::parts::price),
             roster: devnet.roster().clone(),
-            earnings: report::earnings(&self.events, devnet.roster(), model_owner),
+            earnings: account::earnings(&self.events, devnet.roster(), model_owner),
             trust,
-            audits: report::audits(&self.events, records),
+            audits: account::audits(&self.events, records),
             slashes,
-            refunds: report::refunds(&self.events),
+            refunds: account::refunds(&self.events),
             supply,
             checks,
             calls: self.calls,

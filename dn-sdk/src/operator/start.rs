@@ -80,7 +80,9 @@ pub enum OperatorError {
     #[error(transparent)]
     Auditor(#[from] AuditError),
     /// The key has no such role and the settings do not say how to register.
-    #[error("{address} is not registered as {role}; set `name` (and `collateral`) to register, or use `dn tx register`")]
+    #[error(
+        "{address} is not registered as {role}; set `name` (and `collateral`) to register, or use `dn tx register`"
+    )]
     NotRegistered {
         /// The key's address.
         address: dn_core::Address,
@@ -95,7 +97,11 @@ pub enum OperatorError {
 /// [`OperatorError::File`] or [`OperatorError::Keystore`].
 pub fn open_keystore(keystore: &Path, password_file: &Path) -> Result<SecretKey, OperatorError> {
     let read = |path: &Path| {
-        fs::read_to_string(path).map_err(|source| OperatorError::File { action: "read", path: path.to_owned(), source })
+        fs::read_to_string(path).map_err(|source| OperatorError::File {
+            action: "read",
+            path: path.to_owned(),
+            source,
+        })
     };
     let text = read(keystore)?;
     let password = Zeroizing::new(read(password_file)?);
@@ -205,7 +211,8 @@ pub async fn start_validator(settings: &ValidatorSettings) -> Result<RunningVali
             Some(Node::start(config).await?)
         }
     };
-    let url = node.as_ref().map_or_else(|| settings.ledger.clone(), |node| format!("http://{}", node.rpc_addr()));
+    let url =
+        node.as_ref().map_or_else(|| settings.ledger.clone(), |node| format!("http://{}", node.rpc_addr()));
     let auditor = if settings.audit {
         let ledger = LedgerClient::new(&url)?;
         wait_for_ledger(&ledger).await?;
