@@ -20,7 +20,7 @@ pub use stream::{AnswerStream, Event};
 pub use wallet::ChannelWallet;
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use dn_compute::{Engine, ModelFront};
 use dn_core::objects::{Price, Receipt};
@@ -34,6 +34,12 @@ use request::Body;
 
 /// The most bytes of a whole answer.
 const MAX_ANSWER_BYTES: usize = 16 * 1024 * 1024;
+
+/// How often a wallet signs what the gateway says is needed: once when it forgot what it had signed, once for the call,
+/// once more when other calls run besides.
+const WALLET_ATTEMPTS: usize = 3;
+/// How long a listed price is believed.
+const LIST_AGE: Duration = Duration::from_secs(30);
 
 /// Who pays, as the client proves it.
 #[derive(Debug, Clone)]
@@ -58,7 +64,7 @@ pub struct Client {
     http: reqwest::Client,
     base: String,
     credential: Credential,
-    models: Arc<Mutex<Vec<Listed>>>,
+    models: Arc<Mutex<Option<(Instant, Vec<Listed>)>>>,
     chain_id: Option<u64>,
     gateway: Option<Address>,
     payer: Option<Address>,
@@ -227,14 +233,20 @@ impl Client {
     async fn listed(&self) -> Result<Vec<Listed>, ClientError> {
         let response = self.http.get(format!("{}/v1/models", self.base)).send().await?;
         let list: ModelList = serde_json::from_slice(&accepted(response).await?)?;
-        (*self.models.lock().await).clone_from(&list.data);
+        *self.models.lock().await = Some((Instant::now(), list.data.clone()));
         Ok(list.data)
     }
 
     /// What the gateway said of a model before the call.
     async fn terms(&self, model: &str) -> Result<Listed, ClientError> {
         let find = |models: &[Listed]| models.iter().find(|listed| listed.is(model)).cloned();
-        let cached = find(&self.models.lock().await);
+        let cached = self
+            .models
+            .lock()
+            .await
+            .as_ref()
+            .filter(|(at, _)| at.elapsed() < LIST_AGE)
+            .and_then(|(_, models)| find(models));
         let listed = match cached {
             Some(listed) => Some(listed),
             None => find(&self.listed().await?),
@@ -249,7 +261,7 @@ impl Client {
         Ok(listed)
     }
 
-    /// Sends a call. A wallet signs what the gateway says is needed, once and within its own limit.
+    /// Sends a call. A wallet signs what the gateway says is needed, within its own limit.
     async fn post(&self, path: &str, body: &Body) -> Result<reqwest::Response, ClientError> {
         let url = format!("{}/v1/{path}", self.base);
         let request = || self.http.post(&url).header("x-dn-tokens", "1").json(&body.json);
@@ -257,13 +269,16 @@ impl Client {
             Credential::Key(key) => checked_status(request().bearer_auth(&key.0).send().await?).await,
             Credential::Wallet(wallet) => {
                 let send = |voucher: String| request().header("x-dn-voucher", voucher).send();
-                match checked_status(send(wallet.current().await).await?).await {
-                    Err(ClientError::Api(fault)) if fault.needed.is_some() => {
-                        let needed = fault.needed.unwrap_or_default();
-                        checked_status(send(wallet.sign(needed).await?).await?).await
+                let mut voucher = wallet.current().await;
+                for _ in 0..WALLET_ATTEMPTS {
+                    match checked_status(send(voucher).await?).await {
+                        Err(ClientError::Api(fault)) if fault.needed.is_some() => {
+                            voucher = wallet.sign(fault.needed.unwrap_or_default()).await?;
+                        }
+                        other => return other,
                     }
-                    other => other,
                 }
+                checked_status(send(voucher).await?).await
             }
         }
     }

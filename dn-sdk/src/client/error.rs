@@ -148,8 +148,13 @@ impl ApiFault {
         let error = &value["error"];
         let text = |name: &str| error[name].as_str().map(str::to_owned);
         let raw = || String::from_utf8_lossy(body).chars().take(500).collect();
-        let short = error["code"] == "voucher_short";
-        let needed = error["dn"]["needed"].as_str().and_then(|atto| atto.parse().ok());
+        let needed = match error["code"].as_str() {
+            Some("voucher_short") => error["dn"]["needed"].as_str(),
+            // The wallet forgot what it signed.
+            Some("voucher_lower") => error["dn"]["accepted"].as_str(),
+            _ => None,
+        };
+        let needed = needed.and_then(|atto| atto.parse().ok());
         Self {
             status,
             message: text("message").unwrap_or_else(raw),
@@ -157,7 +162,7 @@ impl ApiFault {
             code: text("code"),
             param: text("param"),
             retry_after_s,
-            needed: needed.filter(|_| short).map(Amount::from_atto),
+            needed: needed.map(Amount::from_atto),
         }
     }
 }

@@ -57,13 +57,16 @@ pub(crate) enum CallEvent {
 pub(crate) struct CallStream {
     events: mpsc::Receiver<CallEvent>,
     delivered: Arc<AtomicU32>,
+    streamed: bool,
 }
 
 impl CallStream {
-    /// The next event; tokens count as delivered once they are returned here.
+    /// The next event; when the answer is streamed, tokens count as delivered once they are returned here.
     pub(crate) async fn next(&mut self) -> Option<CallEvent> {
         let event = self.events.recv().await?;
-        if let CallEvent::Tokens(tokens) = &event {
+        if let CallEvent::Tokens(tokens) = &event
+            && self.streamed
+        {
             let count = u32::try_from(tokens.len()).unwrap_or(u32::MAX);
             self.delivered.fetch_add(count, Ordering::AcqRel);
         }
@@ -71,11 +74,12 @@ impl CallStream {
     }
 }
 
-/// Starts a call. Dropping the stream cancels it: what was delivered until then is charged.
-pub(crate) fn start(shared: Arc<Shared>, call: Call) -> CallStream {
+/// Starts a call. Dropping the stream cancels it: what was delivered until then is charged, which is nothing when the
+/// answer is not `streamed` but sent as a whole.
+pub(crate) fn start(shared: Arc<Shared>, call: Call, streamed: bool) -> CallStream {
     let (events, receiver) = mpsc::channel(1);
     let delivered = Arc::new(AtomicU32::new(0));
-    let stream = CallStream { events: receiver, delivered: delivered.clone() };
+    let stream = CallStream { events: receiver, delivered: delivered.clone(), streamed };
     tokio::spawn(async move {
         shared.calls.fetch_add(1, Ordering::Relaxed);
         let started = Instant::now();
@@ -118,12 +122,16 @@ impl Driver {
             }
             let worker = slot.session().worker;
             excluded.push(worker);
-            let end = self.lease(&slot).await;
+            let (lease, end) = self.lease(&slot).await;
             self.shared.metrics.lease_ended(end_name(&end));
             match end {
                 LeaseEnd::Done(receipt) => {
                     let Some(hold) = hold.take() else { return Err(ApiError::Internal) };
-                    return self.settle(*receipt, hold).await.map(Some);
+                    let outcome = self.settle(*receipt, hold).await?;
+                    slot.session()
+                        .send(ToWorker::Settled { lease, receipt: outcome.receipt.body.id() })
+                        .await;
+                    return Ok(Some(outcome));
                 }
                 LeaseEnd::Dropped => return Ok(None),
                 // Another gateway took the slot: nobody's fault.
@@ -185,7 +193,7 @@ impl Driver {
     }
 
     /// Runs the job on one worker, from the last token on.
-    async fn lease(&mut self, slot: &Slot) -> LeaseEnd {
+    async fn lease(&mut self, slot: &Slot) -> (u64, LeaseEnd) {
         let session = slot.session().clone();
         let (number, mut inputs) = session.lease();
         let began = Instant::now();
@@ -207,14 +215,11 @@ impl Driver {
             self.wait(&mut running, &mut inputs).await;
         };
         session.end_lease(number);
-        if let LeaseEnd::Done(receipt) = &end {
+        if let LeaseEnd::Done(_) = &end {
             let first_token = running.first_token.map(|at| (at - began).as_secs_f64() * 1000.0);
             session.succeeded(self.call.request.model, first_token);
-            let settled = ToWorker::Settled { lease: number, receipt: receipt.body.id() };
-            // The worker forgets the job; whether the charge stands it asks at the batch.
-            session.send(settled).await;
         }
-        end
+        (number, end)
     }
 
     /// Carries effects out; returns how the lease ended, once it did.

@@ -223,11 +223,6 @@ impl ApiError {
         }
     }
 
-    /// The status code.
-    pub(crate) fn status(&self) -> StatusCode {
-        self.shape().status
-    }
-
     /// Amounts, for programs that act on them.
     fn detail(&self) -> Option<Value> {
         match self {

@@ -109,7 +109,7 @@ async fn completions(kind: Kind, shared: Arc<Shared>, request: Request) -> Resul
     let head = Head::new(kind, &request, body.model.clone(), now_ms(), with_tokens, body.include_usage);
     let idempotency = running.as_ref().map(|running| (running.key, running.body));
     let text = model.front.text_stream(&request.stop);
-    let stream = call::start(shared, Call { request, model, payer, idempotency });
+    let stream = call::start(shared, Call { request, model, payer, idempotency }, body.stream);
     let mut events = match running {
         None => Events::Direct(stream),
         Some(running) => Events::Detached(detach(stream, running)),

@@ -4,6 +4,7 @@
 //! crash anywhere between leads to the same batch once.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use dn_core::objects::{BatchLine, BatchRoot, Receipt};
 use dn_core::{Address, ChannelId, ModelId, ReceiptId, Signed};
@@ -22,6 +23,10 @@ use crate::wire::{CountersignReason, MAX_BATCH_RECEIPTS, ToWorker};
 
 /// How long a countersigned batch can be posted.
 const BATCH_VALIDITY_MS: u64 = 3_600_000;
+/// When a receipt that the gateway does not know is asked for again.
+const ASK_AGAIN: Duration = Duration::from_secs(30);
+/// After so long a receipt that the gateway does not know is lost: no call takes longer.
+const GIVE_UP_MS: u64 = 1_800_000;
 /// The most lines of one batch: channels × lanes × models.
 const MAX_LINES: usize = 256;
 
@@ -46,6 +51,8 @@ async fn settle(shared: &Arc<Shared>) -> Result<(), WorkerError> {
     for gateway in shared.gateways() {
         let limit = shared.config().max_batch_receipts.min(MAX_BATCH_RECEIPTS);
         let receipts = shared.store().pending(gateway, limit)?;
+        let receipts: Vec<_> =
+            receipts.into_iter().filter(|receipt| !shared.is_held_back(receipt.body.id())).collect();
         // A receipt that is about to expire or costs nothing cannot be settled.
         let soon = now_ms() + 60_000;
         let (receipts, lost): (Vec<_>, Vec<_>) =
@@ -95,9 +102,7 @@ async fn countersigned(
             Ok(Some(OpenBatch { batch: signed, vouchers, receipts: ids }))
         }
         Some(ToWorker::CountersignRefused { reason: CountersignReason::Receipts { refused }, .. }) => {
-            tracing::warn!(%gateway, count = refused.len(), "the gateway never settled these receipts");
-            let reason = "the gateway says that it never settled this receipt";
-            shared.store().set_aside(reason, |receipt| refused.contains(&receipt.id()))?;
+            set_refused_aside(shared, &receipts, &refused)?;
             shared.settle_now();
             Ok(None)
         }
@@ -107,6 +112,28 @@ async fn countersigned(
         }
         _ => Ok(None),
     }
+}
+
+/// Receipts that the gateway does not know: young ones may still be on their way to the client, old ones are lost.
+fn set_refused_aside(
+    shared: &Shared,
+    receipts: &[Signed<Receipt>],
+    refused: &[ReceiptId],
+) -> Result<(), StoreError> {
+    let old = now_ms().saturating_sub(GIVE_UP_MS);
+    let (young, lost): (Vec<&Receipt>, Vec<&Receipt>) = receipts
+        .iter()
+        .map(|receipt| &receipt.body)
+        .filter(|receipt| refused.contains(&receipt.id()))
+        .partition(|receipt| receipt.finished_ms > old);
+    young.iter().for_each(|receipt| shared.hold_back(receipt.id(), ASK_AGAIN));
+    if !lost.is_empty() {
+        tracing::warn!(count = lost.len(), "the gateway never settled these receipts; they are set aside");
+        let lost: Vec<_> = lost.iter().map(|receipt| receipt.id()).collect();
+        let reason = "the gateway says that it never settled this receipt";
+        shared.store().set_aside(reason, |receipt| lost.contains(&receipt.id()))?;
+    }
+    Ok(())
 }
 
 async fn post(shared: &Shared, open: &OpenBatch) -> Result<(), WorkerError> {

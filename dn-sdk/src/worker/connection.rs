@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use dn_core::encoding::Canonical;
 use dn_core::objects::{BatchRoot, JobRequest};
@@ -55,6 +55,8 @@ pub(crate) struct Shared {
     slots: Arc<Semaphore>,
     links: Mutex<Vec<Link>>,
     countersign: Mutex<Option<oneshot::Sender<ToWorker>>>,
+    /// Receipts that must not go into a batch yet: the gateway still delivers their answers.
+    unsettled: Mutex<HashMap<ReceiptId, Instant>>,
     settle: Notify,
     draining: AtomicBool,
     done: AtomicU64,
@@ -107,6 +109,27 @@ impl Shared {
     }
     pub(super) async fn settle_requested(&self) {
         self.settle.notified().await;
+    }
+
+    /// Keeps a receipt out of batches until it is released, or for so long.
+    pub(super) fn hold_back(&self, receipt: ReceiptId, wait: Duration) {
+        locked(&self.unsettled).insert(receipt, Instant::now() + wait);
+    }
+
+    /// The receipt may go into a batch now.
+    pub(super) fn release(&self, receipt: ReceiptId) {
+        locked(&self.unsettled).remove(&receipt);
+    }
+
+    /// True while a receipt must not go into a batch.
+    pub(super) fn is_held_back(&self, receipt: ReceiptId) -> bool {
+        let mut unsettled = locked(&self.unsettled);
+        let until = unsettled.get(&receipt).copied();
+        if until.is_some_and(|until| until <= Instant::now()) {
+            unsettled.remove(&receipt);
+            return false;
+        }
+        until.is_some()
     }
 
     /// Gateways that are connected now.
@@ -202,6 +225,7 @@ pub(super) async fn start(config: WorkerConfig) -> Result<Worker, WorkerError> {
         slots: Arc::new(Semaphore::new(config.slots.into())),
         links: Mutex::default(),
         countersign: Mutex::default(),
+        unsettled: Mutex::default(),
         settle: Notify::new(),
         draining: AtomicBool::new(false),
         done: AtomicU64::new(0),
@@ -235,7 +259,7 @@ fn socket_url(url: &str) -> Result<String, WorkerError> {
 async fn keep_connected(shared: Arc<Shared>, url: String, mut stopped: watch::Receiver<bool>) {
     let mut backoff = FIRST_BACKOFF;
     loop {
-        let began = std::time::Instant::now();
+        let began = Instant::now();
         tokio::select! {
             _ = stopped.wait_for(|stop| *stop) => return,
             ended = session(&shared, &url) => match ended {

@@ -100,9 +100,15 @@ impl Job {
             match tokio::time::timeout(KEEP_FINISHED, self.signal.wait_for(|s| *s != Signal::Run)).await {
                 Ok(Ok(last)) => *last,
                 // The connection is gone, or nothing comes: the gateway will say at the batch whether it was settled.
-                Ok(Err(_)) | Err(_) => return Ok(()),
+                Ok(Err(_)) | Err(_) => {
+                    signed.into_iter().for_each(|id| self.shared.release(id));
+                    return Ok(());
+                }
             };
-        let Signal::Cancel { keep } = last else { return Ok(()) };
+        let Signal::Cancel { keep } = last else {
+            signed.into_iter().for_each(|id| self.shared.release(id));
+            return Ok(());
+        };
         let kept = keep as usize;
         if kept == 0 || kept > execution.tokens.len() {
             if let Some(id) = signed {
@@ -112,9 +118,11 @@ impl Job {
         }
         if kept == execution.tokens.len() && execution.finish != FinishReason::Cancelled {
             // The answer had ended by itself: it is signed as what it is.
-            if signed.is_none() {
-                self.sign(execution, started_ms, None).await?;
-            }
+            let id = match signed {
+                Some(id) => id,
+                None => self.sign(execution, started_ms, None).await?,
+            };
+            self.shared.release(id);
             return Ok(());
         }
         let cut = self.cut(execution, kept).await?;
@@ -154,6 +162,9 @@ impl Job {
         let receipt = self.receipt(execution, started_ms)?;
         let receipt = Signed::sign(receipt, self.shared.key());
         let id = receipt.body.id();
+        if execution.finish != FinishReason::Cancelled {
+            self.shared.hold_back(id, KEEP_FINISHED);
+        }
         let (shared, kept) = (self.shared.clone(), receipt.clone());
         let stored = tokio::task::spawn_blocking(move || shared.store().add(&kept, instead_of)).await;
         if !matches!(stored, Ok(Ok(()))) {

@@ -1,0 +1,79 @@
+//! Vouchers that clients sign themselves.
+
+use dn_core::encoding::Canonical;
+use dn_core::objects::Voucher;
+use dn_core::{Amount, Signed};
+use dn_sdk::client::{ChannelWallet, ChatRequest, Client, ClientError};
+use serde_json::{Value, json};
+
+use crate::net::{CHAIN, MODEL, Net, PAYER, WORKER, key};
+
+fn request() -> ChatRequest {
+    let mut request = ChatRequest::ask(MODEL, "What is a String?");
+    request.settings.max_tokens = Some(6);
+    request
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_wallet_pays_without_giving_a_key_away() {
+    let net = Net::start().await;
+    let _worker = net.worker(WORKER).await;
+    let wallet =
+        |limit| ChannelWallet::new(key(PAYER), CHAIN, net.channel, 9, limit).of_payer(key(PAYER).address());
+    let client = Client::with_wallet(&net.url(), wallet(Amount::from_dn(1))).unwrap();
+    let first = client.chat(&request()).await.unwrap();
+    let second = client.chat(&request()).await.unwrap();
+    let fees = first.receipt.body.fee.checked_add(second.receipt.body.fee).unwrap();
+    let lane = net.gateway().lanes(net.channel).unwrap().into_iter().find(|lane| lane.lane == 9).unwrap();
+    assert_eq!(lane.charged, fees);
+    assert!(lane.max_claimable() >= fees);
+
+    let forgetful = Client::with_wallet(&net.url(), wallet(Amount::from_dn(1))).unwrap();
+    forgetful.chat(&request()).await.unwrap();
+    let poor = Client::with_wallet(&net.url(), wallet(Amount::from_atto(1))).unwrap();
+    let error = poor.chat(&request()).await.unwrap_err();
+    assert!(matches!(error, ClientError::WalletLimit { .. }), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn bad_vouchers_are_refused_and_change_nothing() {
+    let net = Net::start().await;
+    let _worker = net.worker(WORKER).await;
+    let voucher = |max: u64, lane: u32, signer: u8| {
+        let body = Voucher {
+            chain_id: CHAIN,
+            channel: net.channel,
+            lane,
+            max_claimable: Amount::from_dn(max),
+            signer: key(signer).address(),
+            expires_ms: u64::MAX,
+        };
+        Signed::sign(body, &key(signer)).to_bytes()
+    };
+    let send = |bytes: Vec<u8>| {
+        let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+        let body =
+            json!({ "model": MODEL, "messages": [{ "role": "user", "content": "hi" }], "max_tokens": 2 });
+        let url = format!("{}/v1/chat/completions", net.url());
+        let request = net.http.post(url).header("x-dn-voucher", format!("0x{hex}")).json(&body);
+        async move {
+            let answer = request.send().await.unwrap();
+            let status = answer.status().as_u16();
+            (status, answer.json::<Value>().await.unwrap()["error"]["code"].as_str().map(str::to_owned))
+        }
+    };
+    let is = |found: (u16, Option<String>), status: u16, code: &str| {
+        assert_eq!(found, (status, Some(code.to_owned())));
+    };
+    assert_eq!(send(voucher(1, 9, PAYER)).await, (200, None));
+    let charged = net.charged();
+    is(send(voucher(0, 9, PAYER)).await, 409, "voucher_lower");
+    is(send(voucher(1, 9, WORKER)).await, 400, "invalid_voucher");
+    is(send(voucher(1, 0, PAYER)).await, 400, "invalid_voucher");
+    is(send(vec![1, 2, 3]).await, 400, "invalid_header");
+    let mut flipped = voucher(2, 9, PAYER);
+    flipped[40] ^= 1;
+    is(send(flipped).await, 400, "invalid_voucher");
+    is(send(voucher(0, 10, PAYER)).await, 402, "voucher_short");
+    assert_eq!(net.charged(), charged);
+}
