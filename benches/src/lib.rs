@@ -1,1 +1,1 @@
-//! (being written)
+//! Criterion benches. `cargo bench -p dn-benches --bench linear` times the CPU kernels; `docs/perf/` keeps results.

@@ -31,6 +31,8 @@ pub mod reference;
 pub mod runtime;
 pub mod sampling;
 pub mod spec;
+#[cfg(test)]
+mod testing;
 pub mod tokenizer;
 pub mod trace;
 

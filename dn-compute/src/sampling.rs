@@ -4,9 +4,10 @@
 //! For logits `l[0..n]`, settings [`Sampling`] and the index `i` of the generated token (the first is 0):
 //!
 //! 1. `temperature_micro = 0`: the token is the largest logit's, the lowest index among equals. Nothing else counts.
-//! 2. `L[t] = RNE(l[t] * 2^24)`, held to `-2^44..=2^44`; `M = max L`. In units of `2^-56`, base two:
-//!    `x[t] = floor((M - L[t]) * LOG2E * 10^6 / temperature_micro)`, where `LOG2E = RNE(log2(e) * 2^32)`. The weight is
-//!    `w[t] = floor(2^-x[t] * 2^40)` with [`exp2_neg`]; 0 from `x >= 64` on.
+//! 2. `L[t] = RNE(l[t] * 2^24)`, held to `-2^44..=2^44`; `M = max L`. With `LOG2E = RNE(log2(e) * 2^32)` and
+//!    `K = floor(LOG2E * 10^6 * 2^8 / temperature_micro)`: `x = floor((M - L[t]) * K / 2^40) = n * 2^24 + a * 2^16 + b * 2^8 + c`
+//!    with `a, b, c < 256`. The weight `w[t]` is `floor(floor(A[a] * B[b] / 2^40) * C[c] / 2^40) / 2^n`, rounded down, and 0 for
+//!    `n > 40`, where `A[i] = floor(2^(40 - i / 2^8))`, `B[i] = floor(2^(40 - i / 2^16))`, `C[i] = floor(2^(40 - i / 2^24))`.
 //! 3. Tokens are ranked by `L`, largest first, equals by index. `top_k > 0` keeps the first `top_k`.
 //! 4. `top_p_micro < 10^6` keeps the shortest beginning of the ranking whose weights sum to at least `top_p_micro / 10^6`
 //!    of what step 3 kept, and at least one token.
@@ -15,7 +16,9 @@
 //!    of the kept weights, the token is the first, in the order of *indices*, at which the running sum of kept
 //!    weights exceeds `floor(r * W / 2^64)`.
 //!
-//! Every product fits 128 bits: `(M - L) < 2^46`, `LOG2E < 2^33`, `10^6 < 2^20`; `W < 2^24 * 2^40`.
+//! Every product fits 128 bits: `M - L < 2^46`, `K < 2^61`; `W <= 2^24 * 2^40`.
+
+use std::sync::LazyLock;
 
 use dn_core::blake3_256;
 use dn_core::objects::Sampling;
@@ -23,7 +26,7 @@ use dn_core::objects::Sampling;
 use crate::spec::trig::exp2_neg;
 
 /// `RNE(log2(e) * 2^32)`.
-const LOG2E_Q32: u128 = 6_196_328_019;
+const LOG2E_Q32: u64 = 6_196_328_019;
 /// Logits in fixed point are held to this magnitude.
 const MAX_FIXED: i64 = 1 << 44;
 /// Bits of the weight of the best token.
@@ -41,7 +44,8 @@ pub fn sample(logits: &[f32], sampling: &Sampling, index: u32) -> u32 {
     }
     let fixed: Vec<i64> = logits.iter().map(|l| to_fixed(*l)).collect();
     let max = fixed.iter().copied().max().unwrap_or(0);
-    let mut weights: Vec<u64> = fixed.iter().map(|l| weight(max - l, sampling.temperature_micro)).collect();
+    let powers = Powers::new(sampling.temperature_micro);
+    let mut weights: Vec<u64> = fixed.iter().map(|l| powers.weight(max - l)).collect();
     keep_best(&fixed, &mut weights, sampling);
     let least = u128::from(sampling.min_p_micro.min(MICRO)) << WEIGHT_BITS;
     for w in &mut weights {
@@ -68,16 +72,43 @@ fn to_fixed(logit: f32) -> i64 {
     ((f64::from(logit) * f64::from(1 << 24)).round_ties_even() as i64).clamp(-MAX_FIXED, MAX_FIXED)
 }
 
-fn weight(below: i64, temperature_micro: u32) -> u64 {
-    // Q24 times Q32 is Q56.
-    let x = below as u128 * LOG2E_Q32 * u128::from(MICRO) / u128::from(temperature_micro);
-    if x >> 56 >= 64 {
-        return 0;
+/// `A`, `B` and `C`.
+static TABLES: LazyLock<[[u64; 256]; 3]> = LazyLock::new(|| {
+    [8, 16, 24].map(|bits| {
+        std::array::from_fn(|i| {
+            // A Q56 argument and a Q62 power; the shift of a power above 1/2 is 0 or 1.
+            let (p, n) = exp2_neg((i as u64) << (56 - bits));
+            (p >> (62 - WEIGHT_BITS)) >> n
+        })
+    })
+});
+
+/// Weights at a temperature.
+struct Powers {
+    /// `K`.
+    scale: u64,
+    tables: &'static [[u64; 256]; 3],
+}
+
+impl Powers {
+    /// `temperature_micro` is not zero.
+    fn new(temperature_micro: u32) -> Self {
+        let scale = LOG2E_Q32 * u64::from(MICRO) * 256 / u64::from(temperature_micro);
+        Self { scale, tables: &TABLES }
     }
-    let (p, n) = exp2_neg(x as u64);
-    // p is Q62.
-    // n is 64 just under the limit: nothing is left then.
-    (p >> (62 - WEIGHT_BITS)).checked_shr(n).unwrap_or(0)
+
+    /// The weight of a token whose logit is `below` the best, in units of `2^-24`.
+    fn weight(&self, below: i64) -> u64 {
+        let x = (below as u128 * u128::from(self.scale)) >> 40;
+        let n = x >> 24;
+        if n > u128::from(WEIGHT_BITS) {
+            return 0;
+        }
+        let digit = |shift: u32| ((x >> shift) & 255) as usize;
+        let [a, b, c] = self.tables;
+        let product = |x: u64, y: u64| ((u128::from(x) * u128::from(y)) >> WEIGHT_BITS) as u64;
+        product(product(a[digit(16)], b[digit(8)]), c[digit(0)]) >> n
+    }
 }
 
 /// Steps 3 and 4: sets the weights of tokens that are not kept to zero.
@@ -108,7 +139,7 @@ fn keep_best(fixed: &[i64], weights: &mut [u64], sampling: &Sampling) {
     // Ranks a growing beginning only: few tokens hold most of the weight.
     while kept == 0 || u128::from(sum) * u128::from(MICRO) < needed {
         if kept == sorted {
-            let more = (sorted * 4).clamp(64, ranking.len() - sorted);
+            let more = (sorted * 4).max(64).min(ranking.len() - sorted);
             if sorted + more < ranking.len() {
                 ranking[sorted..].select_nth_unstable_by_key(more, key);
             }

@@ -4,7 +4,7 @@
 //! was proposed, and all to [`commit`](Chain::commit) what was decided. On this floor one producer does all three; the BFT
 //! engine of a later issue calls the same functions.
 
-use dn_core::{Address, BlockHash, Hash32, TxId};
+use dn_core::{Address, BlockHash, Canonical, Hash32, TxId};
 
 use crate::apply::{BlockContext, Outcome, apply, begin_block, end_block};
 use crate::block::{Block, Header, tx_root};
@@ -56,6 +56,16 @@ pub enum BlockError {
     /// More transactions than a block may hold.
     #[error("block {height} holds {found} transactions; at most {limit}")]
     TooManyTxs {
+        /// The block.
+        height: u64,
+        /// The most.
+        limit: u32,
+        /// How many.
+        found: usize,
+    },
+    /// More bytes of transactions than a block may hold.
+    #[error("block {height} holds {found} bytes of transactions; at most {limit}")]
+    TooManyBytes {
         /// The block.
         height: u64,
         /// The most.
@@ -115,7 +125,7 @@ pub struct Proposal {
     /// What it does.
     pub executed: Executed,
     /// Candidates that the rules refuse now.
-    pub rejected: Vec<(TxId, Reject)>,
+    pub rejected: Vec<(SignedTx, Reject)>,
 }
 
 /// A chain at its tip.
@@ -160,7 +170,7 @@ impl Chain {
         }
     }
 
-    /// Builds a block of the candidates, in their order, that the rules accept. The state is unchanged.
+    /// Builds a block of the candidates, in their order, that the rules accept, until it is full. The state is unchanged.
     ///
     /// # Errors
     /// [`BlockError::Supply`], the only error of a block that was just built.
@@ -174,13 +184,18 @@ impl Chain {
         let start = self.state.checkpoint();
         let begin = begin_block(&mut self.state, &ctx);
         let (mut txs, mut outcomes, mut rejected) = (Vec::new(), Vec::new(), Vec::new());
+        let mut bytes = 0;
         for tx in candidates.iter().take(ctx.params.max_block_txs as usize) {
+            bytes += tx.to_bytes().len();
+            if bytes > ctx.params.max_block_bytes as usize {
+                break;
+            }
             match apply(&mut self.state, tx, &ctx) {
                 Ok(outcome) => {
                     txs.push(tx.clone());
                     outcomes.push(outcome);
                 }
-                Err(reason) => rejected.push((tx.id(), reason)),
+                Err(reason) => rejected.push((tx.clone(), reason)),
             }
         }
         let end = end_block(&mut self.state, &ctx);
@@ -258,6 +273,11 @@ impl Chain {
         let (limit, found) = (ctx.params.max_block_txs, block.txs.len());
         if found > limit as usize {
             return Err(BlockError::TooManyTxs { height, limit, found });
+        }
+        let (limit, found) =
+            (ctx.params.max_block_bytes, block.txs.iter().map(|tx| tx.to_bytes().len()).sum::<usize>());
+        if found > limit as usize {
+            return Err(BlockError::TooManyBytes { height, limit, found });
         }
         let expected = tx_root(&block.txs);
         if expected != header.tx_root {

@@ -3,7 +3,7 @@
 use dn_core::{Amount, canonical_struct};
 use serde::{Deserialize, Serialize};
 
-use crate::tx::Role;
+use crate::tx::{MAX_TX_BYTES, Role};
 
 /// Why parameters are refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -87,6 +87,8 @@ pub struct Params {
     pub epoch_blocks: u64,
     /// Most transactions of a block.
     pub max_block_txs: u32,
+    /// Most bytes of a block's transactions.
+    pub max_block_bytes: u32,
     /// Smallest fee of a transaction.
     pub min_tx_fee: Amount,
     /// How many blocks ahead a transaction may expire.
@@ -133,6 +135,7 @@ pub struct Params {
 canonical_struct!(Params {
     epoch_blocks: u64,
     max_block_txs: u32,
+    max_block_bytes: u32,
     min_tx_fee: Amount,
     max_expiry_blocks: u64,
     collateral: Collaterals,
@@ -162,6 +165,7 @@ impl Params {
         Self {
             epoch_blocks: 20,
             max_block_txs: 2_000,
+            max_block_bytes: 4 * 1024 * 1024,
             min_tx_fee: Amount::from_atto(1_000_000_000_000_000),
             max_expiry_blocks: 1_000,
             collateral: Collaterals {
@@ -183,8 +187,8 @@ impl Params {
             max_batch_receipts: 4_096,
             audit_times: AuditTimes {
                 window_blocks: 10,
-                commit_blocks: 40,
-                reveal_blocks: 20,
+                commit_blocks: 120,
+                reveal_blocks: 60,
                 max_per_batch: 64,
             },
             audit_rate: dn_trust::AuditParams::default(),
@@ -218,6 +222,8 @@ impl Params {
         let million = 1_000_000;
         within("epoch_blocks", self.epoch_blocks.into(), 2, million)?;
         within("max_block_txs", self.max_block_txs.into(), 1, 100_000)?;
+        // Room for the largest transaction at least.
+        within("max_block_bytes", self.max_block_bytes.into(), MAX_TX_BYTES as u128, 64 * 1024 * 1024)?;
         within("min_tx_fee", self.min_tx_fee.atto(), 0, cap)?;
         within("max_expiry_blocks", self.max_expiry_blocks.into(), 1, million)?;
         for role in Role::ALL {

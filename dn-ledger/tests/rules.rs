@@ -63,7 +63,7 @@ fn envelope() {
     let tx = w.tx("payer", transfer(dn(1)));
     let proposal = w.block(&[tx.clone(), tx.clone()]);
     assert_eq!(proposal.block.txs.len(), 1);
-    assert_eq!(proposal.rejected, [(tx.id(), Reject::Nonce { expected: 2, found: 1 })]);
+    assert_eq!(proposal.rejected, [(tx.clone(), Reject::Nonce { expected: 2, found: 1 })]);
     assert_eq!(w.reject_tx(&tx), Reject::Nonce { expected: 2, found: 1 });
 }
 

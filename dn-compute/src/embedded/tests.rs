@@ -1,41 +1,96 @@
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
-use dn_core::objects::Sampling;
+use dn_core::blake3_256;
+use dn_core::objects::{FinishReason, Sampling};
 
 use super::*;
-use crate::{ChatMessage, Engine, EngineOptions, GenerateRequest, Model};
+use crate::{ChatMessage, Engine, EngineOptions, GenerateRequest, Generation, Model};
 
 fn engine() -> Engine {
     let model = Model::from_bytes(tiny_rust()).unwrap();
     Engine::new(Arc::new(model), EngineOptions::default()).unwrap()
 }
 
-fn greedy(engine: &Engine, prompt: &[u32], max_tokens: u32) -> String {
+fn greedy(engine: &Engine, prompt: &[u32], max_tokens: u32) -> (String, Generation) {
     let request = GenerateRequest { prompt, already: &[], sampling: Sampling::GREEDY, max_tokens, stop: &[] };
     let done = engine.generate(&request, &mut |_| ControlFlow::Continue(())).unwrap();
-    println!("{:?}", done.timings);
-    println!("{:?}", done.trace_root);
-    engine.model().front().tokenizer().decode(&done.tokens)
+    (engine.model().front().tokenizer().decode(&done.tokens), done)
 }
 
 #[test]
-fn it_writes_what_its_card_says() {
+fn the_file_and_the_model_are_pinned() {
+    let file = dn_core::Hash32(blake3_256(&[tiny_rust()]));
+    assert_eq!(file.to_string(), "0x77bcdadfd0f49a8c9858a83aa871f06d98614c6645b19264464379bfd3a45e87");
+    let engine = engine();
+    let model = engine.model();
+    assert_eq!(model.id().to_string(), "0x63e9f81585cd63a890cbd236a19a6521ba4b297164e0c6bb7aa0e70ecf7765d4");
+    assert_eq!((model.front().context(), model.front().vocabulary()), (512, 4096));
+    assert_eq!((model.front().bos_token(), model.front().stop_tokens()), (Some(0), [1].as_slice()));
+}
+
+/// The answers are those of the card, which PyTorch wrote with float16 weights; the trace roots are this spec's.
+#[test]
+fn it_answers_as_its_card_says() {
     let engine = engine();
     let front = engine.model().front();
-    println!("{:?}", engine.model().id());
-    for q in [
-        "What is ownership?",
-        "What is a trait?",
-        "How do I create a vector?",
-        "What is a lifetime?",
-        "Hello!",
-    ] {
-        let prompt = front.chat_prompt(&[ChatMessage::user(q)]).unwrap();
-        println!("{q}: {}", greedy(&engine, &prompt, 90));
+    let cases = [
+        (
+            "What is ownership?",
+            "Ownership is a set of rules that govern how a Rust program manages memory. Each value in Rust has an owner, there can only be one owner at a time, and when the owner goes out of scope, the value is dropped.",
+            "0xdd61a7b5a56625c587cd5e3242f34e5e3408df3b262e960253ea9926379af19b",
+        ),
+        (
+            "How do I create a vector?",
+            "To create a new empty vector, call the `Vec::new` function. To create a vector with initial values, use the `vec!` macro.\n\n```rust\nlet v: Vec<i32> = Vec::new();\nlet w = vec![1, 2, 3];\n```",
+            "0x4a85206c41d958f2e7aee372d2c2287c659bedb407c0a0dec182cc1696bec8b9",
+        ),
+        (
+            "Hello!",
+            "Hello! What would you like to know about Rust?",
+            "0xd5c0921b88d6bbd5241ed9e73dda13c70bb3ecc4cc5eeafc13016b8fbad72969",
+        ),
+    ];
+    for (question, answer, root) in cases {
+        let prompt = front.chat_prompt(&[ChatMessage::user(question)]).unwrap();
+        assert_eq!(prompt[..2], [0, 2], "it begins with <|bos|><|user|>");
+        assert_eq!(prompt.last(), Some(&3), "it ends with <|assistant|>");
+        let (text, done) = greedy(&engine, &prompt, 90);
+        assert_eq!(text, answer);
+        assert_eq!(done.finish, FinishReason::Stop);
+        assert_eq!(done.tokens.last(), Some(&1), "the stop token is the last of the output");
+        assert_eq!(done.trace_root.to_string(), root);
     }
-    for q in ["Ownership is", "In Rust, a trait", "The `match` expression"] {
-        let prompt = front.text_prompt(q).unwrap();
-        println!("{q}{}", greedy(&engine, &prompt, 60));
-    }
+}
+
+#[test]
+fn it_completes_text_as_its_card_says() {
+    let engine = engine();
+    let prompt = engine.model().front().text_prompt("In Rust, a trait").unwrap();
+    let (text, done) = greedy(&engine, &prompt, 60);
+    let beginning = " object provides the same functionality but many different types implement traits.\n\nAny trait requires only a type has the behavior of the trait object types we need to implement a trait on a type.";
+    assert!(text.starts_with(beginning), "{text}");
+    assert_eq!((done.tokens.len(), done.finish), (60, FinishReason::Length));
+}
+
+#[test]
+fn a_stop_text_ends_the_answer_and_is_not_part_of_its_text() {
+    let engine = engine();
+    let front = engine.model().front();
+    let prompt = front.chat_prompt(&[ChatMessage::user("What is ownership?")]).unwrap();
+    let stop = ["manages".to_owned(), "never said".to_owned()];
+    let sampling = Sampling::GREEDY;
+    let request = GenerateRequest { prompt: &prompt, already: &[], sampling, max_tokens: 90, stop: &stop };
+    let mut stream = front.text_stream(&stop);
+    let mut text = String::new();
+    let done = engine
+        .generate(&request, &mut |token| {
+            text.push_str(&stream.push(token));
+            ControlFlow::Continue(())
+        })
+        .unwrap();
+    text.push_str(&stream.finish());
+    assert_eq!(done.finish, FinishReason::Stop);
+    assert_eq!(text, "Ownership is a set of rules that govern how a Rust program ");
+    assert_eq!(engine.replay(&request, &done.tokens, done.finish).unwrap().divergence, None);
 }

@@ -1,1 +1,239 @@
+use std::io::Write;
 
+use super::*;
+use crate::formats::gguf::{GgufError, GgufWriter, Value, ValueType};
+use crate::testing::{Shape, encode};
+
+fn id(shape: &Shape, seed: u64) -> ModelId {
+    Model::from_bytes(shape.file(seed)).unwrap().id()
+}
+
+#[test]
+fn identity_is_of_the_values_and_of_everything_else() {
+    let shape = Shape::default();
+    let model = Model::from_bytes(shape.file(1)).unwrap();
+    assert_eq!(model.id(), id(&shape, 1));
+    assert_ne!(model.id(), id(&shape, 2));
+    assert_ne!(model.id(), id(&Shape { context: 64, ..shape.clone() }, 1));
+    assert_eq!(model.manifest().hyperparameters.vocabulary, 131);
+    assert!(model.manifest().hyperparameters.tied_embeddings);
+    assert_eq!(model.front().name(), Some("random"));
+    let untied = Model::from_bytes(Shape { tied: false, ..shape.clone() }.file(1)).unwrap();
+    assert!(!untied.manifest().hyperparameters.tied_embeddings);
+    // The name is not part of what a model is.
+    let mut renamed = shape.metadata();
+    renamed.string("general.description", "other");
+    shape.tensors(&mut renamed, 1);
+    assert_eq!(Model::from_bytes(renamed.finish()).unwrap().id(), model.id());
+    // Nor is the type that the same values were stored in.
+    let exact = Shape { kinds: &[TensorType::F16], ..shape.clone() };
+    let as_f32 = Shape { kinds: &[TensorType::F32], ..shape };
+    let halves = exact.file(1);
+    let gguf = crate::formats::gguf::Gguf::parse(&halves).unwrap();
+    let mut w = as_f32.metadata();
+    for t in gguf.tensors() {
+        let bytes = &halves[t.start as usize..(t.start + t.size) as usize];
+        w.tensor(&t.name, &t.shape, TensorType::F32, encode(TensorType::F32, &floats(t.kind, bytes)));
+    }
+    assert_eq!(Model::from_bytes(w.finish()).unwrap().id(), Model::from_bytes(halves).unwrap().id());
+}
+
+#[test]
+fn a_file_is_read_as_bytes_in_memory_are() {
+    let bytes = Shape::default().file(5);
+    let mut file = tempfile::NamedTempFile::new().unwrap();
+    file.write_all(&bytes).unwrap();
+    let model = Model::load(file.path()).unwrap();
+    assert_eq!(model.id(), Model::from_bytes(bytes.clone()).unwrap().id());
+    let front = ModelFront::load(file.path()).unwrap();
+    assert_eq!((front.context(), front.vocabulary(), front.architecture()), (128, 131, "llama"));
+    assert!(matches!(front.chat_prompt(&[]), Err(crate::ChatError::Missing)));
+    // A header longer than the first read.
+    let mut long = Shape::default().metadata();
+    long.string("long", &"x".repeat(3 << 20));
+    Shape::default().tensors(&mut long, 5);
+    std::fs::write(file.path(), long.finish()).unwrap();
+    assert_eq!(Model::load(file.path()).unwrap().id(), model.id());
+    // Every prefix is refused, as a file too.
+    for cut in [0, 3, 100, bytes.len() / 2, bytes.len() - 1] {
+        std::fs::write(file.path(), &bytes[..cut]).unwrap();
+        assert!(matches!(Model::load(file.path()), Err(ModelError::Gguf(_))), "{cut}");
+    }
+    let missing = Model::load(Path::new("no/such/file.gguf")).unwrap_err();
+    assert!(missing.to_string().contains("no/such/file.gguf"), "{missing}");
+    assert!(matches!(Model::load(&std::env::temp_dir()), Err(ModelError::Read { .. })));
+}
+
+#[test]
+fn a_file_that_changes_after_loading_is_refused() {
+    let bytes = Shape::default().file(5);
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), &bytes).unwrap();
+    let model = Model::load(file.path()).unwrap();
+    assert!(model.tensor(Slot::Output).is_err(), "a tied model has none");
+    assert!(model.tensor(Slot::Embedding).is_ok());
+    let mut other = bytes.clone();
+    let at = model.entries[0].info.start as usize + 10;
+    other[at] ^= 0x40;
+    std::fs::write(file.path(), &other).unwrap();
+    assert!(
+        matches!(model.tensor(Slot::Embedding), Err(ModelError::Changed { name }) if name == "token_embd.weight")
+    );
+    assert!(model.tensor(Slot::Query(0)).is_ok());
+    std::fs::write(file.path(), &bytes[..200]).unwrap();
+    assert!(matches!(model.tensor(Slot::Query(0)), Err(ModelError::Read { .. })));
+}
+
+#[test]
+fn tiles_open_against_the_identity() {
+    let shape = Shape { vocabulary: 3001, ..Shape::default() };
+    let model = Model::from_bytes(shape.file(6)).unwrap();
+    let root = model.manifest().tensors_root;
+    let mut count = 0;
+    while let Some((tile, proof)) = model.prove_tile(count) {
+        assert_eq!(proof.verify(root, &tile.to_bytes()), Ok(()));
+        count += 1;
+    }
+    // Rows of 64 columns take 70 bytes: 468 to a tile. 18 tensors come in one tile, the embedding in 7.
+    assert_eq!(count, 7 + 19);
+    let (tile, _) = model.prove_tile(1).unwrap();
+    assert_eq!((tile.tensor, tile.first_row, tile.rows, tile.cols), (0, 468, 468, 64));
+    let Tensor::Matrix(embedding) = model.tensor(Slot::Embedding).unwrap() else { panic!("a matrix") };
+    assert_eq!(tile.hash.0, blake3_256(&[&embedding.tile_bytes(468..936)]));
+}
+
+#[test]
+fn coarser_weights_are_other_weights_near_by() {
+    let model = Model::from_bytes(Shape::default().file(7)).unwrap();
+    for bits in [0, 1, 8] {
+        assert!(matches!(model.coarsened(bits), Err(ModelError::Bits { .. })));
+    }
+    let values = |m: &Model| match m.tensor(Slot::Gate(1)).unwrap() {
+        Tensor::Matrix(m) => {
+            (0..96).flat_map(|r| (0..64).map(move |c| (r, c))).map(|(r, c)| m.value(r, c)).collect()
+        }
+        Tensor::Vector(_) => Vec::new(),
+    };
+    let exact = values(&model);
+    let distance = |bits| {
+        let coarse = model.coarsened(bits).unwrap();
+        assert_ne!(coarse.id(), model.id());
+        assert_eq!(coarse.front().name(), model.front().name());
+        let square: f64 = exact.iter().zip(values(&coarse)).map(|(a, b)| (a - b).powi(2)).sum();
+        (square / exact.iter().map(|a| a * a).sum::<f64>()).sqrt()
+    };
+    let (four, two) = (distance(4), distance(2));
+    assert!(four > 0.005 && four < 0.15 && two > 2.0 * four, "{four} {two}");
+}
+
+/// A file with a change to its metadata or tensors.
+fn altered(change: impl FnOnce(&mut GgufWriter)) -> ModelError {
+    let shape = Shape::default();
+    let mut w = shape.metadata();
+    shape.tensors(&mut w, 1);
+    change(&mut w);
+    Model::from_bytes(w.finish()).unwrap_err()
+}
+
+fn with_key(name: &str, value: Value) -> ModelError {
+    // The first of two equal keys would be an error of its own: leave the old one out.
+    let shape = Shape::default();
+    let mut full = shape.metadata();
+    shape.tensors(&mut full, 1);
+    let mut w = full.without_key(name);
+    w.key(name, value);
+    Model::from_bytes(w.finish()).unwrap_err()
+}
+
+fn number(n: u64) -> Value {
+    Value::Unsigned(ValueType::U32, n)
+}
+
+#[test]
+fn parameters_that_make_no_sense_are_named() {
+    let key = |name: &str, value: Value| match with_key(name, value) {
+        ModelError::Parameter { key, .. } => assert_eq!(key, name),
+        other => panic!("{name}: {other}"),
+    };
+    key("llama.block_count", number(0));
+    key("llama.block_count", number(1 << 30));
+    key("llama.embedding_length", number(1 << 20));
+    key("llama.attention.head_count", number(0));
+    key("llama.attention.head_count_kv", number(3));
+    key("llama.attention.value_length", number(8));
+    key("llama.rope.dimension_count", number(15));
+    key("llama.rope.dimension_count", number(32));
+    key("llama.rope.freq_base", Value::F32(f32::NAN));
+    key("llama.rope.freq_base", Value::F32(0.5));
+    key("llama.attention.layer_norm_rms_epsilon", Value::F32(f32::INFINITY));
+    key("llama.attention.layer_norm_rms_epsilon", Value::F32(0.0));
+    let kind = with_key("llama.context_length", Value::Bool(true));
+    assert!(matches!(kind, ModelError::Gguf(GgufError::KeyType { .. })));
+    let arch = with_key("general.architecture", Value::String("gpt9".into()));
+    assert!(matches!(arch, ModelError::Architecture { found } if found == "gpt9"));
+    assert!(matches!(Model::from_bytes(GgufWriter::new().finish()), Err(ModelError::Gguf(_))));
+}
+
+#[test]
+fn what_would_be_ignored_is_refused() {
+    let feature = |error: ModelError| match error {
+        ModelError::Feature { key, .. } => key,
+        other => panic!("{other}"),
+    };
+    feature(with_key("llama.rope.scaling.type", Value::String("yarn".into())));
+    feature(with_key("llama.rope.scale_linear", Value::F32(4.0)));
+    feature(with_key("llama.expert_count", number(8)));
+    feature(with_key("llama.attention.sliding_window", number(64)));
+    let freqs = altered(|w| {
+        w.tensor("rope_freqs.weight", &[8], TensorType::F32, vec![0; 32]);
+    });
+    assert_eq!(feature(freqs), "rope_freqs.weight");
+    let extra = altered(|w| {
+        w.tensor("blk.0.attn_q.bias", &[64], TensorType::F32, vec![0; 256]);
+    });
+    assert!(matches!(extra, ModelError::UnexpectedTensor { name, .. } if name == "blk.0.attn_q.bias"));
+}
+
+#[test]
+fn tensors_are_there_and_of_the_right_shape_and_finite() {
+    let shape = Shape::default();
+    let missing = Model::from_bytes(Shape { layers: 1, ..shape.clone() }.metadata().finish()).unwrap_err();
+    assert!(matches!(missing, ModelError::MissingTensor { name } if name == "token_embd.weight"));
+    let wider = with_key("llama.feed_forward_length", number(128));
+    assert!(matches!(wider, ModelError::TensorShape { name, .. } if name == "blk.0.ffn_gate.weight"));
+    let fewer = with_key("llama.block_count", number(3));
+    assert!(matches!(fewer, ModelError::MissingTensor { name } if name == "blk.2.attn_norm.weight"));
+    let good = Shape { kinds: &[TensorType::F32], ..shape }.file(3);
+    let gguf = crate::formats::gguf::Gguf::parse(&good).unwrap();
+    for (name, bits) in [("blk.1.ffn_up.weight", f32::NAN), ("token_embd.weight", f32::NEG_INFINITY)] {
+        let mut bad = good.clone();
+        let at = gguf.tensor(name).unwrap().start as usize + 4 * 70;
+        bad[at..at + 4].copy_from_slice(&bits.to_le_bytes());
+        let error = Model::from_bytes(bad).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            format!("tensor `{name}`: weight at row 1, column 6 is not a finite number")
+        );
+    }
+    let mut bad = good;
+    let at = gguf.tensor("output_norm.weight").unwrap().start as usize + 4 * 3;
+    bad[at..at + 4].copy_from_slice(&f32::NAN.to_le_bytes());
+    let error = Model::from_bytes(bad).unwrap_err();
+    assert!(matches!(error, ModelError::NonFinite { index: 3, .. }), "{error}");
+}
+
+proptest::proptest! {
+    #![proptest_config(proptest::test_runner::Config::with_cases(64))]
+
+    /// What the fuzz target runs: no change of a file makes loading panic.
+    #[test]
+    fn no_changed_file_panics(changes in proptest::collection::vec((0usize..4000, proptest::prelude::any::<u8>()), 1..6)) {
+        let mut bytes = Shape { layers: 1, vocabulary: 40, ..Shape::default() }.file(1);
+        for (at, byte) in changes {
+            bytes[at] = byte;
+        }
+        if let Ok(model) = Model::from_bytes(bytes) {
+            proptest::prop_assert_eq!(model.front().vocabulary(), 40);
+        }
+    }
+}

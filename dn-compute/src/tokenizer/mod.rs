@@ -6,7 +6,7 @@ pub(crate) mod special;
 mod stream;
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use dn_core::Hash32;
 

@@ -272,6 +272,11 @@ impl Step<'_> {
         if matches!(result, AuditResult::Passed | AuditResult::Refuted) {
             batch.passed_audits += 1;
         }
+        let disputed =
+            AUDITS.iter_from(self.state, &id).any(|(_, a)| a.accuser.is_some() && a.result.is_none());
+        if batch.status == BatchStatus::Disputed && !disputed {
+            batch.status = BatchStatus::Auditing;
+        }
         BATCHES.put(self.state, &id, &batch);
         self.events.push(Event::AuditClosed { batch: id, index, result });
     }

@@ -93,8 +93,9 @@ impl Step<'_> {
             taken = sum(taken, pool.slash(bps));
             STAKE_POOLS.put(self.state, &validator, &pool);
         }
+        let epoch = self.ctx.epoch();
         let unbonding: Vec<_> = UNBONDING_POOLS.iter_from(self.state, &validator).collect();
-        for (key, mut pool) in unbonding {
+        for (key, mut pool) in unbonding.into_iter().filter(|((_, release), _)| *release > epoch) {
             taken = sum(taken, pool.slash(bps));
             UNBONDING_POOLS.put(self.state, &key, &pool);
         }

@@ -17,7 +17,7 @@ use crate::state::{
 use crate::tx::Role;
 
 /// Basis points in one.
-const BASIS: u64 = 10_000;
+const BASIS: u32 = 10_000;
 
 impl Step<'_> {
     /// Draws the audits of batches of the block before, and settles batches whose window closed.
@@ -44,19 +44,19 @@ impl Step<'_> {
             .get(self.state, &batch.body.worker)
             .expect("a worker has a trust record from its registration on")
             .weight(&params.trust);
-        let rate = u64::from(audit_rate(&params.audit_rate, trust));
+        let rate = audit_rate(&params.audit_rate, trust);
         let seed = keccak256(&[b"DeepNode audit draw v1", &self.ctx.parent.0, &id.0]);
-        let mut drawn: Vec<(u128, u32)> = (0..batch.body.count)
-            .map(|index| (draw(&seed, index, "index"), index))
-            .filter(|(hash, _)| hash % u128::from(BASIS) < u128::from(rate))
-            .collect();
-        // Over the limit the hashes choose, so that no place in a batch is safer than another.
-        drawn.sort_unstable_by_key(|(hash, index)| (hash / u128::from(BASIS), *index));
-        drawn.truncate(params.audit_times.max_per_batch as usize);
-        drawn.sort_unstable_by_key(|(_, index)| *index);
+        let mut drawn = draw_indices(&seed, batch.body.count, rate);
+        let most = params.audit_times.max_per_batch as usize;
+        if drawn.len() > most {
+            // Hashes choose, so that no place in a batch is safer than another.
+            drawn.sort_by_cached_key(|index| draw(&seed, *index, "order"));
+            drawn.truncate(most);
+            drawn.sort_unstable();
+        }
         batch.status = BatchStatus::Auditing;
         let eligible = self.eligible_auditors(&batch);
-        for (_, index) in drawn {
+        for index in drawn {
             let ticket = draw(&seed, index, "auditor 0");
             if let Some((auditor, weight)) = pick(&eligible, ticket) {
                 batch.open_audits += 1;
@@ -137,6 +137,19 @@ impl Step<'_> {
     }
 }
 
+/// The receipts to audit: each with the rate's probability. One hash decides sixteen, so that a batch of thousands costs little.
+fn draw_indices(seed: &[u8; 32], count: u32, rate: u16) -> Vec<u32> {
+    let threshold = (u32::from(rate) << 16).div_ceil(BASIS);
+    let mut drawn = Vec::new();
+    for first in (0..count).step_by(16) {
+        let hash = keccak256(&[seed, b"indices", &first.to_le_bytes()]);
+        let lanes = hash.chunks_exact(2).map(|pair| u32::from(u16::from_le_bytes([pair[0], pair[1]])));
+        let hit = (first..count).zip(lanes).filter(|(_, lane)| *lane < threshold);
+        drawn.extend(hit.map(|(index, _)| index));
+    }
+    drawn
+}
+
 /// A number that nobody knew before the batch stood.
 fn draw(seed: &[u8; 32], index: u32, purpose: &str) -> u128 {
     let hash = keccak256(&[seed, &index.to_le_bytes(), purpose.as_bytes()]);
@@ -154,4 +167,37 @@ fn pick(entries: &[(Address, Amount)], ticket: u128) -> Option<(Address, Amount)
         }
     }
     None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_rate_is_kept() {
+        let seed = [9; 32];
+        assert_eq!(draw_indices(&seed, 100, 10_000), (0..100).collect::<Vec<_>>());
+        assert_eq!(draw_indices(&seed, 0, 10_000), []);
+        for rate in [500u16, 2_500, 5_000] {
+            let hits = draw_indices(&seed, 60_000, rate).len() as i64;
+            let expected = i64::from(rate) * 6;
+            // Five standard deviations of the binomial are under 620.
+            assert!((hits - expected).abs() < 620, "{hits} of {expected}");
+        }
+        let (a, b) = (draw_indices(&[1; 32], 64, 5_000), draw_indices(&[2; 32], 64, 5_000));
+        assert_ne!(a, b);
+    }
+
+    #[test]
+    fn picks_follow_the_weights() {
+        let entries: Vec<_> =
+            [1u8, 2, 3].iter().map(|n| (Address([*n; 20]), Amount::from_atto(u128::from(*n)))).collect();
+        let mut counts = [0; 3];
+        for ticket in 0..600 {
+            let (address, _) = pick(&entries, ticket).unwrap();
+            counts[usize::from(address.0[0]) - 1] += 1;
+        }
+        assert_eq!(counts, [100, 200, 300]);
+        assert_eq!(pick(&[], 5), None);
+    }
 }

@@ -90,8 +90,21 @@ impl Shared {
     }
 }
 
+/// Tells everybody who waits that no more blocks come, also when production ends in a panic.
+struct StopOnDrop<'a>(&'a Shared);
+
+impl Drop for StopOnDrop<'_> {
+    fn drop(&mut self) {
+        let mut pool = self.0.pool();
+        pool.stopped = true;
+        // Dropped senders tell those who wait.
+        pool.waiters.clear();
+    }
+}
+
 /// Produces blocks until it is stopped or fails.
 pub(super) fn run(shared: &Arc<Shared>, key: &SecretKey, interval: Duration) {
+    let _stop = StopOnDrop(shared);
     let mut last = Instant::now();
     while wait(shared, last, interval) {
         last = Instant::now();
@@ -100,10 +113,6 @@ pub(super) fn run(shared: &Arc<Shared>, key: &SecretKey, interval: Duration) {
             break;
         }
     }
-    let mut pool = shared.pool();
-    pool.stopped = true;
-    // Dropped senders tell those who wait.
-    pool.waiters.clear();
 }
 
 /// Waits until the next block is due; false when production ends.
@@ -134,22 +143,20 @@ fn produce(shared: &Shared, key: &SecretKey) -> Result<(), ProducerError> {
     // On disk first: nothing is answered, or visible to queries, that a crash could take back.
     shared.store.commit(&proposal.block, &certificate, &proposal.executed)?;
     shared.chain_mut().commit(&proposal.block.header, &proposal.executed);
-    answer(shared, &proposal, &candidates);
+    answer(shared, &proposal);
     Ok(())
 }
 
-fn answer(shared: &Shared, proposal: &Proposal, candidates: &[SignedTx]) {
+fn answer(shared: &Shared, proposal: &Proposal) {
     let mut pool = shared.pool();
     let height = proposal.block.header.height;
     for (index, outcome) in (0u32..).zip(&proposal.executed.outcomes) {
         let (tx_id, events) = (outcome.tx_id, outcome.events.clone());
         pool.tell(tx_id, &Ok(TxOutcome { tx_id, height, index, events }));
     }
-    for (tx_id, reject) in &proposal.rejected {
-        pool.tell(*tx_id, &Err(reject.clone()));
-    }
-    for tx in candidates {
+    for (tx, reject) in &proposal.rejected {
         pool.mempool.remove(tx.tx.sender, tx.tx.nonce);
+        pool.tell(tx.id(), &Err(reject.clone()));
     }
     let chain = shared.chain();
     let gone = pool.mempool.purge(height + 1, |sender| ACCOUNTS.get_or_default(chain.state(), &sender).nonce);

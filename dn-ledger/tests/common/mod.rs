@@ -197,6 +197,14 @@ impl World {
         events
     }
 
+    /// Everything that happened since the genesis.
+    pub(crate) fn all_events(&self) -> Vec<Event> {
+        self.log
+            .iter()
+            .flat_map(|p| p.executed.events().map(|(_, e)| e.clone()).collect::<Vec<_>>())
+            .collect()
+    }
+
     /// A transaction that must be accepted, in a block of its own.
     pub(crate) fn ok(&mut self, name: &str, payload: Payload) -> Vec<Event> {
         let proposal = self.block(&[self.tx(name, payload)]);

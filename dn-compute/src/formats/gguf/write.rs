@@ -59,6 +59,13 @@ impl GgufWriter {
         self
     }
 
+    /// The same file without a key.
+    pub fn without_key(&self, key: &str) -> Self {
+        let mut out = self.clone();
+        out.metadata.retain(|(k, _)| k != key);
+        out
+    }
+
     /// The file.
     pub fn finish(&self) -> Vec<u8> {
         let alignment = self.alignment.unwrap_or(super::DEFAULT_ALIGNMENT) as usize;

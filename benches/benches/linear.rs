@@ -1,0 +1,147 @@
+//! The CPU backend at the shapes of Qwen2-0.5B (24 layers, without the vocabulary), beside the memory's read bandwidth in
+//! the same run: decoding one token must read every weight once, so bytes per second of the two compare directly.
+//!
+//! `DN_BENCH_ISA` (auto) and `DN_BENCH_THREADS` (all cores) choose what is timed. Needs 1.3 GB of memory.
+
+use std::hint::black_box;
+use std::time::Duration;
+
+use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
+use dn_compute::cpu::{Cpu, Isa};
+use dn_compute::spec::{Backend, KvShape, Matrix, QuantMatrix};
+use rayon::prelude::*;
+
+const HIDDEN: usize = 896;
+const KV: usize = 128;
+const FEED_FORWARD: usize = 4864;
+const LAYERS: usize = 24;
+
+struct Layer {
+    qkv: [Matrix; 3],
+    output: Matrix,
+    gate_up: [Matrix; 2],
+    down: Matrix,
+}
+
+fn threads() -> usize {
+    let all = || std::thread::available_parallelism().map_or(1, usize::from);
+    std::env::var("DN_BENCH_THREADS").ok().and_then(|n| n.parse().ok()).unwrap_or_else(all)
+}
+
+fn backend() -> Cpu {
+    let isa: Isa = std::env::var("DN_BENCH_ISA").ok().map_or(Isa::Auto, |isa| isa.parse().expect("an isa"));
+    Cpu::new(isa, threads()).expect("an instruction set of this machine")
+}
+
+fn matrix(cpu: &Cpu, rows: usize, cols: usize) -> Matrix {
+    let mut state = rows as u64 * 31 + cols as u64;
+    let mut next = || {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        state >> 33
+    };
+    let q = (0..rows * cols).map(|_| (next() % 255) as i8).map(|q| if q == -128 { 1 } else { q }).collect();
+    let m = (0..rows * cols / 32).map(|_| next() as u16 | 0x8000).collect();
+    let matrix = QuantMatrix::from_parts(rows, cols, q, m, vec![-30; rows]).expect("canonical");
+    cpu.prepare(matrix).expect("valid")
+}
+
+fn layers(cpu: &Cpu) -> Vec<Layer> {
+    (0..LAYERS)
+        .map(|_| Layer {
+            qkv: [HIDDEN, KV, KV].map(|rows| matrix(cpu, rows, HIDDEN)),
+            output: matrix(cpu, HIDDEN, HIDDEN),
+            gate_up: [FEED_FORWARD; 2].map(|rows| matrix(cpu, rows, HIDDEN)),
+            down: matrix(cpu, HIDDEN, FEED_FORWARD),
+        })
+        .collect()
+}
+
+fn bytes(layers: &[Layer]) -> u64 {
+    let of = |m: &Matrix| m.memory_bytes();
+    let one = |l: &Layer| {
+        l.qkv.iter().map(of).sum::<usize>()
+            + l.gate_up.iter().map(of).sum::<usize>()
+            + of(&l.output)
+            + of(&l.down)
+    };
+    layers.iter().map(one).sum::<usize>() as u64
+}
+
+/// The linear layers of one pass of `tokens` tokens.
+fn pass(cpu: &Cpu, layers: &[Layer], x: &[f32], out: &mut [Vec<f32>; 3], tokens: usize) {
+    let (narrow, wide) = (&x[..tokens * HIDDEN], &x[..tokens * FEED_FORWARD]);
+    let [a, b, c] = out;
+    for layer in layers {
+        let [q, k, v] = &layer.qkv;
+        let mut outs = [&mut a[..tokens * HIDDEN], &mut b[..tokens * KV], &mut c[..tokens * KV]];
+        cpu.linear(&[q, k, v], narrow, tokens, &mut outs).expect("valid");
+        cpu.linear(&[&layer.output], narrow, tokens, &mut [&mut a[..tokens * HIDDEN]]).expect("valid");
+        let [gate, up] = &layer.gate_up;
+        let mut outs = [&mut a[..tokens * FEED_FORWARD], &mut b[..tokens * FEED_FORWARD]];
+        cpu.linear(&[gate, up], narrow, tokens, &mut outs).expect("valid");
+        cpu.linear(&[&layer.down], wide, tokens, &mut [&mut a[..tokens * HIDDEN]]).expect("valid");
+    }
+}
+
+fn read_bandwidth(c: &mut Criterion) {
+    let buffer = vec![1u64; 48 << 20];
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(threads()).build().expect("threads");
+    let mut group = c.benchmark_group("read_bandwidth");
+    group.throughput(Throughput::Bytes(buffer.len() as u64 * 8)).sample_size(10);
+    group.bench_function(BenchmarkId::from_parameter(format!("{}_threads", threads())), |b| {
+        b.iter(|| {
+            let sum = || buffer.par_chunks(1 << 16).map(|part| part.iter().sum::<u64>()).sum::<u64>();
+            black_box(pool.install(sum))
+        });
+    });
+    group.finish();
+}
+
+fn linear(c: &mut Criterion) {
+    let cpu = backend();
+    let layers = layers(&cpu);
+    let x: Vec<f32> = (0..256 * FEED_FORWARD).map(|i| (i % 1013) as f32 * 0.01 - 5.0).collect();
+    let mut out = [(); 3].map(|()| vec![0f32; 256 * FEED_FORWARD]);
+    let mut group = c.benchmark_group(format!("linear/{}", cpu.info()));
+    group.sample_size(10).measurement_time(Duration::from_secs(4));
+    group.throughput(Throughput::Bytes(bytes(&layers)));
+    group.bench_function("decode", |b| {
+        b.iter(|| cpu.enter(&mut || pass(&cpu, &layers, &x, &mut out, 1)));
+    });
+    group.throughput(Throughput::Elements(256));
+    group.bench_function("prefill_256", |b| {
+        b.iter(|| cpu.enter(&mut || pass(&cpu, &layers, &x, &mut out, 256)));
+    });
+    group.throughput(Throughput::Elements(8));
+    group.bench_function("batch_8", |b| {
+        b.iter(|| cpu.enter(&mut || pass(&cpu, &layers, &x, &mut out, 8)));
+    });
+    group.finish();
+}
+
+fn attention(c: &mut Criterion) {
+    let cpu = backend();
+    let (heads, d, keys) = (14, 64, 1024);
+    let shape = KvShape { heads: 2, head_dim: d, capacity: keys };
+    let value = |i: usize| (i * 7919 % 2003) as f32 * 1e-3 - 1.0;
+    let rows: Vec<f32> = (0..keys * 2 * d).map(value).collect();
+    let q: Vec<f32> = (0..64 * heads * d).map(value).collect();
+    let mut kv = cpu.kv_layer(shape).expect("valid");
+    cpu.kv_append(&mut kv, &rows, &rows).expect("room");
+    let mut out = vec![0f32; q.len()];
+    let mut group = c.benchmark_group(format!("attention_1024_keys/{}", cpu.info()));
+    group.sample_size(20);
+    for tokens in [1, 64] {
+        let len = tokens * heads * d;
+        group.throughput(Throughput::Elements(tokens as u64));
+        group.bench_function(BenchmarkId::new("queries", tokens), |b| {
+            b.iter(|| {
+                cpu.attention(&kv, heads, keys - tokens, &q[..len], &mut out[..len]).expect("valid");
+            });
+        });
+    }
+    group.finish();
+}
+
+criterion_group!(benches, read_bandwidth, linear, attention);
+criterion_main!(benches);

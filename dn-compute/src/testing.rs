@@ -1,0 +1,138 @@
+//! Small random models for tests.
+
+use crate::formats::gguf::{GgufWriter, TensorType};
+
+/// A repeatable source of numbers (SplitMix64).
+pub(crate) struct Rng(pub(crate) u64);
+
+impl Rng {
+    pub(crate) fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    /// From -1 to 1.
+    pub(crate) fn signed(&mut self) -> f32 {
+        (self.next() >> 40) as f32 / (1u64 << 23) as f32 - 1.0
+    }
+}
+
+/// The sizes of a random model.
+#[derive(Debug, Clone)]
+pub(crate) struct Shape {
+    pub(crate) arch: &'static str,
+    pub(crate) layers: u64,
+    pub(crate) width: u64,
+    pub(crate) heads: u64,
+    pub(crate) kv_heads: u64,
+    pub(crate) head_size: u64,
+    pub(crate) ffn: u64,
+    pub(crate) vocabulary: u64,
+    pub(crate) context: u32,
+    pub(crate) tied: bool,
+    /// Types of the matrices, in turn.
+    pub(crate) kinds: &'static [TensorType],
+}
+
+impl Default for Shape {
+    fn default() -> Self {
+        Self {
+            arch: "llama",
+            layers: 2,
+            width: 64,
+            heads: 4,
+            kv_heads: 2,
+            head_size: 16,
+            ffn: 96,
+            vocabulary: 131,
+            context: 128,
+            tied: true,
+            kinds: &[TensorType::Q8_0, TensorType::F16, TensorType::F32],
+        }
+    }
+}
+
+impl Shape {
+    /// The metadata, without a tokenizer.
+    pub(crate) fn metadata(&self) -> GgufWriter {
+        let mut w = GgufWriter::new();
+        let key = |name: &str| format!("{}.{name}", self.arch);
+        w.string("general.architecture", self.arch).string("general.name", "random");
+        w.u32(&key("context_length"), self.context).u32(&key("embedding_length"), self.width as u32);
+        w.u32(&key("block_count"), self.layers as u32).u32(&key("feed_forward_length"), self.ffn as u32);
+        w.u32(&key("attention.head_count"), self.heads as u32);
+        w.u32(&key("attention.head_count_kv"), self.kv_heads as u32);
+        w.u32(&key("attention.key_length"), self.head_size as u32);
+        w.u32(&key("attention.value_length"), self.head_size as u32);
+        w.f32(&key("attention.layer_norm_rms_epsilon"), 1e-5);
+        w
+    }
+
+    /// Adds the tensors with random values.
+    pub(crate) fn tensors(&self, w: &mut GgufWriter, seed: u64) {
+        let mut rng = Rng(seed);
+        let mut turn = 0;
+        let mut matrix = |w: &mut GgufWriter, name: &str, cols: u64, rows: u64| {
+            let kind = self.kinds[turn % self.kinds.len()];
+            turn += 1;
+            let spread = 2.0 / (cols as f32).sqrt();
+            let values: Vec<f32> = (0..cols * rows).map(|_| rng.signed() * spread).collect();
+            w.tensor(name, &[cols, rows], kind, encode(kind, &values));
+        };
+        let (query, kv) = (self.heads * self.head_size, self.kv_heads * self.head_size);
+        let mut others = Rng(!seed);
+        let mut vector = |w: &mut GgufWriter, name: &str, len: u64, middle: f32| {
+            let values: Vec<f32> = (0..len).map(|_| middle + 0.3 * others.signed()).collect();
+            w.tensor(name, &[len], TensorType::F32, encode(TensorType::F32, &values));
+        };
+        matrix(w, "token_embd.weight", self.width, self.vocabulary);
+        for l in 0..self.layers {
+            let name = |part: &str| format!("blk.{l}.{part}");
+            vector(w, &name("attn_norm.weight"), self.width, 1.0);
+            vector(w, &name("ffn_norm.weight"), self.width, 1.0);
+            if self.arch == "qwen2" {
+                vector(w, &name("attn_q.bias"), query, 0.0);
+                vector(w, &name("attn_k.bias"), kv, 3.0);
+                vector(w, &name("attn_v.bias"), kv, 0.0);
+            }
+            matrix(w, &name("attn_q.weight"), self.width, query);
+            matrix(w, &name("attn_k.weight"), self.width, kv);
+            matrix(w, &name("attn_v.weight"), self.width, kv);
+            matrix(w, &name("attn_output.weight"), query, self.width);
+            matrix(w, &name("ffn_gate.weight"), self.width, self.ffn);
+            matrix(w, &name("ffn_up.weight"), self.width, self.ffn);
+            matrix(w, &name("ffn_down.weight"), self.ffn, self.width);
+        }
+        vector(w, "output_norm.weight", self.width, 1.0);
+        if !self.tied {
+            matrix(w, "output.weight", self.width, self.vocabulary);
+        }
+    }
+
+    /// A file without a tokenizer.
+    pub(crate) fn file(&self, seed: u64) -> Vec<u8> {
+        let mut w = self.metadata();
+        self.tensors(&mut w, seed);
+        w.finish()
+    }
+}
+
+/// Values as a type of tensor holds them.
+pub(crate) fn encode(kind: TensorType, values: &[f32]) -> Vec<u8> {
+    match kind {
+        TensorType::F32 => values.iter().flat_map(|v| v.to_le_bytes()).collect(),
+        TensorType::F16 => values.iter().flat_map(|v| half::f16::from_f32(*v).to_le_bytes()).collect(),
+        TensorType::Bf16 => values.iter().flat_map(|v| half::bf16::from_f32(*v).to_le_bytes()).collect(),
+        TensorType::Q8_0 => values
+            .chunks_exact(32)
+            .flat_map(|block| {
+                let scale = half::f16::from_f32(block.iter().fold(0f32, |a, v| a.max(v.abs())) / 127.0);
+                let q = |v: &f32| (v / scale.to_f32()).round_ties_even().clamp(-127.0, 127.0) as i8 as u8;
+                scale.to_le_bytes().into_iter().chain(block.iter().map(q)).collect::<Vec<_>>()
+            })
+            .collect(),
+    }
+}

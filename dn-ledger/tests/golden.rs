@@ -1,0 +1,111 @@
+//! Hashes that must never change by accident: whoever changes an encoding changes every chain.
+mod common;
+
+use common::{World, address, dn, genesis, key, params};
+use dn_core::{Amount, Canonical, Hash32, Signed};
+use dn_ledger::block::Certificate;
+use dn_ledger::{Chain, Genesis, GenesisError, Params, Payload};
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|b| format!("{b:02x}")).collect()
+}
+
+#[test]
+fn genesis_and_one_block() {
+    let genesis = genesis(params());
+    assert_eq!(hex(&genesis.hash().0), "GENESIS");
+    let mut chain = Chain::new(&genesis);
+    assert_eq!(hex(&chain.tip().hash().0), "BLOCK0");
+    let w = World::bare();
+    let tx = w.tx("payer", Payload::Transfer { to: address("owner"), amount: dn(1) });
+    assert_eq!(hex(&tx.id().0), "TXID");
+    let block = chain.propose(address("v1"), common::START_MS + 1_000, &[tx]).unwrap().block;
+    assert_eq!(hex(&block.header.state.0), "STATE");
+    assert_eq!(hex(&block.header.hash().0), "BLOCK1");
+    let certificate = Certificate::solo(&block.header, &key("v1"));
+    assert!(certificate.proves(&block.header));
+    assert!(!certificate.proves(chain.tip()));
+    assert!(!Certificate::solo(&block.header, &key("v2")).proves(&block.header));
+    assert!(!Certificate::default().proves(&block.header));
+}
+
+/// A payload of every kind, in the order of their tags.
+#[test]
+fn every_payload() {
+    let w = World::ready();
+    let verdict =
+        World::verdict("v1", dn_core::BatchId([4; 32]), 2, dn_core::objects::AuditOutcome::Match {});
+    let mut w = w;
+    w.sequence = 0;
+    let batch = Signed::sign(w.root("worker", vec![w.line(0, 2, dn(1))]), &key("gateway"));
+    let (model, channel, domain) = (w.model, w.channel, 0);
+    let (to, validator, payee, spender) =
+        (address("owner"), address("v1"), address("gateway"), address("spender"));
+    let (amount, deposit, price) = (dn(1), dn(2), common::price());
+    let payloads = [
+        Payload::Transfer { to, amount },
+        Payload::Register {
+            role: dn_ledger::Role::Gateway,
+            collateral: amount,
+            name: "n".into(),
+            endpoint: "e".into(),
+        },
+        Payload::Retire { role: dn_ledger::Role::Worker },
+        Payload::Stake { validator, amount },
+        Payload::Unbond { validator, shares: dn_ledger::tx::Shares(5) },
+        Payload::Withdraw {},
+        Payload::PublishModel { manifest: common::manifest(1), name: "m".into(), price, domain },
+        Payload::SetModelPrice { model, price },
+        Payload::RetireModel { model },
+        Payload::Offer { model },
+        Payload::Unoffer { model },
+        Payload::OpenChannel { payee, deposit, spender },
+        Payload::TopUpChannel { channel, amount },
+        Payload::CloseChannel { channel },
+        Payload::FinishChannel { channel },
+        Payload::PostBatch { batch, vouchers: vec![w.voucher(0, dn(1))] },
+        World::commit_payload(&verdict),
+        World::reveal_payload(&verdict),
+    ];
+    let mut all = Vec::new();
+    for (tag, payload) in payloads.iter().enumerate() {
+        let bytes = payload.to_bytes();
+        assert_eq!(usize::from(bytes[0]), tag);
+        assert_eq!(Payload::from_bytes(&bytes).as_ref(), Ok(payload));
+        for end in 0..bytes.len() {
+            assert!(Payload::from_bytes(&bytes[..end]).is_err(), "{tag} cut at {end}");
+        }
+        let json = serde_json::to_string(payload).unwrap();
+        assert_eq!(&serde_json::from_str::<Payload>(&json).unwrap(), payload);
+        all.extend(bytes);
+    }
+    assert_eq!(hex(&dn_core::keccak256(&[&all])), "PAYLOADS");
+}
+
+#[test]
+fn a_genesis_round_trips_and_is_checked() {
+    let good = genesis(params());
+    assert_eq!(Genesis::from_json(&good.to_json()).unwrap(), good);
+    assert_eq!(Genesis::from_bytes(&good.to_bytes()), Ok(good.clone()));
+    let bad = |change: &dyn Fn(&mut Genesis)| {
+        let mut genesis = good.clone();
+        change(&mut genesis);
+        Genesis::from_json(&genesis.to_json()).expect_err("refused")
+    };
+    let one = Amount::from_atto(1);
+    assert!(matches!(bad(&|g| g.reserve = one), GenesisError::Supply { .. }));
+    assert!(matches!(bad(&|g| g.chain_id = 0), GenesisError::ChainId));
+    assert!(matches!(bad(&|g| g.accounts.swap(0, 1)), GenesisError::Order { list: "accounts", .. }));
+    assert!(matches!(
+        bad(&|g| g.stakes[0].validator = address("owner")),
+        GenesisError::UnknownValidator { .. }
+    ));
+    assert!(matches!(bad(&|g| g.stakes.clear()), GenesisError::NoValidator));
+    assert!(matches!(bad(&|g| g.identities[0].collateral = one), GenesisError::Identity { .. }));
+    assert!(matches!(bad(&|g| g.params.epoch_blocks = 0), GenesisError::Params(_)));
+    assert!(matches!(Genesis::from_json("{\"chain_id\":1}"), Err(GenesisError::Json(_))));
+    let unknown = good.to_json().replacen("{", "{\"surprise\":1,", 1);
+    assert!(matches!(Genesis::from_json(&unknown), Err(GenesisError::Json(_))));
+    assert_eq!(Params::from_bytes(&Params::devnet().to_bytes()), Ok(Params::devnet()));
+    assert_ne!(good.hash(), Hash32::ZERO);
+}
