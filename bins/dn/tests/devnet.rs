@@ -1,4 +1,5 @@
 //! The local network that stays up: its state survives both ways of ending it.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;

@@ -1,4 +1,5 @@
 //! The network as separate processes, each killed in the middle of a call and started again.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Read, Write};

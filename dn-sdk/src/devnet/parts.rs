@@ -1,5 +1,6 @@
 //! The parts of a local network, each from its keys and its directory.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
