@@ -72,7 +72,7 @@ pub enum GenesisError {
         /// Its role.
         role: Role,
         /// Why.
-        reason: Reject,
+        reason: Box<Reject>,
     },
 }
 
@@ -341,7 +341,7 @@ impl Genesis {
         enough
             .and_then(|()| check_text(Field::Name, &identity.name, 1, MAX_NAME_BYTES))
             .and_then(|()| check_text(Field::Endpoint, &identity.endpoint, 0, MAX_ENDPOINT_BYTES))
-            .map_err(|reason| GenesisError::Identity { address, role, reason })
+            .map_err(|reason| GenesisError::Identity { address, role, reason: Box::new(reason) })
     }
 }
 

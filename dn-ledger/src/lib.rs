@@ -1,4 +1,44 @@
-//! The ledger (being written).
+//! The ledger of DeepNode: money, stake, models, channels, audits and rewards as one pure state machine; with feature
+//! `node` a node around it that keeps the chain on disk, produces blocks and answers JSON-RPC.
+//!
+//! - [`tx`]: what identities ask for; [`apply()`] what it does, or the [`Reject`] that says why not;
+//! - [`state`]: an ordered map with typed tables, a journal and a commitment;
+//! - [`chain`]: propose, validate and commit blocks, the three things a consensus engine asks for;
+//! - [`genesis`], [`params`]: where a chain starts and what its rules are parametrised by;
+//! - [`supply`]: the equation that holds after every block;
+//! - [`events`], [`query`], [`views`]: what happened and what is, for those who look from outside.
+//!
+//! Without features nothing here knows a clock, a thread, a float, a file or a hash map's order.
+//!
+//! ```
+//! use dn_core::{Amount, SecretKey};
+//! use dn_ledger::{Chain, Devnet, DevnetValidator, Genesis, Params, Payload, Tx, query};
+//!
+//! let (alice, validator) = (SecretKey::from_bytes(&[1; 32])?, SecretKey::from_bytes(&[2; 32])?);
+//! let devnet = Devnet {
+//!     chain_id: 7,
+//!     time_ms: 1_700_000_000_000,
+//!     faucet: alice.address(),
+//!     funded: vec![],
+//!     validators: vec![DevnetValidator {
+//!         address: validator.address(),
+//!         name: "one".into(),
+//!         stake: Amount::from_dn(10_000),
+//!     }],
+//! };
+//! let params = Params::devnet();
+//! let fee = params.min_tx_fee;
+//! let mut chain = Chain::new(&Genesis::devnet(&devnet, params)?);
+//!
+//! let payload = Payload::Transfer { to: validator.address(), amount: Amount::from_dn(3) };
+//! let (sender, nonce, expires_height) = (alice.address(), 0, 10);
+//! let tx = Tx { chain_id: 7, sender, nonce, expires_height, fee, payload }.sign(&alice);
+//!
+//! let proposal = chain.propose(validator.address(), 1_700_000_001_000, &[tx])?;
+//! chain.commit(&proposal.block.header, &proposal.executed);
+//! assert_eq!(query::account(chain.state(), validator.address()).balance, Amount::from_dn(3));
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 #![forbid(unsafe_code)]
 #![deny(clippy::float_arithmetic)]
 

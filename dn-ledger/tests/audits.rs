@@ -1,4 +1,6 @@
 //! From a batch to its end: audits, disputes, slashes, settlement, trust, emission.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 mod common;
 
 use common::{World, address, dn, params};

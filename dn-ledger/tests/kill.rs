@@ -1,6 +1,8 @@
 //! SIGKILL at random moments while transactions are acknowledged: none that was acknowledged is lost, none applies twice.
 //!
 //! The test starts this same binary again as the node. About 10 s.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 mod common;
 
 use std::io::{BufRead, BufReader, Read, Write};
@@ -17,7 +19,7 @@ use dn_ledger::{Payload, SignedTx, Tx};
 use serde_json::{Value, json};
 
 const DIR: &str = "DN_LEDGER_KILL_TEST_DIR";
-const ROUNDS: u32 = 12;
+const ROUNDS: u32 = 30;
 
 /// The child: a node that runs until it is killed. Does nothing when run as a test.
 #[test]

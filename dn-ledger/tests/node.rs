@@ -1,4 +1,6 @@
 //! The node over HTTP: service, durability, bad input.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 mod common;
 
 use std::io::{Read, Write};

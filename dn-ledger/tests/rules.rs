@@ -1,4 +1,6 @@
 //! Each transaction's rules: what it does, and each way it is refused.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 mod common;
 
 use common::{CHAIN_ID, World, address, dn, key, manifest, params, price};

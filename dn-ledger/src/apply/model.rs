@@ -99,10 +99,9 @@ impl Step<'_> {
     /// The model, if batches for it are taken from this worker: hosted and published, or not longer ago than the grace time.
     pub(super) fn served_model(&self, id: ModelId, worker: Address) -> Result<Model, Reject> {
         let model = MODELS.get(self.state, &id).ok_or(Reject::UnknownModel { model: id })?;
-        if let Some(height) = model.retired_height {
-            if self.ctx.height > height.saturating_add(self.ctx.params.model_grace_blocks) {
-                return Err(Reject::ModelRetired { model: id, height });
-            }
+        let over = |height: &u64| self.ctx.height > height.saturating_add(self.ctx.params.model_grace_blocks);
+        if let Some(height) = model.retired_height.filter(over) {
+            return Err(Reject::ModelRetired { model: id, height });
         }
         let served = |offer: Offer| offer.until_height.is_none_or(|until| self.ctx.height <= until);
         if !OFFERS.get(self.state, &(id, worker)).is_some_and(served) {

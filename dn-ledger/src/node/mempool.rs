@@ -78,6 +78,11 @@ impl Mempool {
         (account_nonce..).find(|nonce| !waits(nonce)).unwrap_or(account_nonce)
     }
 
+    /// Whether some transaction can apply now.
+    pub(super) fn has_ready(&self, nonce_of: impl Fn(Address) -> u64) -> bool {
+        self.by_sender.iter().any(|(sender, own)| own.contains_key(&nonce_of(*sender)))
+    }
+
     /// Up to `limit` transactions that can apply now: of each sender its unbroken run, interleaved by arrival.
     pub(super) fn ready(&self, limit: usize, nonce_of: impl Fn(Address) -> u64) -> Vec<SignedTx> {
         let mut ready = Vec::new();
@@ -144,6 +149,7 @@ mod tests {
         }
         assert_eq!(pool.ready(10, |_| 0), [b0.clone(), a0.clone(), a1.clone()]);
         assert_eq!(pool.ready(1, |_| 0), [b0]);
+        assert!(pool.has_ready(|_| 0) && pool.has_ready(|_| 3) && !pool.has_ready(|_| 4));
         assert_eq!(pool.next_nonce(a0.tx.sender, 0), 2);
         assert_eq!(pool.len(), 4);
         // The same again is nothing new; another one with its nonce is refused.

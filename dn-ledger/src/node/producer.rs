@@ -35,6 +35,8 @@ pub(super) enum ProducerError {
 #[derive(Debug, Default)]
 pub(super) struct Pool {
     pub(super) mempool: Mempool,
+    /// Some waiting transaction can apply now; one behind a gap of nonces brings no block forward.
+    ready: bool,
     waiters: BTreeMap<TxId, Vec<oneshot::Sender<Answer>>>,
     /// No more blocks are produced: shut down, or failed.
     pub(super) stopped: bool,
@@ -75,8 +77,9 @@ impl Shared {
     pub(super) fn submit(&self, tx: SignedTx) -> Result<oneshot::Receiver<Answer>, MempoolError> {
         let mut pool = self.pool();
         let nonce = ACCOUNTS.get_or_default(self.chain().state(), &tx.tx.sender).nonce;
-        let id = tx.id();
+        let (id, sender, own) = (tx.id(), tx.tx.sender, tx.tx.nonce);
         pool.mempool.insert(tx, nonce)?;
+        pool.ready |= pool.mempool.next_nonce(sender, nonce) > own;
         let (sender, receiver) = oneshot::channel();
         pool.waiters.entry(id).or_default().push(sender);
         self.wake.notify_all();
@@ -122,7 +125,7 @@ fn wait(shared: &Shared, last: Instant, interval: Duration) -> bool {
         if pool.stopped {
             return false;
         }
-        let due = last + if pool.mempool.len() > 0 { interval / 4 } else { interval };
+        let due = last + if pool.ready { interval / 4 } else { interval };
         let left = due.saturating_duration_since(Instant::now());
         if left.is_zero() {
             return true;
@@ -160,6 +163,7 @@ fn answer(shared: &Shared, proposal: &Proposal) {
     }
     let chain = shared.chain();
     let gone = pool.mempool.purge(height + 1, |sender| ACCOUNTS.get_or_default(chain.state(), &sender).nonce);
+    pool.ready = pool.mempool.has_ready(|sender| ACCOUNTS.get_or_default(chain.state(), &sender).nonce);
     for tx in gone {
         let expected = ACCOUNTS.get_or_default(chain.state(), &tx.tx.sender).nonce;
         let (expires_height, found) = (tx.tx.expires_height, tx.tx.nonce);

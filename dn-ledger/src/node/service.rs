@@ -135,10 +135,9 @@ impl Node {
             // A panic there was reported when it happened.
             let _ = tokio::task::spawn_blocking(move || producer.join()).await;
         }
-        if let Some(mut server) = self.server.take() {
-            if tokio::time::timeout(SHUTDOWN_WAIT, &mut server).await.is_err() {
-                server.abort();
-            }
+        let Some(mut server) = self.server.take() else { return };
+        if tokio::time::timeout(SHUTDOWN_WAIT, &mut server).await.is_err() {
+            server.abort();
         }
     }
 

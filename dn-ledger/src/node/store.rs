@@ -26,6 +26,9 @@ const TIP_KEY: &str = "tip";
 /// The most blocks that one query for events reads.
 const MAX_EVENT_BLOCKS: u64 = 1_000;
 
+/// A block's events, each with the transaction that caused it.
+type BlockEvents = Vec<(Option<TxId>, Event)>;
+
 /// The file in a data directory.
 const FILE_NAME: &str = "ledger.redb";
 
@@ -115,7 +118,7 @@ pub enum StoreError {
         /// The file.
         path: PathBuf,
         /// Why.
-        source: GenesisError,
+        source: Box<GenesisError>,
     },
     /// A record of the state that no table wrote.
     #[error("{path} is damaged: {source}")]
@@ -220,7 +223,9 @@ impl Store {
     fn genesis(&self) -> Result<Option<Genesis>, StoreError> {
         let Some(bytes) = self.meta(GENESIS_KEY)? else { return Ok(None) };
         let genesis = self.decode::<Genesis>("genesis", &bytes)?;
-        genesis.validate().map_err(|source| StoreError::Genesis { path: self.path.clone(), source })?;
+        genesis
+            .validate()
+            .map_err(|source| StoreError::Genesis { path: self.path.clone(), source: Box::new(source) })?;
         Ok(Some(genesis))
     }
 
@@ -398,7 +403,7 @@ impl Store {
         Ok(EventsView { events, next_height: height })
     }
 
-    fn block_events(&self, height: u64) -> Result<Option<Vec<(Option<TxId>, Event)>>, StoreError> {
+    fn block_events(&self, height: u64) -> Result<Option<BlockEvents>, StoreError> {
         let Some(bytes) = self.row(EVENTS, height)? else { return Ok(None) };
         let json = |source| StoreError::Json { path: self.path.clone(), source };
         serde_json::from_slice(&bytes).map(Some).map_err(json)
