@@ -58,13 +58,16 @@ impl std::fmt::Debug for Secret {
     }
 }
 
+/// What the gateway listed, and when.
+type List = (Instant, Vec<Listed>);
+
 /// A client of one gateway. Clones share connections.
 #[derive(Debug, Clone)]
 pub struct Client {
     http: reqwest::Client,
     base: String,
     credential: Credential,
-    models: Arc<Mutex<Option<(Instant, Vec<Listed>)>>>,
+    models: Arc<Mutex<Option<List>>>,
     chain_id: Option<u64>,
     gateway: Option<Address>,
     payer: Option<Address>,
@@ -253,10 +256,10 @@ impl Client {
         };
         let listed = listed.ok_or_else(|| ClientError::UnknownModel { model: model.to_owned() })?;
         let price = listed.dn.price;
-        if let Some(max) = self.max_price {
-            if price.prompt_token > max.prompt_token || price.output_token > max.output_token {
-                return Err(ClientError::PriceTooHigh { max, found: price });
-            }
+        if let Some(max) = self.max_price
+            && (price.prompt_token > max.prompt_token || price.output_token > max.output_token)
+        {
+            return Err(ClientError::PriceTooHigh { max, found: price });
         }
         Ok(listed)
     }

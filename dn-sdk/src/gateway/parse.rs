@@ -178,17 +178,15 @@ fn refuse_unsupported(kind: Kind, fields: &Fields<'_>) -> Result<(), ApiError> {
             return Err(ApiError::Unsupported { param: name.into(), reason });
         }
     }
-    if let Some(format) = fields.value("response_format") {
-        if format.get("type").and_then(Value::as_str) != Some("text") {
-            let reason = "only `{\"type\": \"text\"}`";
-            return Err(ApiError::Unsupported { param: "response_format".into(), reason });
-        }
+    let is_text = |format: &Value| format.get("type").and_then(Value::as_str) == Some("text");
+    if fields.value("response_format").is_some_and(|format| !is_text(format)) {
+        let reason = "only `{\"type\": \"text\"}`";
+        return Err(ApiError::Unsupported { param: "response_format".into(), reason });
     }
-    if let Some(modalities) = fields.value("modalities") {
-        if kind == Kind::Chat && modalities != &serde_json::json!(["text"]) {
-            let reason = "only `[\"text\"]`";
-            return Err(ApiError::Unsupported { param: "modalities".into(), reason });
-        }
+    let text_only = serde_json::json!(["text"]);
+    if kind == Kind::Chat && fields.value("modalities").is_some_and(|found| *found != text_only) {
+        let reason = "only `[\"text\"]`";
+        return Err(ApiError::Unsupported { param: "modalities".into(), reason });
     }
     Ok(())
 }
@@ -331,11 +329,11 @@ fn max_tokens(kind: Kind, fields: &Fields<'_>) -> Result<Option<u32>, ApiError> 
     let bound = i64::from(u32::MAX);
     let newer = fields.integer("max_completion_tokens", 1, bound)?;
     let older = fields.integer("max_tokens", 1, bound)?;
-    if let (Some(newer), Some(older)) = (newer, older) {
-        if newer != older {
-            let expected = format!("the same as `max_completion_tokens` ({newer}), or absent");
-            return Err(ApiError::Range { param: "max_tokens".into(), expected, found: older.to_string() });
-        }
+    if let (Some(newer), Some(older)) = (newer, older)
+        && newer != older
+    {
+        let expected = format!("the same as `max_completion_tokens` ({newer}), or absent");
+        return Err(ApiError::Range { param: "max_tokens".into(), expected, found: older.to_string() });
     }
     let given = newer.or(older).and_then(|tokens| u32::try_from(tokens).ok());
     Ok(given.or((kind == Kind::Text).then_some(DEFAULT_TEXT_TOKENS)))

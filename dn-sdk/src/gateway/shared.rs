@@ -17,7 +17,7 @@ use super::error::{ApiError, GatewayError};
 use super::metrics::{Metrics, Now, approximate_dn};
 use super::money::Money;
 use super::server::stop_requested;
-use super::store::{GatewayStore, LaneState, key_hash};
+use super::store::{GatewayStore, LaneState, NewKey, key_hash};
 use super::workers::Workers;
 use super::{GatewayConfig, GatewayLimits, GatewayStatus};
 use crate::clock::now_ms;
@@ -257,11 +257,10 @@ impl Shared {
         let digits: String = secret.iter().map(|byte| format!("{byte:02x}")).collect();
         let key = format!("dn-{digits}");
         let hash = key_hash(&key);
-        let (shared, spending_key, label) = (self.clone(), spending_key.clone(), label.to_owned());
-        let limit = self.max_lanes;
-        let adding = tokio::task::spawn_blocking(move || {
-            shared.store.add_key(hash, payer, channel, &spending_key, &label, now_ms(), limit)
-        });
+        let (spending_key, label) = (spending_key.clone(), label.to_owned());
+        let new = NewKey { payer, channel, spending_key, label, created_ms: now_ms() };
+        let (shared, limit) = (self.clone(), self.max_lanes);
+        let adding = tokio::task::spawn_blocking(move || shared.store.add_key(hash, &new, limit));
         let added = adding.await.map_err(|_| GatewayError::Interrupted)??;
         added.map(|_| key).ok_or(GatewayError::NoLane { channel, limit })
     }

@@ -47,6 +47,16 @@ impl std::fmt::Debug for KeyRecord {
     }
 }
 
+/// An API key to be made.
+#[derive(Debug, Clone)]
+pub(crate) struct NewKey {
+    pub(crate) payer: Address,
+    pub(crate) channel: ChannelId,
+    pub(crate) spending_key: SecretKey,
+    pub(crate) label: String,
+    pub(crate) created_ms: u64,
+}
+
 impl KeyRecord {
     /// The key that signs this record's vouchers; `None` if the record was damaged.
     pub(crate) fn spending_key(&self) -> Option<SecretKey> {
@@ -192,13 +202,10 @@ impl GatewayStore {
     pub(crate) fn add_key(
         &self,
         hash: Hash32,
-        payer: Address,
-        channel: ChannelId,
-        spending_key: &SecretKey,
-        label: &str,
-        created_ms: u64,
+        new: &NewKey,
         max_lanes: u32,
     ) -> Result<Option<KeyRecord>, StoreError> {
+        let NewKey { payer, channel, ref spending_key, ref label, created_ms } = *new;
         let write = self.0.begin_write()?;
         let key = {
             let mut lanes = write.open_table(LANES)?;
@@ -211,7 +218,7 @@ impl GatewayStore {
             }
             let Some(lane) = free else { return Ok(None) };
             lanes.insert((channel.0, lane), LaneState::empty(channel, lane).to_bytes().as_slice())?;
-            let (label, spending_key) = (label.to_owned(), *spending_key.to_bytes());
+            let (label, spending_key) = (label.clone(), *spending_key.to_bytes());
             let key = KeyRecord { label, payer, channel, lane, created_ms, spending_key };
             write.open_table(KEYS)?.insert(hash.0, key.to_bytes().as_slice())?;
             key

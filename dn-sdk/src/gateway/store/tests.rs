@@ -84,9 +84,14 @@ fn keys_have_lanes_of_their_own_and_are_kept_as_hashes() {
     let store = GatewayStore::open(dir.path(), CHAIN, Address([2; 20])).unwrap();
     let channel = request().channel;
     store.accept_voucher(&voucher(0, 1)).unwrap();
-    let add = |text: &str, limit| {
-        store.add_key(key_hash(text), Address([1; 20]), channel, &spender(), "label", 1, limit).unwrap()
+    let new = NewKey {
+        payer: Address([1; 20]),
+        channel,
+        spending_key: spender(),
+        label: "label".into(),
+        created_ms: 1,
     };
+    let add = |text: &str, limit| store.add_key(key_hash(text), &new, limit).unwrap();
     assert_eq!(add("dn-secret-a", 3).unwrap().lane, 1);
     assert_eq!(add("dn-secret-b", 3).unwrap().lane, 2);
     assert!(add("dn-secret-c", 3).is_none(), "no lane is left");
