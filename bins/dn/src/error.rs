@@ -61,13 +61,13 @@ pub(crate) enum CliError {
     Ledger(dn_sdk::ledger::LedgerError),
     /// The local network.
     #[error(transparent)]
-    Devnet(#[from] dn_sdk::devnet::DevnetError),
+    Devnet(Box<dn_sdk::devnet::DevnetError>),
     /// The tour of the local network.
     #[error(transparent)]
-    Tour(#[from] dn_sdk::devnet::TourError),
+    Tour(Box<dn_sdk::devnet::TourError>),
     /// The books of the local network.
     #[error(transparent)]
-    Books(#[from] dn_sdk::devnet::BooksError),
+    Books(Box<dn_sdk::devnet::BooksError>),
     /// No password could be had.
     #[error("no password: {reason}; on a terminal you are asked, elsewhere give --password-file FILE")]
     NoPassword {
@@ -78,6 +78,22 @@ pub(crate) enum CliError {
     #[error("{0}")]
     Other(String),
 }
+
+/// Large errors are boxed, so that every result of a command stays small.
+macro_rules! boxed {
+    ($($source:ty => $variant:ident),*) => {
+        $(impl From<$source> for CliError {
+            fn from(error: $source) -> Self {
+                Self::$variant(Box::new(error))
+            }
+        })*
+    };
+}
+boxed!(
+    dn_sdk::devnet::DevnetError => Devnet,
+    dn_sdk::devnet::TourError => Tour,
+    dn_sdk::devnet::BooksError => Books
+);
 
 impl From<dn_sdk::ledger::LedgerError> for CliError {
     fn from(error: dn_sdk::ledger::LedgerError) -> Self {
