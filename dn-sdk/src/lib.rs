@@ -5,6 +5,7 @@
 //! - [`validator::Auditor`] (feature `validator`) replays the receipts that the ledger draws for it.
 //! - [`gateway::Gateway`] (feature `gateway`) serves the OpenAI-compatible API and holds the payers' channels.
 //! - [`ledger::LedgerClient`] queries a ledger node and submits transactions.
+//! - `devnet` (feature `devnet`) is a whole network in one process; `operator` starts a role from a settings file.
 //! - [`wire`] is the protocol between workers and gateways, [`receipt`] and [`opening`] are what everybody checks.
 #![forbid(unsafe_code)]
 
@@ -15,10 +16,14 @@ mod clock;
 pub mod store;
 
 pub mod client;
+#[cfg(feature = "devnet")]
+pub mod devnet;
 #[cfg(feature = "gateway")]
 pub mod gateway;
 pub mod ledger;
 pub mod opening;
+#[cfg(feature = "devnet")]
+pub mod operator;
 pub mod receipt;
 #[cfg(feature = "validator")]
 pub mod validator;

@@ -1,2 +1,124 @@
-//! (being written)
-fn main() {}
+//! Runs models for the network: dials out to gateways, answers calls, signs receipts, settles them.
+#![forbid(unsafe_code)]
+
+use std::error::Error;
+use std::io::{self, IsTerminal, Write};
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::Parser;
+use dn_sdk::operator::{DN, WorkerSettings, layered, start_worker, stop_signal};
+use serde::Serialize;
+
+/// Runs models for the DeepNode network.
+///
+/// A worker dials out to gateways, so it needs no open port. It answers calls, signs a receipt for each answer and
+/// posts its receipts to the ledger, where a part of them is drawn and replayed: whoever answers with anything else
+/// than the model's exact output loses its bond.
+///
+///   dn-worker --config worker.toml
+///
+/// `dn devnet --write-config DIR` writes such a file for a local network. SIGTERM and Ctrl-C let running jobs end.
+#[derive(Debug, Parser)]
+#[command(version, verbatim_doc_comment)]
+struct Cli {
+    /// Configuration file (TOML): the settings below with underscores. Flags beat environment variables beat the file.
+    #[arg(long, env = "DN_CONFIG", value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// What to log on standard error: a level or filters such as `dn_sdk=debug`.
+    #[arg(long, env = "DN_LOG", default_value = "info", value_name = "FILTER")]
+    log: String,
+    #[command(flatten)]
+    flags: Flags,
+}
+
+/// Settings; those that are given beat the configuration file.
+#[derive(Debug, clap::Args, Serialize)]
+struct Flags {
+    /// Keystore file of the key (make one with `dn wallet new`).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[arg(long, env = "DN_KEYSTORE", value_name = "FILE")]
+    keystore: Option<PathBuf>,
+    /// File with the keystore's password in its first line.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[arg(long, env = "DN_PASSWORD_FILE", value_name = "FILE")]
+    password_file: Option<PathBuf>,
+    /// Where everything is kept.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[arg(long, env = "DN_DATA_DIR", value_name = "DIR")]
+    data_dir: Option<PathBuf>,
+    /// URL of a ledger node.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[arg(long, env = "DN_LEDGER", value_name = "URL")]
+    ledger: Option<String>,
+    /// URL of a gateway to serve; may be given several times.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[arg(long = "gateway", env = "DN_GATEWAYS", value_name = "URL", value_delimiter = ',')]
+    gateways: Option<Vec<String>>,
+    /// GGUF file of a model to run, or `embedded`; may be given several times.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[arg(long = "model", env = "DN_MODELS", value_name = "FILE", value_delimiter = ',')]
+    models: Option<Vec<PathBuf>>,
+    /// Jobs at a time [default: 2].
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[arg(long, env = "DN_SLOTS", value_name = "N")]
+    slots: Option<u16>,
+    /// Milliseconds between batches [default: 5000].
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[arg(long, env = "DN_BATCH_INTERVAL_MS", value_name = "MS")]
+    batch_interval_ms: Option<u64>,
+    /// Threads for inference [default: one per core].
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[arg(long, env = "DN_THREADS", value_name = "N")]
+    threads: Option<NonZeroUsize>,
+    /// Register under this name if the key is not registered as a worker yet.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[arg(long, env = "DN_NAME")]
+    name: Option<String>,
+    /// The bond to register with, in DN [default: the smallest that the chain takes].
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[arg(long, env = "DN_COLLATERAL", value_name = "DN")]
+    collateral: Option<DN>,
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    tracing_subscriber::fmt()
+        .with_env_filter(tracing_subscriber::EnvFilter::try_new(&cli.log).unwrap_or_else(|_| "info".into()))
+        .with_writer(io::stderr)
+        .with_ansi(io::stderr().is_terminal())
+        .init();
+    match run(&cli) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            // Nobody is left to tell when standard error is gone.
+            let _ = writeln!(io::stderr(), "error: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(cli: &Cli) -> Result<(), Box<dyn Error>> {
+    let settings: WorkerSettings = layered(cli.config.as_deref(), &cli.flags)?;
+    tokio::runtime::Runtime::new()?.block_on(serve(settings))
+}
+
+async fn serve(settings: WorkerSettings) -> Result<(), Box<dyn Error>> {
+    let running = start_worker(&settings).await?;
+    tracing::info!(worker = %running.address(), "working");
+    stop_signal().await;
+    tracing::info!("stopping");
+    running.shutdown().await;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        <Cli as clap::CommandFactory>::command().debug_assert();
+    }
+}

@@ -1,0 +1,62 @@
+//! The command line.
+
+use std::path::PathBuf;
+
+use clap::{Parser, Subcommand};
+
+use crate::{bench, devnet, doctor, infer, query, tx, verify, wallet};
+
+/// Run, pay for, check and inspect verified model answers.
+///
+/// A first look, with nothing to install or sign up for:
+///
+///   dn devnet --demo     a whole network on this machine: paid calls, a cheat that is caught, the books
+///   dn infer --chat "What is a lifetime?"
+///   dn doctor            what this machine can run
+///
+/// Settings come from flags, then environment variables, then the configuration file, then defaults.
+#[derive(Debug, Parser)]
+#[command(name = "dn", version, verbatim_doc_comment, arg_required_else_help = true)]
+pub(crate) struct Cli {
+    /// Configuration file (TOML); without it `dn.toml` in the configuration directory is read if it exists.
+    #[arg(long, global = true, env = "DN_CONFIG", value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+    /// What to log on standard error: a level (`warn`, `info`, `debug`) or filters such as `dn_sdk=debug`.
+    #[arg(long, global = true, env = "DN_LOG", default_value = "warn", value_name = "FILTER")]
+    pub(crate) log: String,
+    /// What to do.
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// A whole network on this machine, to try everything; --demo is a tour that ends by itself.
+    Devnet(devnet::Args),
+    /// Run a model on this machine: tokens, text, trace root, timings.
+    Infer(infer::Args),
+    /// Measure.
+    #[command(subcommand)]
+    Bench(Bench),
+    /// Check a receipt against a model by replaying it.
+    Verify(verify::Args),
+    /// Keys in encrypted keystore files.
+    #[command(subcommand)]
+    Wallet(wallet::Command),
+    /// What the ledger says: accounts, channels, models, audits, trust, supply, blocks.
+    Query(query::Args),
+    /// Sign and send a transaction.
+    Tx(tx::Args),
+    /// What this machine can run, and what is wrong with it.
+    Doctor(doctor::Args),
+    /// The ways to compute that this program has, and which of them work here.
+    Backends(doctor::Args),
+}
+
+/// The benchmarks.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Bench {
+    /// Prefill, decode, replay and memory bandwidth of one model on this machine.
+    Infer(bench::Args),
+}

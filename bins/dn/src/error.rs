@@ -1,0 +1,126 @@
+//! Why a command failed, in words for the person who typed it.
+
+use std::io;
+use std::path::PathBuf;
+
+/// Why a command failed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub(crate) enum CliError {
+    /// A file could not be read, written or created.
+    #[error("cannot {action} {}: {source}", path.display())]
+    File {
+        /// What was tried, such as `read`.
+        action: &'static str,
+        /// The file or directory.
+        path: PathBuf,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// The configuration file is not what it should be.
+    #[error("configuration file {}: {reason}", path.display())]
+    Config {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong, with line and column where they are known.
+        reason: String,
+    },
+    /// An argument has a value that cannot be used.
+    #[error("{argument}: {reason}")]
+    Argument {
+        /// The flag or argument.
+        argument: &'static str,
+        /// What is wrong and what is expected.
+        reason: String,
+    },
+    /// The model file is refused.
+    #[error("model {name}: {source}")]
+    Model {
+        /// The file, or `embedded`.
+        name: String,
+        /// Why.
+        source: dn_compute::ModelError,
+    },
+    /// The engine cannot run the model as asked.
+    #[error(transparent)]
+    Engine(#[from] dn_compute::EngineError),
+    /// The request cannot be served.
+    #[error(transparent)]
+    Generate(#[from] dn_compute::GenerateError),
+    /// The text has no tokens.
+    #[error(transparent)]
+    Tokenizer(#[from] dn_compute::TokenizerError),
+    /// The chat gives no prompt.
+    #[error(transparent)]
+    Chat(#[from] dn_compute::ChatError),
+    /// The ledger does not answer.
+    #[error("{0}; `dn devnet` starts a network here, --rpc URL names another")]
+    NoLedger(dn_sdk::ledger::LedgerError),
+    /// The ledger answers with an error, or refuses a transaction.
+    #[error(transparent)]
+    Ledger(dn_sdk::ledger::LedgerError),
+    /// The local network.
+    #[error(transparent)]
+    Devnet(Box<dn_sdk::devnet::DevnetError>),
+    /// The tour of the local network.
+    #[error(transparent)]
+    Tour(Box<dn_sdk::devnet::TourError>),
+    /// The books of the local network.
+    #[error(transparent)]
+    Books(Box<dn_sdk::devnet::BooksError>),
+    /// No password could be had.
+    #[error("no password: {reason}; on a terminal you are asked, elsewhere give --password-file FILE")]
+    NoPassword {
+        /// Why.
+        reason: &'static str,
+    },
+    /// Something else is wrong; the text says what, where and how to go on.
+    #[error("{0}")]
+    Other(String),
+}
+
+/// Large errors are boxed, so that every result of a command stays small.
+macro_rules! boxed {
+    ($($source:ty => $variant:ident),*) => {
+        $(impl From<$source> for CliError {
+            fn from(error: $source) -> Self {
+                Self::$variant(Box::new(error))
+            }
+        })*
+    };
+}
+boxed!(
+    dn_sdk::devnet::DevnetError => Devnet,
+    dn_sdk::devnet::TourError => Tour,
+    dn_sdk::devnet::BooksError => Books
+);
+
+impl From<dn_sdk::ledger::LedgerError> for CliError {
+    fn from(error: dn_sdk::ledger::LedgerError) -> Self {
+        match error {
+            error @ dn_sdk::ledger::LedgerError::Transport { .. } => Self::NoLedger(error),
+            error => Self::Ledger(error),
+        }
+    }
+}
+
+impl CliError {
+    /// A failed file operation.
+    pub(crate) fn file(action: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> Self {
+        let path = path.into();
+        move |source| Self::File { action, path, source }
+    }
+
+    /// A refused argument.
+    pub(crate) fn argument(argument: &'static str, reason: impl Into<String>) -> Self {
+        Self::Argument { argument, reason: reason.into() }
+    }
+
+    /// The exit code: 2 for a wrong command line, as `clap` has it, otherwise 1.
+    pub(crate) fn exit_code(&self) -> u8 {
+        match self {
+            Self::Argument { .. } => 2,
+            _ => 1,
+        }
+    }
+}

@@ -1,0 +1,275 @@
+//! `dn infer`: a model on this machine.
+
+use std::io::Read;
+use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use dn_compute::{ChatMessage, Engine, GenerateRequest, Generation, Model, Role, Timings};
+use dn_core::objects::{FinishReason, Sampling};
+use dn_core::{Hash32, ModelId};
+use serde::Serialize;
+
+use crate::error::CliError;
+use crate::home::Config;
+use crate::model::ModelArgs;
+use crate::out;
+
+/// What `dn infer` takes.
+#[derive(Debug, clap::Args)]
+#[command(group = clap::ArgGroup::new("input").required(true).args(["prompt", "chat", "tokens"]))]
+pub(crate) struct Args {
+    #[command(flatten)]
+    model: ModelArgs,
+    /// Plain text to continue; `-` reads it from standard input.
+    #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
+    prompt: Option<String>,
+    /// A question, put through the model's chat template; `-` reads it from standard input.
+    #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
+    chat: Option<String>,
+    /// Raw token ids, such as `1,2,3`.
+    #[arg(long, value_name = "IDS", value_delimiter = ',')]
+    tokens: Option<Vec<u32>>,
+    /// System message for `--chat`.
+    #[arg(long, value_name = "TEXT", requires = "chat")]
+    system: Option<String>,
+    /// Most tokens to generate.
+    #[arg(long, default_value_t = 128, value_name = "N")]
+    max_tokens: u32,
+    #[command(flatten)]
+    sampling: SamplingArgs,
+    /// Text that ends the answer; may be given several times.
+    #[arg(long, value_name = "TEXT")]
+    stop: Vec<String>,
+    /// Write the f32 logits of every computed position, prompt and output, to a safetensors file: tensor
+    /// `logits` of shape [positions, vocabulary]. Row i is what token i + 1 was chosen from.
+    #[arg(long, value_name = "FILE")]
+    logits_out: Option<PathBuf>,
+    /// Print one JSON object instead of the text.
+    #[arg(long)]
+    json: bool,
+}
+
+/// Sampler settings as people write them.
+#[derive(Debug, clap::Args)]
+pub(crate) struct SamplingArgs {
+    /// 0 always takes the best token; at most 2.
+    #[arg(long, default_value_t = 0.0, value_name = "T")]
+    temperature: f64,
+    /// Smallest set of best tokens with at least this probability, over 0 to 1.
+    #[arg(long, default_value_t = 1.0, value_name = "P")]
+    top_p: f64,
+    /// Only the K best tokens; 0 is no limit.
+    #[arg(long, default_value_t = 0, value_name = "K")]
+    top_k: u32,
+    /// Key of the randomness: the same seed gives the same answer on every machine.
+    #[arg(long, default_value_t = 0, value_name = "N")]
+    seed: u64,
+}
+
+impl SamplingArgs {
+    /// The canonical settings, in millionths.
+    pub(crate) fn canonical(&self) -> Result<Sampling, CliError> {
+        if !(0.0..=2.0).contains(&self.temperature) {
+            return Err(CliError::argument("--temperature", format!("{} is not in 0..=2", self.temperature)));
+        }
+        let top_p_micro = micro(self.top_p);
+        if !(0.0..=1.0).contains(&self.top_p) || top_p_micro == 0 {
+            return Err(CliError::argument("--top-p", format!("{} is not over 0 and up to 1", self.top_p)));
+        }
+        Ok(Sampling {
+            temperature_micro: micro(self.temperature),
+            top_k: self.top_k,
+            top_p_micro,
+            min_p_micro: 0,
+            seed: self.seed,
+        })
+    }
+}
+
+/// The nearest millionth of a number that was checked to be small and not negative.
+fn micro(value: f64) -> u32 {
+    (value * 1e6).round() as u32
+}
+
+#[derive(Debug, Serialize)]
+struct Report<'a> {
+    model_id: ModelId,
+    model: &'a str,
+    prompt_tokens: &'a [u32],
+    tokens: &'a [u32],
+    text: &'a str,
+    finish_reason: FinishReason,
+    trace_root: Hash32,
+    sampling: Sampling,
+    backend: &'static str,
+    isa: &'static str,
+    threads: usize,
+    timings: TimingsReport,
+}
+
+/// Timings with their units in the keys.
+#[derive(Debug, Serialize)]
+pub(crate) struct TimingsReport {
+    load_ms: f64,
+    prefill_tokens: u32,
+    prefill_ms: f64,
+    prefill_tok_per_s: f64,
+    decode_tokens: u32,
+    decode_ms: f64,
+    decode_tok_per_s: f64,
+}
+
+impl TimingsReport {
+    pub(crate) fn new(load: std::time::Duration, timings: &Timings) -> Self {
+        Self {
+            load_ms: millis(load),
+            prefill_tokens: timings.prefill_tokens,
+            prefill_ms: millis(timings.prefill),
+            prefill_tok_per_s: per_second(timings.prefill_tokens, timings.prefill),
+            decode_tokens: timings.decode_tokens,
+            decode_ms: millis(timings.decode),
+            decode_tok_per_s: per_second(timings.decode_tokens, timings.decode),
+        }
+    }
+}
+
+/// Milliseconds, to the microsecond.
+pub(crate) fn millis(time: std::time::Duration) -> f64 {
+    (time.as_secs_f64() * 1e6).round() / 1e3
+}
+
+/// A rate with three decimals; 0 where nothing was done.
+pub(crate) fn per_second(count: u32, time: std::time::Duration) -> f64 {
+    if count == 0 || time.is_zero() {
+        return 0.0;
+    }
+    (f64::from(count) / time.as_secs_f64() * 1e3).round() / 1e3
+}
+
+/// Runs the command.
+pub(crate) fn run(args: Args, config: &Config) -> Result<ExitCode, CliError> {
+    let sampling = args.sampling.canonical()?;
+    let waiting = out::spinner("loading the model");
+    let loaded = args.model.load(config)?;
+    waiting.finish_and_clear();
+    let engine = &loaded.engine;
+    let prompt = prompt_tokens(&args, engine.model())?;
+    let request = GenerateRequest {
+        prompt: &prompt,
+        already: &[],
+        sampling,
+        max_tokens: args.max_tokens,
+        stop: &args.stop,
+    };
+    let (generation, text) = generate(engine, &request, !args.json)?;
+    if let Some(path) = &args.logits_out {
+        write_logits(path, engine, &prompt, &generation.tokens)?;
+    }
+    let info = engine.info();
+    let timings = TimingsReport::new(loaded.load, &generation.timings);
+    if args.json {
+        out::json(&Report {
+            model_id: engine.model().id(),
+            model: &loaded.name,
+            prompt_tokens: &prompt,
+            tokens: &generation.tokens,
+            text: &text,
+            finish_reason: generation.finish,
+            trace_root: generation.trace_root,
+            sampling,
+            backend: info.name,
+            isa: info.isa,
+            threads: info.threads,
+            timings,
+        });
+    } else {
+        out::line("");
+        out::note(format_args!(
+            "\n{} tokens · prefill {:.0} tok/s · decode {:.1} tok/s · {info}\nmodel {}\ntrace {}",
+            generation.tokens.len(),
+            timings.prefill_tok_per_s,
+            timings.decode_tok_per_s,
+            engine.model().id(),
+            generation.trace_root,
+        ));
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn prompt_tokens(args: &Args, model: &Model) -> Result<Vec<u32>, CliError> {
+    let front = model.front();
+    if let Some(tokens) = &args.tokens {
+        return Ok(tokens.clone());
+    }
+    if let Some(text) = &args.prompt {
+        return Ok(front.text_prompt(&text_or_stdin(text)?)?);
+    }
+    let question = text_or_stdin(args.chat.as_deref().unwrap_or_default())?;
+    let system = args.system.iter().map(|text| ChatMessage { role: Role::System, content: text.clone() });
+    let user = ChatMessage { role: Role::User, content: question };
+    let messages: Vec<ChatMessage> = system.chain([user]).collect();
+    Ok(front.chat_prompt(&messages)?)
+}
+
+fn text_or_stdin(text: &str) -> Result<String, CliError> {
+    if text != "-" {
+        return Ok(text.to_owned());
+    }
+    let mut input = String::new();
+    std::io::stdin().read_to_string(&mut input).map_err(CliError::file("read", "standard input"))?;
+    Ok(input)
+}
+
+/// Generates; shows the text as it comes if asked to.
+fn generate(
+    engine: &Engine,
+    request: &GenerateRequest<'_>,
+    show: bool,
+) -> Result<(Generation, String), CliError> {
+    let mut stream = engine.model().front().text_stream(request.stop);
+    let mut text = String::new();
+    let mut add = |piece: String| {
+        if show && !piece.is_empty() {
+            out::text(&piece);
+        }
+        text.push_str(&piece);
+    };
+    let generation = engine.generate(request, &mut |token| {
+        add(stream.push(token));
+        ControlFlow::Continue(())
+    })?;
+    add(stream.finish());
+    Ok((generation, text))
+}
+
+/// Writes the logits of every position that went through the model: all tokens but the last generated one.
+fn write_logits(path: &Path, engine: &Engine, prompt: &[u32], output: &[u32]) -> Result<(), CliError> {
+    let fed = [prompt, &output[..output.len().saturating_sub(1)]].concat();
+    let logits = engine.logits(&fed)?;
+    let bytes: Vec<u8> = logits.iter().flat_map(|logit| logit.to_le_bytes()).collect();
+    let shape = vec![fed.len(), logits.len() / fed.len().max(1)];
+    let tensor = safetensors::tensor::TensorView::new(safetensors::Dtype::F32, shape, &bytes)
+        .map_err(|error| CliError::Other(format!("logits: {error}")))?;
+    safetensors::serialize_to_file([("logits", tensor)], None, path)
+        .map_err(|error| CliError::Other(format!("cannot write {}: {error}", path.display())))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn args(temperature: f64, top_p: f64) -> SamplingArgs {
+        SamplingArgs { temperature, top_p, top_k: 3, seed: 9 }
+    }
+
+    #[test]
+    fn sampling_becomes_millionths_or_is_refused() {
+        let sampling = args(0.7, 0.95).canonical().unwrap();
+        assert_eq!((sampling.temperature_micro, sampling.top_p_micro), (700_000, 950_000));
+        assert_eq!((sampling.top_k, sampling.seed), (3, 9));
+        for (temperature, top_p) in [(-0.1, 1.0), (2.1, 1.0), (f64::NAN, 1.0), (0.0, 0.0), (0.0, 1.1)] {
+            assert!(args(temperature, top_p).canonical().is_err(), "{temperature} {top_p}");
+        }
+    }
+}

@@ -1,0 +1,189 @@
+//! Everything that is printed. Results go to standard output, words about them to standard error.
+
+use std::fmt::Display;
+use std::io::{self, IsTerminal, Write};
+use std::process;
+use std::time::Duration;
+
+use indicatif::{ProgressBar, ProgressStyle};
+use serde::Serialize;
+
+/// Writes to standard output. A reader that went away (`dn … | head`) ends the program quietly.
+pub(crate) fn text(text: impl Display) {
+    let mut out = io::stdout().lock();
+    if write!(out, "{text}").and_then(|()| out.flush()).is_err() {
+        process::exit(0);
+    }
+}
+
+/// Writes one line to standard output.
+pub(crate) fn line(line: impl Display) {
+    text(format_args!("{line}\n"));
+}
+
+/// Writes a value as indented JSON to standard output.
+pub(crate) fn json(value: &impl Serialize) {
+    match serde_json::to_string_pretty(value) {
+        Ok(json) => line(json),
+        Err(error) => note(format_args!("this result has no JSON form: {error}")),
+    }
+}
+
+/// Writes a value as JSON in one line to standard output.
+pub(crate) fn json_line(value: &impl Serialize) {
+    match serde_json::to_string(value) {
+        Ok(json) => line(json),
+        Err(error) => note(format_args!("this result has no JSON form: {error}")),
+    }
+}
+
+/// Writes one line to standard error.
+pub(crate) fn note(line: impl Display) {
+    // Nobody is left to tell when standard error is gone.
+    let _ = writeln!(io::stderr().lock(), "{line}");
+}
+
+/// Writes an error and what caused it, as far as the message does not already say so.
+pub(crate) fn error(error: &dyn std::error::Error) {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(inner) = cause {
+        let inner_text = inner.to_string();
+        if !text.contains(&inner_text) {
+            text.push_str(&format!(": {inner_text}"));
+        }
+        cause = inner.source();
+    }
+    note(format_args!("error: {text}"));
+}
+
+/// Sends log lines to standard error, filtered.
+pub(crate) fn start_logging(filter: &str) {
+    let filter = tracing_subscriber::EnvFilter::try_new(filter).unwrap_or_else(|error| {
+        note(format_args!("--log: {error}; logging warnings only"));
+        tracing_subscriber::EnvFilter::new("warn")
+    });
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(io::stderr)
+        .with_ansi(io::stderr().is_terminal())
+        .init();
+}
+
+/// A spinner with a message on standard error; nothing where that is not a terminal.
+pub(crate) fn spinner(message: &'static str) -> ProgressBar {
+    if !io::stderr().is_terminal() {
+        return ProgressBar::hidden();
+    }
+    let bar = ProgressBar::new_spinner().with_message(message);
+    if let Ok(style) = ProgressStyle::with_template("{spinner} {msg} {elapsed}") {
+        bar.set_style(style);
+    }
+    bar.enable_steady_tick(Duration::from_millis(120));
+    bar
+}
+
+/// How a column's cells line up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Align {
+    /// At the left: words.
+    Left,
+    /// At the right: numbers.
+    Right,
+}
+
+/// A table in plain text.
+#[derive(Debug)]
+pub(crate) struct Table {
+    columns: Vec<(String, Align)>,
+    rows: Vec<Vec<String>>,
+    totals: bool,
+}
+
+impl Table {
+    /// A table with these columns.
+    pub(crate) fn new(columns: &[(&str, Align)]) -> Self {
+        let columns = columns.iter().map(|(name, align)| ((*name).to_owned(), *align)).collect();
+        Self { columns, rows: Vec::new(), totals: false }
+    }
+
+    /// Adds a row; missing cells are empty.
+    pub(crate) fn row(&mut self, cells: impl IntoIterator<Item = String>) -> &mut Self {
+        let mut cells: Vec<String> = cells.into_iter().collect();
+        cells.resize(self.columns.len(), String::new());
+        self.rows.push(cells);
+        self
+    }
+
+    /// Draws a line above the last row.
+    pub(crate) fn with_totals(&mut self) -> &mut Self {
+        self.totals = true;
+        self
+    }
+
+    /// The table's lines, indented by two spaces.
+    pub(crate) fn render(&self) -> String {
+        let widths = self.widths();
+        let header: Vec<String> = self.columns.iter().map(|(name, _)| name.clone()).collect();
+        self.format_row(&header, &widths) + &self.rule(&widths) + &self.render_body()
+    }
+
+    /// The same without the line of names.
+    pub(crate) fn render_body(&self) -> String {
+        let widths = self.widths();
+        let mut text = String::new();
+        for (i, row) in self.rows.iter().enumerate() {
+            if self.totals && i + 1 == self.rows.len() {
+                text.push_str(&self.rule(&widths));
+            }
+            text.push_str(&self.format_row(row, &widths));
+        }
+        text
+    }
+
+    fn rule(&self, widths: &[usize]) -> String {
+        format!("  {}\n", widths.iter().map(|w| "─".repeat(*w)).collect::<Vec<_>>().join("  "))
+    }
+
+    fn widths(&self) -> Vec<usize> {
+        (0..self.columns.len())
+            .map(|i| {
+                let cells = self.rows.iter().map(|row| row[i].chars().count());
+                cells.chain([self.columns[i].0.chars().count()]).max().unwrap_or(0)
+            })
+            .collect()
+    }
+
+    fn format_row(&self, cells: &[String], widths: &[usize]) -> String {
+        let mut line = String::new();
+        for ((cell, width), (_, align)) in cells.iter().zip(widths).zip(&self.columns) {
+            let padding = " ".repeat(width.saturating_sub(cell.chars().count()));
+            let (before, after) = match align {
+                Align::Left => ("", padding.as_str()),
+                Align::Right => (padding.as_str(), ""),
+            };
+            line.push_str("  ");
+            line.push_str(before);
+            line.push_str(cell);
+            line.push_str(after);
+        }
+        format!("{}\n", line.trim_end())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn columns_line_up_by_characters_not_bytes() {
+        let mut table = Table::new(&[("who", Align::Left), ("DN", Align::Right)]);
+        table
+            .row(["é".to_owned(), "1.5".to_owned()])
+            .row(["total".to_owned(), "12".to_owned()])
+            .with_totals();
+        let rendered = table.render();
+        let lines: Vec<&str> = rendered.lines().collect();
+        assert_eq!(lines, ["  who     DN", "  ─────  ───", "  é      1.5", "  ─────  ───", "  total   12"]);
+    }
+}

@@ -1,0 +1,203 @@
+//! `dn query`: what the ledger says.
+
+use std::process::ExitCode;
+
+use dn_core::{Address, BatchId, ChannelId, ModelId, TxId};
+use dn_ledger::tx::Role;
+use dn_sdk::ledger::LedgerClient;
+use serde::Serialize;
+use serde_json::Value;
+
+use crate::error::CliError;
+use crate::home::Config;
+use crate::out;
+use crate::render::render;
+
+/// Where a local network answers queries.
+pub(crate) const DEFAULT_RPC: &str = "http://127.0.0.1:8090";
+
+/// Which ledger node to ask.
+#[derive(Debug, clap::Args)]
+pub(crate) struct RpcArgs {
+    /// Base URL of a ledger node's JSON-RPC; without it the one of a local `dn devnet`, http://127.0.0.1:8090.
+    #[arg(long, env = "DN_RPC", value_name = "URL", global = true)]
+    rpc: Option<String>,
+}
+
+impl RpcArgs {
+    /// A client for the node.
+    pub(crate) fn client(&self, config: &Config) -> Result<LedgerClient, CliError> {
+        let url = self.rpc.as_deref().or(config.rpc.as_deref()).unwrap_or(DEFAULT_RPC);
+        Ok(LedgerClient::new(url)?)
+    }
+}
+
+/// `dn query`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    #[command(flatten)]
+    rpc: RpcArgs,
+    /// Print the answer as JSON, amounts in atto (10^-18 DN).
+    #[arg(long, global = true)]
+    json: bool,
+    #[command(subcommand)]
+    query: Query,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Query {
+    /// Where the chain stands.
+    Status,
+    /// The chain's parameters.
+    Params,
+    /// An account: balance, nonce, stakes.
+    Account {
+        /// The account.
+        address: Address,
+    },
+    /// An identity in a role, or everybody in it.
+    Identity {
+        /// The role.
+        #[arg(value_parser = role)]
+        role: Role,
+        /// The identity; without it all of the role.
+        address: Option<Address>,
+    },
+    /// A payment channel.
+    Channel {
+        /// The channel.
+        id: ChannelId,
+    },
+    /// A published model.
+    Model {
+        /// The model.
+        id: ModelId,
+    },
+    /// All published models.
+    Models,
+    /// A worker's batch and its audits.
+    Batch {
+        /// The batch.
+        id: BatchId,
+    },
+    /// The batches of a worker.
+    Batches {
+        /// The worker.
+        worker: Address,
+    },
+    /// Audits, of everybody or of one auditor.
+    Audits {
+        /// The auditor.
+        #[arg(long)]
+        auditor: Option<Address>,
+        /// Only those that are not over.
+        #[arg(long)]
+        open: bool,
+    },
+    /// How far an identity is trusted, and why.
+    Trust {
+        /// The identity.
+        address: Address,
+        /// `worker` or `validator`.
+        #[arg(long, value_parser = role, default_value = "worker")]
+        role: Role,
+    },
+    /// The supply equation.
+    Supply,
+    /// Every single holding: accounts, bonds, escrows, pools.
+    Balances,
+    /// A block; without a height the newest.
+    Block {
+        /// Its height.
+        height: Option<u64>,
+    },
+    /// A transaction and what it did.
+    Tx {
+        /// Its id.
+        id: TxId,
+    },
+    /// What happened.
+    Events {
+        /// First block.
+        #[arg(long, default_value_t = 0, value_name = "HEIGHT")]
+        from_height: u64,
+        /// Most events.
+        #[arg(long, default_value_t = 100, value_name = "N")]
+        limit: u32,
+    },
+}
+
+/// Parses a role's name; `model-owner` is as good as `model_owner`.
+pub(crate) fn role(text: &str) -> Result<Role, String> {
+    let name = text.replace('-', "_");
+    let names = Role::ALL.map(Role::name).join(", ");
+    Role::ALL.into_iter().find(|role| role.name() == name).ok_or_else(|| format!("one of {names} expected"))
+}
+
+/// Runs the command.
+pub(crate) fn run(args: Args, config: &Config) -> Result<ExitCode, CliError> {
+    let client = args.rpc.client(config)?;
+    let answer = crate::runtime()?.block_on(ask(&client, args.query))?;
+    if args.json {
+        out::json(&answer);
+    } else {
+        out::text(render(&answer));
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn ask(client: &LedgerClient, query: Query) -> Result<Value, CliError> {
+    match query {
+        Query::Status => answer(client.status().await?),
+        Query::Params => answer(client.params().await?),
+        Query::Account { address } => answer(client.account(address).await?),
+        Query::Identity { role, address: None } => answer(client.identities(role).await?),
+        Query::Identity { role, address: Some(address) } => {
+            found(client.identity(address, role).await?, || format!("{address} is no {role} on this chain"))
+        }
+        Query::Channel { id } => found(client.channel(id).await?, || format!("no channel {id}")),
+        Query::Model { id } => {
+            found(client.model(id).await?, || format!("no model {id}; `dn query models` lists them"))
+        }
+        Query::Models => answer(client.models().await?),
+        Query::Batch { id } => found(client.batch(id).await?, || format!("no batch {id}")),
+        Query::Batches { worker } => answer(client.batches(worker).await?),
+        Query::Audits { auditor, open } => answer(client.audits(auditor, open).await?),
+        Query::Trust { address, role } => {
+            found(client.trust(address, role).await?, || format!("{address} has no trust as {role}"))
+        }
+        Query::Supply => answer(client.supply().await?),
+        Query::Balances => answer(client.balances().await?),
+        Query::Block { height } => {
+            let tip = client.status().await?.height;
+            let height = height.unwrap_or(tip);
+            found(client.block(height).await?, || format!("no block {height}; the newest is {tip}"))
+        }
+        Query::Tx { id } => found(client.tx(id).await?, || format!("no transaction {id} in any block")),
+        Query::Events { from_height, limit } => answer(client.events(from_height, limit).await?),
+    }
+}
+
+fn answer(view: impl Serialize) -> Result<Value, CliError> {
+    serde_json::to_value(view)
+        .map_err(|error| CliError::Other(format!("the answer has no JSON form: {error}")))
+}
+
+fn found<T: Serialize>(view: Option<T>, missing: impl FnOnce() -> String) -> Result<Value, CliError> {
+    match view {
+        Some(view) => answer(view),
+        None => Err(CliError::Other(missing())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn roles_are_read_in_both_spellings() {
+        assert_eq!(role("model-owner"), Ok(Role::ModelOwner));
+        assert_eq!(role("model_owner"), Ok(Role::ModelOwner));
+        assert!(role("miner").unwrap_err().contains("worker"));
+    }
+}

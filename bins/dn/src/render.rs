@@ -1,0 +1,147 @@
+//! Ledger answers for people: amounts in DN, trust as a number, lists as tables.
+
+use dn_core::Amount;
+use serde_json::{Map, Value};
+
+use crate::out::{Align, Table};
+
+/// Keys whose digit strings are amounts in atto.
+const AMOUNTS: [&str; 25] = [
+    "accounts",
+    "amount",
+    "balance",
+    "batches",
+    "burned",
+    "channels",
+    "claimed",
+    "collateral",
+    "deposit",
+    "emitted",
+    "escrow",
+    "fee",
+    "fees",
+    "output_token",
+    "paid",
+    "pools",
+    "prompt_token",
+    "refund",
+    "reward",
+    "stake",
+    "supply",
+    "total",
+    "unbonding",
+    "value",
+    "voting_power",
+];
+/// Keys whose numbers are Q32 fractions of one.
+const FRACTIONS: [&str; 4] = ["trust", "before", "after", "value"];
+
+/// The text of a value: `key  value` lines, and tables for lists of objects.
+pub(crate) fn render(value: &Value) -> String {
+    match value {
+        Value::Array(items) => render_list(items),
+        Value::Object(fields) => render_object(fields),
+        other => format!("  {}\n", cell("", other)),
+    }
+}
+
+fn render_object(fields: &Map<String, Value>) -> String {
+    let mut table = Table::new(&[("field", Align::Left), ("value", Align::Left)]);
+    let mut lists = String::new();
+    let mut plain = Vec::new();
+    flatten("", fields, &mut plain);
+    for (name, key, value) in plain {
+        match value {
+            Value::Array(items) if items.iter().any(Value::is_object) => {
+                lists.push_str(&format!("\n{name}\n{}", render_list(items)));
+            }
+            value => {
+                table.row([name, cell(&key, value)]);
+            }
+        }
+    }
+    table.render() + &lists
+}
+
+/// All fields, those of nested objects with a dotted name: (name, last part of it, value).
+fn flatten<'a>(prefix: &str, fields: &'a Map<String, Value>, out: &mut Vec<(String, String, &'a Value)>) {
+    for (key, value) in fields {
+        let name = if prefix.is_empty() { key.clone() } else { format!("{prefix}.{key}") };
+        match value {
+            Value::Object(inner) => flatten(&name, inner, out),
+            value => out.push((name, key.clone(), value)),
+        }
+    }
+}
+
+fn render_list(items: &[Value]) -> String {
+    if items.is_empty() {
+        return "  none\n".to_owned();
+    }
+    let rows: Vec<Vec<(String, String)>> = items.iter().map(row).collect();
+    let mut names: Vec<&str> = Vec::new();
+    for (name, _) in rows.iter().flatten() {
+        if !names.contains(&name.as_str()) {
+            names.push(name);
+        }
+    }
+    let columns: Vec<(&str, Align)> = names.iter().map(|name| (*name, Align::Left)).collect();
+    let mut table = Table::new(&columns);
+    for row in &rows {
+        let find = |name: &&str| row.iter().find(|(key, _)| key == name).map(|(_, text)| text.clone());
+        table.row(names.iter().map(|name| find(name).unwrap_or_default()));
+    }
+    table.render()
+}
+
+fn row(item: &Value) -> Vec<(String, String)> {
+    let Value::Object(fields) = item else { return vec![("value".to_owned(), cell("", item))] };
+    let mut flat = Vec::new();
+    flatten("", fields, &mut flat);
+    flat.into_iter().map(|(name, key, value)| (name, cell(&key, value))).collect()
+}
+
+fn cell(key: &str, value: &Value) -> String {
+    match value {
+        Value::Null => "—".to_owned(),
+        Value::Bool(flag) => if *flag { "yes" } else { "no" }.to_owned(),
+        Value::Number(number) => fraction(key, number).unwrap_or_else(|| number.to_string()),
+        Value::String(text) => amount(key, text).unwrap_or_else(|| text.clone()),
+        Value::Array(items) => items.iter().map(|item| cell("", item)).collect::<Vec<_>>().join(" "),
+        Value::Object(_) => value.to_string(),
+    }
+}
+
+fn amount(key: &str, text: &str) -> Option<String> {
+    let money = AMOUNTS.contains(&key) || key.starts_with("to_") || key.starts_with("min_");
+    if !money || text.is_empty() || !text.bytes().all(|b| b.is_ascii_digit()) {
+        return None;
+    }
+    Some(format!("{} DN", Amount::from_atto(text.parse().ok()?)))
+}
+
+fn fraction(key: &str, number: &serde_json::Number) -> Option<String> {
+    let bits = number.as_u64().filter(|_| FRACTIONS.contains(&key))?;
+    Some(format!("{:.4}", bits as f64 / (1u64 << 32) as f64))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn money_and_fractions_are_readable_and_other_digits_untouched() {
+        let value = serde_json::json!({
+            "balance": "1500000000000000000", "shares": "15", "trust": 1u64 << 31, "height": 7,
+            "price": {"prompt_token": "10"}, "lanes": [{"lane": 0, "claimed": "1000000000000000000"}]
+        });
+        let text = render(&value);
+        for expected in
+            ["1.5 DN", "0.5000", "price.prompt_token", "0.00000000000000001 DN", "lanes\n", "1 DN"]
+        {
+            assert!(text.contains(expected), "{expected} in\n{text}");
+        }
+        assert!(text.contains("shares              15\n"), "{text}");
+        assert_eq!(render(&serde_json::json!([])), "  none\n");
+    }
+}

@@ -1,0 +1,186 @@
+//! `dn tx`: signed transactions.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use dn_core::objects::Price;
+use dn_core::{Address, Amount, ChannelId, ModelId};
+use dn_ledger::tx::{Payload, Role, Shares};
+
+use crate::error::CliError;
+use crate::home::Config;
+use crate::out;
+use crate::query::{RpcArgs, role};
+use crate::render::render;
+use crate::wallet::KeyArgs;
+
+/// `dn tx`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    #[command(flatten)]
+    rpc: RpcArgs,
+    #[command(flatten)]
+    key: KeyArgs,
+    /// Print the outcome as JSON.
+    #[arg(long, global = true)]
+    json: bool,
+    #[command(subcommand)]
+    tx: Tx,
+}
+
+/// What to sign. Amounts are decimal DN, such as `12.5`.
+#[derive(Debug, clap::Subcommand)]
+enum Tx {
+    /// Send DN to another account.
+    Transfer {
+        /// Who receives.
+        to: Address,
+        /// How much.
+        amount: Amount,
+    },
+    /// Take up a role, or add collateral to a suspended one.
+    Register {
+        /// `worker`, `validator`, `model-owner` or `gateway`.
+        #[arg(value_parser = role)]
+        role: Role,
+        /// Bond that can be slashed.
+        #[arg(long)]
+        collateral: Amount,
+        /// A name to show.
+        #[arg(long)]
+        name: String,
+        /// Where you are reached, such as a gateway's URL.
+        #[arg(long, default_value = "")]
+        endpoint: String,
+    },
+    /// Leave a role; the collateral is free after the unbonding time.
+    Retire {
+        /// The role.
+        #[arg(value_parser = role)]
+        role: Role,
+    },
+    /// Put stake into a validator's pool.
+    Stake {
+        /// The validator.
+        validator: Address,
+        /// How much.
+        amount: Amount,
+    },
+    /// Take shares out of a validator's pool; they are free after the unbonding time.
+    Unbond {
+        /// The validator.
+        validator: Address,
+        /// How many shares, as `dn query account` shows them.
+        shares: u128,
+    },
+    /// Pay out what unbonding has set free.
+    Withdraw,
+    /// Publish a model, to earn from every call of it.
+    PublishModel {
+        /// GGUF file; without it the model inside this program.
+        #[arg(long, value_name = "FILE")]
+        model: Option<PathBuf>,
+        /// The name that calls use.
+        #[arg(long)]
+        name: String,
+        /// DN for one prompt token.
+        #[arg(long, value_name = "DN")]
+        prompt_price: Amount,
+        /// DN for one generated token.
+        #[arg(long, value_name = "DN")]
+        output_price: Amount,
+        /// The domain its work counts for.
+        #[arg(long, default_value_t = 0)]
+        domain: u32,
+    },
+    /// Withdraw your model: no new offers, no batches after a grace time.
+    RetireModel {
+        /// The model.
+        model: ModelId,
+    },
+    /// Announce that you, a worker, host a model.
+    Offer {
+        /// The model.
+        model: ModelId,
+    },
+    /// Take an offer back.
+    Unoffer {
+        /// The model.
+        model: ModelId,
+    },
+    /// Lock DN for calls through a gateway.
+    OpenChannel {
+        /// The gateway.
+        gateway: Address,
+        /// How much.
+        deposit: Amount,
+        /// Who, besides you, may sign vouchers: a spending key; without it only you.
+        #[arg(long)]
+        spender: Option<Address>,
+    },
+    /// Add DN to your channel.
+    TopUpChannel {
+        /// The channel.
+        channel: ChannelId,
+        /// How much.
+        amount: Amount,
+    },
+    /// Start to close your channel.
+    CloseChannel {
+        /// The channel.
+        channel: ChannelId,
+    },
+    /// Take back what is left in your closed channel once its delay is over.
+    FinishChannel {
+        /// The channel.
+        channel: ChannelId,
+    },
+}
+
+impl Tx {
+    fn payload(self, sender: Address) -> Result<Payload, CliError> {
+        Ok(match self {
+            Self::Transfer { to, amount } => Payload::Transfer { to, amount },
+            Self::Register { role, collateral, name, endpoint } => {
+                Payload::Register { role, collateral, name, endpoint }
+            }
+            Self::Retire { role } => Payload::Retire { role },
+            Self::Stake { validator, amount } => Payload::Stake { validator, amount },
+            Self::Unbond { validator, shares } => Payload::Unbond { validator, shares: Shares(shares) },
+            Self::Withdraw => Payload::Withdraw {},
+            Self::PublishModel { model, name, prompt_price, output_price, domain } => Payload::PublishModel {
+                manifest: crate::model::load(model.as_ref())?.1.manifest().clone(),
+                name,
+                price: Price { prompt_token: prompt_price, output_token: output_price },
+                domain,
+            },
+            Self::RetireModel { model } => Payload::RetireModel { model },
+            Self::Offer { model } => Payload::Offer { model },
+            Self::Unoffer { model } => Payload::Unoffer { model },
+            Self::OpenChannel { gateway, deposit, spender } => {
+                Payload::OpenChannel { payee: gateway, deposit, spender: spender.unwrap_or(sender) }
+            }
+            Self::TopUpChannel { channel, amount } => Payload::TopUpChannel { channel, amount },
+            Self::CloseChannel { channel } => Payload::CloseChannel { channel },
+            Self::FinishChannel { channel } => Payload::FinishChannel { channel },
+        })
+    }
+}
+
+/// Runs the command: signs, sends, and waits until the block that holds the transaction is durable.
+pub(crate) fn run(args: Args, config: &Config) -> Result<ExitCode, CliError> {
+    let client = args.rpc.client(config)?;
+    let key = args.key.open(config)?;
+    let payload = args.tx.payload(key.address())?;
+    let waiting = out::spinner("waiting for the block");
+    let outcome = crate::runtime()?.block_on(client.submit(&key, payload))?;
+    waiting.finish_and_clear();
+    let value = serde_json::to_value(&outcome)
+        .map_err(|error| CliError::Other(format!("the outcome has no JSON form: {error}")))?;
+    if args.json {
+        out::json(&value);
+    } else {
+        out::text(render(&value));
+    }
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,154 @@
+//! `dn verify`: a receipt, checked and replayed.
+
+use std::fs;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use dn_compute::GenerateRequest;
+use dn_core::objects::{JobRequest, Receipt};
+use dn_core::{ReceiptId, Signed};
+use dn_sdk::receipt::check_receipt;
+use serde::{Deserialize, Serialize};
+
+use crate::error::CliError;
+use crate::home::Config;
+use crate::infer::millis;
+use crate::model::ModelArgs;
+use crate::out::{self, Align, Table};
+
+/// What `dn verify` takes.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// Receipt with its request and output: as `/v1/receipts/{id}` gives it to whoever paid, or as `dn devnet --demo
+    /// --report DIR` writes it.
+    receipt: PathBuf,
+    #[command(flatten)]
+    model: ModelArgs,
+    /// Print one JSON object instead of a table.
+    #[arg(long)]
+    json: bool,
+}
+
+/// The parts of a receipt file that matter here; others are ignored.
+#[derive(Debug, Deserialize)]
+struct ReceiptFile {
+    receipt: Signed<Receipt>,
+    request: Option<JobRequest>,
+    output_tokens: Option<Vec<u32>>,
+}
+
+/// One thing that was checked.
+#[derive(Debug, Serialize)]
+struct Step {
+    step: &'static str,
+    ok: bool,
+    found: String,
+}
+
+#[derive(Debug, Serialize)]
+struct Report {
+    receipt_id: ReceiptId,
+    valid: bool,
+    /// First position of prompt and output whose bits differ, where that is what is wrong.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    divergence_position: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    replay_ms: Option<f64>,
+    steps: Vec<Step>,
+}
+
+/// Runs the command. The exit code is 0 only if everything is as the receipt says.
+pub(crate) fn run(args: Args, config: &Config) -> Result<ExitCode, CliError> {
+    let text = fs::read_to_string(&args.receipt).map_err(CliError::file("read", &args.receipt))?;
+    let file: ReceiptFile = serde_json::from_str(&text)
+        .map_err(|error| CliError::Other(format!("{} is not a receipt: {error}", args.receipt.display())))?;
+    let (Some(request), Some(output)) = (&file.request, &file.output_tokens) else {
+        let reason = "without its request and output a receipt cannot be replayed; fetch it with the API key that paid";
+        return Err(CliError::argument("RECEIPT", reason));
+    };
+    let report = verify(&file.receipt, request, output, &args.model, config)?;
+    if args.json {
+        out::json(&report);
+    } else {
+        show(&report);
+    }
+    Ok(if report.valid { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn verify(
+    receipt: &Signed<Receipt>,
+    request: &JobRequest,
+    output: &[u32],
+    model: &ModelArgs,
+    config: &Config,
+) -> Result<Report, CliError> {
+    let body = &receipt.body;
+    let mut report = Report {
+        receipt_id: body.id(),
+        valid: false,
+        divergence_position: None,
+        replay_ms: None,
+        steps: Vec::new(),
+    };
+    let mut step = |step, ok, found: String| {
+        report.steps.push(Step { step, ok, found });
+        ok
+    };
+    let checked = check_receipt(receipt, request, output);
+    let found =
+        checked.map_or_else(|error| error.to_string(), |()| format!("signed by worker {}", body.worker));
+    if !step("signature, request, price, token hashes", checked.is_ok(), found) {
+        return Ok(report);
+    }
+    let loaded = model.load(config)?;
+    let id = loaded.engine.model().id();
+    if !step("model", id == body.model, format!("{} is {id}; the receipt is for {}", loaded.name, body.model))
+    {
+        return Ok(report);
+    }
+    let generate = GenerateRequest {
+        prompt: &request.prompt,
+        already: &[],
+        sampling: request.sampling,
+        max_tokens: request.max_tokens,
+        stop: &request.stop,
+    };
+    let started = std::time::Instant::now();
+    let replay = loaded.engine.replay(&generate, output, body.finish)?;
+    let elapsed = started.elapsed();
+    let tokens_ok = replay.divergence.is_none();
+    let found = match &replay.divergence {
+        None => format!("{} tokens as the model gives them", output.len()),
+        Some(divergence) => {
+            format!("first difference at position {}: {:?}", divergence.position, divergence.kind)
+        }
+    };
+    let tokens_ok = step("every token, by replay", tokens_ok, found);
+    let same = replay.trace_root == body.trace_root;
+    let found = if same {
+        "every activation as the model gives it".to_owned()
+    } else {
+        format!("{}; the receipt says {}", replay.trace_root, body.trace_root)
+    };
+    let trace_ok = step("trace root, by replay", same, found);
+    report.valid = tokens_ok && trace_ok;
+    report.divergence_position = replay.divergence.map(|divergence| divergence.position);
+    report.replay_ms = Some(millis(elapsed));
+    Ok(report)
+}
+
+fn show(report: &Report) {
+    let mut table = Table::new(&[("", Align::Left), ("check", Align::Left), ("found", Align::Left)]);
+    for step in &report.steps {
+        let mark = if step.ok { "ok" } else { "WRONG" };
+        table.row([mark.to_owned(), step.step.to_owned(), step.found.clone()]);
+    }
+    out::line(format_args!("receipt {}\n", report.receipt_id));
+    out::text(table.render_body());
+    let verdict = if report.valid {
+        "This answer is the model's, bit for bit."
+    } else {
+        "This answer is NOT what the receipt claims."
+    };
+    out::line(format_args!("\n{verdict}"));
+}

@@ -1,0 +1,156 @@
+//! The commands as programs use them: JSON out, exit codes, errors that say how to go on.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+use std::fs;
+use std::io::Write;
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+
+use serde_json::Value;
+
+/// Runs `dn` with its data in a directory of the test, and with this standard input.
+fn dn_with(home: &Path, args: &[&str], input: &str) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_dn"));
+    command.args(args).env("DN_HOME", home).env("XDG_CONFIG_HOME", home);
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
+    child.wait_with_output().unwrap()
+}
+
+fn dn(home: &Path, args: &[&str]) -> Output {
+    dn_with(home, args, "")
+}
+
+fn json(output: &Output) -> Value {
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{error}");
+    serde_json::from_slice(&output.stdout).unwrap()
+}
+
+fn error(output: &Output) -> String {
+    assert!(!output.status.success());
+    String::from_utf8(output.stderr.clone()).unwrap()
+}
+
+#[test]
+fn every_way_of_computing_gives_the_same_bits() {
+    let home = tempfile::tempdir().unwrap();
+    let run = |more: &[&str]| {
+        let input = [
+            "infer",
+            "--chat",
+            "What is a trait?",
+            "--max-tokens",
+            "12",
+            "--temperature",
+            "0.8",
+            "--seed",
+            "5",
+        ];
+        json(&dn(home.path(), &[&input, more, &["--json"]].concat()))
+    };
+    let best = run(&[]);
+    assert_eq!(best["tokens"].as_array().unwrap().len(), 12);
+    assert!(!best["text"].as_str().unwrap().is_empty());
+    assert!(best["timings"]["prefill_tok_per_s"].as_f64().unwrap() > 0.0);
+    for more in [&["--backend", "reference"][..], &["--isa", "scalar"], &["--threads", "1"]] {
+        let other = run(more);
+        for key in ["tokens", "text", "trace_root", "model_id"] {
+            assert_eq!(other[key], best[key], "{key} with {more:?}");
+        }
+    }
+}
+
+#[test]
+fn logits_of_every_position_are_written() {
+    let home = tempfile::tempdir().unwrap();
+    let path = home.path().join("logits.safetensors");
+    let at = path.to_str().unwrap();
+    let run = |max_tokens| {
+        let args =
+            ["infer", "--tokens", "0,10,20,30", "--max-tokens", max_tokens, "--logits-out", at, "--json"];
+        json(&dn(home.path(), &args))
+    };
+    let answer = run("3");
+    let bytes = fs::read(&path).unwrap();
+    let tensors = safetensors::SafeTensors::deserialize(&bytes).unwrap();
+    let logits = tensors.tensor("logits").unwrap();
+    assert_eq!((logits.dtype(), logits.shape()), (safetensors::Dtype::F32, &[6, 4096][..]));
+    // Greedy: each generated token is the best of the row before it.
+    let value = |i: usize| f32::from_le_bytes(logits.data()[4 * i..4 * i + 4].try_into().unwrap());
+    for (i, token) in answer["tokens"].as_array().unwrap().iter().enumerate() {
+        let row: Vec<f32> = (0..4096).map(|t| value((3 + i) * 4096 + t)).collect();
+        let best = (0..4096).rev().max_by(|a, b| row[*a].total_cmp(&row[*b])).unwrap();
+        assert_eq!(token.as_u64(), Some(best as u64));
+    }
+    run("0");
+    let bytes = fs::read(&path).unwrap();
+    let tensors = safetensors::SafeTensors::deserialize(&bytes).unwrap();
+    assert_eq!(tensors.tensor("logits").unwrap().shape(), [4, 4096]);
+}
+
+#[test]
+fn keys_are_made_imported_and_found_again() {
+    let home = tempfile::tempdir().unwrap();
+    let (right, wrong) = (home.path().join("right"), home.path().join("wrong"));
+    fs::write(&right, "correct horse\n").unwrap();
+    fs::write(&wrong, "battery staple\n").unwrap();
+    let (right, wrong) = (right.to_str().unwrap(), wrong.to_str().unwrap());
+    let new = ["wallet", "new", "--name", "alice", "--kdf", "pbkdf2", "--password-file", right, "--json"];
+    let made = json(&dn(home.path(), &new));
+    let phrase = "test test test test test test test test test test test junk\n";
+    let import = ["wallet", "import", "--name", "bob", "--kdf", "pbkdf2", "--password-file", right, "--json"];
+    let imported = json(&dn_with(home.path(), &import, phrase));
+    assert_eq!(imported["address"], "0xf39Fd6e51aad88F6F4ce6aB8827279cffFb92266");
+    let list = json(&dn(home.path(), &["wallet", "list", "--json"]));
+    assert_eq!(list["keys"].as_array().unwrap().len(), 2);
+    let address = dn(home.path(), &["wallet", "address", "alice"]);
+    assert_eq!(String::from_utf8(address.stdout).unwrap().trim(), made["address"]);
+
+    let export = |password| {
+        dn(home.path(), &["wallet", "export-public", "bob", "--password-file", password, "--json"])
+    };
+    assert!(json(&export(right))["public_key"].as_str().unwrap().starts_with("0x03"));
+    assert!(error(&export(wrong)).contains("wrong password"));
+    assert!(error(&dn(home.path(), &new)).contains("never overwritten"));
+    assert!(error(&dn(home.path(), &["wallet", "new"])).contains("--password-file"));
+    let secret = "0xzz0102030405060708";
+    let refused = error(&dn_with(home.path(), &["wallet", "import", "--password-file", right], secret));
+    assert!(!refused.contains("0102"), "{refused}");
+}
+
+#[test]
+fn the_doctor_finds_nothing_wrong_and_names_what_is_not_there() {
+    let home = tempfile::tempdir().unwrap();
+    let report = json(&dn(home.path(), &["doctor", "--json"]));
+    let backends = report["backends"].as_array().unwrap();
+    let vulkan = backends.iter().find(|row| row["backend"] == "vulkan").unwrap();
+    assert_eq!((&vulkan["available"], &vulkan["note"]), (&false.into(), &"not built in this version".into()));
+    let checks = report["checks"].as_array().unwrap();
+    assert!(checks.iter().any(|check| check["name"] == "verified inference" && check["status"] == "ok"));
+}
+
+#[test]
+fn wrong_input_is_named() {
+    let home = tempfile::tempdir().unwrap();
+    let broken = home.path().join("broken.gguf");
+    fs::write(&broken, b"GGUF but not really").unwrap();
+    let cases: [(&[&str], &str); 7] = [
+        (&["infer"], "--prompt"),
+        (&["infer", "--prompt", "x", "--temperature", "3"], "--temperature"),
+        (&["infer", "--tokens", "99999"], "99999"),
+        (&["infer", "--prompt", "x", "--model", broken.to_str().unwrap()], "broken.gguf"),
+        (&["infer", "--prompt", "x", "--backend", "reference", "--isa", "avx2"], "--isa"),
+        (&["query", "status", "--rpc", "http://127.0.0.1:1"], "cannot reach the ledger"),
+        (&["verify", broken.to_str().unwrap()], "is not a receipt"),
+    ];
+    for (args, expected) in cases {
+        let error = error(&dn(home.path(), args));
+        assert!(error.contains(expected), "dn {args:?}: {error}");
+        assert!(!error.contains("panicked"), "{error}");
+    }
+    fs::create_dir(home.path().join("deepnode")).unwrap();
+    fs::write(home.path().join("deepnode/dn.toml"), "rpcc = 1\n").unwrap();
+    assert!(error(&dn(home.path(), &["backends"])).contains("rpcc"));
+}

@@ -1,0 +1,101 @@
+//! The demo, run as a person runs it, and its report, checked by somebody who trusts none of its own checks.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Output};
+
+use serde_json::Value;
+
+/// 100,000,000 DN in atto.
+const SUPPLY: u128 = 100_000_000 * 10u128.pow(18);
+
+fn dn(args: &[&str]) -> Output {
+    let home = std::env::temp_dir().join("dn-test-home");
+    Command::new(env!("CARGO_BIN_EXE_dn")).args(args).env("DN_HOME", home).output().unwrap()
+}
+
+fn text(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr)
+}
+
+fn read(path: &Path) -> Value {
+    serde_json::from_str(&fs::read_to_string(path).unwrap()).unwrap()
+}
+
+fn amount(value: &Value) -> u128 {
+    value.as_str().unwrap_or_else(|| panic!("{value} is no amount")).parse().unwrap()
+}
+
+/// Adds up whatever one line of balances holds, without knowing more of it than that holdings have an `amount`.
+fn sum(line: &Value) -> u128 {
+    let lists = line.as_object().unwrap().values().filter_map(Value::as_array).flatten();
+    lists.map(|entry| amount(&entry["amount"])).sum::<u128>() + amount(&line["burned"])
+}
+
+#[test]
+fn the_demo_catches_the_cheat_and_its_books_add_up_in_every_block() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = dir.path().to_str().unwrap();
+    let output = dn(&["devnet", "--demo", "--report", at]);
+    assert!(output.status.success(), "{}", text(&output));
+
+    let report = read(&dir.path().join("report.json"));
+    let calls = report["calls"].as_array().unwrap();
+    assert!(calls.len() >= 10, "{} calls", calls.len());
+    assert!(calls.iter().any(|call| call["streamed"] == true));
+    check_balances(dir.path(), &report);
+    check_slashes(&report);
+    check_receipts(dir.path(), calls);
+}
+
+fn check_balances(dir: &Path, report: &Value) {
+    let lines = fs::read_to_string(dir.join("balances.jsonl")).unwrap();
+    let lines: Vec<Value> = lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert!(lines.len() as u64 > report["height"].as_u64().unwrap());
+    for (height, line) in lines.iter().enumerate() {
+        assert_eq!(line["height"], height);
+        assert_eq!(sum(line), SUPPLY, "block {height}");
+        assert_eq!(amount(&line["supply"]), SUPPLY, "block {height}");
+    }
+    let burned: Vec<u128> = lines.iter().map(|line| amount(&line["burned"])).collect();
+    assert!(burned.is_sorted() && burned.last() > burned.first(), "slashes and fees burn something");
+}
+
+fn check_slashes(report: &Value) {
+    let slashed: BTreeSet<&str> =
+        report["slashes"].as_array().unwrap().iter().map(|slash| slash["who"].as_str().unwrap()).collect();
+    assert_eq!(slashed, BTreeSet::from(["worker-3"]));
+    let refunded: u128 =
+        report["refunds"].as_array().unwrap().iter().map(|refund| amount(&refund["fees"])).sum();
+    let forged = report["calls"].as_array().unwrap().iter().filter(|call| !call["forged"].is_null());
+    assert!(forged.clone().count() >= 2);
+    // Whole batches are thrown out, so honest answers in them are refunded too.
+    assert!(refunded > 0);
+}
+
+fn check_receipts(dir: &Path, calls: &[Value]) {
+    let mut seen = BTreeSet::new();
+    for forged in [false, true] {
+        let call = calls.iter().find(|call| call["forged"].is_null() != forged).unwrap();
+        let id = call["receipt_id"].as_str().unwrap();
+        let path = dir.join("receipts").join(format!("{id}.json"));
+        let output = dn(&["verify", path.to_str().unwrap(), "--json"]);
+        let verdict: Value =
+            serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{}", text(&output)));
+        assert_eq!(output.status.success(), !forged, "{verdict}");
+        assert_eq!(verdict["valid"], !forged);
+        seen.insert(id.to_owned());
+    }
+    // A flipped digit in a receipt is found without any replay.
+    let path = dir.join("receipts").join(format!("{}.json", seen.first().unwrap()));
+    let mut receipt = read(&path);
+    let tokens = receipt["receipt"]["body"]["output_tokens"].as_u64().unwrap();
+    receipt["receipt"]["body"]["output_tokens"] = (tokens ^ 1).into();
+    let flipped = dir.join("flipped.json");
+    fs::write(&flipped, receipt.to_string()).unwrap();
+    let output = dn(&["verify", flipped.to_str().unwrap()]);
+    assert!(!output.status.success(), "{}", text(&output));
+    assert!(text(&output).contains("WRONG"), "{}", text(&output));
+}

@@ -1,0 +1,167 @@
+//! The keys of a local network: one keystore file for each participant, and the password beside them.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::thread;
+
+use dn_core::SecretKey;
+use dn_core::keystore::{Kdf, Keystore, KeystoreError};
+use rand_core::{OsRng, RngCore};
+
+use super::home::{create_private, read_or_none};
+
+/// Validators of a local network.
+const VALIDATORS: usize = 2;
+/// Workers of a local network.
+const WORKERS: usize = 3;
+
+/// Why keys cannot be had.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum KeysError {
+    /// A file could not be read or written.
+    #[error("cannot {action} {}: {source}", path.display())]
+    File {
+        /// What was tried.
+        action: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// A keystore is refused.
+    #[error("{}: {source}", path.display())]
+    Keystore {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: KeystoreError,
+    },
+}
+
+/// The keys of all participants.
+#[derive(Debug, Clone)]
+pub struct Keys {
+    /// The validators; the first produces blocks.
+    pub validators: Vec<SecretKey>,
+    /// The workers.
+    pub workers: Vec<SecretKey>,
+    /// The gateway.
+    pub gateway: SecretKey,
+    /// Who published the model.
+    pub model_owner: SecretKey,
+    /// Who pays for the calls.
+    pub payer: SecretKey,
+    /// Signs vouchers of the payer's channel for the gateway's API key.
+    pub spender: SecretKey,
+    /// Holds the DN that nobody else starts with.
+    pub faucet: SecretKey,
+}
+
+impl Keys {
+    /// Opens the keystores in a directory; makes those that are missing.
+    ///
+    /// The password lies beside them in the file `password`: these keys own nothing outside this machine.
+    ///
+    /// # Errors
+    /// [`KeysError`].
+    pub fn open(dir: &Path) -> Result<Self, KeysError> {
+        let password = password(dir)?;
+        let numbered =
+            |what: &str, count: usize| (1..=count).map(|i| format!("{what}-{i}")).collect::<Vec<_>>();
+        let mut names = numbered("validator", VALIDATORS);
+        names.extend(numbered("worker", WORKERS));
+        names.extend(["gateway", "model-owner", "payer", "spender", "faucet"].map(str::to_owned));
+        // Stretching the password takes a while for each file; all of them at once.
+        let opened: Vec<Result<SecretKey, KeysError>> = thread::scope(|scope| {
+            let tasks: Vec<_> =
+                names.iter().map(|name| scope.spawn(|| open_or_create(dir, name, &password))).collect();
+            tasks.into_iter().map(|task| task.join().expect("opening a keystore does not panic")).collect()
+        });
+        let mut keys = opened.into_iter().collect::<Result<Vec<_>, _>>()?.into_iter();
+        let mut next = || keys.next().expect("one key for each name");
+        Ok(Self {
+            validators: (0..VALIDATORS).map(|_| next()).collect(),
+            workers: (0..WORKERS).map(|_| next()).collect(),
+            gateway: next(),
+            model_owner: next(),
+            payer: next(),
+            spender: next(),
+            faucet: next(),
+        })
+    }
+
+    /// Keys made of small numbers.
+    #[cfg(test)]
+    pub(crate) fn for_tests() -> Self {
+        let mut n = 0;
+        let mut next = || {
+            n += 1;
+            SecretKey::from_bytes(&[n; 32]).unwrap()
+        };
+        Self {
+            validators: (0..VALIDATORS).map(|_| next()).collect(),
+            workers: (0..WORKERS).map(|_| next()).collect(),
+            gateway: next(),
+            model_owner: next(),
+            payer: next(),
+            spender: next(),
+            faucet: next(),
+        }
+    }
+}
+
+/// The password of the keystores in a directory; made of 128 random bits at first.
+fn password(dir: &Path) -> Result<String, KeysError> {
+    let path = dir.join("password");
+    let file = |action| {
+        let path = path.clone();
+        move |source| KeysError::File { action, path, source }
+    };
+    if let Some(text) = read_or_none(&path).map_err(file("read"))? {
+        return Ok(text.trim().to_owned());
+    }
+    fs::create_dir_all(dir).map_err(file("create the directory of"))?;
+    let mut bytes = [0; 16];
+    OsRng.fill_bytes(&mut bytes);
+    let password: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+    create_private(&path, format!("{password}\n").as_bytes()).map_err(file("write"))?;
+    Ok(password)
+}
+
+fn open_or_create(dir: &Path, name: &str, password: &str) -> Result<SecretKey, KeysError> {
+    let path = dir.join(format!("{name}.json"));
+    let file = |action| {
+        let path = path.clone();
+        move |source| KeysError::File { action, path, source }
+    };
+    let keystore = |source| KeysError::Keystore { path: path.clone(), source };
+    if let Some(text) = read_or_none(&path).map_err(file("read"))? {
+        return Keystore::from_json(&text)
+            .and_then(|store| store.decrypt(password.as_bytes()))
+            .map_err(keystore);
+    }
+    let key = SecretKey::random(&mut OsRng);
+    let encrypted = Keystore::encrypt(&key, password.as_bytes(), Kdf::scrypt_light(), &mut OsRng);
+    create_private(&path, encrypted.map_err(keystore)?.to_json().as_bytes()).map_err(file("write"))?;
+    Ok(key)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_stay_the_same_and_a_wrong_password_is_named() {
+        let dir = tempfile::tempdir().unwrap();
+        let first = Keys::open(dir.path()).unwrap();
+        let again = Keys::open(dir.path()).unwrap();
+        assert_eq!(first.payer.address(), again.payer.address());
+        assert_eq!(first.workers[2].address(), again.workers[2].address());
+        assert_ne!(first.workers[0].address(), first.workers[1].address());
+        fs::write(dir.path().join("password"), "another\n").unwrap();
+        let error = Keys::open(dir.path()).unwrap_err();
+        assert!(matches!(error, KeysError::Keystore { source: KeystoreError::WrongPassword, .. }), "{error}");
+    }
+}

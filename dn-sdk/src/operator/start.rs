@@ -1,0 +1,307 @@
+//! Starting a role from its settings.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use dn_compute::{Engine, EngineError, EngineOptions, Model, ModelError, ModelFront};
+use dn_core::keystore::{Keystore, KeystoreError};
+use dn_core::{Amount, SecretKey};
+use dn_ledger::node::{Node, NodeConfig, NodeError};
+use dn_ledger::tx::{Payload, Role};
+use dn_ledger::{Genesis, GenesisError};
+use zeroize::Zeroizing;
+
+use super::settings::{ApiKeySettings, DN, EMBEDDED, GatewaySettings, ValidatorSettings, WorkerSettings};
+use crate::gateway::{Gateway, GatewayConfig, GatewayError, ServedModel};
+use crate::ledger::{LedgerClient, LedgerError};
+use crate::validator::{AuditError, Auditor, AuditorConfig};
+use crate::worker::{EngineExecutor, Worker, WorkerConfig, WorkerError};
+
+/// How long a role waits for its ledger node to answer when it starts.
+const LEDGER_PATIENCE: Duration = Duration::from_secs(60);
+
+/// Why a role cannot be started.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum OperatorError {
+    /// A file could not be read or written.
+    #[error("cannot {action} {}: {source}", path.display())]
+    File {
+        /// What was tried.
+        action: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// A keystore is refused.
+    #[error("{}: {source}", path.display())]
+    Keystore {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: KeystoreError,
+    },
+    /// A model file is refused.
+    #[error("model {}: {source}", path.display())]
+    Model {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: ModelError,
+    },
+    /// The genesis is refused.
+    #[error("{}: {source}", path.display())]
+    Genesis {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: GenesisError,
+    },
+    /// The engine cannot run a model.
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+    /// The ledger cannot be asked, or refuses.
+    #[error(transparent)]
+    Ledger(#[from] LedgerError),
+    /// The ledger node.
+    #[error(transparent)]
+    Node(#[from] NodeError),
+    /// The worker.
+    #[error(transparent)]
+    Worker(#[from] WorkerError),
+    /// The gateway.
+    #[error(transparent)]
+    Gateway(#[from] GatewayError),
+    /// The auditor.
+    #[error(transparent)]
+    Auditor(#[from] AuditError),
+    /// The key has no such role and the settings do not say how to register.
+    #[error(
+        "{address} is not registered as {role}; set `name` (and `collateral`) to register, or use `dn tx register`"
+    )]
+    NotRegistered {
+        /// The key's address.
+        address: dn_core::Address,
+        /// The role.
+        role: Role,
+    },
+}
+
+/// Opens a keystore with the password in the first line of a file.
+///
+/// # Errors
+/// [`OperatorError::File`] or [`OperatorError::Keystore`].
+pub fn open_keystore(keystore: &Path, password_file: &Path) -> Result<SecretKey, OperatorError> {
+    let read = |path: &Path| {
+        fs::read_to_string(path).map_err(|source| OperatorError::File {
+            action: "read",
+            path: path.to_owned(),
+            source,
+        })
+    };
+    let text = read(keystore)?;
+    let password = Zeroizing::new(read(password_file)?);
+    let password = password.lines().next().unwrap_or_default();
+    let opened = Keystore::from_json(&text).and_then(|keystore| keystore.decrypt(password.as_bytes()));
+    opened.map_err(|source| OperatorError::Keystore { path: keystore.to_owned(), source })
+}
+
+/// Loads a GGUF file; `embedded` is the model inside this program.
+///
+/// # Errors
+/// [`OperatorError::Model`].
+pub fn load_model(path: &Path) -> Result<Arc<Model>, OperatorError> {
+    let model = if path == Path::new(EMBEDDED) {
+        Model::from_bytes(dn_compute::embedded::tiny_rust())
+    } else {
+        Model::load(path)
+    };
+    model.map(Arc::new).map_err(|source| OperatorError::Model { path: path.to_owned(), source })
+}
+
+fn engines(
+    models: &[PathBuf],
+    threads: Option<std::num::NonZeroUsize>,
+) -> Result<Vec<Arc<Engine>>, OperatorError> {
+    let options = EngineOptions { threads, ..EngineOptions::default() };
+    models.iter().map(|path| Ok(Arc::new(Engine::new(load_model(path)?, options)?))).collect()
+}
+
+/// Waits until the ledger node answers, so that the processes of a network may start in any order.
+async fn wait_for_ledger(ledger: &LedgerClient) -> Result<(), OperatorError> {
+    let started = std::time::Instant::now();
+    loop {
+        match ledger.status().await {
+            Ok(_) => return Ok(()),
+            Err(LedgerError::Transport { .. }) if started.elapsed() < LEDGER_PATIENCE => {
+                tracing::info!(url = ledger.url(), "waiting for the ledger");
+                tokio::time::sleep(Duration::from_millis(500)).await;
+            }
+            Err(error) => return Err(error.into()),
+        }
+    }
+}
+
+/// Registers the key in a role unless it is already.
+async fn register(
+    ledger: &LedgerClient,
+    key: &SecretKey,
+    role: Role,
+    name: Option<&str>,
+    collateral: Option<DN>,
+    endpoint: &str,
+) -> Result<(), OperatorError> {
+    let address = key.address();
+    if ledger.identity(address, role).await?.is_some() {
+        return Ok(());
+    }
+    let name = name.ok_or(OperatorError::NotRegistered { address, role })?.to_owned();
+    let minimum = ledger.params().await?.collateral.of(role);
+    let collateral = collateral.map_or(minimum, |DN(amount): DN| -> Amount { amount });
+    ledger.submit(key, Payload::Register { role, collateral, name, endpoint: endpoint.to_owned() }).await?;
+    Ok(())
+}
+
+/// A validator's parts.
+#[derive(Debug)]
+pub struct RunningValidator {
+    /// The ledger node, if it runs here.
+    pub node: Option<Node>,
+    /// The auditor, if it audits.
+    pub auditor: Option<Auditor>,
+}
+
+impl RunningValidator {
+    /// Stops after the audit that runs; no acknowledged transaction is lost.
+    pub async fn shutdown(self) {
+        if let Some(auditor) = self.auditor {
+            auditor.shutdown().await;
+        }
+        if let Some(node) = self.node {
+            node.shutdown().await;
+        }
+    }
+}
+
+/// Starts a validator.
+///
+/// # Errors
+/// [`OperatorError`].
+pub async fn start_validator(settings: &ValidatorSettings) -> Result<RunningValidator, OperatorError> {
+    let key = open_keystore(&settings.keystore, &settings.password_file)?;
+    let node = match &settings.genesis {
+        None => None,
+        Some(path) => {
+            let text = fs::read_to_string(path);
+            let text =
+                text.map_err(|source| OperatorError::File { action: "read", path: path.clone(), source })?;
+            let genesis = Genesis::from_json(&text)
+                .map_err(|source| OperatorError::Genesis { path: path.clone(), source })?;
+            let config = NodeConfig {
+                data_dir: settings.data_dir.join("ledger"),
+                genesis,
+                rpc_listen: settings.ledger_listen,
+                key: key.clone(),
+                block_interval_ms: settings.block_interval_ms,
+            };
+            Some(Node::start(config).await?)
+        }
+    };
+    let url =
+        node.as_ref().map_or_else(|| settings.ledger.clone(), |node| format!("http://{}", node.rpc_addr()));
+    let auditor = if settings.audit {
+        let ledger = LedgerClient::new(&url)?;
+        wait_for_ledger(&ledger).await?;
+        let engines = engines(&settings.models, settings.threads)?;
+        let config = AuditorConfig::new(key, ledger, engines, settings.data_dir.join("auditor"));
+        Some(Auditor::start(config).await?)
+    } else {
+        None
+    };
+    Ok(RunningValidator { node, auditor })
+}
+
+/// Starts a worker: registers it and offers its models where that has not happened yet.
+///
+/// # Errors
+/// [`OperatorError`].
+pub async fn start_worker(settings: &WorkerSettings) -> Result<Worker, OperatorError> {
+    let key = open_keystore(&settings.keystore, &settings.password_file)?;
+    let engines = engines(&settings.models, settings.threads)?;
+    let ledger = LedgerClient::new(&settings.ledger)?;
+    wait_for_ledger(&ledger).await?;
+    register(&ledger, &key, Role::Worker, settings.name.as_deref(), settings.collateral, "").await?;
+    for engine in &engines {
+        let model = engine.model().id();
+        match ledger.model(model).await? {
+            Some(view) if view.workers.contains(&key.address()) => {}
+            Some(_) => {
+                ledger.submit(&key, Payload::Offer { model }).await?;
+            }
+            None => tracing::warn!(%model, "this model is not published; nobody can ask for it yet"),
+        }
+    }
+    let executor = Arc::new(EngineExecutor::new(engines));
+    let gateways = settings.gateways.clone();
+    let mut config = WorkerConfig::new(key, ledger, gateways, executor, &settings.data_dir);
+    config.slots = settings.slots;
+    config.batch_interval = Duration::from_millis(settings.batch_interval_ms);
+    Ok(Worker::start(config).await?)
+}
+
+/// Starts a gateway: registers it and gives out its API keys where that has not happened yet.
+///
+/// # Errors
+/// [`OperatorError`].
+pub async fn start_gateway(settings: &GatewaySettings) -> Result<Gateway, OperatorError> {
+    let key = open_keystore(&settings.keystore, &settings.password_file)?;
+    let ledger = LedgerClient::new(&settings.ledger)?;
+    wait_for_ledger(&ledger).await?;
+    let url = settings.public_url.clone().unwrap_or_else(|| format!("http://{}", settings.listen));
+    register(&ledger, &key, Role::Gateway, settings.name.as_deref(), settings.collateral, &url).await?;
+    let models = settings.models.iter().map(|path| {
+        // The id covers the weights, so the whole file is read once; only the front is kept.
+        let model = load_model(path)?;
+        let front: Arc<ModelFront> = model.front().clone();
+        Ok::<_, OperatorError>(ServedModel { id: model.id(), front })
+    });
+    let models = models.collect::<Result<Vec<_>, _>>()?;
+    let config = GatewayConfig::new(key, settings.listen, ledger, &settings.data_dir, models);
+    let gateway = Gateway::start(config).await?;
+    for api_key in &settings.api_keys {
+        give_out(&gateway, api_key).await?;
+    }
+    Ok(gateway)
+}
+
+/// Makes an API key and writes its text to its file, unless that exists.
+async fn give_out(gateway: &Gateway, api_key: &ApiKeySettings) -> Result<(), OperatorError> {
+    if api_key.file.exists() {
+        return Ok(());
+    }
+    let spender = open_keystore(&api_key.spender_keystore, &api_key.password_file)?;
+    let text = gateway.add_key(api_key.channel, &spender, &api_key.label).await?;
+    crate::devnet::create_private(&api_key.file, format!("{text}\n").as_bytes())
+        .map_err(|source| OperatorError::File { action: "write", path: api_key.file.clone(), source })
+}
+
+/// Returns when the process is asked to stop: SIGTERM, or Ctrl-C.
+pub async fn stop_signal() {
+    #[cfg(unix)]
+    {
+        use tokio::signal::unix::{SignalKind, signal};
+        if let Ok(mut terminate) = signal(SignalKind::terminate()) {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = tokio::signal::ctrl_c() => {}
+            }
+            return;
+        }
+    }
+    // Without handlers the system's default applies, which stops the process just as well.
+    let _ = tokio::signal::ctrl_c().await;
+}
