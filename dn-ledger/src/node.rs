@@ -8,6 +8,7 @@
 mod mempool;
 mod producer;
 mod rpc;
+mod server;
 mod service;
 mod store;
 

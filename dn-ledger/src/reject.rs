@@ -170,6 +170,9 @@ pub enum Reject {
     /// A line without receipts or fees.
     #[error("line {line} has no receipts or no fees")]
     LineEmpty { line: u32 },
+    /// More tokens than the line's receipts can have: prompt and output of each fit the model's context.
+    #[error("line {line} counts {found} tokens; its receipts have room for {limit}")]
+    LineTokens { line: u32, limit: u64, found: u64 },
     /// Receipts of the lines do not add up to the batch's count.
     #[error("lines hold {found} receipts; the batch says {expected}")]
     BatchCount { expected: u32, found: u64 },

@@ -319,6 +319,15 @@ fn batches_claim_what_vouchers_cover() {
     assert_eq!(refuse(&|b| b.sequence = 2), Reject::BatchSequence { expected: 1, found: 2 });
     assert_eq!(refuse(&|b| b.count = 3), Reject::BatchCount { expected: 3, found: 2 });
     assert_eq!(refuse(&|b| b.lines[0].fees = Amount::ZERO), Reject::LineEmpty { line: 0 });
+    // Two receipts of a model with a context of 512 tokens; work beyond that was never done.
+    assert_eq!(
+        refuse(&|b| (b.lines[0].prompt_tokens, b.lines[0].output_tokens) = (1_000, 25)),
+        Reject::LineTokens { line: 0, limit: 1_024, found: 1_025 }
+    );
+    assert_eq!(
+        refuse(&|b| b.lines[0].output_tokens = u64::MAX),
+        Reject::LineTokens { line: 0, limit: 1_024, found: u64::MAX }
+    );
     assert_eq!(refuse(&|b| b.lines.push(b.lines[0].clone())), Reject::LinesUnsorted { line: 1 });
     assert!(matches!(refuse(&|b| b.lines.clear()), Reject::Size { field: Field::Lines, found: 0, .. }));
     assert!(matches!(refuse(&|b| b.lines[0].model = ModelId([8; 32])), Reject::UnknownModel { .. }));

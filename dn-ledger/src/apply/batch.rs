@@ -84,6 +84,12 @@ impl Step<'_> {
                 let (expected, found) = (model.domain, l.domain);
                 return Err(Reject::LineDomain { line, model: l.model, expected, found });
             }
+            // Nobody sees all receipts, so what they may add up to bounds the work and trust that a line counts for.
+            let limit = u64::from(l.receipts) * u64::from(model.manifest.hyperparameters.context);
+            let found = l.prompt_tokens.saturating_add(l.output_tokens);
+            if found > limit {
+                return Err(Reject::LineTokens { line, limit, found });
+            }
             // At most 2^10 lines of 2^32 receipts.
             receipts += u64::from(l.receipts);
         }

@@ -81,7 +81,10 @@ impl Shared {
         pool.mempool.insert(tx, nonce)?;
         pool.ready |= pool.mempool.next_nonce(sender, nonce) > own;
         let (sender, receiver) = oneshot::channel();
-        pool.waiters.entry(id).or_default().push(sender);
+        let waiters = pool.waiters.entry(id).or_default();
+        // Those who gave up would pile up behind a transaction that waits for a gap in its nonces.
+        waiters.retain(|waiter| !waiter.is_closed());
+        waiters.push(sender);
         self.wake.notify_all();
         Ok(receiver)
     }

@@ -18,6 +18,7 @@ use tokio::sync::{Semaphore, watch};
 
 use super::mempool::MempoolError;
 use super::producer::Shared;
+use super::server;
 use super::store::StoreError;
 use crate::apply::{check_paid_and_signed, check_static};
 use crate::query;
@@ -91,15 +92,10 @@ struct Service {
 }
 
 /// Serves until told to stop.
-pub(super) async fn serve(listener: TcpListener, shared: Arc<Shared>, mut stopped: watch::Receiver<bool>) {
+pub(super) async fn serve(listener: TcpListener, shared: Arc<Shared>, stopped: watch::Receiver<bool>) {
     let service = Service { shared, slots: Arc::new(Semaphore::new(MAX_REQUESTS)) };
     let app = Router::new().route("/", post(handle)).with_state(service);
-    let stop = async move {
-        let _ = stopped.wait_for(|stop| *stop).await;
-    };
-    if let Err(error) = axum::serve(listener, app).with_graceful_shutdown(stop).await {
-        tracing::error!(%error, "JSON-RPC has stopped");
-    }
+    server::serve(listener, app, server::Limits::default(), stopped).await;
 }
 
 async fn handle(State(service): State<Service>, request: Request) -> Response {
