@@ -110,7 +110,12 @@ impl Client {
         let parsed = parsed.filter(|url| matches!(url.scheme(), "http" | "https"));
         let url = parsed.ok_or_else(|| ClientError::Url { url: gateway_url.to_owned() })?;
         let base = url.to_string().trim_end_matches('/').trim_end_matches("/v1").to_owned();
-        let http = reqwest::Client::builder().connect_timeout(Duration::from_secs(10)).build()?;
+        // Gateways close connections that are idle for ten seconds: never use one that is about to go.
+        let idle = Duration::from_secs(5);
+        let http = reqwest::Client::builder()
+            .connect_timeout(Duration::from_secs(10))
+            .pool_idle_timeout(idle)
+            .build()?;
         Ok(Self {
             http,
             base,

@@ -132,7 +132,12 @@ impl LedgerClient {
     pub fn new(url: &str) -> Result<Self, LedgerError> {
         let parsed = reqwest::Url::parse(url).ok().filter(|url| matches!(url.scheme(), "http" | "https"));
         let url = parsed.ok_or_else(|| LedgerError::Url { url: url.to_owned() })?.to_string();
-        let http = reqwest::Client::builder().connect_timeout(Duration::from_secs(5)).build();
+        // Nodes close connections that are idle for ten seconds: never use one that is about to go.
+        let idle = Duration::from_secs(5);
+        let http = reqwest::Client::builder()
+            .connect_timeout(Duration::from_secs(5))
+            .pool_idle_timeout(idle)
+            .build();
         let http = http.map_err(|source| LedgerError::Transport { url: url.clone(), source })?;
         let (next_id, chain) = (AtomicU64::new(1), OnceCell::new());
         Ok(Self(Arc::new(Inner { http, url, next_id, chain, nonces: Mutex::default() })))

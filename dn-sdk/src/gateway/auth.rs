@@ -74,6 +74,11 @@ async fn by_voucher(shared: &Arc<Shared>, voucher: Signed<Voucher>) -> Result<Pa
     if signer != view.payer && signer != view.spender {
         return Err(refused(format!("{signer} may not spend from channel {channel}")));
     }
+    // The ledger takes so many lanes of a channel; work on one more could never be claimed, nor the rest of its batch.
+    let limit = shared.max_lanes;
+    if lane >= limit {
+        return Err(refused(format!("lane {lane} does not exist: a channel has lanes 0 to {}", limit - 1)));
+    }
     let found = voucher.body.max_claimable;
     let accepting = {
         let shared = shared.clone();

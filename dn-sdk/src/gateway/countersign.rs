@@ -5,12 +5,13 @@ use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
 
 use dn_core::objects::{BatchRoot, Voucher};
-use dn_core::{Address, ChannelId, ReceiptId, Signed};
+use dn_core::{Address, BatchId, ChannelId, ReceiptId, Signed};
 
 use super::shared::Shared;
 use super::store::{Assignment, BatchRecord, ReceiptRecord};
 use crate::batch::{batch_lines, receipts_root};
 use crate::clock::now_ms;
+use crate::ledger::{LedgerClient, LedgerError};
 use crate::store::StoreError;
 use crate::wire::{CountersignReason, MAX_BATCH_RECEIPTS, ToWorker};
 
@@ -116,16 +117,32 @@ async fn held_elsewhere(
     if earlier.is_empty() {
         return Ok(Vec::new());
     }
-    let posted = shared.ledger().batches(worker).await.map_err(|_| CountersignReason::Unavailable)?;
-    let next = posted.iter().map(|batch| batch.sequence + 1).max().unwrap_or(0);
-    let dead: BTreeSet<_> = earlier
-        .into_iter()
-        .filter(|(sequence, id)| *sequence < next && posted.iter().all(|batch| batch.id != *id))
-        .collect();
+    let dead = dead(shared.ledger(), worker, earlier).await.map_err(|_| CountersignReason::Unavailable)?;
     let held = records.iter().filter(|record| {
         others(record).iter().any(|assignment| !dead.contains(&(assignment.sequence, assignment.batch)))
     });
     Ok(held.map(|record| record.receipt.body.id()).collect())
+}
+
+/// Those of a worker's batches that can never stand: their numbers are used, by others.
+///
+/// Each is looked up by its id. The ledger lists only a worker's latest batches, so one that is missing there may well
+/// have been paid long ago.
+async fn dead(
+    ledger: &LedgerClient,
+    worker: Address,
+    earlier: BTreeSet<(u64, BatchId)>,
+) -> Result<BTreeSet<(u64, BatchId)>, LedgerError> {
+    // The numbers first: what is used by now, and not on the ledger afterwards, never will be.
+    let latest = ledger.batches(worker).await?;
+    let next = latest.iter().map(|batch| batch.sequence + 1).max().unwrap_or(0);
+    let mut dead = BTreeSet::new();
+    for (sequence, id) in earlier.into_iter().filter(|(sequence, _)| *sequence < next) {
+        if ledger.batch(id).await?.is_none() {
+            dead.insert((sequence, id));
+        }
+    }
+    Ok(dead)
 }
 
 fn sign(shared: &Shared, batch: BatchRoot, receipts: Vec<ReceiptId>) -> Result<ToWorker, StoreError> {
@@ -142,4 +159,60 @@ fn sign(shared: &Shared, batch: BatchRoot, receipts: Vec<ReceiptId>) -> Result<T
     let record = BatchRecord { batch: Signed::sign(batch, shared.key()), receipts };
     shared.store.add_batch(&record)?;
     Ok(ToWorker::Countersigned { batch: record.batch, vouchers })
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::routing::post;
+    use axum::{Json, Router};
+    use dn_core::{Amount, Hash32};
+    use dn_ledger::state::BatchStatus;
+    use dn_ledger::views::BatchView;
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn view(id: BatchId, sequence: u64) -> BatchView {
+        BatchView {
+            id,
+            worker: Address([1; 20]),
+            gateway: Address([2; 20]),
+            sequence,
+            root: Hash32::ZERO,
+            count: 1,
+            lines: Vec::new(),
+            fees: Amount::ZERO,
+            escrow: Amount::ZERO,
+            status: BatchStatus::Settled,
+            posted_height: 1,
+            window_end_height: 2,
+            audits: Vec::new(),
+        }
+    }
+
+    /// A ledger with two batches of the worker, numbers 0 and 200, that lists only the latest.
+    async fn ledger() -> LedgerClient {
+        let answer = |Json(call): Json<Value>| async move {
+            let (old, new) = (view(BatchId([7; 32]), 0), view(BatchId([8; 32]), 200));
+            let result = match (call["method"].as_str(), &call["params"]["id"]) {
+                (Some("dn_batches"), _) => json!([new]),
+                (_, id) if *id == json!(old.id) => json!(old),
+                (_, id) if *id == json!(new.id) => json!(new),
+                _ => Value::Null,
+            };
+            Json(json!({ "jsonrpc": "2.0", "id": call["id"], "result": result }))
+        };
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        tokio::spawn(async move { axum::serve(listener, Router::new().route("/", post(answer))).await });
+        LedgerClient::new(&url).unwrap()
+    }
+
+    #[tokio::test]
+    async fn receipts_of_a_batch_that_was_paid_long_ago_are_never_free_again() {
+        let (paid, lost, waiting) = ((0, BatchId([7; 32])), (0, BatchId([6; 32])), (201, BatchId([9; 32])));
+        let earlier = BTreeSet::from([paid, lost, waiting]);
+        let dead = dead(&ledger().await, Address([1; 20]), earlier).await.unwrap();
+        assert_eq!(dead, BTreeSet::from([lost]));
+    }
 }

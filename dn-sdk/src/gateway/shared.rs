@@ -52,7 +52,7 @@ pub(crate) struct Shared {
     pub(crate) admission: Arc<Semaphore>,
     pub(crate) calls: AtomicUsize,
     stopped: watch::Receiver<bool>,
-    max_lanes: u32,
+    pub(crate) max_lanes: u32,
     models: RwLock<Vec<Arc<Served>>>,
     channels: Mutex<HashMap<ChannelId, (Instant, ChannelView)>>,
     auditors: Mutex<HashMap<Address, Instant>>,

@@ -48,6 +48,8 @@ pub(crate) struct Session {
     busy: AtomicUsize,
     draining: AtomicBool,
     closed: AtomicBool,
+    /// A batch is being checked; one at a time, for each costs look-ups in store and ledger.
+    countersigning: AtomicBool,
     closing: Notify,
     standing: Mutex<Standing>,
     warm: Mutex<Vec<ModelId>>,
@@ -302,6 +304,7 @@ async fn greet(
         busy: AtomicUsize::new(0),
         draining: AtomicBool::new(false),
         closed: AtomicBool::new(false),
+        countersigning: AtomicBool::new(false),
         closing: Notify::new(),
         standing: Mutex::new(Standing { trust, latency_ms: None, failures: 0 }),
         warm: Mutex::default(),
@@ -363,9 +366,13 @@ fn handle(shared: &Arc<Shared>, session: &Arc<Session>, message: ToGateway) -> b
     }
     match message {
         ToGateway::Countersign { batch, receipts } => {
+            if session.countersigning.swap(true, Ordering::AcqRel) {
+                return true;
+            }
             let (shared, session) = (shared.clone(), session.clone());
             tokio::spawn(async move {
                 let answer = countersign::countersign(&shared, session.worker, batch, receipts).await;
+                session.countersigning.store(false, Ordering::Release);
                 session.send(answer).await;
             });
             true

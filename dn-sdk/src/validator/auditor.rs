@@ -1,7 +1,7 @@
 //! The auditor's loop: look up tasks, fetch and replay what is to be judged, commit, and reveal.
 
-use std::collections::{HashMap, VecDeque};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use dn_core::objects::{AuditOutcome, Verdict};
@@ -11,8 +11,9 @@ use dn_ledger::state::AuditPhase;
 use dn_ledger::tx::{Payload, Role};
 use dn_ledger::views::AuditView;
 use rand_core::{OsRng, RngCore};
-use tokio::sync::watch;
-use tokio::task::JoinSet;
+use tokio::sync::{Semaphore, watch};
+use tokio::task::{JoinError, JoinSet};
+use tokio::time::MissedTickBehavior;
 
 use super::store::{AuditStore, Kept};
 use super::{AuditError, AuditRecord, Auditor, AuditorConfig, FetchError, judge};
@@ -38,10 +39,18 @@ pub(super) struct Shared {
     store: AuditStore,
     http: reqwest::Client,
     records: Mutex<VecDeque<AuditRecord>>,
+    waiting: Mutex<Waiting>,
+    fetching: Semaphore,
+    judging: Semaphore,
 }
 
+/// Openings that are fetched at once: gateways that trickle do not hold up the audits of others.
+const FETCHES: usize = 16;
+
 /// Since when a gateway does not answer for a task.
-type Waiting = HashMap<(BatchId, u32), Instant>;
+type Waiting = HashMap<Place, Instant>;
+/// A receipt: its batch and its index there.
+type Place = (BatchId, u32);
 
 impl Shared {
     pub(super) fn address(&self) -> Address {
@@ -50,6 +59,10 @@ impl Shared {
 
     pub(super) fn records(&self) -> Vec<AuditRecord> {
         self.records.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned().collect()
+    }
+
+    fn waiting(&self) -> MutexGuard<'_, Waiting> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn remember(&self, record: AuditRecord) {
@@ -65,52 +78,93 @@ pub(super) async fn start(config: AuditorConfig) -> Result<Auditor, AuditError> 
     let chain_id = config.ledger.chain_id().await?;
     let store = AuditStore::open(&config.data_dir, chain_id, config.key.address())?;
     store.prune(now_ms().saturating_sub(KEEP_MS))?;
-    let http = reqwest::Client::builder().connect_timeout(Duration::from_secs(5)).build();
+    // Strangers register the addresses that are asked here; none of them sends the auditor elsewhere.
+    let http = reqwest::Client::builder()
+        .connect_timeout(Duration::from_secs(5))
+        .redirect(reqwest::redirect::Policy::none())
+        .build();
     let http = http.map_err(AuditError::Http)?;
-    let shared = Arc::new(Shared { config, chain_id, store, http, records: Mutex::default() });
+    let (records, waiting) = (Mutex::default(), Mutex::default());
+    let (fetching, judging) = (Semaphore::new(FETCHES), Semaphore::new(1));
+    let shared = Arc::new(Shared { config, chain_id, store, http, records, waiting, fetching, judging });
     let (stop, stopped) = watch::channel(false);
     let task = tokio::spawn(run(shared.clone(), stopped));
     Ok(Auditor { shared, task, stop })
 }
 
+/// What is being done now.
+#[derive(Default)]
+struct Working {
+    tasks: JoinSet<(Place, Result<(), AuditError>)>,
+    busy: HashSet<Place>,
+}
+
 async fn run(shared: Arc<Shared>, mut stopped: watch::Receiver<bool>) {
-    let mut waiting = Waiting::new();
+    let mut working = Working::default();
+    let mut poll = tokio::time::interval(shared.config.poll_interval);
+    poll.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         tokio::select! {
-            _ = stopped.wait_for(|stop| *stop) => return,
-            () = tokio::time::sleep(shared.config.poll_interval) => {}
+            _ = stopped.wait_for(|stop| *stop) => break,
+            Some(done) = working.tasks.join_next(), if !working.tasks.is_empty() => {
+                finished(&mut working, done);
+                continue;
+            }
+            _ = poll.tick() => {}
         }
-        if let Err(error) = round(&shared, &mut waiting).await {
+        if let Err(error) = start_due(&shared, &mut working).await {
             tracing::warn!(%error, "audits will be looked up again");
+        }
+    }
+    // They hold the store, which may be opened again at once.
+    working.tasks.shutdown().await;
+}
+
+fn finished(working: &mut Working, done: Result<(Place, Result<(), AuditError>), JoinError>) {
+    match done {
+        Ok((place, worked)) => {
+            working.busy.remove(&place);
+            if let Err(error) = worked {
+                tracing::warn!(batch = %place.0, index = place.1, %error, "audit will be tried again");
+            }
+        }
+        Err(error) => {
+            // It cannot say which task it was: those that run are looked up again, and what is kept is not judged twice.
+            tracing::error!(%error, "an audit broke off");
+            working.busy.clear();
         }
     }
 }
 
-/// Does whatever is due on all open tasks.
-async fn round(shared: &Arc<Shared>, waiting: &mut Waiting) -> Result<(), AuditError> {
+/// Starts whatever is due on the open tasks that are not being worked on, all side by side: one slow gateway delays
+/// neither the audits of others nor a reveal.
+async fn start_due(shared: &Arc<Shared>, working: &mut Working) -> Result<(), AuditError> {
     let tasks = shared.config.ledger.audits(Some(shared.address()), true).await?;
     if tasks.is_empty() {
         return Ok(());
     }
     let height = shared.config.ledger.status().await?.height;
-    let mut sending = JoinSet::new();
     for task in tasks {
-        let payload = match task.phase {
-            AuditPhase::Commit => commitment(shared, &task, height, waiting).await?,
-            AuditPhase::Reveal if height + 1 >= task.reveal_from => reveal(shared, &task)?,
-            _ => None,
-        };
-        if let Some(payload) = payload {
+        if working.busy.insert((task.batch, task.index)) {
             let shared = shared.clone();
-            sending.spawn(async move {
-                let sent = shared.config.ledger.submit(&shared.config.key, payload).await;
-                (task, sent)
+            working.tasks.spawn(async move {
+                let worked = work(&shared, &task, height).await;
+                ((task.batch, task.index), worked)
             });
         }
     }
-    while let Some(sent) = sending.join_next().await {
-        let (task, sent) = sent.map_err(|_| AuditError::Interrupted)?;
-        report(&task, sent.err());
+    Ok(())
+}
+
+async fn work(shared: &Arc<Shared>, task: &AuditView, height: u64) -> Result<(), AuditError> {
+    let payload = match task.phase {
+        AuditPhase::Commit => commitment(shared, task, height).await?,
+        AuditPhase::Reveal if height + 1 >= task.reveal_from => reveal(shared, task)?,
+        _ => None,
+    };
+    if let Some(payload) = payload {
+        let sent = shared.config.ledger.submit(&shared.config.key, payload).await;
+        report(task, sent.err());
     }
     Ok(())
 }
@@ -131,11 +185,10 @@ async fn commitment(
     shared: &Arc<Shared>,
     task: &AuditView,
     height: u64,
-    waiting: &mut Waiting,
 ) -> Result<Option<Payload>, AuditError> {
     let kept = match shared.store.kept(task.batch, task.index)? {
         Some(kept) => kept,
-        None => match audit(shared, task, height, waiting).await? {
+        None => match audit(shared, task, height).await? {
             Some(outcome) => keep(shared, task, outcome)?,
             None => return Ok(None),
         },
@@ -166,19 +219,22 @@ async fn audit(
     shared: &Arc<Shared>,
     task: &AuditView,
     height: u64,
-    waiting: &mut Waiting,
 ) -> Result<Option<AuditOutcome>, AuditError> {
     let place = (task.batch, task.index);
-    let opening = match fetch(shared, task).await {
+    let fetched = {
+        let _slot = shared.fetching.acquire().await.map_err(|_| AuditError::Interrupted)?;
+        fetch(shared, task).await
+    };
+    let opening = match fetched {
         Ok(opening) => opening,
         Err(error) => {
-            let since = *waiting.entry(place).or_insert_with(Instant::now);
+            let since = *shared.waiting().entry(place).or_insert_with(Instant::now);
             let out_of_time = since.elapsed() > PATIENCE || height + LAST_BLOCKS >= task.commit_deadline;
             if error.is_transient() && !out_of_time {
                 return Ok(None);
             }
             tracing::warn!(batch = %task.batch, index = task.index, %error, "receipt unavailable");
-            waiting.remove(&place);
+            shared.waiting().remove(&place);
             let outcome = AuditOutcome::Unavailable {};
             let reason = Some(error.to_string());
             let (batch, index, worker) = (task.batch, task.index, task.worker);
@@ -189,13 +245,14 @@ async fn audit(
             return Ok(Some(outcome));
         }
     };
-    waiting.remove(&place);
+    shared.waiting().remove(&place);
     let model = opening.receipt.body.model;
     let engine = shared.config.engines.iter().find(|engine| engine.model().id() == model).cloned();
     let Some(engine) = engine else {
         tracing::error!(%model, batch = %task.batch, "cannot audit: the model is not loaded here");
         return Ok(None);
     };
+    let _turn = shared.judging.acquire().await.map_err(|_| AuditError::Interrupted)?;
     let (opening, judgement) = tokio::task::spawn_blocking(move || {
         let judgement = judge(&engine, &opening);
         (opening, judgement)

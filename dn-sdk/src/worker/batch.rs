@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use dn_core::objects::{BatchLine, BatchRoot, Receipt};
 use dn_core::{Address, ChannelId, ModelId, ReceiptId, Signed};
-use dn_ledger::reject::Reject;
-use dn_ledger::tx::Payload;
+use dn_ledger::reject::{Reject, SignedObject};
+use dn_ledger::tx::{Payload, Role};
 use tokio::sync::watch;
 
 use super::WorkerError;
@@ -27,6 +27,8 @@ const BATCH_VALIDITY_MS: u64 = 3_600_000;
 const ASK_AGAIN: Duration = Duration::from_secs(30);
 /// After so long a receipt that the gateway does not know is lost: no call takes longer.
 const GIVE_UP_MS: u64 = 1_800_000;
+/// When receipts are tried again whose gateway gave something that the ledger refuses.
+const MUCH_LATER: Duration = Duration::from_secs(300);
 /// The most lines of one batch: channels × lanes × models.
 const MAX_LINES: usize = 256;
 
@@ -164,36 +166,78 @@ fn close(shared: &Shared, open: &OpenBatch, posted: bool) -> Result<(), StoreErr
 
 /// Takes out of the way what can never be paid, and tries the rest again under a new batch.
 async fn refused(shared: &Shared, open: &OpenBatch, reject: &Reject) -> Result<(), WorkerError> {
-    let unpaid: Option<(Option<ChannelId>, Option<ModelId>)> = match reject {
-        Reject::BatchSequence { .. } | Reject::ObjectExpired { .. } => None,
+    match next_step(reject) {
+        Next::Keep => Ok(()),
+        Next::Offer => Ok(shared.refresh_models().await?),
+        Next::Again => {
+            close(shared, open, false)?;
+            shared.settle_now();
+            Ok(())
+        }
+        Next::Later => {
+            // The gateway's fault: settling with the others does not wait for it.
+            close(shared, open, false)?;
+            open.receipts.iter().for_each(|id| shared.hold_back(*id, MUCH_LATER));
+            shared.settle_now();
+            Ok(())
+        }
+        Next::Unpaid { channel, model } => {
+            close(shared, open, false)?;
+            let ids = &open.receipts;
+            let count = shared.store().set_aside(&reject.to_string(), |receipt| {
+                ids.contains(&receipt.id())
+                    && channel.is_none_or(|channel| receipt.channel == channel)
+                    && model.is_none_or(|model| receipt.model == model)
+            })?;
+            tracing::warn!(count, reason = %reject, "receipts set aside: they cannot be paid");
+            shared.settle_now();
+            Ok(())
+        }
+    }
+}
+
+/// What to do about a batch that the ledger refuses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Next {
+    /// Send the same batch again: the worker itself may not act now.
+    Keep,
+    /// Offer the model again, then send the same batch.
+    Offer,
+    /// Have another batch signed at once.
+    Again,
+    /// Have another batch signed after [`MUCH_LATER`].
+    Later,
+    /// Set the channel's or model's receipts aside and have a batch of the others signed.
+    Unpaid { channel: Option<ChannelId>, model: Option<ModelId> },
+}
+
+fn next_step(reject: &Reject) -> Next {
+    let unpaid = |channel, model| Next::Unpaid { channel, model };
+    match reject {
+        Reject::BatchSequence { .. } | Reject::ObjectExpired { object: SignedObject::BatchRoot, .. } => {
+            Next::Again
+        }
         Reject::UnknownChannel { channel }
         | Reject::LineGateway { channel, .. }
         | Reject::VoucherMissing { channel, .. }
         | Reject::VoucherSigner { channel, .. }
         | Reject::VoucherTooLow { channel, .. }
-        | Reject::ChannelExhausted { channel, .. } => Some((Some(*channel), None)),
+        | Reject::ChannelExhausted { channel, .. } => unpaid(Some(*channel), None),
         Reject::UnknownModel { model }
         | Reject::ModelRetired { model, .. }
-        | Reject::LineDomain { model, .. } => Some((None, Some(*model))),
-        Reject::NotOffered { .. } => {
-            shared.refresh_models().await?;
-            return Ok(());
-        }
-        // The worker or gateway may not act now; that can change, and the batch stays as it is.
-        _ => return Ok(()),
-    };
-    close(shared, open, false)?;
-    if let Some((channel, model)) = unpaid {
-        let ids = &open.receipts;
-        let count = shared.store().set_aside(&reject.to_string(), |receipt| {
-            ids.contains(&receipt.id())
-                && channel.is_none_or(|channel| receipt.channel == channel)
-                && model.is_none_or(|model| receipt.model == model)
-        })?;
-        tracing::warn!(count, reason = %reject, "receipts set aside: they cannot be paid");
+        | Reject::LineDomain { model, .. } => unpaid(None, Some(*model)),
+        Reject::NotOffered { .. } => Next::Offer,
+        Reject::UnknownIdentity { role: Role::Gateway, .. }
+        | Reject::NotActive { role: Role::Gateway, .. }
+        | Reject::Signature { object: SignedObject::BatchRoot | SignedObject::Voucher, .. }
+        | Reject::ChainId { object: SignedObject::BatchRoot | SignedObject::Voucher, .. }
+        | Reject::ObjectExpired { object: SignedObject::Voucher, .. }
+        | Reject::VoucherUnexpected { .. }
+        | Reject::LineTokens { .. }
+        | Reject::Size { .. } => Next::Later,
+        // The worker may not act now, or cannot pay the fee; that can change, and the batch stays as it is.
+        _ => Next::Keep,
     }
-    shared.settle_now();
-    Ok(())
 }
 
 /// Keeps as many receipts as fit the most lines of a batch.
@@ -204,5 +248,39 @@ fn fit_lines(receipts: &mut Vec<Signed<Receipt>>) -> Vec<BatchLine> {
             // Fees beyond 128 bits cannot come from one supply, but a smaller batch is right for both.
             _ => receipts.truncate(receipts.len() / 2),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use dn_core::Amount;
+    use dn_ledger::reject::Field;
+    use dn_ledger::state::IdentityStatus;
+
+    #[test]
+    fn a_gateway_that_gives_what_the_ledger_refuses_does_not_block_the_others() {
+        let address = Address([1; 20]);
+        let status = IdentityStatus::Retired { release_epoch: 3 };
+        let expired = |object| Reject::ObjectExpired { object, expires_ms: 1, now_ms: 2 };
+        for reject in [
+            Reject::NotActive { address, role: Role::Gateway, status },
+            Reject::UnknownIdentity { address, role: Role::Gateway },
+            Reject::Signature { object: SignedObject::Voucher, expected: address },
+            Reject::Signature { object: SignedObject::BatchRoot, expected: address },
+            Reject::Size { field: Field::Lanes, min: 1, max: 256, found: 257 },
+            // Asking again at once would be answered with the same voucher, and so on without an end.
+            expired(SignedObject::Voucher),
+        ] {
+            assert_eq!(next_step(&reject), Next::Later, "{reject}");
+        }
+        assert_eq!(next_step(&expired(SignedObject::BatchRoot)), Next::Again);
+        let worker = Reject::NotActive { address, role: Role::Worker, status };
+        assert_eq!(next_step(&worker), Next::Keep);
+        let (available, needed) = (Amount::ZERO, Amount::from_dn(1));
+        assert_eq!(next_step(&Reject::Insufficient { account: address, available, needed }), Next::Keep);
+        let channel = ChannelId([4; 32]);
+        let unpaid = Next::Unpaid { channel: Some(channel), model: None };
+        assert_eq!(next_step(&Reject::UnknownChannel { channel }), unpaid);
     }
 }

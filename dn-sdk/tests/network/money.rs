@@ -70,6 +70,9 @@ async fn bad_vouchers_are_refused_and_change_nothing() {
     is(send(voucher(0, 9, PAYER)).await, 409, "voucher_lower");
     is(send(voucher(1, 9, WORKER)).await, 400, "invalid_voucher");
     is(send(voucher(1, 0, PAYER)).await, 400, "invalid_voucher");
+    // The ledger takes lanes 0 to 255; a batch with a receipt on another one would be refused as a whole.
+    is(send(voucher(1, 256, PAYER)).await, 400, "invalid_voucher");
+    is(send(voucher(1, u32::MAX, PAYER)).await, 400, "invalid_voucher");
     is(send(vec![1, 2, 3]).await, 400, "invalid_header");
     let mut flipped = voucher(2, 9, PAYER);
     flipped[40] ^= 1;
