@@ -279,10 +279,10 @@ fn an_involved_validator_never_audits() {
     w.channel = dn_ledger::tx::channel_id(address("v1"), address("gateway"), nonce);
     let (payee, spender) = (address("gateway"), address("spender"));
     w.ok("v1", Payload::OpenChannel { payee, deposit: dn(100), spender });
-    w.post(60, dn(10), Amount::ZERO);
+    w.post(40, dn(10), Amount::ZERO);
     w.blocks(1);
     let open = w.open_audits();
-    assert_eq!(open.len(), 60);
+    assert_eq!(open.len(), 40);
     assert!(open.iter().all(|(name, ..)| name != "v1"));
     assert!(open.iter().any(|(name, ..)| name == "v2") && open.iter().any(|(name, ..)| name == "v3"));
 }

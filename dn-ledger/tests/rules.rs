@@ -319,6 +319,9 @@ fn batches_claim_what_vouchers_cover() {
     assert_eq!(refuse(&|b| b.sequence = 2), Reject::BatchSequence { expected: 1, found: 2 });
     assert_eq!(refuse(&|b| b.count = 3), Reject::BatchCount { expected: 3, found: 2 });
     assert_eq!(refuse(&|b| b.lines[0].fees = Amount::ZERO), Reject::LineEmpty { line: 0 });
+    // Everything is audited here, and at most 64 receipts of a batch are: a larger one would hide the rest.
+    let large = |b: &mut dn_core::objects::BatchRoot| (b.count, b.lines[0].receipts) = (49, 49);
+    assert_eq!(refuse(&large), Reject::Size { field: Field::Receipts, min: 1, max: 48, found: 49 });
     // Two receipts of a model with a context of 512 tokens; work beyond that was never done.
     assert_eq!(
         refuse(&|b| (b.lines[0].prompt_tokens, b.lines[0].output_tokens) = (1_000, 25)),

@@ -69,7 +69,7 @@ impl Step<'_> {
     fn check_lines(&self, body: &BatchRoot) -> Result<(), Reject> {
         let params = &self.ctx.params;
         check_size(Field::Lines, body.lines.len(), 1, params.max_batch_lines as usize)?;
-        check_size(Field::Receipts, body.count as usize, 1, params.max_batch_receipts as usize)?;
+        check_size(Field::Receipts, body.count as usize, 1, self.max_receipts(body.worker) as usize)?;
         let order = |l: &BatchLine| (l.channel, l.lane, l.model, l.domain);
         let mut receipts = 0u64;
         for (line, l) in (0u32..).zip(&body.lines) {

@@ -40,11 +40,7 @@ impl Step<'_> {
 
     fn draw_audits(&mut self, id: BatchId, mut batch: Batch) {
         let params = &self.ctx.params;
-        let trust = WORKER_TRUST
-            .get(self.state, &batch.body.worker)
-            .expect("a worker has a trust record from its registration on")
-            .weight(&params.trust);
-        let rate = audit_rate(&params.audit_rate, trust);
+        let rate = self.audit_rate_of(batch.body.worker);
         let seed = keccak256(&[b"DeepNode audit draw v1", &self.ctx.parent.0, &id.0]);
         let mut drawn = draw_indices(&seed, batch.body.count, rate);
         let most = params.audit_times.max_per_batch as usize;
@@ -65,6 +61,24 @@ impl Step<'_> {
         }
         DUE_BATCHES.put(self.state, &(batch.window_end_height, id), &true);
         BATCHES.put(self.state, &id, &batch);
+    }
+
+    fn audit_rate_of(&self, worker: Address) -> u16 {
+        let params = &self.ctx.params;
+        let trust = WORKER_TRUST
+            .get(self.state, &worker)
+            .expect("a worker has a trust record from its registration on")
+            .weight(&params.trust);
+        audit_rate(&params.audit_rate, trust)
+    }
+
+    /// The most receipts of a worker's batch: as many as the most audits of one suffice for at the worker's rate, with a
+    /// quarter to spare for chance. Larger batches would thin the rate out.
+    pub(super) fn max_receipts(&self, worker: Address) -> u32 {
+        let params = &self.ctx.params;
+        let audits = u64::from(params.audit_times.max_per_batch) * u64::from(BASIS) * 3 / 4;
+        let most = audits / u64::from(self.audit_rate_of(worker)).max(1);
+        u32::try_from(most).unwrap_or(u32::MAX).clamp(1, params.max_batch_receipts)
     }
 
     /// Replaces a silent auditor, if anybody else is there.

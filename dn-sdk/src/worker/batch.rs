@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use dn_core::objects::{BatchLine, BatchRoot, Receipt};
 use dn_core::{Address, ChannelId, ModelId, ReceiptId, Signed};
-use dn_ledger::reject::{Reject, SignedObject};
+use dn_ledger::reject::{Field, Reject, SignedObject};
 use dn_ledger::tx::{Payload, Role};
 use tokio::sync::watch;
 
@@ -19,7 +19,7 @@ use crate::batch::{batch_lines, receipts_root};
 use crate::clock::now_ms;
 use crate::ledger::LedgerError;
 use crate::store::StoreError;
-use crate::wire::{CountersignReason, MAX_BATCH_RECEIPTS, ToWorker};
+use crate::wire::{CountersignReason, ToWorker};
 
 /// How long a countersigned batch can be posted.
 const BATCH_VALIDITY_MS: u64 = 3_600_000;
@@ -51,7 +51,7 @@ async fn settle(shared: &Arc<Shared>) -> Result<(), WorkerError> {
         return post(shared, &open).await;
     }
     for gateway in shared.gateways() {
-        let limit = shared.config().max_batch_receipts.min(MAX_BATCH_RECEIPTS);
+        let limit = shared.batch_limit();
         let receipts = shared.store().pending(gateway, limit)?;
         let receipts: Vec<_> =
             receipts.into_iter().filter(|receipt| !shared.is_held_back(receipt.body.id())).collect();
@@ -160,6 +160,12 @@ async fn post(shared: &Shared, open: &OpenBatch) -> Result<(), WorkerError> {
 fn close(shared: &Shared, open: &OpenBatch, posted: bool) -> Result<(), StoreError> {
     if posted {
         shared.batch_done();
+        let limit = shared.batch_limit();
+        if open.receipts.len() >= limit {
+            // More may wait, and more may be allowed by now.
+            shared.set_batch_limit(limit + limit / 8 + 1);
+            shared.settle_now();
+        }
     }
     shared.store().close_batch(open, posted)
 }
@@ -171,6 +177,12 @@ async fn refused(shared: &Shared, open: &OpenBatch, reject: &Reject) -> Result<(
         Next::Offer => Ok(shared.refresh_models().await?),
         Next::Again => {
             close(shared, open, false)?;
+            shared.settle_now();
+            Ok(())
+        }
+        Next::Smaller { receipts } => {
+            close(shared, open, false)?;
+            shared.set_batch_limit(receipts);
             shared.settle_now();
             Ok(())
         }
@@ -205,6 +217,8 @@ enum Next {
     Offer,
     /// Have another batch signed at once.
     Again,
+    /// Have a batch of at most so many receipts signed at once: less trust, more audits, smaller batches.
+    Smaller { receipts: usize },
     /// Have another batch signed after [`MUCH_LATER`].
     Later,
     /// Set the channel's or model's receipts aside and have a batch of the others signed.
@@ -227,6 +241,9 @@ fn next_step(reject: &Reject) -> Next {
         | Reject::ModelRetired { model, .. }
         | Reject::LineDomain { model, .. } => unpaid(None, Some(*model)),
         Reject::NotOffered { .. } => Next::Offer,
+        Reject::Size { field: Field::Receipts, max, found, .. } if found > max => {
+            Next::Smaller { receipts: usize::try_from(*max).unwrap_or(usize::MAX) }
+        }
         Reject::UnknownIdentity { role: Role::Gateway, .. }
         | Reject::NotActive { role: Role::Gateway, .. }
         | Reject::Signature { object: SignedObject::BatchRoot | SignedObject::Voucher, .. }
@@ -255,7 +272,6 @@ fn fit_lines(receipts: &mut Vec<Signed<Receipt>>) -> Vec<BatchLine> {
 mod tests {
     use super::*;
     use dn_core::Amount;
-    use dn_ledger::reject::Field;
     use dn_ledger::state::IdentityStatus;
 
     #[test]
@@ -279,6 +295,8 @@ mod tests {
         assert_eq!(next_step(&worker), Next::Keep);
         let (available, needed) = (Amount::ZERO, Amount::from_dn(1));
         assert_eq!(next_step(&Reject::Insufficient { account: address, available, needed }), Next::Keep);
+        let large = Reject::Size { field: Field::Receipts, min: 1, max: 48, found: 512 };
+        assert_eq!(next_step(&large), Next::Smaller { receipts: 48 });
         let channel = ChannelId([4; 32]);
         let unpaid = Next::Unpaid { channel: Some(channel), model: None };
         assert_eq!(next_step(&Reject::UnknownChannel { channel }), unpaid);

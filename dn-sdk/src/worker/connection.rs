@@ -1,7 +1,7 @@
 //! The worker's connections: dial, greet, take leases, and dial again when a connection is lost.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
@@ -23,7 +23,7 @@ use super::store::WorkerStore;
 use super::{Executor, Worker, WorkerConfig, WorkerError, WorkerStatus, batch};
 use crate::clock::now_ms;
 use crate::ledger::LedgerClient;
-use crate::wire::{self, FailReason, ToGateway, ToWorker};
+use crate::wire::{self, FailReason, MAX_BATCH_RECEIPTS, ToGateway, ToWorker};
 
 const COUNTERSIGN_TIMEOUT: Duration = Duration::from_secs(10);
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
@@ -54,6 +54,7 @@ pub(crate) struct Shared {
     draining: AtomicBool,
     done: AtomicU64,
     batches: AtomicU64,
+    batch_limit: AtomicUsize,
 }
 
 impl std::fmt::Debug for Shared {
@@ -96,6 +97,14 @@ impl Shared {
     }
     pub(super) fn batch_done(&self) {
         self.batches.fetch_add(1, Ordering::Relaxed);
+    }
+    /// The most receipts of a batch: the configuration's, the protocol's, and what the ledger last allowed.
+    pub(super) fn batch_limit(&self) -> usize {
+        let most = self.config.max_batch_receipts.min(MAX_BATCH_RECEIPTS);
+        self.batch_limit.load(Ordering::Relaxed).clamp(1, most.max(1))
+    }
+    pub(super) fn set_batch_limit(&self, receipts: usize) {
+        self.batch_limit.store(receipts, Ordering::Relaxed);
     }
     pub(super) fn settle_now(&self) {
         self.settle.notify_one();
@@ -223,6 +232,7 @@ pub(super) async fn start(config: WorkerConfig) -> Result<Worker, WorkerError> {
         draining: AtomicBool::new(false),
         done: AtomicU64::new(0),
         batches: AtomicU64::new(0),
+        batch_limit: AtomicUsize::new(usize::MAX),
         config,
     });
     shared.refresh_models().await?;
