@@ -22,11 +22,20 @@ pub(crate) struct Cli {
     #[arg(long, global = true, env = "DN_CONFIG", value_name = "FILE")]
     pub(crate) config: Option<PathBuf>,
     /// What to log on standard error: a level (`warn`, `info`, `debug`) or filters such as `dn_sdk=debug`.
-    #[arg(long, global = true, env = "DN_LOG", default_value = "warn", value_name = "FILTER")]
-    pub(crate) log: String,
+    /// Without it warnings are logged, and errors only while the demo tells its story.
+    #[arg(long, global = true, env = "DN_LOG", value_name = "FILTER")]
+    pub(crate) log: Option<String>,
     /// What to do.
     #[command(subcommand)]
     pub(crate) command: Command,
+}
+
+impl Cli {
+    /// What to log.
+    pub(crate) fn log_filter(&self) -> &str {
+        let quiet = matches!(&self.command, Command::Devnet(args) if args.is_demo());
+        self.log.as_deref().unwrap_or(if quiet { "error" } else { "warn" })
+    }
 }
 
 /// The commands.

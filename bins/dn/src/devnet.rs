@@ -52,6 +52,13 @@ pub(crate) struct Args {
     json: bool,
 }
 
+impl Args {
+    /// Whether this is the tour that ends by itself.
+    pub(crate) const fn is_demo(&self) -> bool {
+        self.demo
+    }
+}
+
 /// Runs the command.
 pub(crate) fn run(args: Args, config: &Config) -> Result<ExitCode, CliError> {
     if let Some(dir) = &args.write_config {

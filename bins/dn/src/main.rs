@@ -23,7 +23,7 @@ mod wallet;
 
 fn main() -> ExitCode {
     let cli = args::Cli::parse();
-    out::start_logging(&cli.log);
+    out::start_logging(cli.log_filter());
     match run(cli) {
         Ok(code) => code,
         Err(error) => {

@@ -7,8 +7,9 @@ use dn_core::{Address, Amount, ChannelId};
 use dn_ledger::events::{Event, SlashCause};
 use dn_ledger::state::AuditResult;
 use dn_ledger::views::{BalancesView, EventView};
+use dn_trust::Trust;
 
-use super::report::{AuditSummary, Check, Earning, Refund, Slash, SupplyReport};
+use super::report::{AuditSummary, Check, Earning, Refund, Slash, SupplyReport, TrustChange};
 use super::roster::Roster;
 use crate::validator::AuditRecord;
 
@@ -174,6 +175,17 @@ pub(super) fn locked(events: &[EventView], id: ChannelId) -> Amount {
         Event::ChannelToppedUp { channel, amount } if channel == id => Some(amount),
         _ => None,
     }))
+}
+
+/// The highest trust that the events show of an identity, its present trust included.
+pub(super) fn highest_trust(events: &[EventView], of: &TrustChange) -> Trust {
+    let seen = events.iter().filter_map(|view| match view.event {
+        Event::TrustChanged { address, role, after, .. } if (address, role) == (of.address, of.role) => {
+            Some(after)
+        }
+        _ => None,
+    });
+    seen.fold(of.after, Trust::max)
 }
 
 /// Every batch that was thrown out.

@@ -113,6 +113,8 @@ pub struct TrustChange {
     pub role: Role,
     /// At the start.
     pub before: Trust,
+    /// The highest that it reached in between.
+    pub highest: Trust,
     /// At the end.
     pub after: Trust,
 }

@@ -303,6 +303,7 @@ impl Guide<'_> {
         let mut trust = trust(devnet).await?;
         for (now, then) in trust.iter_mut().zip(&before) {
             now.before = then.before;
+            now.highest = account::highest_trust(&self.events, now).max(then.before);
         }
         let split = Split::of(&self.events);
         let paid = account::sum(self.calls.iter().map(|call| call.fee));
@@ -357,7 +358,8 @@ async fn trust(devnet: &Devnet) -> Result<Vec<TrustChange>, TourError> {
         let Some(role @ (Role::Worker | Role::Validator)) = member.role else { continue };
         if let Some(view) = devnet.ledger().trust(member.address, role).await? {
             let (who, address) = (member.name.clone(), member.address);
-            changes.push(TrustChange { who, address, role, before: view.trust, after: view.trust });
+            let (before, highest, after) = (view.trust, view.trust, view.trust);
+            changes.push(TrustChange { who, address, role, before, highest, after });
         }
     }
     Ok(changes)

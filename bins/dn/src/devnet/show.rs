@@ -102,13 +102,19 @@ fn earnings(report: &Report) {
 }
 
 fn trust(report: &Report) {
-    heading("Trust");
-    let columns =
-        [("who", Align::Left), ("as", Align::Left), ("before", Align::Right), ("after", Align::Right)];
+    heading("Trust, from 0 to 1");
+    let columns = [
+        ("who", Align::Left),
+        ("as", Align::Left),
+        ("before", Align::Right),
+        ("highest", Align::Right),
+        ("after", Align::Right),
+    ];
     let mut table = Table::new(&columns);
     for change in &report.trust {
-        let (before, after) = (format!("{:.6}", change.before), format!("{:.6}", change.after));
-        table.row([change.who.clone(), change.role.to_string(), before, after]);
+        let [before, highest, after] =
+            [change.before, change.highest, change.after].map(|trust| format!("{trust:.6}"));
+        table.row([change.who.clone(), change.role.to_string(), before, highest, after]);
     }
     out::text(table.render());
 }
