@@ -156,6 +156,27 @@ fn a_false_accusation_costs_the_accuser() {
 }
 
 #[test]
+fn unbonding_stake_is_slashed_until_its_release() {
+    let mut w = World::ready();
+    w.post(1, dn(10), Amount::ZERO);
+    w.blocks(1);
+    let (liar, ..) = w.open_audits()[0].clone();
+    let validator = address(&liar);
+    let delegate = Payload::Stake { validator, amount: dn(100) };
+    let Event::Staked { shares, .. } = w.ok("stranger", delegate)[1].clone() else { panic!("staked") };
+    w.ok("stranger", Payload::Unbond { validator, shares });
+    let waiting = query::account(w.state(), address("stranger")).unbonding[0].value;
+    w.audit_all(|name, _| Some(if name == liar { MISMATCH } else { MATCH }));
+    let left = query::account(w.state(), address("stranger")).unbonding[0].value;
+    let nine_tenths = Amount::from_atto(waiting.atto() / 10 * 9);
+    assert!(
+        left <= nine_tenths.checked_add(Amount::from_atto(9)).unwrap()
+            && left >= nine_tenths.checked_sub(Amount::from_atto(9)).unwrap(),
+        "{left} of {waiting}"
+    );
+}
+
+#[test]
 fn a_receipt_that_nobody_can_get_is_not_paid() {
     let mut w = World::ready();
     w.post(1, dn(10), Amount::ZERO);

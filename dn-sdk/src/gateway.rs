@@ -111,6 +111,21 @@ impl Gateway {
         self.shared.add_key(channel, spending_key, label).await
     }
 
+    /// [`add_key`](Self::add_key) while no gateway runs on this data directory: for operators' tools.
+    ///
+    /// # Errors
+    /// [`GatewayError`], as `add_key`, and when a gateway uses the directory.
+    pub async fn add_key_offline(
+        config: GatewayConfig,
+        channel: ChannelId,
+        spending_key: &SecretKey,
+        label: &str,
+    ) -> Result<String, GatewayError> {
+        let (_stop, stopped) = tokio::sync::watch::channel(false);
+        let shared = Arc::new(Shared::open(config, stopped).await?);
+        shared.add_key(channel, spending_key, label).await
+    }
+
     /// What was charged on each lane of a channel.
     ///
     /// # Errors

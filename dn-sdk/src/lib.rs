@@ -30,3 +30,8 @@ pub mod validator;
 pub mod wire;
 #[cfg(feature = "worker")]
 pub mod worker;
+
+/// Compiles the README's examples.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

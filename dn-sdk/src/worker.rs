@@ -6,6 +6,7 @@ mod connection;
 mod error;
 mod executor;
 mod job;
+mod socket;
 mod store;
 
 pub use config::WorkerConfig;

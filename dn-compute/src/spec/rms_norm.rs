@@ -22,7 +22,7 @@ pub struct RmsNormPlan {
 }
 
 impl RmsNormPlan {
-    /// Checks rows of `weight.len()` elements, and `1e-30 <= eps <= 1`.
+    /// Checks rows of `weight.len()` elements, and `2^-126 <= eps <= 1`.
     ///
     /// # Errors
     /// A length that does not fit, an `eps` out of range, a weight that is not finite.
@@ -32,8 +32,8 @@ impl RmsNormPlan {
         if !(1..=MAX_COLS).contains(&cols) {
             return Err(NumericError::Limit { op, what: "columns", min: 1, max: MAX_COLS, found: cols });
         }
-        if !(1e-30..=1.0).contains(&eps) {
-            return Err(NumericError::Parameter { op, what: "eps", expected: "between 1e-30 and 1" });
+        if !(f32::MIN_POSITIVE..=1.0).contains(&eps) {
+            return Err(NumericError::Parameter { op, what: "eps", expected: "between 2^-126 and 1" });
         }
         let tokens = x.len() / cols;
         check(op, "elements of x", tokens * cols, x.len())?;

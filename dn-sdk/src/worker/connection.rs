@@ -5,39 +5,32 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
-use dn_core::encoding::Canonical;
 use dn_core::objects::{BatchRoot, JobRequest};
 use dn_core::{Address, ModelId, ReceiptId, SecretKey};
-use dn_ledger::state::IdentityStatus;
-use dn_ledger::tx::{Payload, Role};
+use dn_ledger::tx::Payload;
 use dn_ledger::views::ModelView;
-use futures_util::{SinkExt, StreamExt};
+use futures_util::StreamExt;
 use rand_core::{OsRng, RngCore};
-use tokio::net::TcpStream;
 use tokio::sync::{Notify, Semaphore, mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tokio_tungstenite::tungstenite::Message;
-use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
-use tokio_tungstenite::{MaybeTlsStream, WebSocketStream};
 
 use super::error::ConnectionError;
 use super::job::{Job, Signal};
+use super::socket::{Socket, dial, greet, send, socket_url};
 use super::store::WorkerStore;
 use super::{Executor, Worker, WorkerConfig, WorkerError, WorkerStatus, batch};
 use crate::clock::now_ms;
 use crate::ledger::LedgerClient;
-use crate::wire::{self, FailReason, MAX_MESSAGE_BYTES, ToGateway, ToWorker, VERSION, WORKER_PATH};
+use crate::wire::{self, FailReason, ToGateway, ToWorker};
 
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 const COUNTERSIGN_TIMEOUT: Duration = Duration::from_secs(10);
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
 const FIRST_BACKOFF: Duration = Duration::from_millis(250);
 const LONGEST_BACKOFF: Duration = Duration::from_secs(30);
 /// Messages that may wait to be sent on one connection.
 const OUTGOING: usize = 1024;
-
-type Socket = WebSocketStream<MaybeTlsStream<TcpStream>>;
 
 /// A gateway that this worker is connected to.
 #[derive(Debug, Clone)]
@@ -242,20 +235,6 @@ pub(super) async fn start(config: WorkerConfig) -> Result<Worker, WorkerError> {
     Ok(Worker { shared, tasks, stop })
 }
 
-fn socket_url(url: &str) -> Result<String, WorkerError> {
-    let bad = || WorkerError::GatewayUrl { url: url.to_owned() };
-    let parsed = reqwest::Url::parse(url).map_err(|_| bad())?;
-    let scheme = match parsed.scheme() {
-        "http" => "ws",
-        "https" => "wss",
-        _ => return Err(bad()),
-    };
-    let host = parsed.host_str().ok_or_else(bad)?;
-    let port = parsed.port_or_known_default().ok_or_else(bad)?;
-    let path = parsed.path().trim_end_matches('/');
-    Ok(format!("{scheme}://{host}:{port}{path}{WORKER_PATH}"))
-}
-
 async fn keep_connected(shared: Arc<Shared>, url: String, mut stopped: watch::Receiver<bool>) {
     let mut backoff = FIRST_BACKOFF;
     loop {
@@ -282,13 +261,7 @@ async fn keep_connected(shared: Arc<Shared>, url: String, mut stopped: watch::Re
 }
 
 async fn session(shared: &Arc<Shared>, url: &str) -> Result<(), ConnectionError> {
-    let limits = WebSocketConfig::default()
-        .max_message_size(Some(MAX_MESSAGE_BYTES))
-        .max_frame_size(Some(MAX_MESSAGE_BYTES));
-    let connecting = tokio_tungstenite::connect_async_with_config(url, Some(limits), true);
-    let late = |what| ConnectionError::Timeout { what, seconds: CONNECT_TIMEOUT.as_secs() };
-    let connected = timeout(CONNECT_TIMEOUT, connecting).await.map_err(|_| late("the connection"))?;
-    let (mut socket, _) = connected.map_err(|error| ConnectionError::Connect(Box::new(error)))?;
+    let mut socket = dial(url).await?;
     let (gateway, heartbeat) = greet(shared, &mut socket).await?;
     tracing::info!(url, %gateway, "connected");
     let (out, outgoing) = mpsc::channel(OUTGOING);
@@ -296,66 +269,6 @@ async fn session(shared: &Arc<Shared>, url: &str) -> Result<(), ConnectionError>
     let ended = serve(shared, gateway, heartbeat, socket, &out, outgoing).await;
     locked(&shared.links).retain(|link| !link.out.same_channel(&out));
     ended
-}
-
-async fn receive(
-    socket: &mut Socket,
-    within: Duration,
-    what: &'static str,
-) -> Result<ToWorker, ConnectionError> {
-    let late = ConnectionError::Timeout { what, seconds: within.as_secs() };
-    let receiving = async {
-        loop {
-            match socket.next().await {
-                None | Some(Ok(Message::Close(_))) => return Err(ConnectionError::Closed),
-                Some(Err(error)) => return Err(ConnectionError::Lost(Box::new(error))),
-                Some(Ok(Message::Binary(bytes))) => return Ok(wire::decode::<ToWorker>(&bytes)?),
-                Some(Ok(_)) => {}
-            }
-        }
-    };
-    timeout(within, receiving).await.map_err(|_| late)?
-}
-
-async fn send(socket: &mut Socket, message: &ToGateway) -> Result<(), ConnectionError> {
-    let sent = socket.send(Message::Binary(message.to_bytes().into())).await;
-    sent.map_err(|error| ConnectionError::Lost(Box::new(error)))
-}
-
-/// Proves this worker's key, checks the gateway's, and that the ledger knows it.
-async fn greet(shared: &Shared, socket: &mut Socket) -> Result<(Address, Duration), ConnectionError> {
-    let first = receive(socket, Duration::from_secs(5), "the challenge").await?;
-    if let Some(found) = first.other_version() {
-        return Err(wire::HelloError::Version { found }.into());
-    }
-    let ToWorker::Challenge { chain_id, gateway, nonce: challenge, .. } = first else {
-        return Err(wire::HelloError::Unexpected.into());
-    };
-    let expected = shared.chain_id;
-    if chain_id != expected {
-        return Err(ConnectionError::Chain { expected, found: chain_id });
-    }
-    shared.refresh_models().await?;
-    let mut nonce = [0; 32];
-    OsRng.fill_bytes(&mut nonce);
-    let (slots, models) = (shared.config.slots, shared.executor().models());
-    let digest = wire::hello_digest(chain_id, gateway, &challenge, &nonce, slots, &models);
-    let signature = shared.key().sign(&digest);
-    let worker = shared.address();
-    let hello = ToGateway::Hello { version: VERSION, worker, nonce, slots, models, signature };
-    send(socket, &hello).await?;
-    match receive(socket, Duration::from_secs(10), "the welcome").await? {
-        ToWorker::Welcome { heartbeat_ms, signature } => {
-            wire::verify_welcome(chain_id, gateway, worker, &challenge, &nonce, &signature)?;
-            let known = shared.ledger().identity(gateway, Role::Gateway).await?;
-            if known.is_none_or(|identity| identity.status != IdentityStatus::Active) {
-                return Err(ConnectionError::GatewayUnknown { gateway });
-            }
-            Ok((gateway, Duration::from_millis(heartbeat_ms.clamp(100, 60_000).into())))
-        }
-        ToWorker::Refused { reason } => Err(ConnectionError::Refused(reason)),
-        _ => Err(wire::HelloError::Unexpected.into()),
-    }
 }
 
 async fn serve(

@@ -127,12 +127,17 @@ impl Net {
         net
     }
 
-    pub(crate) async fn start_gateway(&mut self, change: impl FnOnce(&mut GatewayConfig)) {
+    pub(crate) fn gateway_config(&self) -> GatewayConfig {
         let front = engine().model().front().clone();
         let models = vec![ServedModel { id: model_id(), front }];
         let dir = self.dir.path().join("gateway");
         let mut config = GatewayConfig::new(key(GATEWAY), self.listen, self.ledger.clone(), dir, models);
         config.refresh_interval = Duration::from_millis(200);
+        config
+    }
+
+    pub(crate) async fn start_gateway(&mut self, change: impl FnOnce(&mut GatewayConfig)) {
+        let mut config = self.gateway_config();
         change(&mut config);
         self.gateway = Some(Gateway::start(config).await.unwrap());
     }
