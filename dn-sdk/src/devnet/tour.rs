@@ -34,7 +34,7 @@ const FORGED_PER_KIND: u64 = 2;
 /// Calls after which the tour stops hoping that the cheating worker is drawn.
 const MOST_CALLS_PER_KIND: usize = 60;
 /// How long a settlement may take.
-const SETTLE_TIMEOUT: Duration = Duration::from_secs(45);
+const SETTLE_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Why a tour cannot go on.
 #[derive(Debug, thiserror::Error)]
