@@ -200,10 +200,12 @@ impl Params {
                 reference_price: Amount::from_dn(1_000),
             },
             domain_split: dn_powr::DomainSplit::default(),
-            // A unit of evidence is 10^8 operations, so that a small model's answers count; records move faster.
+            // A unit of evidence is 10^8 operations, so that a small model's answers count; records move faster, and
+            // a failure still costs several passes.
             trust: dn_trust::Params {
                 work_unit: 100_000_000,
                 history_gain: 1 << 11,
+                history_loss: 1 << 13,
                 ..dn_trust::Params::default()
             },
         }

@@ -25,11 +25,11 @@ fn genesis_and_one_block() {
     assert_eq!(
         hashes.map(|hash| hex(&hash)),
         [
-            "383b49551cd06e01bf5c75067d509c9bb832f30cebda72a0b701a5bbe850dfd8",
-            "297d031009746613e5afc99a69e1c38014d9b9ff365a51f3d9420fccc8019bad",
+            "6652622a38250265e7fbf763cf79f6ca72cfdd51af759c9a5d68e5a1067e4610",
+            "27be352ea703d01d6d4d8b5c27bb48638628a4130654f727bc8808129f87bf7c",
             "1d86a6dcf35f03679b11612fc7ebcbca8f42e4753993639e12727cc0318350b6",
-            "828f6ff4404c585d9cbd03ca2de59ebc99a68127cd130c34123e69308d33f64c",
-            "6eb9551575b43ccc025f06ef5f2612a8c5619510ba7cc129ee8256494e2b4ae9",
+            "fb4e0d32c1eb444d22126a887a5b1fe7056a5f302188000998f3c905c0ea3a66",
+            "4c94b310c66fa57afc1ea11798ac6e5325c869ce586b95df4426c237d85f2cd8",
         ]
     );
     let certificate = Certificate::solo(&block.header, &key("v1"));

@@ -20,3 +20,8 @@ pub fn read_key(path: impl AsRef<Path>) -> Result<SecretKey, Box<dyn std::error:
     }
     Ok(SecretKey::from_bytes(&bytes)?)
 }
+
+/// Compiles the program in the developers' guide.
+#[cfg(doctest)]
+#[doc = include_str!("../../docs/guides/developers.md")]
+struct DevelopersGuide;

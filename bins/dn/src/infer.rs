@@ -33,7 +33,7 @@ pub(crate) struct Args {
     /// System message for `--chat`.
     #[arg(long, value_name = "TEXT", requires = "chat")]
     system: Option<String>,
-    /// Most tokens to generate.
+    /// Most tokens to generate; 0 only reads the prompt.
     #[arg(long, default_value_t = 128, value_name = "N")]
     max_tokens: u32,
     #[command(flatten)]
@@ -235,12 +235,29 @@ fn generate(
         }
         text.push_str(&piece);
     };
-    let generation = engine.generate(request, &mut |token| {
-        add(stream.push(token));
-        ControlFlow::Continue(())
-    })?;
+    let generation = if request.max_tokens == 0 {
+        prompt_only(engine, request)?
+    } else {
+        engine.generate(request, &mut |token| {
+            add(stream.push(token));
+            ControlFlow::Continue(())
+        })?
+    };
     add(stream.finish());
     Ok((generation, text))
+}
+
+/// Puts the prompt through the model and generates nothing: an answer that was cancelled before its first token.
+fn prompt_only(engine: &Engine, request: &GenerateRequest<'_>) -> Result<Generation, CliError> {
+    let one = GenerateRequest { max_tokens: 1, ..*request };
+    let replay = engine.replay(&one, &[], FinishReason::Cancelled)?;
+    Ok(Generation {
+        tokens: Vec::new(),
+        finish: FinishReason::Length,
+        trace_root: replay.trace_root,
+        trace: replay.trace,
+        timings: replay.timings,
+    })
 }
 
 /// Writes the logits of every position that went through the model: all tokens but the last generated one.

@@ -36,6 +36,9 @@ const AMOUNTS: [&str; 25] = [
 /// Keys whose numbers are Q32 fractions of one.
 const FRACTIONS: [&str; 4] = ["trust", "before", "after", "value"];
 
+/// Columns of characters beyond which a list is no table any more.
+const WIDEST: usize = 160;
+
 /// The text of a value: `key  value` lines, and tables for lists of objects.
 pub(crate) fn render(value: &Value) -> String {
     match value {
@@ -74,6 +77,7 @@ fn flatten<'a>(prefix: &str, fields: &'a Map<String, Value>, out: &mut Vec<(Stri
     }
 }
 
+/// A table; where that would be too wide, one line for each event or one block for each other item.
 fn render_list(items: &[Value]) -> String {
     if items.is_empty() {
         return "  none\n".to_owned();
@@ -91,7 +95,31 @@ fn render_list(items: &[Value]) -> String {
         let find = |name: &&str| row.iter().find(|(key, _)| key == name).map(|(_, text)| text.clone());
         table.row(names.iter().map(|name| find(name).unwrap_or_default()));
     }
-    table.render()
+    let text = table.render();
+    if text.lines().all(|line| line.chars().count() <= WIDEST) {
+        return text;
+    }
+    if items.iter().all(|item| !event_of(item).is_null()) {
+        return items.iter().map(render_event).collect();
+    }
+    items.iter().map(render).collect::<Vec<_>>().join("\n")
+}
+
+/// The tagged event in an item of a list of events, or else nothing.
+fn event_of(item: &Value) -> &Value {
+    let event = if item["event"].is_object() { &item["event"] } else { item };
+    if event["event"].is_string() { event } else { &Value::Null }
+}
+
+/// Height, name, and fields as `name=value`, in one line.
+fn render_event(item: &Value) -> String {
+    let event = event_of(item);
+    let mut fields = row(event);
+    let at = fields.iter().position(|(name, _)| name == "event").map(|at| fields.remove(at).1);
+    let height = item["height"].as_u64().map(|height| format!("{height:>6}  ")).unwrap_or_default();
+    let fields: Vec<String> =
+        fields.iter().map(|(name, text)| format!("{name}={}", text.replace(' ', ""))).collect();
+    format!("  {height}{:<16}  {}\n", at.unwrap_or_default(), fields.join("  "))
 }
 
 fn row(item: &Value) -> Vec<(String, String)> {
@@ -143,5 +171,17 @@ mod tests {
         }
         assert!(text.contains("shares              15\n"), "{text}");
         assert_eq!(render(&serde_json::json!([])), "  none\n");
+    }
+
+    #[test]
+    fn wide_lists_become_lines_and_blocks() {
+        let hash = format!("0x{}", "ab".repeat(32));
+        let event = serde_json::json!({"event": "slashed", "amount": "2000000000000000000", "a": hash, "b": hash, "c": hash});
+        let events = serde_json::json!([{"height": 7, "index": 0, "event": event}]);
+        let text = render(&events);
+        assert!(text.starts_with("       7  slashed ") && text.contains("amount=2DN"), "{text}");
+        assert_eq!(text.lines().count(), 1, "{text}");
+        let wide = serde_json::json!([{"a": hash, "b": hash, "c": hash}, {"a": 1}]);
+        assert_eq!(render(&wide).lines().count(), 5 + 1 + 3);
     }
 }

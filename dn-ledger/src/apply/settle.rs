@@ -103,6 +103,7 @@ impl Step<'_> {
                 epoch.proven_fraud();
             } else {
                 epoch.failed(weight);
+                epoch.offline();
             }
         });
         self.slash_worker(worker, cause, accuser);

@@ -32,9 +32,13 @@ const MAX_TOKENS: u32 = 40;
 /// Forged answers of each kind that are put before the auditors.
 const FORGED_PER_KIND: u64 = 2;
 /// Calls after which the tour stops hoping that the cheating worker is drawn.
-const MOST_CALLS_PER_KIND: usize = 60;
+const MOST_CALLS_PER_KIND: usize = 150;
+/// Calls made at once; the two honest workers do four at a time.
+const RUSH: usize = 5;
+/// How often a call is made again when no worker is free.
+const ATTEMPTS: usize = 50;
 /// How long a settlement may take.
-const SETTLE_TIMEOUT: Duration = Duration::from_secs(45);
+const SETTLE_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Why a tour cannot go on.
 #[derive(Debug, thiserror::Error)]
@@ -138,7 +142,8 @@ pub async fn tour(devnet: &Devnet, show: Show<'_>) -> Result<Report, TourError> 
 
     show(Scene::Chapter {
         title: "A cheat: cheaper weights",
-        text: "worker-3 now runs weights of fewer bits and sells their answers as the model's. Its receipts look perfect.",
+        text: "worker-3 now runs weights of fewer bits and sells their answers as the model's. Its receipts look perfect. \
+            Several calls come at once, so that everybody gets some.",
     });
     guide.cheat(Cheat::CheaperWeights, show).await?;
 
@@ -167,15 +172,52 @@ impl Guide<'_> {
         let number = self.calls.len() + 1;
         let prompt = QUESTIONS[question % QUESTIONS.len()];
         show(Scene::Asked { number, prompt, streamed });
-        let mut request = ChatRequest::ask(self.devnet.model_name(), prompt);
-        request.settings.max_tokens = Some(MAX_TOKENS);
-        request.settings.temperature = Some(0.7);
-        request.settings.seed = Some(number as u64);
+        let request = self.request(number, prompt);
         let started = Instant::now();
         let answer =
             if streamed { self.stream(&request, show).await } else { self.client.chat(&request).await };
         let answer = answer.map_err(|source| TourError::Call { number, source })?;
-        let latency_ms = started.elapsed().as_millis() as u64;
+        self.keep(prompt, streamed, started.elapsed(), &answer, show);
+        Ok(())
+    }
+
+    /// Makes several calls at once: when the trusted workers are busy, the others get their share.
+    async fn rush(&mut self, show: Show<'_>) -> Result<(), TourError> {
+        let first = self.calls.len() + 1;
+        let calls = (first..first + RUSH).map(|number| {
+            let prompt = QUESTIONS[number % QUESTIONS.len()];
+            let (client, request) = (&self.client, self.request(number, prompt));
+            async move {
+                let started = Instant::now();
+                let answer = patiently(client, &request).await;
+                let answer = answer.map_err(|source| TourError::Call { number, source })?;
+                Ok::<_, TourError>((number, prompt, started.elapsed(), answer))
+            }
+        });
+        for answered in futures_util::future::join_all(calls).await {
+            let (number, prompt, latency, answer) = answered?;
+            show(Scene::Asked { number, prompt, streamed: false });
+            self.keep(prompt, false, latency, &answer, show);
+        }
+        Ok(())
+    }
+
+    fn request(&self, number: usize, prompt: &str) -> ChatRequest {
+        let mut request = ChatRequest::ask(self.devnet.model_name(), prompt);
+        request.settings.max_tokens = Some(MAX_TOKENS);
+        request.settings.temperature = Some(0.7);
+        request.settings.seed = Some(number as u64);
+        request
+    }
+
+    fn keep(
+        &mut self,
+        prompt: &'static str,
+        streamed: bool,
+        latency: Duration,
+        answer: &Answer,
+        show: Show<'_>,
+    ) {
         let receipt = &answer.receipt.body;
         let forged = self.devnet.cheater().map(|cheater| cheater.forged()).unwrap_or_default();
         let call = Call {
@@ -187,12 +229,11 @@ impl Guide<'_> {
             prompt_tokens: receipt.prompt_tokens,
             output_tokens: receipt.output_tokens,
             fee: receipt.fee,
-            latency_ms,
+            latency_ms: latency.as_millis() as u64,
             forged: forged.iter().find(|(job, _)| *job == receipt.job).map(|(_, cheat)| *cheat),
         };
         show(Scene::Answered(&call));
         self.calls.push(call);
-        Ok(())
     }
 
     async fn stream(&self, request: &ChatRequest, show: Show<'_>) -> Result<Answer, ClientError> {
@@ -216,11 +257,11 @@ impl Guide<'_> {
         while self.slashes() == slashed_before {
             let enough = cheater.cheated() + FORGED_PER_KIND;
             while cheater.cheated() < enough {
-                if made == MOST_CALLS_PER_KIND {
+                if made >= MOST_CALLS_PER_KIND {
                     return Err(TourError::NeverDrawn { calls: made });
                 }
-                self.call(made, false, show).await?;
-                made += 1;
+                self.rush(show).await?;
+                made += RUSH;
             }
             self.settle(show).await?;
         }
@@ -348,6 +389,18 @@ impl Guide<'_> {
             ok: self.calls.len() >= 10 && streamed > 0,
             detail: format!("{} calls, {streamed} streamed", self.calls.len()),
         }
+    }
+}
+
+/// A call that is made again while no worker is free.
+async fn patiently(client: &Client, request: &ChatRequest) -> Result<Answer, ClientError> {
+    let mut attempt = 1;
+    loop {
+        match client.chat(request).await {
+            Err(ClientError::Api(fault)) if fault.status == 503 && attempt < ATTEMPTS => attempt += 1,
+            other => return other,
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
     }
 }
 

@@ -1,17 +1,19 @@
 //! The HTTP surface: routes, and the way from a request to a call.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Router;
-use axum::body::{Body, Bytes};
+use axum::body::Body;
 use axum::extract::ws::WebSocketUpgrade;
 use axum::extract::{MatchedPath, Path, Request, State};
-use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, header};
+use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, Uri};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Json, Response};
 use axum::routing::{get, post};
 use dn_core::objects::JobRequest;
 use dn_core::{Hash32, ReceiptId, keccak256};
+use http_body_util::BodyExt;
 use rand_core::{OsRng, RngCore};
 use serde_json::{Value, json};
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
@@ -32,6 +34,10 @@ const IDEMPOTENCY_HEADER: &str = "idempotency-key";
 /// Header that asks for token ids, the signed receipt and the canonical request in the answer.
 pub(crate) const TOKENS_HEADER: &str = "x-dn-tokens";
 const MAX_IDEMPOTENCY_BYTES: usize = 255;
+/// The most bytes that are read only to be thrown away.
+const DISCARD_LIMIT: usize = 16 * 1024 * 1024;
+/// How long that may take for a caller who is refused anyway.
+const DISCARD_TIME: Duration = Duration::from_secs(2);
 
 /// All routes.
 pub(crate) fn router(shared: Arc<Shared>) -> Router {
@@ -88,13 +94,14 @@ async fn text(state: State<Arc<Shared>>, request: Request) -> Response {
 
 async fn completions(kind: Kind, shared: Arc<Shared>, request: Request) -> Result<Response, ApiError> {
     let (parts, body) = request.into_parts();
-    let limit = shared.limits().max_calls;
-    let permit = shared.admission.clone().try_acquire_owned().map_err(|_| ApiError::Full { limit })?;
-    if shared.is_stopping() {
-        return Err(ApiError::Full { limit: 0 });
-    }
-    let payer = auth::payer(&shared, &parts.headers).await?;
-    let bytes = read_body(&shared, &parts.headers, body).await?;
+    let (permit, payer) = match admit(&shared, &parts.headers).await {
+        Ok(admitted) => admitted,
+        Err(error) => {
+            discard(body).await;
+            return Err(error);
+        }
+    };
+    let bytes = read_body(&shared, body).await?;
     let body = parse(kind, &bytes)?;
     let with_tokens = parts.headers.get(TOKENS_HEADER).is_some_and(|value| value == "1");
     let running = match idempotency(&parts.headers, kind, &payer, &bytes)? {
@@ -124,6 +131,16 @@ async fn completions(kind: Kind, shared: Arc<Shared>, request: Request) -> Resul
         return Ok(response.map(|body| hold_while_sent(body, permit)));
     }
     whole(head, text, first, events).await
+}
+
+/// Whether a call is taken at all, and who pays.
+async fn admit(shared: &Arc<Shared>, headers: &HeaderMap) -> Result<(OwnedSemaphorePermit, Payer), ApiError> {
+    let limit = shared.limits().max_calls;
+    let permit = shared.admission.clone().try_acquire_owned().map_err(|_| ApiError::Full { limit })?;
+    if shared.is_stopping() {
+        return Err(ApiError::Full { limit: 0 });
+    }
+    Ok((permit, auth::payer(shared, headers).await?))
 }
 
 fn hold_while_sent(body: Body, permit: OwnedSemaphorePermit) -> Body {
@@ -198,21 +215,34 @@ async fn replay(
     Ok(response)
 }
 
-async fn read_body(shared: &Shared, headers: &HeaderMap, body: Body) -> Result<Bytes, ApiError> {
+/// Reads the body. One that is too long is read on and thrown away, up to [`DISCARD_LIMIT`], for a caller that is still
+/// sending would see a broken connection instead of the answer.
+async fn read_body(shared: &Shared, body: Body) -> Result<Vec<u8>, ApiError> {
     let limit = shared.limits().max_body_bytes;
-    let declared =
-        headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
-    if declared.is_some_and(|length| length > limit as u64) {
-        return Err(ApiError::TooLarge { limit });
-    }
     let within = shared.limits().body_timeout;
-    let reading = tokio::time::timeout(within, axum::body::to_bytes(body, limit));
-    let read = reading.await.map_err(|_| ApiError::BodyTimeout { seconds: within.as_secs() })?;
-    read.map_err(|error| {
-        let source = std::error::Error::source(&error);
-        let too_long = source.is_some_and(|source| source.is::<http_body_util::LengthLimitError>());
-        if too_long { ApiError::TooLarge { limit } } else { ApiError::BodyBroken }
-    })
+    let reading = tokio::time::timeout(within, collect(body, limit));
+    reading.await.map_err(|_| ApiError::BodyTimeout { seconds: within.as_secs() })?
+}
+
+async fn collect(mut body: Body, limit: usize) -> Result<Vec<u8>, ApiError> {
+    let (mut bytes, mut length) = (Vec::new(), 0usize);
+    while let Some(frame) = body.frame().await {
+        let Ok(data) = frame.map_err(|_| ApiError::BodyBroken)?.into_data() else { continue };
+        length = length.saturating_add(data.len());
+        if length <= limit {
+            bytes.extend_from_slice(&data);
+        } else if length > limit.saturating_add(DISCARD_LIMIT) {
+            break;
+        } else {
+            bytes = Vec::new();
+        }
+    }
+    if length > limit { Err(ApiError::TooLarge { limit }) } else { Ok(bytes) }
+}
+
+/// Throws away a body that nobody will read.
+async fn discard(body: Body) {
+    let _ = tokio::time::timeout(DISCARD_TIME, collect(body, 0)).await;
 }
 
 /// The canonical request: tokens, sampler settings and prices that the worker will sign for.

@@ -176,6 +176,10 @@ fn report(task: &AuditView, error: Option<LedgerError>) {
         Some(
             Reject::AlreadyCommitted { .. } | Reject::AlreadyRevealed { .. } | Reject::RevealTooEarly { .. },
         ) => {}
+        // Another auditor's accusation ended the whole batch in the meantime.
+        Some(Reject::NotAssigned { .. }) => {
+            tracing::info!(batch = %task.batch, index = task.index, "audit ended before the verdict");
+        }
         _ => tracing::warn!(batch = %task.batch, index = task.index, %error, "verdict not taken"),
     }
 }

@@ -22,8 +22,7 @@ async fn refused(request: reqwest::RequestBuilder) -> (u16, Value) {
 }
 
 fn chat(change: Value) -> Value {
-    let mut body =
-        json!({ "model": MODEL, "messages": [{ "role": "user", "content": "hi" }], "max_tokens": 4 });
+    let mut body = json!({ "model": MODEL, "messages": [{ "role": "user", "content": "hi" }], "max_tokens": 4, "seed": 5 });
     for (name, value) in change.as_object().unwrap() {
         body[name] = value.clone();
     }
