@@ -114,7 +114,7 @@ pub enum Reject {
     #[error("{available} shares of the pool of {validator}; {needed} needed")]
     SharesInsufficient { validator: Address, available: Shares, needed: Shares },
     /// Nothing is due to be paid out.
-    #[error("nothing can be withdrawn yet; the next release is {next_release_epoch:?}")]
+    #[error("nothing can be withdrawn now; {}", next_release(*next_release_epoch))]
     NothingToWithdraw { next_release_epoch: Option<u64> },
     /// A manifest that no engine can run.
     #[error("manifest: {what:?}")]
@@ -241,6 +241,14 @@ pub enum ManifestFault {
     Heads,
     /// Stop tokens are not ascending or outside the vocabulary.
     StopTokens,
+}
+
+/// When a withdrawal can be tried again, in words.
+fn next_release(epoch: Option<u64>) -> String {
+    epoch.map_or_else(
+        || "nothing is unbonding".to_owned(),
+        |epoch| format!("the next release is epoch {epoch}"),
+    )
 }
 
 impl Reject {

@@ -178,6 +178,10 @@ fn greet(devnet: &Devnet) {
 }
 
 async fn demo(args: &Args) -> Result<ExitCode, CliError> {
+    if let Some(dir) = &args.report {
+        // A report that cannot be written is told before the tour, not after it.
+        fs::create_dir_all(dir).map_err(CliError::file("create", dir))?;
+    }
     let dir = tempfile::tempdir().map_err(CliError::file("create", std::env::temp_dir()))?;
     let waiting = out::spinner("starting the network");
     let model = devnet_model(args.model.as_ref())?;

@@ -36,9 +36,8 @@ impl Config {
             },
         };
         match fs::read_to_string(&path) {
-            Ok(text) => {
-                toml::from_str(&text).map_err(|error| CliError::Config { path, reason: error.to_string() })
-            }
+            Ok(text) => toml::from_str(&text)
+                .map_err(|error| CliError::Config { path, reason: reason(&text, &error) }),
             Err(error) if named.is_none() && error.kind() == io::ErrorKind::NotFound => Ok(Self::default()),
             Err(source) => Err(CliError::File { action: "read", path, source }),
         }
@@ -48,6 +47,13 @@ impl Config {
     pub(crate) fn keystore_dir(&self) -> PathBuf {
         self.keystore_dir.clone().unwrap_or_else(|| data_dir().join("keystore"))
     }
+}
+
+/// What is wrong and in which line. The line itself is not repeated: a file named by mistake may hold a secret.
+fn reason(text: &str, error: &toml::de::Error) -> String {
+    let before = error.span().and_then(|span| text.get(..span.start));
+    let line = before.map(|before| format!("line {}: ", before.matches('\n').count() + 1));
+    format!("{}{}", line.unwrap_or_default(), error.message())
 }
 
 /// The directory for data: `DN_HOME`, or `deepnode` where the system keeps a user's data, or here.
@@ -90,6 +96,9 @@ mod tests {
         let error = Config::read(Some(&path)).unwrap_err().to_string();
         assert!(error.contains("rpcc") && error.contains("line 1"), "{error}");
         assert!(Config::read(Some(&dir.path().join("absent.toml"))).is_err());
+        fs::write(&path, "\nhunter2 secret\n").unwrap();
+        let error = Config::read(Some(&path)).unwrap_err().to_string();
+        assert!(error.contains("line 2") && !error.contains("hunter2"), "{error}");
     }
 
     #[test]

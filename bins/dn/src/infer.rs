@@ -1,6 +1,7 @@
 //! `dn infer`: a model on this machine.
 
-use std::io::Read;
+use std::fs;
+use std::io::{Read, Write};
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -31,7 +32,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "IDS", value_delimiter = ',')]
     tokens: Option<Vec<u32>>,
     /// System message for `--chat`.
-    #[arg(long, value_name = "TEXT", requires = "chat")]
+    #[arg(long, value_name = "TEXT", allow_hyphen_values = true, conflicts_with_all = ["prompt", "tokens"])]
     system: Option<String>,
     /// Most tokens to generate; 0 only reads the prompt.
     #[arg(long, default_value_t = 128, value_name = "N")]
@@ -54,10 +55,10 @@ pub(crate) struct Args {
 #[derive(Debug, clap::Args)]
 pub(crate) struct SamplingArgs {
     /// 0 always takes the best token; at most 2.
-    #[arg(long, default_value_t = 0.0, value_name = "T")]
+    #[arg(long, default_value_t = 0.0, value_name = "T", allow_negative_numbers = true)]
     temperature: f64,
     /// Smallest set of best tokens with at least this probability, over 0 to 1.
-    #[arg(long, default_value_t = 1.0, value_name = "P")]
+    #[arg(long, default_value_t = 1.0, value_name = "P", allow_negative_numbers = true)]
     top_p: f64,
     /// Only the K best tokens; 0 is no limit.
     #[arg(long, default_value_t = 0, value_name = "K")]
@@ -150,6 +151,8 @@ pub(crate) fn per_second(count: u32, time: std::time::Duration) -> f64 {
 /// Runs the command.
 pub(crate) fn run(args: Args, config: &Config) -> Result<ExitCode, CliError> {
     let sampling = args.sampling.canonical()?;
+    // A file that cannot be written is told before the work, not after it.
+    let logits_out = args.logits_out.as_deref().map(LogitsFile::create).transpose()?;
     let waiting = out::spinner("loading the model");
     let loaded = args.model.load(config)?;
     waiting.finish_and_clear();
@@ -163,11 +166,14 @@ pub(crate) fn run(args: Args, config: &Config) -> Result<ExitCode, CliError> {
         stop: &args.stop,
     };
     let (generation, text) = generate(engine, &request, !args.json)?;
-    if let Some(path) = &args.logits_out {
-        write_logits(path, engine, &prompt, &generation.tokens)?;
-    }
     let info = engine.info();
     let timings = TimingsReport::new(loaded.load, &generation.timings);
+    if !args.json {
+        out::line("");
+    }
+    if let Some(file) = logits_out {
+        file.write(engine, &prompt, &generation.tokens)?;
+    }
     if args.json {
         out::json(&Report {
             model_id: engine.model().id(),
@@ -184,7 +190,6 @@ pub(crate) fn run(args: Args, config: &Config) -> Result<ExitCode, CliError> {
             timings,
         });
     } else {
-        out::line("");
         out::note(format_args!(
             "\n{} tokens · prefill {:.0} tok/s · decode {:.1} tok/s · {info}\nmodel {}\ntrace {}",
             generation.tokens.len(),
@@ -260,16 +265,45 @@ fn prompt_only(engine: &Engine, request: &GenerateRequest<'_>) -> Result<Generat
     })
 }
 
-/// Writes the logits of every position that went through the model: all tokens but the last generated one.
-fn write_logits(path: &Path, engine: &Engine, prompt: &[u32], output: &[u32]) -> Result<(), CliError> {
-    let fed = [prompt, &output[..output.len().saturating_sub(1)]].concat();
-    let logits = engine.logits(&fed)?;
-    let bytes: Vec<u8> = logits.iter().flat_map(|logit| logit.to_le_bytes()).collect();
-    let shape = vec![fed.len(), logits.len() / fed.len().max(1)];
-    let tensor = safetensors::tensor::TensorView::new(safetensors::Dtype::F32, shape, &bytes)
-        .map_err(|error| CliError::Other(format!("logits: {error}")))?;
-    safetensors::serialize_to_file([("logits", tensor)], None, path)
-        .map_err(|error| CliError::Other(format!("cannot write {}: {error}", path.display())))
+/// The file that logits go to; under another name until it is complete.
+#[derive(Debug)]
+struct LogitsFile {
+    path: PathBuf,
+    partial: PathBuf,
+    file: fs::File,
+}
+
+impl LogitsFile {
+    fn create(path: &Path) -> Result<Self, CliError> {
+        let mut partial = path.as_os_str().to_owned();
+        partial.push(".partial");
+        let partial = PathBuf::from(partial);
+        if path.is_dir() {
+            return Err(CliError::argument("--logits-out", format!("{} is a directory", path.display())));
+        }
+        let file = fs::File::create(&partial).map_err(CliError::file("create", path))?;
+        Ok(Self { path: path.to_owned(), partial, file })
+    }
+
+    /// Writes the logits of every position that went through the model: all tokens but the last generated one.
+    fn write(mut self, engine: &Engine, prompt: &[u32], output: &[u32]) -> Result<(), CliError> {
+        let fed = [prompt, &output[..output.len().saturating_sub(1)]].concat();
+        let logits = engine.logits(&fed)?;
+        let bytes: Vec<u8> = logits.iter().flat_map(|logit| logit.to_le_bytes()).collect();
+        let shape = vec![fed.len(), logits.len() / fed.len().max(1)];
+        let contents = safetensors::tensor::TensorView::new(safetensors::Dtype::F32, shape, &bytes)
+            .and_then(|tensor| safetensors::serialize([("logits", tensor)], None))
+            .map_err(|error| CliError::Other(format!("logits: {error}")))?;
+        let written = self.file.write_all(&contents).and_then(|()| fs::rename(&self.partial, &self.path));
+        written.map_err(CliError::file("write", &self.path))
+    }
+}
+
+impl Drop for LogitsFile {
+    fn drop(&mut self) {
+        // After success the file has its final name and nothing is left to remove.
+        let _ = fs::remove_file(&self.partial);
+    }
 }
 
 #[cfg(test)]

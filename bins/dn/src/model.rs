@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use dn_compute::{BackendKind, Engine, EngineOptions, Isa, Model};
+use dn_compute::{BackendKind, Engine, EngineOptions, Isa, Model, ModelError};
 
 use crate::error::CliError;
 use crate::home::Config;
@@ -23,8 +23,12 @@ pub(crate) struct ModelArgs {
     #[arg(long, value_enum, default_value_t = IsaArg::Auto)]
     pub(crate) isa: IsaArg,
     /// Threads; without it one per core.
-    #[arg(long, env = "DN_THREADS", value_name = "N")]
+    #[arg(long, env = "DN_THREADS", value_name = "N", value_parser = threads)]
     pub(crate) threads: Option<NonZeroUsize>,
+}
+
+fn threads(text: &str) -> Result<NonZeroUsize, String> {
+    text.parse().map_err(|_| "a number of threads, at least 1, expected".to_owned())
 }
 
 /// The ways to compute.
@@ -105,6 +109,9 @@ pub(crate) fn load(path: Option<&PathBuf>) -> Result<(String, Arc<Model>), CliEr
     };
     match model {
         Ok(model) => Ok((name, Arc::new(model))),
+        Err(ModelError::Read { path, source, .. }) => {
+            Err(CliError::File { action: "read the model file", path: path.into(), source })
+        }
         Err(source) => Err(CliError::Model { name, source }),
     }
 }

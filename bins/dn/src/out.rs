@@ -8,11 +8,19 @@ use std::time::Duration;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 
-/// Writes to standard output. A reader that went away (`dn … | head`) ends the program quietly.
+/// Exit code of a program whose reader went away: 128 and the number of SIGPIPE, as a shell reports it.
+const READER_GONE: i32 = 141;
+
+/// Writes to standard output. A reader that went away (`dn … | head`) ends the program quietly; any other failure, such
+/// as a full disk, with a message. Never with success: what was to be said did not arrive.
 pub(crate) fn text(text: impl Display) {
     let mut out = io::stdout().lock();
-    if write!(out, "{text}").and_then(|()| out.flush()).is_err() {
-        process::exit(0);
+    if let Err(error) = write!(out, "{text}").and_then(|()| out.flush()) {
+        if error.kind() == io::ErrorKind::BrokenPipe {
+            process::exit(READER_GONE);
+        }
+        note(format_args!("error: cannot write standard output: {error}"));
+        process::exit(1);
     }
 }
 

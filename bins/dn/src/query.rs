@@ -37,7 +37,7 @@ impl RpcArgs {
 pub(crate) struct Args {
     #[command(flatten)]
     rpc: RpcArgs,
-    /// Print the answer as JSON, amounts in atto (10^-18 DN).
+    /// Print the answer as JSON: amounts in atto (10^-18 DN), trust in units of 2^-32, rates in 1/10000.
     #[arg(long, global = true)]
     json: bool,
     #[command(subcommand)]

@@ -5,8 +5,8 @@ use serde_json::{Map, Value};
 
 use crate::out::{Align, Table};
 
-/// Keys whose digit strings are amounts in atto.
-const AMOUNTS: [&str; 25] = [
+/// Keys whose digit strings are amounts in atto. Of the roles those are the smallest collaterals.
+const AMOUNTS: [&str; 32] = [
     "accounts",
     "amount",
     "balance",
@@ -20,18 +20,25 @@ const AMOUNTS: [&str; 25] = [
     "escrow",
     "fee",
     "fees",
+    "gateway",
+    "max_token_price",
+    "model_owner",
     "output_token",
     "paid",
     "pools",
     "prompt_token",
+    "reference_price",
     "refund",
+    "registration_fee",
     "reward",
     "stake",
     "supply",
     "total",
     "unbonding",
+    "validator",
     "value",
     "voting_power",
+    "worker",
 ];
 /// Keys whose numbers are Q32 fractions of one.
 const FRACTIONS: [&str; 4] = ["trust", "before", "after", "value"];
@@ -156,6 +163,14 @@ fn fraction(key: &str, number: &serde_json::Number) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn collaterals_are_money_and_addresses_stay_addresses() {
+        let params = serde_json::json!({ "collateral": { "worker": "100000000000000000000" } });
+        assert!(render(&params).contains("collateral.worker  100 DN"), "{}", render(&params));
+        let identity = serde_json::json!({ "worker": "0x12" });
+        assert!(render(&identity).contains("worker  0x12"), "{}", render(&identity));
+    }
 
     #[test]
     fn money_and_fractions_are_readable_and_other_digits_untouched() {

@@ -21,7 +21,7 @@ pub(crate) struct Args {
     rpc: RpcArgs,
     #[command(flatten)]
     key: KeyArgs,
-    /// Print the outcome as JSON.
+    /// Print the outcome as JSON, amounts in atto (10^-18 DN).
     #[arg(long, global = true)]
     json: bool,
     #[command(subcommand)]

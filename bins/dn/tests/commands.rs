@@ -154,3 +154,38 @@ fn wrong_input_is_named() {
     fs::write(home.path().join("deepnode/dn.toml"), "rpcc = 1\n").unwrap();
     assert!(error(&dn(home.path(), &["backends"])).contains("rpcc"));
 }
+
+#[test]
+fn options_that_would_be_ignored_and_files_that_cannot_be_written_are_refused_before_the_work() {
+    let home = tempfile::tempdir().unwrap();
+    let infer =
+        |more: &[&str]| dn(home.path(), &[&["infer", "--prompt", "x", "--max-tokens", "2"], more].concat());
+    for (more, expected) in [
+        (&["--system", "y"][..], "cannot be used with"),
+        (&["--threads", "0"], "at least 1"),
+        (&["--temperature", "-1"], "0..=2"),
+        (&["--logits-out", "/nonexistent/l.safetensors"], "/nonexistent/l.safetensors"),
+        (&["--logits-out", "/"], "is a directory"),
+    ] {
+        let output = infer(more);
+        let text = error(&output);
+        assert!(output.stdout.is_empty(), "{more:?}: nothing was computed");
+        assert!(text.contains(expected), "{more:?}: {text}");
+    }
+    let file = home.path().join("l.safetensors");
+    let output = infer(&["--logits-out", file.to_str().unwrap()]);
+    assert!(output.status.success() && file.is_file());
+    assert!(!home.path().join("l.safetensors.partial").exists());
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn output_that_does_not_arrive_is_a_failure() {
+    let home = tempfile::tempdir().unwrap();
+    let full = fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_dn"));
+    command.arg("backends").env("DN_HOME", home.path()).env("XDG_CONFIG_HOME", home.path());
+    let output = command.stdout(Stdio::from(full)).stderr(Stdio::piped()).output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    assert!(error(&output).contains("standard output"));
+}
