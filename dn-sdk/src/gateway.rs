@@ -111,6 +111,14 @@ impl Gateway {
         self.shared.add_key(channel, spending_key, label).await
     }
 
+    /// Whether an API key is one of this gateway's.
+    ///
+    /// # Errors
+    /// [`GatewayError`]: the store cannot be read.
+    pub async fn knows_key(&self, key: &str) -> Result<bool, GatewayError> {
+        self.shared.knows_key(key).await
+    }
+
     /// [`add_key`](Self::add_key) while no gateway runs on this data directory: for operators' tools.
     ///
     /// # Errors

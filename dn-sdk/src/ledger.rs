@@ -35,6 +35,11 @@ const EXPIRY_BLOCKS: u64 = 100;
 /// JSON-RPC code of a refused transaction.
 const REJECTED: i64 = -32001;
 
+/// What is at the bottom of an error: of a connection that failed, the reason rather than that it failed.
+fn root<'a>(error: &'a (dyn std::error::Error + 'static)) -> &'a (dyn std::error::Error + 'static) {
+    std::iter::successors(Some(error), |error| error.source()).last().unwrap_or(error)
+}
+
 /// Why the ledger could not be asked, or what it refused.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -46,7 +51,7 @@ pub enum LedgerError {
         url: String,
     },
     /// The node cannot be reached, or broke off.
-    #[error("cannot reach the ledger at {url}: {source}")]
+    #[error("cannot reach the ledger at {url}: {}", root(source))]
     Transport {
         /// Where it was expected.
         url: String,

@@ -67,6 +67,14 @@ pub enum StoreError {
         /// Why.
         source: std::io::Error,
     },
+    /// The file is no database, is damaged, or cannot be created.
+    #[error("cannot open {}: {source}", path.display())]
+    Open {
+        /// The database file.
+        path: PathBuf,
+        /// Why.
+        source: Box<redb::Error>,
+    },
     /// The database fails.
     #[error("database: {0}")]
     Database(Box<redb::Error>),
@@ -104,7 +112,7 @@ pub(crate) fn open(
     let database = match Database::create(&path) {
         Ok(database) => database,
         Err(DatabaseError::DatabaseAlreadyOpen) => return Err(StoreError::InUse { path }),
-        Err(error) => return Err(StoreError::Database(Box::new(error.into()))),
+        Err(error) => return Err(StoreError::Open { path, source: Box::new(error.into()) }),
     };
     private_file(&path)?;
     let expected = Owner { format: FORMAT, chain_id, address, role: role.to_owned() };
@@ -184,6 +192,20 @@ mod tests {
             matches!(other, Err(StoreError::OtherIdentity { expected, found, .. }) if (expected, found) == (b, a))
         );
         drop(open(dir.path(), "gateway", 7, a).unwrap());
+    }
+
+    #[test]
+    fn a_damaged_file_is_named() {
+        let dir = tempfile::tempdir().unwrap();
+        drop(open(dir.path(), "worker", 7, Address::ZERO).unwrap());
+        let path = dir.path().join("worker.redb");
+        let whole = fs::read(&path).unwrap();
+        for damaged in [&whole[..whole.len() / 2], &[0x5a; 4096]] {
+            fs::write(&path, damaged).unwrap();
+            let error = open(dir.path(), "worker", 7, Address::ZERO).unwrap_err();
+            assert!(matches!(&error, StoreError::Open { path: named, .. } if *named == path), "{error}");
+            assert!(error.to_string().contains("worker.redb"), "{error}");
+        }
     }
 
     #[cfg(unix)]

@@ -26,6 +26,12 @@ pub enum HomeError {
         /// The directory.
         path: PathBuf,
     },
+    /// There is a ledger and no genesis file.
+    #[error("{} is missing, and the ledger in this directory starts from it: put it back or choose another directory", path.display())]
+    NoGenesis {
+        /// Where it should be.
+        path: PathBuf,
+    },
     /// The genesis file is refused.
     #[error("{}: {source}", path.display())]
     Genesis {
@@ -88,6 +94,11 @@ impl Home {
         self.path.join(name)
     }
 
+    /// Whether a network was made here.
+    pub fn holds_network(&self) -> bool {
+        self.join("genesis.json").exists()
+    }
+
     /// The genesis that lies there, or this one, which then does.
     ///
     /// # Errors
@@ -107,6 +118,9 @@ impl Home {
             } else {
                 Err(HomeError::OtherChain { path: self.path.clone(), expected: chain_id, found })
             };
+        }
+        if self.join("ledger").exists() {
+            return Err(HomeError::NoGenesis { path });
         }
         let genesis = make().map_err(refused)?;
         self.write("genesis.json", &genesis.to_json())?;
@@ -176,6 +190,10 @@ mod tests {
         assert_eq!(home.genesis(CHAIN_ID, || unreachable!("it is there")).unwrap(), first);
         let other = home.genesis(CHAIN_ID + 1, || unreachable!("it is there"));
         assert!(matches!(other, Err(HomeError::OtherChain { found: CHAIN_ID, .. })));
+        fs::remove_file(home.join("genesis.json")).unwrap();
+        fs::create_dir(home.join("ledger")).unwrap();
+        assert!(matches!(home.genesis(CHAIN_ID, make), Err(HomeError::NoGenesis { .. })));
+        assert!(!home.holds_network(), "no other genesis is made for that ledger");
         drop(home);
         assert!(Home::open(dir.path()).is_ok());
     }

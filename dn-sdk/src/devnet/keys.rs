@@ -9,7 +9,7 @@ use dn_core::SecretKey;
 use dn_core::keystore::{Kdf, Keystore, KeystoreError};
 use rand_core::{OsRng, RngCore};
 
-use super::home::{create_private, read_or_none};
+use super::home::{Home, create_private, read_or_none};
 
 /// Validators of a local network.
 const VALIDATORS: usize = 2;
@@ -29,6 +29,12 @@ pub enum KeysError {
         path: PathBuf,
         /// What the system says.
         source: io::Error,
+    },
+    /// The network was made with a key that is not there.
+    #[error("{} is missing, and the network in this directory was made with it: put it back or choose another directory", path.display())]
+    Missing {
+        /// Where it should be.
+        path: PathBuf,
     },
     /// A keystore is refused.
     #[error("{}: {source}", path.display())]
@@ -67,6 +73,28 @@ impl Keys {
     /// # Errors
     /// [`KeysError`].
     pub fn open(dir: &Path) -> Result<Self, KeysError> {
+        Self::all(dir, &open_or_create)
+    }
+
+    /// Opens the keystores of a network that exists: a new key would own nothing there.
+    ///
+    /// # Errors
+    /// [`KeysError::Missing`] and the others.
+    pub fn existing(dir: &Path) -> Result<Self, KeysError> {
+        let path = dir.join("password");
+        if !path.exists() {
+            return Err(KeysError::Missing { path });
+        }
+        Self::all(dir, &|dir, name, password| {
+            let path = dir.join(format!("{name}.json"));
+            open_if_there(&path, password)?.ok_or(KeysError::Missing { path })
+        })
+    }
+
+    fn all(
+        dir: &Path,
+        open: &(dyn Fn(&Path, &str, &str) -> Result<SecretKey, KeysError> + Sync),
+    ) -> Result<Self, KeysError> {
         let password = password(dir)?;
         let numbered =
             |what: &str, count: usize| (1..=count).map(|i| format!("{what}-{i}")).collect::<Vec<_>>();
@@ -75,8 +103,7 @@ impl Keys {
         names.extend(["gateway", "model-owner", "payer", "spender", "faucet"].map(str::to_owned));
         // Stretching the password takes a while for each file; all of them at once.
         let opened: Vec<Result<SecretKey, KeysError>> = thread::scope(|scope| {
-            let tasks: Vec<_> =
-                names.iter().map(|name| scope.spawn(|| open_or_create(dir, name, &password))).collect();
+            let tasks: Vec<_> = names.iter().map(|name| scope.spawn(|| open(dir, name, &password))).collect();
             tasks.into_iter().map(|task| task.join().expect("opening a keystore does not panic")).collect()
         });
         let mut keys = opened.into_iter().collect::<Result<Vec<_>, _>>()?.into_iter();
@@ -112,6 +139,12 @@ impl Keys {
     }
 }
 
+/// The keys in a network's directory: made with it, and all there ever after.
+pub(super) fn keys(home: &Home) -> Result<Keys, KeysError> {
+    let dir = home.join("keys");
+    if home.holds_network() { Keys::existing(&dir) } else { Keys::open(&dir) }
+}
+
 /// The password of the keystores in a directory; made of 128 random bits at first.
 fn password(dir: &Path) -> Result<String, KeysError> {
     let path = dir.join("password");
@@ -130,21 +163,24 @@ fn password(dir: &Path) -> Result<String, KeysError> {
     Ok(password)
 }
 
+fn open_if_there(path: &Path, password: &str) -> Result<Option<SecretKey>, KeysError> {
+    let unread = |source| KeysError::File { action: "read", path: path.to_owned(), source };
+    let Some(text) = read_or_none(path).map_err(unread)? else { return Ok(None) };
+    let opened = Keystore::from_json(&text).and_then(|store| store.decrypt(password.as_bytes()));
+    opened.map(Some).map_err(|source| KeysError::Keystore { path: path.to_owned(), source })
+}
+
 fn open_or_create(dir: &Path, name: &str, password: &str) -> Result<SecretKey, KeysError> {
     let path = dir.join(format!("{name}.json"));
-    let file = |action| {
-        let path = path.clone();
-        move |source| KeysError::File { action, path, source }
-    };
-    let keystore = |source| KeysError::Keystore { path: path.clone(), source };
-    if let Some(text) = read_or_none(&path).map_err(file("read"))? {
-        return Keystore::from_json(&text)
-            .and_then(|store| store.decrypt(password.as_bytes()))
-            .map_err(keystore);
+    if let Some(key) = open_if_there(&path, password)? {
+        return Ok(key);
     }
+    let keystore = |source| KeysError::Keystore { path: path.clone(), source };
     let key = SecretKey::random(&mut OsRng);
     let encrypted = Keystore::encrypt(&key, password.as_bytes(), Kdf::scrypt_light(), &mut OsRng);
-    create_private(&path, encrypted.map_err(keystore)?.to_json().as_bytes()).map_err(file("write"))?;
+    let text = encrypted.map_err(keystore)?.to_json();
+    let unwritten = |source| KeysError::File { action: "write", path: path.clone(), source };
+    create_private(&path, text.as_bytes()).map_err(unwritten)?;
     Ok(key)
 }
 
@@ -160,6 +196,14 @@ mod tests {
         assert_eq!(first.payer.address(), again.payer.address());
         assert_eq!(first.workers[2].address(), again.workers[2].address());
         assert_ne!(first.workers[0].address(), first.workers[1].address());
+        assert_eq!(Keys::existing(dir.path()).unwrap().faucet.address(), first.faucet.address());
+        let payer = dir.path().join("payer.json");
+        let text = fs::read(&payer).unwrap();
+        fs::remove_file(&payer).unwrap();
+        let error = Keys::existing(dir.path()).unwrap_err();
+        assert!(matches!(&error, KeysError::Missing { path } if *path == payer), "{error}");
+        assert!(!payer.exists(), "nothing is made in its place");
+        fs::write(&payer, text).unwrap();
         fs::write(dir.path().join("password"), "another\n").unwrap();
         let error = Keys::open(dir.path()).unwrap_err();
         assert!(matches!(error, KeysError::Keystore { source: KeystoreError::WrongPassword, .. }), "{error}");

@@ -14,7 +14,7 @@ use dn_ledger::node::{Node, NodeConfig};
 use super::cheat::CheatingExecutor;
 use super::error::DevnetError;
 use super::home::Home;
-use super::keys::Keys;
+use super::keys::{Keys, keys};
 use super::parts::{set_up, start_auditors, start_gateway, start_workers};
 use super::roster::{CHAIN_ID, Roster, first_channel, genesis};
 use crate::gateway::Gateway;
@@ -98,7 +98,7 @@ impl Devnet {
     /// [`DevnetError`].
     pub async fn start(config: DevnetConfig) -> Result<Self, DevnetError> {
         let home = Home::open(&config.data_dir)?;
-        let keys = Keys::open(&home.join("keys"))?;
+        let keys = keys(&home)?;
         let listen = gateway_address(&home, config.listen)?;
         let wanted = format!("http://{listen}");
         let genesis = home.genesis(CHAIN_ID, || genesis(&keys, &wanted, crate::clock::now_ms()))?;
@@ -124,8 +124,8 @@ impl Devnet {
         let channel = first_channel(&keys);
         let gateway = start_gateway(&home, &keys, listen, &ledger, &engine).await?;
         let api_key = match home.read("api-key")? {
-            Some(text) => text.trim().to_owned(),
-            None => {
+            Some(text) if gateway.knows_key(text.trim()).await? => text.trim().to_owned(),
+            _ => {
                 let text = gateway.add_key(channel, &keys.spender, "devnet").await?;
                 home.write("api-key", &format!("{text}\n"))?;
                 text

@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use super::error::DevnetError;
 use super::home::{Home, HomeError};
-use super::keys::Keys;
+use super::keys::keys;
 use super::roster::{CHAIN_ID, first_channel, genesis};
 use crate::operator::{ApiKeySettings, GatewaySettings, ValidatorSettings, WorkerSettings};
 
@@ -45,7 +45,7 @@ pub fn write_config(
     block_interval_ms: u64,
 ) -> Result<WrittenConfig, DevnetError> {
     let home = Home::open(dir)?;
-    let keys = Keys::open(&home.join("keys"))?;
+    let keys = keys(&home)?;
     let url = format!("http://{listen}");
     home.genesis(CHAIN_ID, || genesis(&keys, &url, crate::clock::now_ms()))?;
     let models = vec![model.map_or_else(|| "embedded".into(), Path::to_owned)];

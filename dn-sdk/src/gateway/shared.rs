@@ -260,9 +260,18 @@ impl Shared {
         let (spending_key, label) = (spending_key.clone(), label.to_owned());
         let new = NewKey { payer, channel, spending_key, label, created_ms: now_ms() };
         let (shared, limit) = (self.clone(), self.max_lanes);
-        let adding = tokio::task::spawn_blocking(move || shared.store.add_key(hash, &new, limit));
+        // Lanes that the ledger knows and the store does not are those of a store that was lost: a voucher on one of
+        // them would start below what is claimed.
+        let claimed: Vec<u32> = view.lanes.iter().map(|lane| lane.lane).collect();
+        let adding = tokio::task::spawn_blocking(move || shared.store.add_key(hash, &new, limit, &claimed));
         let added = adding.await.map_err(|_| GatewayError::Interrupted)??;
         added.map(|_| key).ok_or(GatewayError::NoLane { channel, limit })
+    }
+
+    pub(crate) async fn knows_key(self: &Arc<Self>, key: &str) -> Result<bool, GatewayError> {
+        let (shared, hash) = (self.clone(), key_hash(key));
+        let looking = tokio::task::spawn_blocking(move || shared.store.key(hash));
+        Ok(looking.await.map_err(|_| GatewayError::Interrupted)??.is_some())
     }
 
     pub(crate) fn lanes(&self, channel: ChannelId) -> Result<Vec<LaneState>, GatewayError> {

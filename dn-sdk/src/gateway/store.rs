@@ -198,12 +198,14 @@ impl GatewayStore {
         table.get(key)?.map(|bytes| record(name, bytes.value())).transpose()
     }
 
-    /// Adds an API key on the first free lane below `max_lanes`; `None` when there is none.
+    /// Adds an API key on the first free lane below `max_lanes` that is not `claimed` on the ledger; `None` when there
+    /// is none.
     pub(crate) fn add_key(
         &self,
         hash: Hash32,
         new: &NewKey,
         max_lanes: u32,
+        claimed: &[u32],
     ) -> Result<Option<KeyRecord>, StoreError> {
         let NewKey { payer, channel, ref spending_key, ref label, created_ms } = *new;
         let write = self.0.begin_write()?;
@@ -211,7 +213,7 @@ impl GatewayStore {
             let mut lanes = write.open_table(LANES)?;
             let mut free = None;
             for lane in 0..max_lanes {
-                if lanes.get((channel.0, lane))?.is_none() {
+                if !claimed.contains(&lane) && lanes.get((channel.0, lane))?.is_none() {
                     free = Some(lane);
                     break;
                 }

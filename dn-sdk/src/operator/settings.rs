@@ -23,7 +23,7 @@ pub enum SettingsError {
         source: io::Error,
     },
     /// The file is not TOML.
-    #[error("{}: {source}", path.display())]
+    #[error("{}: {}", path.display(), source.to_string().trim_end())]
     Syntax {
         /// The file.
         path: PathBuf,
@@ -31,7 +31,7 @@ pub enum SettingsError {
         source: toml::de::Error,
     },
     /// A setting is missing, unknown or of another type.
-    #[error("settings{}: {source}", from.as_ref().map(|path| format!(" (flags and {})", path.display())).unwrap_or_default())]
+    #[error("settings ({}): {}", origin(from.as_deref()), source.message())]
     Field {
         /// The file, if there was one.
         from: Option<PathBuf>,
@@ -44,6 +44,13 @@ pub enum SettingsError {
         /// Why.
         source: toml::ser::Error,
     },
+}
+
+fn origin(file: Option<&Path>) -> String {
+    file.map_or_else(
+        || "flags and environment; --config FILE names a file with settings".to_owned(),
+        |path| format!("flags, environment and {}", path.display()),
+    )
 }
 
 /// Settings that a file may hold.

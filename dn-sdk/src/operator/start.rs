@@ -278,10 +278,17 @@ pub async fn start_gateway(settings: &GatewaySettings) -> Result<Gateway, Operat
     Ok(gateway)
 }
 
-/// Makes an API key and writes its text to its file, unless that exists.
+/// Makes an API key and writes its text to its file, unless a key of this gateway lies there.
 async fn give_out(gateway: &Gateway, api_key: &ApiKeySettings) -> Result<(), OperatorError> {
-    if api_key.file.exists() {
-        return Ok(());
+    match fs::read_to_string(&api_key.file) {
+        Ok(text) if gateway.knows_key(text.trim()).await? => return Ok(()),
+        Ok(_) => {
+            tracing::warn!(file = %api_key.file.display(), "replacing an API key that this gateway does not know");
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        Err(source) => {
+            return Err(OperatorError::File { action: "read", path: api_key.file.clone(), source });
+        }
     }
     let spender = open_keystore(&api_key.spender_keystore, &api_key.password_file)?;
     let text = gateway.add_key(api_key.channel, &spender, &api_key.label).await?;

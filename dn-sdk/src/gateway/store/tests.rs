@@ -91,7 +91,7 @@ fn keys_have_lanes_of_their_own_and_are_kept_as_hashes() {
         label: "label".into(),
         created_ms: 1,
     };
-    let add = |text: &str, limit| store.add_key(key_hash(text), &new, limit).unwrap();
+    let add = |text: &str, limit| store.add_key(key_hash(text), &new, limit, &[]).unwrap();
     assert_eq!(add("dn-secret-a", 3).unwrap().lane, 1);
     assert_eq!(add("dn-secret-b", 3).unwrap().lane, 2);
     assert!(add("dn-secret-c", 3).is_none(), "no lane is left");
