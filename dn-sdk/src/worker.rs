@@ -66,6 +66,12 @@ impl Worker {
         self.shared.settle_now();
     }
 
+    /// Returns when the worker can no longer work because its store cannot be written, such as on a full disk. A worker
+    /// that is started again goes on.
+    pub async fn broken(&self) {
+        self.shared.broken().await;
+    }
+
     /// Takes no more jobs, lets those that run end (at most ten seconds), and stops. Unsettled receipts are settled
     /// after the next start.
     pub async fn shutdown(mut self) {

@@ -109,9 +109,15 @@ async fn serve(settings: ValidatorSettings) -> Result<(), Box<dyn Error>> {
     if let Some(auditor) = &running.auditor {
         tracing::info!(validator = %auditor.address(), "auditing");
     }
-    stop_signal().await;
+    let broken = tokio::select! {
+        () = stop_signal() => false,
+        () = running.broken() => true,
+    };
     tracing::info!("stopping");
     running.shutdown().await;
+    if broken {
+        return Err("blocks cannot be stored; start again once the cause is gone".into());
+    }
     Ok(())
 }
 

@@ -107,9 +107,15 @@ fn run(cli: &Cli) -> Result<(), Box<dyn Error>> {
 async fn serve(settings: WorkerSettings) -> Result<(), Box<dyn Error>> {
     let running = start_worker(&settings).await?;
     tracing::info!(worker = %running.address(), "working");
-    stop_signal().await;
+    let broken = tokio::select! {
+        () = stop_signal() => false,
+        () = running.broken() => true,
+    };
     tracing::info!("stopping");
     running.shutdown().await;
+    if broken {
+        return Err("receipts cannot be stored; start again once the cause is gone".into());
+    }
     Ok(())
 }
 

@@ -137,10 +137,18 @@ async fn serve(args: &Args, config: &Config) -> Result<ExitCode, CliError> {
     } else {
         greet(&devnet);
     }
-    stop_signal().await;
+    let broken = tokio::select! {
+        () = stop_signal() => None,
+        part = devnet.broken() => Some(part),
+    };
     out::note("\nstopping: calls that run may end");
     devnet.shutdown().await;
-    Ok(ExitCode::SUCCESS)
+    match broken {
+        None => Ok(ExitCode::SUCCESS),
+        Some(part) => Err(CliError::Other(format!(
+            "{part} cannot store its data any more; once the cause is gone, the next start goes on where this one stopped"
+        ))),
+    }
 }
 
 /// What to do with a network that is up.

@@ -20,6 +20,8 @@ use crate::tx::Role;
 
 /// Longest wait for requests in progress when a node shuts down.
 const SHUTDOWN_WAIT: Duration = Duration::from_secs(3);
+/// How often it is looked whether blocks are still produced.
+const PRODUCTION_CHECK: Duration = Duration::from_millis(500);
 
 /// What a node needs.
 #[derive(Debug, Clone)]
@@ -126,6 +128,15 @@ impl Node {
     /// Height of the tip.
     pub fn height(&self) -> u64 {
         self.shared.chain().tip().height
+    }
+
+    /// Returns when no more blocks come: after a failure such as a full disk, which was logged, or a stop. Queries are
+    /// still answered then, and a node that is started again goes on at the last block.
+    pub async fn production_ended(&self) {
+        let mut ticks = tokio::time::interval(PRODUCTION_CHECK);
+        while !self.shared.pool().stopped {
+            ticks.tick().await;
+        }
     }
 
     /// Stops production and service and waits for both; the data directory is free afterwards.

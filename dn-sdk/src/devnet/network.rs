@@ -259,6 +259,16 @@ impl Devnet {
         self.cheater.as_ref()
     }
 
+    /// Returns when a part can no longer work, such as on a full disk, and says which; the reason was logged. A network
+    /// that is started again goes on.
+    pub async fn broken(&self) -> &'static str {
+        let workers = self.workers.iter().map(|worker| Box::pin(worker.broken()));
+        tokio::select! {
+            () = self.node.production_ended() => "the ledger",
+            _ = futures_util::future::select_all(workers) => "a worker",
+        }
+    }
+
     /// Lets running calls end and stops everything. The workers go first: they take no more jobs, and the gateway still
     /// delivers what they finish.
     pub async fn shutdown(self) {

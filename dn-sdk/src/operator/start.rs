@@ -176,6 +176,14 @@ pub struct RunningValidator {
 }
 
 impl RunningValidator {
+    /// Returns when a ledger node that runs here produces no more blocks, such as on a full disk.
+    pub async fn broken(&self) {
+        match &self.node {
+            Some(node) => node.production_ended().await,
+            None => std::future::pending().await,
+        }
+    }
+
     /// Stops after the audit that runs; no acknowledged transaction is lost.
     pub async fn shutdown(self) {
         if let Some(auditor) = self.auditor {

@@ -52,6 +52,7 @@ pub(crate) struct Shared {
     unsettled: Mutex<HashMap<ReceiptId, Instant>>,
     settle: Notify,
     draining: AtomicBool,
+    broken: watch::Sender<bool>,
     done: AtomicU64,
     batches: AtomicU64,
     batch_limit: AtomicUsize,
@@ -149,6 +150,18 @@ impl Shared {
         }
     }
 
+    /// The store cannot be written: without it no job can be finished, so none is taken any more.
+    pub(super) fn store_failed(&self) {
+        self.draining.store(true, Ordering::Relaxed);
+        self.broken.send_replace(true);
+    }
+
+    /// Returns when the store has failed.
+    pub(super) async fn broken(&self) {
+        // The sender lives in `self`, so waiting ends only with the value.
+        let _ = self.broken.subscribe().wait_for(|broken| *broken).await;
+    }
+
     /// Takes no more jobs and waits for those that run.
     pub(super) async fn drain(&self) {
         self.draining.store(true, Ordering::Relaxed);
@@ -230,6 +243,7 @@ pub(super) async fn start(config: WorkerConfig) -> Result<Worker, WorkerError> {
         unsettled: Mutex::default(),
         settle: Notify::new(),
         draining: AtomicBool::new(false),
+        broken: watch::Sender::new(false),
         done: AtomicU64::new(0),
         batches: AtomicU64::new(0),
         batch_limit: AtomicUsize::new(usize::MAX),

@@ -167,8 +167,15 @@ impl Job {
         }
         let (shared, kept) = (self.shared.clone(), receipt.clone());
         let stored = tokio::task::spawn_blocking(move || shared.store().add(&kept, instead_of)).await;
-        if !matches!(stored, Ok(Ok(()))) {
-            tracing::error!(lease = self.lease, "receipt cannot be stored; the job is given up");
+        let failed = match stored {
+            Ok(Ok(())) => None,
+            Ok(Err(error)) => Some(error.to_string()),
+            Err(_panicked) => Some("the store panicked".to_owned()),
+        };
+        if let Some(error) = failed {
+            tracing::error!(lease = self.lease, error, "receipt cannot be stored; no more jobs are taken");
+            self.shared.store_failed();
+            let _ = self.out.send(ToGateway::Drain {}).await;
             return Err(FailReason::Stopping);
         }
         if instead_of.is_none() {
