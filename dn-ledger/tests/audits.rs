@@ -183,10 +183,14 @@ fn a_receipt_that_nobody_can_get_is_not_paid() {
     let events = w.audit_all(|_, _| Some(UNAVAILABLE));
     assert!(matches!(settled(&events), Event::BatchVoided { .. }));
     let slash = events.iter().find_map(|e| match e {
-        Event::Slashed { cause: SlashCause::Unavailable, amount, .. } => Some(*amount),
+        Event::Slashed { cause: SlashCause::Unavailable, role, amount, .. } => Some((*role, *amount)),
         _ => None,
     });
-    assert_eq!(slash, Some(dn(10)), "1 % of the collateral");
+    assert_eq!(
+        slash,
+        Some((Role::Gateway, dn(1))),
+        "1 % of the gateway's collateral, nothing of the worker's"
+    );
     assert_eq!(CHANNELS.get(w.state(), &w.channel).unwrap().balance(), dn(100));
 }
 

@@ -60,24 +60,24 @@ impl Step<'_> {
         }
     }
 
-    /// Cuts a worker's collateral for an offence, pays the reporter's part and burns the rest.
-    pub(super) fn slash_worker(&mut self, worker: Address, cause: SlashCause, reporter: Address) {
-        let Some(mut identity) = IDENTITIES.get(self.state, &(Role::Worker, worker)) else { return };
+    /// Cuts the collateral of a worker or gateway for an offence, pays the reporter's part and burns the rest.
+    pub(super) fn slash(&mut self, role: Role, address: Address, cause: SlashCause, reporter: Address) {
+        let Some(mut identity) = IDENTITIES.get(self.state, &(role, address)) else { return };
         let offence = if cause == SlashCause::Fraud { Offence::WorkerFraud } else { Offence::Availability };
         let penalty = self.ctx.params.slash.penalty(offence, Amount::ZERO, identity.collateral);
         identity.collateral = identity.collateral.saturating_sub(penalty.from_collateral);
         self.credit(reporter, penalty.to_reporter);
         self.add_to_pool(Pool::Burned, penalty.burned);
         self.events.push(Event::Slashed {
-            address: worker,
-            role: Role::Worker,
+            address,
+            role,
             cause,
             amount: penalty.from_collateral,
             reporter: Some(reporter),
             reward: penalty.to_reporter,
             burned: penalty.burned,
         });
-        self.suspend_if_under(Role::Worker, worker, identity);
+        self.suspend_if_under(role, address, identity);
     }
 
     /// Cuts collateral, stake and unbonding stake of a validator whose accusation was refuted; all of it is burned.

@@ -78,7 +78,7 @@ impl Step<'_> {
         });
     }
 
-    /// Throws a batch out: fees return to their channels, the worker is slashed, its other audits end.
+    /// Throws a batch out: fees return to their channels, whoever failed is slashed, its other audits end.
     pub(super) fn void(&mut self, id: BatchId, mut batch: Batch, cause: SlashCause, accuser: Address) {
         let worker = batch.body.worker;
         let open: Vec<u32> = AUDITS
@@ -96,17 +96,19 @@ impl Step<'_> {
         let fees = std::mem::take(&mut batch.escrow);
         batch.status = BatchStatus::Voided;
         BATCHES.put(self.state, &id, &batch);
-        let weight = self.batch_weight(&batch);
-        WORKER_EPOCHS.update(self.state, &worker, |epoch| {
-            epoch.audit_failed(weight);
-            if cause == SlashCause::Fraud {
-                epoch.proven_fraud();
-            } else {
-                epoch.failed(weight);
-                epoch.offline();
+        match cause {
+            // The gateway countersigned the receipts and serves them: that an auditor cannot get one is its failure. The
+            // worker is not paid either, so a gateway of its own is no place to hide a forged answer.
+            SlashCause::Unavailable => self.slash(Role::Gateway, batch.body.gateway, cause, accuser),
+            _ => {
+                let weight = self.batch_weight(&batch);
+                WORKER_EPOCHS.update(self.state, &worker, |epoch| {
+                    epoch.audit_failed(weight);
+                    epoch.proven_fraud();
+                });
+                self.slash(Role::Worker, worker, cause, accuser);
             }
-        });
-        self.slash_worker(worker, cause, accuser);
+        }
         self.close_batch_of(worker);
         self.events.push(Event::BatchVoided { batch: id, worker, fees });
     }
