@@ -85,6 +85,7 @@ pub fn verify_welcome(
 
 impl ToWorker {
     /// The challenge's version, when this is a challenge of another version.
+    #[cfg(feature = "worker")]
     pub(crate) const fn other_version(&self) -> Option<u16> {
         match self {
             Self::Challenge { version, .. } if *version != VERSION => Some(*version),
