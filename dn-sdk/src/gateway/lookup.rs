@@ -46,13 +46,19 @@ fn listed(shared: &Shared, served: &Served) -> Value {
 }
 
 /// `GET /v1/models`.
-pub(crate) async fn models(State(shared): Shares) -> Response {
+pub(crate) async fn models(State(shared): Shares, headers: HeaderMap) -> Result<Response, ApiError> {
+    auth::no_wrong_key(&shared, &headers).await?;
     let data: Vec<Value> = shared.models().iter().map(|served| listed(&shared, served)).collect();
-    ok(json!({ "object": "list", "data": data }))
+    Ok(ok(json!({ "object": "list", "data": data })))
 }
 
 /// `GET /v1/models/{model}`.
-pub(crate) async fn model(State(shared): Shares, Path(name): Path<String>) -> Result<Response, ApiError> {
+pub(crate) async fn model(
+    State(shared): Shares,
+    Path(name): Path<String>,
+    headers: HeaderMap,
+) -> Result<Response, ApiError> {
+    auth::no_wrong_key(&shared, &headers).await?;
     let served = shared.model(&name);
     let shown = name.chars().take(80).collect();
     served.map(|served| ok(listed(&shared, &served))).ok_or(ApiError::UnknownModel { model: shown })

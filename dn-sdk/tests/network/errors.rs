@@ -108,6 +108,9 @@ async fn every_refusal_has_its_status_and_costs_nothing() {
     let url = format!("{}/v1/chat/completions", net.url());
     expect(refused(net.http.post(&url).json(&body)).await, 401, "invalid_api_key");
     expect(refused(net.http.post(&url).bearer_auth("dn-wrong").json(&body)).await, 401, "invalid_api_key");
+    // The list of models is public, but a wrong key is told so there too.
+    assert!(net.get("/v1/models").send().await.unwrap().status().is_success());
+    expect(refused(net.get("/v1/models").bearer_auth("dn-wrong")).await, 401, "invalid_api_key");
     expect(refused(net.get("/v1/nothing")).await, 404, "unknown_url");
     expect(refused(net.get("/v1/chat/completions")).await, 405, "method_not_allowed");
     expect(refused(net.get("/v1/receipts/0x12")).await, 404, "not_found");
