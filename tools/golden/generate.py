@@ -194,10 +194,42 @@ def attention_masks():
     return cases
 
 
+def layer_norm():
+    rng, cases = Rng(10), []
+    for cols, low, high, eps in [(1, 0, 0, 0x2B8CBCCC), (7, -3, 2, 0x3727C5AC), (100, -20, 5, 0x2B8CBCCC), (64, -126, -95, 0x3727C5AC),
+                                 (33, 40, 60, 0x3727C5AC), (384, -2, 1, 0x2B8CBCCC), (48, -9, -7, 0x2B8CBCCC)]:
+        weight, bias, x = rng.vector(cols, -3, 1), rng.vector(cols, -5, 0), rng.vector(cols, low, high)
+        if low == -9:  # far from zero, alike but for the last bits
+            x = [0x44480000 + rng.below(200) for _ in x]
+        out = spec.layer_norm(values(weight), values(bias), spec.value(eps), values(x))
+        cases.append({"weight": weight, "bias": bias, "eps": eps, "x": x, "out": bits(out)})
+    return cases
+
+
+def gelu():
+    rng = Rng(11)
+    x = rng.vector(300, -12, 3) + rng.vector(60, 0, 2) + rng.vector(60, -126, -20) + EDGES
+    x += [b | s for b in (0x40C00000, 0x40BFFFFF, 0x40C00001, 0x7F7FFFFF, 0x40400000) for s in (0, 1 << 31)]
+    return {"x": x, "out": bits([spec.gelu(v) for v in values(x)])}
+
+
+def pool():
+    rng, cases = Rng(12), []
+    for rows, cols, low, high in [(1, 3, -2, 1), (5, 16, -6, 2), (70, 8, -4, 3), (4, 33, -70, 60), (3, 5, -126, -101), (2, 384, -5, 0), (6, 4, 0, 0)]:
+        x = [rng.vector(cols, low, high) for _ in range(rows)]
+        if low == high == 0:  # rows that cancel, up to rounding
+            x = [[b ^ (t & 1) << 31 for b in x[t // 2]] for t in range(rows)]
+            x[0][0] += 1 << 14
+        for mean in (True, False):
+            cases.append({"mean": mean, "cols": cols, "x": sum(x, []), "out": spec.pool(mean, [values(r) for r in x])})
+    return cases
+
+
 def main():
     stale = []
     os.makedirs(TARGET, exist_ok=True)
-    for make in (quantise, matrix, linear, exp2, roots, float_glue, rms_norm, silu, rope, attention, attention_masks):
+    makers = (quantise, matrix, linear, exp2, roots, float_glue, rms_norm, silu, rope, attention, attention_masks)
+    for make in (*makers, layer_norm, gelu, pool):
         text = json.dumps(make(), separators=(",", ":")) + "\n"
         path = os.path.join(TARGET, make.__name__ + ".json")
         if "--check" in sys.argv:

@@ -306,3 +306,48 @@ def attention(q, keys, values, seen=None):
             num[c] += rne(F(sum(pv[n] * quantised[n][c] for n in block) << 16, 2 ** (top_value - bv)))
     factor = recip(round_24(F(den)))
     return [scale(mul(round_24(F(n)), factor), top_value - top) for n in num]
+
+
+# ---- encoders --------------------------------------------------------------------------------------------------
+
+def layer_norm(weight, bias, eps, x):
+    n = recip(F(len(x)))
+    a, et = quantise(x)
+    mean = F(0) if et == ZERO_EXPONENT else scale(mul(round_24(F(sum(a))), n), et)
+    y = [sub(v, mean) for v in x]
+    b, ey = quantise(y)
+    spread = len(x) * sum(v * v for v in b) - sum(b) ** 2
+    rest = F(0) if ey == ZERO_EXPONENT else scale(mul(round_24(F(sum(b))), n), ey)
+    variance = F(0) if ey == ZERO_EXPONENT else scale(mul(mul(round_24(F(spread)), n), n), 2 * ey)
+    r = rsqrt(add(variance, eps))
+    return [add(mul(mul(sub(v, rest), r), w), c) for v, w, c in zip(y, weight, bias)]
+
+
+GELU = [value(b) for b in (0x35EE34F5, 0xB87D527B, 0x3A716F8C, 0xBC0AC571, 0x3D5CB172, 0x3EEAC6F0, 0x3F935AF0, 0x3F800000)]
+
+
+def gelu(x):
+    x = flush(x)
+    a = abs(x)
+    if a >= 6:
+        return max(x, F(0))
+    p = GELU[0]
+    for c in GELU[1:]:
+        p = add(mul(p, a), c)
+    z = rne(p * 65536)
+    tail = F(exp2_q16(-z % 65536)) * TWO ** (-z // 65536 - 16)
+    return sub(max(x, F(0)), mul(a, tail))
+
+
+def pool(mean, rows):
+    """Rows of f32 to one vector of length one, in units of 2^-24."""
+    rows = [quantise(r) for r in (rows if mean else rows[:1])]
+    top = max(e for _, e in rows)
+    sums = [sum(rne(F(a[c] << 16, 2 ** (top - e))) for a, e in rows) for c in range(len(rows[0][0]))]
+    most = max(abs(n) for n in sums)
+    if most == 0:
+        return [0] * len(sums)
+    held = [rne(n / TWO ** (most.bit_length() - 1 - 22)) for n in sums]
+    squares = sum(m * m for m in held)
+    out = [isqrt((m * m << 50) // squares) + 1 >> 1 for m in held]
+    return [-v if m < 0 else v for v, m in zip(out, held)]

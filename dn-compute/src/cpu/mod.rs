@@ -4,7 +4,9 @@
 mod add;
 mod attention;
 mod embed;
+mod gelu;
 mod isa;
+mod layer_norm;
 mod linear;
 mod pack;
 mod rms_norm;
@@ -141,6 +143,21 @@ impl Backend for Cpu {
 
     fn silu_mul(&self, gate: &mut [f32], up: &[f32]) -> Result<(), NumericError> {
         silu::silu_mul(self, gate, up)
+    }
+
+    fn layer_norm(
+        &self,
+        weight: &[f32],
+        bias: &[f32],
+        eps: f32,
+        x: &[f32],
+        out: &mut [f32],
+    ) -> Result<(), NumericError> {
+        layer_norm::layer_norm(self, weight, bias, eps, x, out)
+    }
+
+    fn gelu(&self, x: &mut [f32]) -> Result<(), NumericError> {
+        gelu::gelu(self, x)
     }
 
     fn add(&self, x: &mut [f32], y: &[f32]) -> Result<(), NumericError> {

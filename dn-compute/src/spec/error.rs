@@ -22,6 +22,12 @@ pub enum Op {
     SiluMul,
     /// Element-wise addition.
     Add,
+    /// Layer normalisation.
+    LayerNorm,
+    /// `x * Phi(x)`.
+    Gelu,
+    /// Pooling to one vector of length one.
+    Pool,
 }
 
 impl fmt::Display for Op {
@@ -35,6 +41,9 @@ impl fmt::Display for Op {
             Self::Attention => "attention",
             Self::SiluMul => "silu_mul",
             Self::Add => "add",
+            Self::LayerNorm => "layer_norm",
+            Self::Gelu => "gelu",
+            Self::Pool => "pool",
         })
     }
 }

@@ -11,25 +11,25 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
 /// Reads a file and checks its hash.
-fn golden<T: DeserializeOwned>(name: &str, hash: &str) -> T {
+pub(super) fn golden<T: DeserializeOwned>(name: &str, hash: &str) -> T {
     let path = format!("{}/tests/golden/{name}.json", env!("CARGO_MANIFEST_DIR"));
     let bytes = std::fs::read(&path).expect("a committed file");
     assert_eq!(Hash32(blake3_256(&[&bytes])).to_string(), hash, "{name}: pinned hash");
     serde_json::from_slice(&bytes).expect("the generator's form")
 }
 
-fn backends() -> Vec<Box<dyn Backend>> {
+pub(super) fn backends() -> Vec<Box<dyn Backend>> {
     let cpus = Isa::ALL.into_iter().filter(|isa| isa.is_available());
     let mut all: Vec<Box<dyn Backend>> = vec![Box::new(Reference)];
     all.extend(cpus.map(|isa| Box::new(Cpu::new(isa, 1).expect("available")) as Box<dyn Backend>));
     all
 }
 
-fn floats(bits: &[u32]) -> Vec<f32> {
+pub(super) fn floats(bits: &[u32]) -> Vec<f32> {
     bits.iter().map(|b| f32::from_bits(*b)).collect()
 }
 
-fn bits(floats: &[f32]) -> Vec<u32> {
+pub(super) fn bits(floats: &[f32]) -> Vec<u32> {
     floats.iter().map(|v| v.to_bits()).collect()
 }
 
