@@ -1,12 +1,14 @@
 //! The CPU backend: portable, AVX2 and AVX-512-VNNI code behind one interface, chosen at run time, over a pool of
 //! threads. The only part of this crate with `unsafe`.
 
+mod acts;
 mod add;
 mod attention;
 mod embed;
 mod isa;
 mod linear;
 mod pack;
+mod pages;
 mod rms_norm;
 mod rope;
 mod silu;
