@@ -138,18 +138,12 @@ impl KvLayer {
 
     /// Bytes of memory that the held pages take, shared ones included.
     pub fn memory_bytes(&self) -> usize {
-<<<<<<< HEAD
         self.pages.len() * Self::page_bytes(self.shape.heads, self.shape.head_dim) as usize
     }
 
     /// Bytes of a page of 64 positions.
     pub const fn page_bytes(heads: usize, head_dim: usize) -> u64 {
-        (heads * KEY_BLOCK * (head_dim * 4 + 8)) as u64
-=======
-        let d = self.shape.head_dim;
-        let per_head = KEY_BLOCK * (2 * d + 2 * value_width(d) + 8);
-        self.pages.len() * self.shape.heads * per_head
->>>>>>> 1bc4df3 (dn-compute: attention passes tiles of queries over each page, AVX-512 softmax, AMX, AVX-VNNI and NEON products)
+        (heads * KEY_BLOCK * (2 * head_dim + 2 * value_width(head_dim) + 8)) as u64
     }
 
     /// Checks an append of rows `k` and `v`; returns the number of tokens.

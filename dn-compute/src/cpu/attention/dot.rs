@@ -62,6 +62,9 @@ pub(super) fn multiply(level: Level, p: &Product<'_>, out_high: &mut [i32], out_
         #[cfg(target_arch = "x86_64")]
         // SAFETY: the token proves these features; the lengths are checked above.
         Level::Avx512(_) | Level::Amx(_) => unsafe { x86::multiply_avx512(p, out_high, out_low) },
+        #[cfg(target_arch = "aarch64")]
+        // SAFETY: the token proves NEON; the lengths are checked above.
+        Level::Neon(_) | Level::NeonDot(_) => unsafe { neon::multiply(p, out_high, out_low) },
     }
 }
 
