@@ -3,6 +3,7 @@
 //! Every operation of a [`Backend`] gives each row bits that depend on that row and the positions before it only. So
 //! how tokens are cut into chunks cannot matter: decoding one by one equals one pass over all.
 
+mod open;
 mod scratch;
 mod weights;
 
@@ -12,6 +13,7 @@ use crate::engine::EngineError;
 use crate::model::Model;
 use crate::spec::{Backend, BackendInfo, KvLayer, KvShape, NumericError, Pairing, RopeSpec, RopeTable};
 use crate::trace::{ChunkTrace, Trace};
+pub(crate) use open::{Observer, PositionRows};
 use scratch::Scratch;
 use weights::{Layer, Weights};
 
@@ -136,13 +138,13 @@ impl Decoder {
         let Session { kv, trace, scratch: s } = session;
         s.resize(&self.hyper, tokens.len());
         let positions: Vec<u32> = (first as u32..).take(tokens.len()).collect();
-        let boundaries = self.hyper.layers + 1;
         let parallel = self.backend.info().threads > 1;
-        let mut leaves = ChunkTrace::new(first as u32, tokens, boundaries, parallel);
+        let mut leaves = ChunkTrace::new(first as u32, tokens, self.hyper.layers, parallel);
         self.backend.embed(&self.weights.embedding, tokens, &mut s.x)?;
         leaves.boundary(&s.x);
         for (layer, kv) in self.weights.layers.iter().zip(kv) {
             self.attention(layer, kv, &positions, s)?;
+            leaves.entries(kv, first);
             self.feed_forward(layer, s)?;
             leaves.boundary(&s.x);
         }
