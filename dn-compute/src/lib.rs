@@ -79,8 +79,9 @@ pub use chat::{ChatError, ChatMessage, ChatTemplate, Role};
 pub use cpu::Isa;
 #[cfg(feature = "engine")]
 pub use engine::{
-    BackendKind, Divergence, DivergenceKind, Engine, EngineError, EngineOptions, GenerateError,
-    GenerateRequest, Generation, Replay, Timings,
+    BackendKind, BatchError, BatchEvent, BatchOptions, BatchRequest, BatchStatus, Batcher, CacheScope,
+    CancelHandle, Divergence, DivergenceKind, Engine, EngineError, EngineOptions, GenerateError,
+    GenerateRequest, Generation, Replay, ReplayRequest, RequestId, Runner, Ticket, Timings, Update,
 };
 #[cfg(feature = "engine")]
 pub use model::{Model, ModelError, ModelFront};

@@ -18,6 +18,8 @@ use rayon::prelude::*;
 
 #[cfg(feature = "engine")]
 use crate::spec::KvLayer;
+#[cfg(feature = "engine")]
+use std::ops::Range;
 
 const DOMAIN: &[u8; 21] = b"deepnode position v2\0";
 
@@ -169,95 +171,135 @@ impl Trace {
         MerkleTree::new(self.leaves.iter().map(|leaf| leaf.0))
     }
 
-    /// Forgets the positions from `len` on.
+    /// Adds the leaves of positions that come next.
     #[cfg(feature = "engine")]
-    pub(crate) fn truncate(&mut self, len: usize) {
-        self.leaves.truncate(len);
-        if let Some(bodies) = &mut self.bodies {
-            bodies.truncate(len);
+    pub(crate) fn extend(&mut self, leaves: impl IntoIterator<Item = Hash32>) {
+        self.leaves.extend(leaves);
+    }
+
+    /// Adds positions that come next, with what their leaves are hashes of.
+    #[cfg(feature = "engine")]
+    pub(crate) fn extend_with(&mut self, leaves: impl IntoIterator<Item = (Hash32, Box<[u8]>)>) {
+        for (leaf, body) in leaves {
+            self.leaves.push(leaf);
+            if let Some(bodies) = &mut self.bodies {
+                bodies.push(body);
+            }
         }
     }
 
+    /// The trace of the first `positions` only.
     #[cfg(feature = "engine")]
-    pub(crate) fn push(&mut self, body: Vec<u8>) {
-        self.leaves.push(Hash32(*blake3::hash(&body).as_bytes()));
+    pub(crate) fn truncate(&mut self, positions: usize) {
+        self.leaves.truncate(positions);
         if let Some(bodies) = &mut self.bodies {
-            bodies.push(body.into_boxed_slice());
+            bodies.truncate(positions);
         }
     }
 }
 
-/// Collects the leaves of some consecutive positions while a chunk runs through the layers.
+/// Both forms of a position's leaf: which one a request's trace holds depends on where its prompt ends.
+#[cfg(feature = "engine")]
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct LeafForms {
+    /// Without logits: a position inside a prompt.
+    pub(crate) plain: Hash32,
+    /// What this request's trace holds.
+    pub(crate) own: Hash32,
+    /// What that is the hash of.
+    pub(crate) body: Box<[u8]>,
+}
+
+/// Collects the hashes of some positions while a step runs through the layers.
 #[cfg(feature = "engine")]
 #[derive(Debug)]
-pub(crate) struct ChunkTrace {
+pub(crate) struct StepTrace {
     leaves: Vec<Vec<u8>>,
+    logits: Vec<Option<blake3::Hash>>,
     parallel: bool,
 }
 
+/// Bytes hashed at a time: many enough for the hash's vector code, few enough for the first-level cache.
 #[cfg(feature = "engine")]
-impl ChunkTrace {
-    /// Starts the leaves of `tokens` at positions from `first` in a model of `layers`.
+const PIECE: usize = 16 * 1024;
+
+#[cfg(feature = "engine")]
+impl StepTrace {
+    /// Starts the leaves of rows with these positions and tokens in a model of `layers`.
     ///
     /// `parallel`: rows may be hashed on the threads of the pool that calls.
-    pub(crate) fn new(first: u32, tokens: &[u32], layers: u32, parallel: bool) -> Self {
-        let leaf = |(offset, token): (usize, &u32)| start(first + offset as u32, *token, layers);
-        Self { leaves: tokens.iter().enumerate().map(leaf).collect(), parallel }
+    pub(crate) fn new(positions: &[u32], tokens: &[u32], layers: u32, parallel: bool) -> Self {
+        let leaf = |(position, token): (&u32, &u32)| start(*position, *token, layers);
+        let leaves = positions.iter().zip(tokens).map(leaf).collect();
+        Self { leaves, logits: vec![None; positions.len()], parallel }
     }
 
     /// Adds the residual stream at a layer boundary, one row per position.
     pub(crate) fn boundary(&mut self, x: &[f32]) {
         let width = x.len() / self.leaves.len();
-        self.rows(0, x, width, &[]);
+        let one = |(leaf, row): (&mut Vec<u8>, &[f32])| leaf.extend_from_slice(hash_row(row).as_bytes());
+        if self.parallel && self.leaves.len() > 1 {
+            self.leaves.par_iter_mut().zip(x.par_chunks_exact(width)).with_min_len(8).for_each(one);
+        } else {
+            self.leaves.iter_mut().zip(x.chunks_exact(width)).for_each(one);
+        }
     }
 
-    /// Adds what a layer keeps of the positions, the first of which is `first`.
-    pub(crate) fn entries(&mut self, kv: &KvLayer, first: usize) {
+    /// Adds what a layer keeps of the positions from `first` of a sequence, whose rows these are.
+    pub(crate) fn entries(&mut self, rows: Range<usize>, kv: &KvLayer, first: usize) {
         let one = |bytes: &mut Vec<u8>, (at, leaf): (usize, &mut Vec<u8>)| {
             bytes.clear();
             kv.entry(first + at, bytes);
             leaf.extend_from_slice(blake3::hash(bytes).as_bytes());
         };
-        if self.parallel && self.leaves.len() > 1 {
-            let leaves = self.leaves.par_iter_mut().enumerate().with_min_len(16);
-            leaves.for_each_init(Vec::new, one);
+        let leaves = &mut self.leaves[rows];
+        if self.parallel && leaves.len() > 1 {
+            leaves.par_iter_mut().enumerate().with_min_len(16).for_each_init(Vec::new, one);
         } else {
             let mut bytes = Vec::new();
-            self.leaves.iter_mut().enumerate().for_each(|leaf| one(&mut bytes, leaf));
+            leaves.iter_mut().enumerate().for_each(|leaf| one(&mut bytes, leaf));
         }
     }
 
-    /// Adds the logits of the positions from `first` in the chunk, one row per position.
-    pub(crate) fn logits(&mut self, first: usize, logits: &[f32], vocabulary: usize) {
-        self.rows(first, logits, vocabulary, &[1]);
-    }
-
-    /// Adds `tag` and the hash of a row to each leaf from `first`.
-    fn rows(&mut self, first: usize, x: &[f32], width: usize, tag: &[u8]) {
-        let count = x.len() / width;
-        let one = |bytes: &mut Vec<u8>, (leaf, row): (&mut Vec<u8>, &[f32])| {
-            bytes.resize(row.len() * 4, 0);
-            for (four, x) in bytes.chunks_exact_mut(4).zip(row) {
-                four.copy_from_slice(&x.to_le_bytes());
-            }
-            leaf.extend_from_slice(tag);
-            leaf.extend_from_slice(blake3::hash(bytes).as_bytes());
+    /// Adds the logits of these rows.
+    pub(crate) fn logits(&mut self, rows: &[usize], logits: &[f32], vocabulary: usize) {
+        let hashes: Vec<blake3::Hash> = if self.parallel && rows.len() > 1 {
+            logits.par_chunks_exact(vocabulary).map(hash_row).collect()
+        } else {
+            logits.chunks_exact(vocabulary).map(hash_row).collect()
         };
-        let leaves = &mut self.leaves[first..first + count];
-        if self.parallel && count > 1 {
-            let rows = leaves.par_iter_mut().zip(x.par_chunks_exact(width)).with_min_len(8);
-            rows.for_each_init(Vec::new, one);
-        } else {
-            let mut bytes = Vec::new();
-            leaves.iter_mut().zip(x.chunks_exact(width)).for_each(|row| one(&mut bytes, row));
+        for (row, hash) in rows.iter().zip(hashes) {
+            self.logits[*row] = Some(hash);
         }
     }
 
-    /// Closes the leaves, of which the first `without` positions have no logits.
-    pub(crate) fn finish(mut self, without: usize, trace: &mut Trace) {
-        for leaf in &mut self.leaves[..without] {
-            leaf.push(0);
-        }
-        self.leaves.into_iter().for_each(|leaf| trace.push(leaf));
+    /// Closes the leaves.
+    pub(crate) fn finish(self) -> Vec<LeafForms> {
+        let close = |(mut body, logits): (Vec<u8>, Option<blake3::Hash>)| {
+            let end = body.len();
+            body.push(0);
+            let plain = Hash32(*blake3::hash(&body).as_bytes());
+            let own = logits.map_or(plain, |logits| {
+                body[end] = 1;
+                body.extend_from_slice(logits.as_bytes());
+                Hash32(*blake3::hash(&body).as_bytes())
+            });
+            LeafForms { plain, own, body: body.into_boxed_slice() }
+        };
+        self.leaves.into_iter().zip(self.logits).map(close).collect()
     }
+}
+
+/// The BLAKE3 of a row of f32, little-endian.
+#[cfg(feature = "engine")]
+fn hash_row(row: &[f32]) -> blake3::Hash {
+    let mut bytes = [0u8; PIECE];
+    let mut hasher = blake3::Hasher::new();
+    for piece in row.chunks(PIECE / 4) {
+        for (four, x) in bytes.chunks_exact_mut(4).zip(piece) {
+            four.copy_from_slice(&x.to_le_bytes());
+        }
+        hasher.update(&bytes[..4 * piece.len()]);
+    }
+    hasher.finalize()
 }

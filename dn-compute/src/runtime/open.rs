@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use dn_core::Hash32;
 
 use super::{Decoder, Session};
-use crate::spec::{KvLayer, NumericError};
+use crate::spec::{KvLayer, Mask, NumericError};
 use crate::trace::Leaf;
 use crate::verify::plan::{OpName, Stage};
 
@@ -87,7 +87,7 @@ impl Decoder {
             entries: layers.map(|layer| rows.hash(Stage::Layer { layer }, OpName::CacheEntry)).collect(),
             logits: with_logits.then(|| rows.hash(Stage::Logits, OpName::Logits)),
         };
-        session.trace.push(leaf.to_bytes());
+        session.push_leaf(&leaf);
         Ok(rows)
     }
 }
@@ -97,6 +97,7 @@ impl Step<'_, '_> {
         let (decoder, stage) = (self.decoder, Stage::Layer { layer: l as u32 });
         let (b, layer, h) = (&decoder.backend, &decoder.weights.layers[l], &decoder.hyper);
         let (query, kv_width) = ((h.heads * h.head_size) as usize, (h.kv_heads * h.head_size) as usize);
+        let rope = decoder.rope(self.position as usize + 1)?;
         let mut normed = vec![0.0; x.len()];
         b.rms_norm(&layer.attention_norm, decoder.epsilon(), x, &mut normed)?;
         self.take(stage, OpName::AttentionNorm, &mut normed);
@@ -116,9 +117,9 @@ impl Step<'_, '_> {
                 self.take(stage, name, row);
             }
         }
-        b.rope(&decoder.rope, &[self.position], &mut q)?;
+        b.rope(&rope, &[self.position], &mut q)?;
         self.take(stage, OpName::QueryRope, &mut q);
-        b.rope(&decoder.rope, &[self.position], &mut k)?;
+        b.rope(&rope, &[self.position], &mut k)?;
         self.take(stage, OpName::KeyRope, &mut k);
         let mut both = [k, v].concat();
         (self.observe)(self.position, stage, OpName::CacheEntry, &mut both);
@@ -128,7 +129,7 @@ impl Step<'_, '_> {
         kv.entry(self.position as usize, &mut entry);
         self.rows.rows.insert((stage, OpName::CacheEntry), entry);
         let mut a = vec![0.0; query];
-        b.attention(kv, h.heads as usize, self.position as usize, &q, &mut a)?;
+        b.attention(kv, Mask::Causal, h.heads as usize, self.position as usize, &q, &mut a)?;
         self.take(stage, OpName::Attention, &mut a);
         b.linear(&[&layer.attention_output], &a, 1, &mut [&mut normed])?;
         self.take(stage, OpName::AttentionOutput, &mut normed);
@@ -155,27 +156,5 @@ impl Step<'_, '_> {
         b.add(x, &normed)?;
         self.take(stage, OpName::FfnResidual, x);
         Ok(())
-    }
-}
-
-impl Session {
-    /// The sequence with the first `len` positions only; pages are shared.
-    pub(crate) fn prefix(&self, len: usize) -> Self {
-        let mut out = self.clone();
-        out.kv.iter_mut().for_each(|kv| kv.truncate(len));
-        out.trace.truncate(len);
-        out
-    }
-
-    /// Makes the trace, which is empty, a detailed one.
-    pub(crate) fn detail(&mut self) {
-        self.trace = crate::trace::Trace::detailed();
-    }
-
-    /// What a layer keeps of a position.
-    pub(crate) fn entry(&self, layer: u32, position: u32) -> Vec<u8> {
-        let mut out = Vec::new();
-        self.kv[layer as usize].entry(position as usize, &mut out);
-        out
     }
 }

@@ -57,7 +57,7 @@ impl Bench<'_> {
         }
         let (matrix, row) = self.matrix_row(table, self.claim.token as usize)?;
         let mut out = vec![0.0; matrix.cols()];
-        dequantise_row(matrix.row_q(row), matrix.row_m(row), matrix.row_exponent(row), &mut out);
+        dequantise_row(matrix.row(row), &mut out);
         Ok(self.value(out[self.element()]))
     }
 

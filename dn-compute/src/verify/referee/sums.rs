@@ -84,8 +84,7 @@ impl Bench<'_> {
         let (cols, _) = weight.shape(&self.geometry.h);
         let (matrix, row) = self.matrix_row(weight, self.element())?;
         let share = |range: std::ops::Range<usize>, a: &[i16]| {
-            let blocks = range.start / crate::spec::BLOCK..range.end.div_ceil(crate::spec::BLOCK);
-            exact_sum(&matrix.row_q(row)[range], &matrix.row_m(row)[blocks], a)
+            exact_sum(matrix.row(row).columns(range), a)
         };
         let er = matrix.row_exponent(row);
         self.summed((cols as usize, 0, cols as usize), share, |et, total| {

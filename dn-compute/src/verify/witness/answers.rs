@@ -58,8 +58,7 @@ impl Witness<'_> {
                 };
                 let row = claim.element as usize;
                 Ok(sums::state(&x, |range: Range<usize>, a| {
-                    let blocks = range.start / crate::spec::BLOCK..range.end.div_ceil(crate::spec::BLOCK);
-                    exact_sum(&matrix.row_q(row)[range], &matrix.row_m(row)[blocks], a)
+                    exact_sum(matrix.row(row).columns(range), a)
                 }))
             }
             Kind::Norm { weight } => {
