@@ -221,6 +221,31 @@ impl KvLayer {
         &self.pages[index]
     }
 
+    /// Appends the canonical bytes of what is kept of a position, of which a trace binds the hash.
+    ///
+    /// Per head: the key's exponent and the value's, then the key's integers, then the value's; all i16, little-endian.
+    ///
+    /// # Panics
+    /// When the position is not held.
+    pub fn entry(&self, position: usize, out: &mut Vec<u8>) {
+        let (page, slot, d) = (&self.pages[position / KEY_BLOCK], position % KEY_BLOCK, self.shape.head_dim);
+        for head in 0..self.shape.heads {
+            for exponents in [&page.ke, &page.ve] {
+                let exponent = exponents[head * KEY_BLOCK + slot] as i16;
+                out.extend_from_slice(&exponent.to_le_bytes());
+            }
+            let keys = page.k[head * KEY_BLOCK * d..][..KEY_BLOCK * d].chunks_exact(2 * KEY_BLOCK);
+            for pair in keys {
+                out.extend_from_slice(&pair[2 * slot].to_le_bytes());
+                out.extend_from_slice(&pair[2 * slot + 1].to_le_bytes());
+            }
+            let values = &page.v[(head * KEY_BLOCK + slot / 2 * 2) * d..][..2 * d];
+            for pair in values.chunks_exact(2) {
+                out.extend_from_slice(&pair[slot % 2].to_le_bytes());
+            }
+        }
+    }
+
     /// One integer of a key.
     pub fn key(&self, head: usize, position: usize, element: usize) -> i16 {
         let (page, at) = (&self.pages[position / KEY_BLOCK], position % KEY_BLOCK);
