@@ -3,6 +3,7 @@
 //! An answer is a function of model, prompt, sampler settings and limits. [`Engine::generate`] computes it token by
 //! token, [`Engine::replay`] all at once; both feed the same decoder, so their bits are equal.
 
+mod answer;
 mod ending;
 mod error;
 mod options;
@@ -16,7 +17,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use dn_core::Hash32;
-use dn_core::objects::{FinishReason, Sampling};
+use dn_core::objects::{Decoding, FinishReason, Sampling, TokenLogprobs};
 
 pub use error::{EngineError, GenerateError};
 pub use options::{BackendKind, EngineOptions, ParseBackendError};
@@ -24,9 +25,10 @@ pub use replay::{Divergence, DivergenceKind, Replay};
 
 use crate::model::Model;
 use crate::runtime::{Decoder, OnLogits, Session};
-use crate::sampling::sample;
+use crate::sampling::Choice;
 use crate::spec::{BackendInfo, NumericError};
 use crate::trace::Trace;
+use answer::{Answer, Followed};
 use ending::Ending;
 
 /// What to generate.
@@ -36,8 +38,10 @@ pub struct GenerateRequest<'a> {
     pub prompt: &'a [u32],
     /// Output that exists already, to be continued bit for bit; empty for a new answer.
     pub already: &'a [u32],
-    /// Sampler settings.
+    /// Numbers of the sampler.
     pub sampling: Sampling,
+    /// Biases, bans, grammar and log-probabilities; [`Decoding::plain`] for none.
+    pub decoding: &'a Decoding,
     /// Most output tokens, those of `already` counted.
     pub max_tokens: u32,
     /// Texts that end the answer: it ends with the token that completes the first of them.
@@ -51,6 +55,8 @@ pub struct Generation {
     pub tokens: Vec<u32>,
     /// Why it ended.
     pub finish: FinishReason,
+    /// What the model thought of each output token, where that was asked for.
+    pub logprobs: Vec<TokenLogprobs>,
     /// The trace commitment.
     pub trace_root: Hash32,
     /// What the commitment is made of.
@@ -112,46 +118,63 @@ impl Engine {
         request: &GenerateRequest<'_>,
         on_token: &mut dyn FnMut(u32) -> ControlFlow<()>,
     ) -> Result<Generation, GenerateError> {
+        self.generate_choices(request, &mut |choice| on_token(choice.token))
+    }
+
+    /// [`generate`](Self::generate) for a caller who wants the log-probabilities as they come.
+    ///
+    /// # Errors
+    /// [`GenerateError`].
+    pub fn generate_choices(
+        &self,
+        request: &GenerateRequest<'_>,
+        on_choice: &mut dyn FnMut(&Choice) -> ControlFlow<()>,
+    ) -> Result<Generation, GenerateError> {
         let started = Instant::now();
         self.check(request)?;
-        let mut ending = Ending::new(self.model.front(), request);
-        let mut finish = already_ends(&mut ending, request.already)?;
+        let mut finish = self.already_ends(request)?;
+        let answer = Answer::new(self.model.front(), request)?;
         let mut tokens = request.already.to_vec();
-        let mut session = self.decoder.session(request.prompt.len() + ending.limit())?;
+        let mut session = self.decoder.session(request.prompt.len() + answer.limit())?;
         // The last token of an answer that has ended is not fed.
         let fed = tokens.len() - usize::from(finish.is_some());
         let known = [request.prompt, &tokens[..fed]].concat();
-        let choices = self.choices(&mut session, &known, request)?;
-        for (index, (expected, found)) in choices.iter().zip(&tokens).enumerate() {
-            if expected != found {
-                let (position, expected, found) = (request.prompt.len() + index, *expected, *found);
+        let mut followed = Followed::new(answer, request.already);
+        self.follow(&mut session, &known, request.prompt.len(), &mut followed)?;
+        let (mut answer, mut scratch, choices) = followed.into_answer();
+        for (index, (choice, found)) in choices.iter().zip(&tokens).enumerate() {
+            if choice.token != *found {
+                let (position, expected, found) = (request.prompt.len() + index, choice.token, *found);
                 return Err(GenerateError::AlreadyDiverges { position, expected, found });
             }
         }
         let mut timings = Timings { prefill_tokens: known.len() as u32, ..Timings::default() };
         timings.prefill = started.elapsed();
-        let mut next = choices[choices.len() - 1];
+        let mut logprobs: Vec<TokenLogprobs> =
+            choices[..tokens.len()].iter().filter_map(|choice| choice.logprobs.clone()).collect();
+        let mut next = choices.into_iter().next_back();
         let finish = loop {
             if let Some(reason) = finish {
                 break reason;
             }
-            tokens.push(next);
-            finish = ending.push(next);
-            let flow = on_token(next);
+            let choice = next.take().expect("a token was chosen after the last one fed");
+            tokens.push(choice.token);
+            finish = answer.push(choice.token);
+            let flow = on_choice(&choice);
+            logprobs.extend(choice.logprobs);
             if finish.is_none() {
                 if flow.is_break() {
                     break FinishReason::Cancelled;
                 }
-                let index = tokens.len() as u32;
-                self.feed(&mut session, &[next], 0, &mut |_, logits| {
-                    next = sample(logits, &request.sampling, index);
+                self.feed(&mut session, &[choice.token], 0, &mut |_, logits| {
+                    next = Some(answer.choose(logits, &mut scratch));
                 })?;
                 timings.decode_tokens += 1;
             }
         };
         timings.decode = started.elapsed() - timings.prefill;
         let trace = session.trace().clone();
-        Ok(Generation { tokens, finish, trace_root: trace.root(), trace, timings })
+        Ok(Generation { tokens, finish, logprobs, trace_root: trace.root(), trace, timings })
     }
 
     /// Logits of every position, `tokens.len()` rows of the vocabulary's length.
@@ -173,19 +196,33 @@ impl Engine {
         Ok(out)
     }
 
-    /// Feeds `known`, prompt and output; what the sampler chooses after the prompt and after each further token.
-    fn choices(
+    /// Feeds `known`, prompt and output, and asks the sampler after the prompt and after each further token.
+    fn follow(
         &self,
         session: &mut Session,
         known: &[u32],
-        request: &GenerateRequest<'_>,
-    ) -> Result<Vec<u32>, NumericError> {
-        let from = request.prompt.len() - 1;
-        let mut choices = Vec::with_capacity(known.len() - from);
-        self.feed_chunks(session, known, from, &mut |position, logits| {
-            choices.push(sample(logits, &request.sampling, position - from as u32));
-        })?;
-        Ok(choices)
+        prompt: usize,
+        followed: &mut Followed<'_, '_>,
+    ) -> Result<(), NumericError> {
+        self.feed_chunks(session, known, prompt - 1, &mut |_, logits| followed.step(logits))
+    }
+
+    /// Whether what exists has ended with its last token.
+    fn already_ends(&self, request: &GenerateRequest<'_>) -> Result<Option<FinishReason>, GenerateError> {
+        if request.already.is_empty() {
+            return Ok(None);
+        }
+        let mut answer = Answer::new(self.model.front(), request)?;
+        for (index, token) in request.already.iter().enumerate() {
+            if let Some(reason) = answer.push(*token) {
+                let (length, found) = (index + 1, request.already.len());
+                if length < found {
+                    return Err(GenerateError::AlreadyTooLong { length, found });
+                }
+                return Ok(Some(reason));
+            }
+        }
+        Ok(None)
     }
 
     fn feed_chunks(
@@ -236,18 +273,4 @@ impl Engine {
             None => Ok(()),
         }
     }
-}
-
-/// Runs what exists through the ending: whether it has ended with its last token.
-fn already_ends(ending: &mut Ending<'_>, already: &[u32]) -> Result<Option<FinishReason>, GenerateError> {
-    for (index, token) in already.iter().enumerate() {
-        if let Some(reason) = ending.push(*token) {
-            let (length, found) = (index + 1, already.len());
-            if length < found {
-                return Err(GenerateError::AlreadyTooLong { length, found });
-            }
-            return Ok(Some(reason));
-        }
-    }
-    Ok(None)
 }

@@ -3,9 +3,9 @@
 use std::time::Instant;
 
 use dn_core::Hash32;
-use dn_core::objects::FinishReason;
+use dn_core::objects::{FinishReason, TokenLogprobs};
 
-use super::{Ending, Engine, GenerateError, GenerateRequest, Timings};
+use super::{Answer, Engine, Followed, GenerateError, GenerateRequest, Timings};
 use crate::trace::Trace;
 
 /// The result of replaying an answer.
@@ -17,6 +17,8 @@ pub struct Replay {
     pub trace: Trace,
     /// The first place where the output is not the model's.
     pub divergence: Option<Divergence>,
+    /// What the model thinks of each output token up to the divergence, where the request asks for it.
+    pub logprobs: Vec<TokenLogprobs>,
     /// How long it took.
     pub timings: Timings,
 }
@@ -69,48 +71,49 @@ impl Engine {
         let request = GenerateRequest { already: &[], ..*request };
         self.check(&request)?;
         let front = self.model.front();
-        let limit = Ending::new(front, &request).limit();
-        let possible = output.iter().take(limit).take_while(|t| **t < front.vocabulary()).count();
+        let answer = Answer::new(front, &request)?;
+        let possible = output.iter().take(answer.limit()).take_while(|t| **t < front.vocabulary()).count();
         // The last token is not fed, for it needs no logits after it.
         let fed = possible.min(output.len().saturating_sub(1));
         let known = [request.prompt, &output[..fed]].concat();
         let mut session = self.decoder.session(known.len())?;
-        let choices = self.choices(&mut session, &known, &request)?;
+        let mut followed = Followed::new(answer, output);
+        self.follow(&mut session, &known, request.prompt.len(), &mut followed)?;
         let trace = session.trace().clone();
         let timings =
             Timings { prefill_tokens: known.len() as u32, prefill: started.elapsed(), ..Timings::default() };
-        let divergence = self.divergence(&request, output, finish, &choices);
-        Ok(Replay { trace_root: trace.root(), trace, divergence, timings })
+        let divergence = divergence(request.prompt.len(), output, finish, &followed);
+        let matched = followed.choices.iter().zip(output).filter(|(choice, found)| choice.token == **found);
+        let logprobs = matched.filter_map(|(choice, _)| choice.logprobs.clone()).collect();
+        Ok(Replay { trace_root: trace.root(), trace, divergence, logprobs, timings })
     }
+}
 
-    fn divergence(
-        &self,
-        request: &GenerateRequest<'_>,
-        output: &[u32],
-        finish: FinishReason,
-        choices: &[u32],
-    ) -> Option<Divergence> {
-        let mut ending = Ending::new(self.model.front(), request);
-        let at = |index: usize, kind| {
-            let position = u32::try_from(request.prompt.len() + index).unwrap_or(u32::MAX);
-            Some(Divergence { position, kind })
-        };
-        let mut expected = None;
-        for (index, found) in output.iter().enumerate() {
-            if expected.is_some() {
-                return at(index, DivergenceKind::End { expected, found: None });
-            }
-            // There is a choice for every token up to the first that could not be fed.
-            let choice = choices[index];
-            if choice != *found {
-                return at(index, DivergenceKind::Token { expected: choice, found: *found });
-            }
-            expected = ending.push(*found);
+fn divergence(
+    prompt: usize,
+    output: &[u32],
+    finish: FinishReason,
+    followed: &Followed<'_, '_>,
+) -> Option<Divergence> {
+    let at = |index: usize, kind| {
+        let position = u32::try_from(prompt + index).unwrap_or(u32::MAX);
+        Some(Divergence { position, kind })
+    };
+    let mut expected = None;
+    for (index, found) in output.iter().enumerate() {
+        if expected.is_some() {
+            return at(index, DivergenceKind::End { expected, found: None });
         }
-        let fits = match expected {
-            Some(reason) => reason == finish,
-            None => finish == FinishReason::Cancelled && !output.is_empty(),
-        };
-        if fits { None } else { at(output.len(), DivergenceKind::End { expected, found: Some(finish) }) }
+        // There is a choice for every token up to the first that differs, could not be fed, or ends the answer.
+        let choice = followed.choices[index].token;
+        if choice != *found {
+            return at(index, DivergenceKind::Token { expected: choice, found: *found });
+        }
+        expected = followed.ends[index];
     }
+    let fits = match expected {
+        Some(reason) => reason == finish,
+        None => finish == FinishReason::Cancelled && !output.is_empty(),
+    };
+    if fits { None } else { at(output.len(), DivergenceKind::End { expected, found: Some(finish) }) }
 }
