@@ -14,14 +14,14 @@
 //! use std::sync::Arc;
 //!
 //! use dn_compute::{ChatMessage, Engine, EngineOptions, GenerateRequest, Model};
-//! use dn_core::objects::Sampling;
+//! use dn_core::objects::{Decoding, Sampling};
 //!
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! let model = Arc::new(Model::load(Path::new("model.gguf"))?);
 //! let engine = Engine::new(Arc::clone(&model), EngineOptions::default())?;
 //! let prompt = model.front().chat_prompt(&[ChatMessage::user("What is ownership?")])?;
 //! let sampling = Sampling::GREEDY;
-//! let request = GenerateRequest { prompt: &prompt, already: &[], sampling, max_tokens: 90, stop: &[] };
+//! let request = GenerateRequest { prompt: &prompt, already: &[], sampling, decoding: Decoding::plain(), max_tokens: 90, stop: &[] };
 //! let mut text = model.front().text_stream(request.stop);
 //! let answer = engine.generate(&request, &mut |token| {
 //!     let _now_certain = text.push(token);
@@ -52,6 +52,7 @@ pub mod cpu;
 pub mod embedded;
 pub mod engine;
 pub mod formats;
+pub mod grammar;
 pub mod model;
 pub mod reference;
 pub mod runtime;
@@ -69,5 +70,6 @@ pub use engine::{
     CancelHandle, Divergence, DivergenceKind, Engine, EngineError, EngineOptions, GenerateError,
     GenerateRequest, Generation, Replay, ReplayRequest, RequestId, Runner, Ticket, Timings, Update,
 };
+pub use grammar::GrammarError;
 pub use model::{Model, ModelError, ModelFront};
 pub use tokenizer::{TextStream, Tokenizer, TokenizerError};

@@ -2,6 +2,7 @@
 
 use crate::cpu::CpuError;
 use crate::model::ModelError;
+use crate::sampling::SamplerError;
 use crate::spec::NumericError;
 
 /// Why an engine cannot be made.
@@ -83,6 +84,9 @@ pub enum GenerateError {
         /// Tokens of the prompt.
         prompt: usize,
     },
+    /// The sampler's settings or its grammar cannot be used.
+    #[error(transparent)]
+    Sampler(#[from] SamplerError),
     /// The computation left the numbers that the spec allows.
     #[error(transparent)]
     Numeric(#[from] NumericError),

@@ -1,7 +1,7 @@
 //! The half of a model that text needs.
 
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use dn_core::Hash32;
 use dn_core::objects::Hyperparameters;
@@ -11,6 +11,7 @@ use super::source::{ModelBytes, Source};
 use super::{ModelError, hyper};
 use crate::chat::{ChatError, ChatMessage, ChatTemplate};
 use crate::formats::gguf::{Gguf, Metadata};
+use crate::grammar::{Constrainer, GrammarError};
 use crate::tokenizer::definition::special;
 use crate::tokenizer::{TextStream, Tokenizer, TokenizerError};
 
@@ -35,6 +36,8 @@ pub struct ModelFront {
     chat: Option<ChatTemplate>,
     bos: Option<u32>,
     stop_tokens: Vec<u32>,
+    /// Made when the first grammar asks for it.
+    constrainer: OnceLock<Result<Constrainer, GrammarError>>,
 }
 
 impl ModelFront {
@@ -74,6 +77,7 @@ impl ModelFront {
             architecture,
             hyper,
             bos,
+            constrainer: OnceLock::new(),
         };
         Ok((front, entries))
     }
@@ -126,6 +130,12 @@ impl ModelFront {
     /// BLAKE3 of the chat template's bytes; zero when the file has none.
     pub(super) fn chat_template_hash(&self) -> Hash32 {
         self.chat.as_ref().map_or(Hash32::ZERO, ChatTemplate::hash)
+    }
+
+    /// What turns grammars into allowed tokens.
+    pub(crate) fn constrainer(&self) -> Result<&Constrainer, GrammarError> {
+        let make = || Constrainer::new(&self.tokenizer, self.hyper.vocabulary, &self.stop_tokens);
+        self.constrainer.get_or_init(make).as_ref().map_err(Clone::clone)
     }
 
     /// The prompt for a chat, up to where the model answers.
