@@ -68,7 +68,8 @@ pub use cpu::Isa;
 pub use engine::{
     BackendKind, BatchError, BatchEvent, BatchOptions, BatchRequest, BatchStatus, Batcher, CacheScope,
     CancelHandle, Divergence, DivergenceKind, Engine, EngineError, EngineOptions, GenerateError,
-    GenerateRequest, Generation, Replay, ReplayRequest, RequestId, Runner, Ticket, Timings, Update,
+    GenerateRequest, Generation, MemoryNeed, Replay, ReplayRequest, RequestId, Runner, Ticket, Timings,
+    Untraced, Update, Workload, available_memory,
 };
 pub use grammar::GrammarError;
 pub use model::{Model, ModelError, ModelFront};

@@ -18,6 +18,14 @@ pub enum EngineError {
     /// The numeric spec does not allow the model's sizes.
     #[error(transparent)]
     Numeric(#[from] NumericError),
+    /// The model and one short request do not fit.
+    #[error("the model needs up to {needed} bytes of memory, {limit} are available")]
+    Memory {
+        /// Bytes with one request of 1,024 positions, while loading or after.
+        needed: u64,
+        /// Bytes allowed, or left on this machine.
+        limit: u64,
+    },
 }
 
 /// Why a request cannot be served.

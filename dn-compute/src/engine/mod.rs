@@ -8,6 +8,8 @@ mod batch;
 mod ending;
 mod error;
 mod feed;
+mod load;
+mod memory;
 mod options;
 mod replay;
 
@@ -26,6 +28,7 @@ pub use batch::{
     RequestId, Runner, Ticket, Update,
 };
 pub use error::{EngineError, GenerateError};
+pub use memory::{MemoryNeed, Workload, available_memory};
 pub use options::{BackendKind, EngineOptions, ParseBackendError};
 pub use replay::{Divergence, DivergenceKind, Replay, ReplayRequest};
 
@@ -69,6 +72,19 @@ pub struct Generation {
     /// What the commitment is made of.
     pub trace: Trace,
     /// How long it took.
+    pub timings: Timings,
+}
+
+/// What was generated without a trace.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Untraced {
+    /// As [`Generation::tokens`].
+    pub tokens: Vec<u32>,
+    /// As [`Generation::finish`].
+    pub finish: FinishReason,
+    /// As [`Generation::logprobs`].
+    pub logprobs: Vec<TokenLogprobs>,
+    /// As [`Generation::timings`].
     pub timings: Timings,
 }
 
@@ -129,6 +145,14 @@ impl Engine {
         self.decoder.info()
     }
 
+    /// Bytes that the weights take.
+    ///
+    /// # Units
+    /// Bytes.
+    pub fn weight_bytes(&self) -> u64 {
+        self.decoder.weight_bytes()
+    }
+
     /// Generates, calling `on_token` with each new token; it may break off.
     ///
     /// With [`GenerateRequest::already`], what exists is checked against the model and continued; `on_token` sees the new
@@ -153,12 +177,40 @@ impl Engine {
         request: &GenerateRequest<'_>,
         on_choice: &mut dyn FnMut(&Choice) -> ControlFlow<()>,
     ) -> Result<Generation, GenerateError> {
+        let (Untraced { tokens, finish, logprobs, timings }, session) = self.run(request, true, on_choice)?;
+        let trace = session.into_trace();
+        Ok(Generation { tokens, finish, logprobs, trace_root: trace.root(), trace, timings })
+    }
+
+    /// Generates without a trace: for measuring what the trace costs. The result has no commitment, so nothing can be
+    /// claimed with it.
+    ///
+    /// # Errors
+    /// [`GenerateError`].
+    pub fn generate_untraced(
+        &self,
+        request: &GenerateRequest<'_>,
+        on_token: &mut dyn FnMut(u32) -> ControlFlow<()>,
+    ) -> Result<Untraced, GenerateError> {
+        self.run(request, false, &mut |choice| on_token(choice.token)).map(|(answer, _)| answer)
+    }
+
+    fn run(
+        &self,
+        request: &GenerateRequest<'_>,
+        traced: bool,
+        on_choice: &mut dyn FnMut(&Choice) -> ControlFlow<()>,
+    ) -> Result<(Untraced, Session), GenerateError> {
         let started = Instant::now();
         self.check(request)?;
         let mut finish = self.already_ends(request)?;
         let answer = Answer::new(self.model.front(), request)?;
         let mut tokens = request.already.to_vec();
-        let mut session = self.decoder.session(request.prompt.len() + answer.limit())?;
+        let positions = request.prompt.len() + answer.limit();
+        let mut session = match traced {
+            true => self.decoder.session(positions)?,
+            false => self.decoder.untraced_session(positions)?,
+        };
         // The last token of an answer that has ended is not fed.
         let fed = tokens.len() - usize::from(finish.is_some());
         let known = [request.prompt, &tokens[..fed]].concat();
@@ -196,8 +248,7 @@ impl Engine {
         };
         timings.decode = started.elapsed() - timings.prefill;
         let logprobs = followed.into_logprobs();
-        let trace = session.into_trace();
-        Ok(Generation { tokens, finish, logprobs, trace_root: trace.root(), trace, timings })
+        Ok((Untraced { tokens, finish, logprobs, timings }, session))
     }
 
     /// Logits of every position, `tokens.len()` rows of the vocabulary's length.
