@@ -56,6 +56,7 @@ fn check<T: Canonical + PartialEq + std::fmt::Debug>(
 fn every_object_has_its_golden_encoding() {
     let mut left = golden().objects;
     check(&mut left, "sampling", &common::sampling());
+    check(&mut left, "decoding", &common::decoding());
     check(&mut left, "price", &common::price());
     check(&mut left, "job_request", &common::request());
     check(&mut left, "receipt", &common::receipt());

@@ -227,7 +227,15 @@ label = lambda text: keccak(text.encode())
 SECRETS = {who: label(who) for who in ("payer", "worker", "gateway", "auditor")}
 PAYER, WORKER, GATEWAY, AUDITOR = (address_of(secret) for secret in SECRETS.values())
 
-sampling = [("u32", 700_000), ("u32", 40), ("u32", 950_000), ("u32", 50_000), ("u64", 0x0123456789ABCDEF)]
+sampling = [("u32", 700_000), ("u32", 40), ("u32", 950_000), ("u32", 50_000)]
+sampling += [("u32", 1_100_000), ("i32", -500_000), ("i32", 250_000), ("u32", 64), ("u64", 0x0123456789ABCDEF)]
+decoding = [
+    ("list struct", [[("u32", 5), ("i32", -100_000_000)], [("u32", 50256), ("i32", 1)]]),
+    ("list u32", [0, 7]),
+    ("raw", b"\x02"),  # a JSON schema
+    ("text", '{"type":"object"}'),
+    ("option u8", 5),
+]
 price = [("u128", 3 * 10**12), ("u128", 9 * 10**12 + 1)]
 request = [
     ("u64", CHAIN),
@@ -240,6 +248,7 @@ request = [
     ("u16", 1),
     ("list u32", [1, 2, 0xFFFFFFFF]),
     ("struct", sampling),
+    ("struct", decoding),
     ("u32", 256),
     ("list text", ["\n\n", "é stop"]),
     ("struct", price),
@@ -348,6 +357,7 @@ proof = [("u64", 4), ("u64", 6), ("list raw", [label("left"), label("right")])]
 
 OBJECTS = {
     "sampling": sampling,
+    "decoding": decoding,
     "price": price,
     "job_request": request,
     "receipt": canonical(receipt_fields),

@@ -79,16 +79,53 @@ impl Model {
     }
 
     fn from_source(source: Source) -> Result<Self, ModelError> {
-        let (front, entries) = ModelFront::from_header(&source.header()?)?;
-        Self::assemble(Arc::new(front), source, entries.into(), None)
+        Self::visited(source, &|_| Ok(()), &|_, _| Ok(()))
     }
 
-    fn assemble(
+    /// Loads a GGUF file and hands every tensor on as soon as it is hashed: so that what comes after need not read and
+    /// derive it again. `begin` sees the front before any weight is read; an error ends the loading.
+    ///
+    /// # Errors
+    /// [`ModelError`] as an `E`, or what `begin` and `visit` return.
+    pub(crate) fn load_with<E: From<ModelError> + Send>(
+        path: &Path,
+        begin: &dyn Fn(&ModelFront) -> Result<(), E>,
+        visit: &(dyn Fn(Slot, Tensor) -> Result<(), E> + Sync),
+    ) -> Result<Self, E> {
+        Self::visited(Source::open(path)?, begin, visit)
+    }
+
+    /// As [`load_with`](Self::load_with), of a file in memory.
+    pub(crate) fn from_bytes_with<E: From<ModelError> + Send>(
+        bytes: ModelBytes,
+        begin: &dyn Fn(&ModelFront) -> Result<(), E>,
+        visit: &(dyn Fn(Slot, Tensor) -> Result<(), E> + Sync),
+    ) -> Result<Self, E> {
+        Self::visited(Source::Memory(bytes), begin, visit)
+    }
+
+    fn visited<E: From<ModelError> + Send>(
+        source: Source,
+        begin: &dyn Fn(&ModelFront) -> Result<(), E>,
+        visit: &(dyn Fn(Slot, Tensor) -> Result<(), E> + Sync),
+    ) -> Result<Self, E> {
+        let (front, entries) = ModelFront::from_header(&source.header()?)?;
+        begin(&front)?;
+        Self::assemble(Arc::new(front), source, entries.into(), None, visit)
+    }
+
+    /// The slots of all tensors.
+    pub(crate) fn slots(&self) -> impl Iterator<Item = Slot> {
+        self.entries.iter().map(|entry| entry.slot)
+    }
+
+    fn assemble<E: From<ModelError> + Send>(
         front: Arc<ModelFront>,
         source: Source,
         entries: Arc<[Entry]>,
         coarse_bits: Option<u32>,
-    ) -> Result<Self, ModelError> {
+        visit: &(dyn Fn(Slot, Tensor) -> Result<(), E> + Sync),
+    ) -> Result<Self, E> {
         let manifest = ModelManifest {
             numeric_spec: NumericSpec::V1.id(),
             block: BLOCK as u16,
@@ -101,9 +138,14 @@ impl Model {
             stop_tokens: front.stop_tokens().to_vec(),
         };
         let mut model = Self { front, manifest, source, entries, tiles: Vec::new(), coarse_bits };
-        let tiles: Result<Vec<_>, _> = (0..model.entries.len())
+        let tiles: Result<Vec<_>, E> = (0..model.entries.len())
             .into_par_iter()
-            .map(|index| model.derive(index).map(|tensor| tiles(index, &tensor)))
+            .map(|index| {
+                let tensor = model.derive(index)?;
+                let tiles = tiles(index, &tensor);
+                visit(model.entries[index].slot, tensor)?;
+                Ok(tiles)
+            })
             .collect();
         model.tiles = tiles?;
         model.manifest.tensors_root = model.tree().root();
@@ -162,7 +204,8 @@ impl Model {
         if !(2..=7).contains(&bits) {
             return Err(ModelError::Bits { found: bits });
         }
-        Self::assemble(Arc::clone(&self.front), self.source.clone(), Arc::clone(&self.entries), Some(bits))
+        let (front, entries) = (Arc::clone(&self.front), Arc::clone(&self.entries));
+        Self::assemble(front, self.source.clone(), entries, Some(bits), &|_, _| Ok(()))
     }
 
     /// Bytes that the weights take in canonical form. A backend's own form takes about as much.
@@ -170,11 +213,7 @@ impl Model {
     /// # Units
     /// Bytes.
     pub fn weight_bytes(&self) -> u64 {
-        let bytes = |e: &Entry| match e.rows {
-            Some(rows) => rows as u64 * weights::blocks(e.info.kind).row_bytes(e.cols) as u64,
-            None => 4 * e.cols as u64,
-        };
-        self.entries.iter().map(bytes).sum()
+        self.front.weight_bytes()
     }
 
     /// Bytes that keys and values take for one position of one request.
@@ -182,9 +221,7 @@ impl Model {
     /// # Units
     /// Bytes.
     pub fn kv_bytes_per_position(&self) -> u64 {
-        let h = self.front.hyperparameters();
-        // Two vectors of 16-bit integers, each under one exponent.
-        u64::from(h.layers) * u64::from(h.kv_heads) * (u64::from(h.head_size) * 4 + 8)
+        self.front.kv_bytes_per_position()
     }
 
     /// The tensor in a slot, derived anew and compared with the hashes.
@@ -217,6 +254,14 @@ impl Model {
         };
         let name = || entry.info.name.clone();
         matrix.map(Tensor::Matrix).map_err(|source| ModelError::Matrix { name: name(), source })
+    }
+}
+
+/// Bytes of a tensor in canonical form.
+fn canonical_bytes(entry: &Entry) -> u64 {
+    match entry.rows {
+        Some(rows) => rows as u64 * weights::blocks(entry.info.kind).row_bytes(entry.cols) as u64,
+        None => 4 * entry.cols as u64,
     }
 }
 
