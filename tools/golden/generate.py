@@ -178,10 +178,26 @@ def attention():
     return cases
 
 
+def attention_masks():
+    rng, cases = Rng(10), []
+    d, held = 6, 200
+    for low, high in [(-4, 2), (-30, 20)]:
+        k, v = ([rng.vector(d, low, high) for _ in range(held)] for _ in range(2))
+        calls = []
+        for mask in ["full", 1, 2, 63, 64, 65, 130, 1000]:
+            for position in (0, 5, 63, 64, 127, 130, 199):
+                q = rng.vector(d, low, high)
+                keys = spec.seen(mask, position, held)
+                out = spec.attention(values(q), [values(x) for x in k], [values(x) for x in v], keys)
+                calls.append({"window": 0 if mask == "full" else mask, "position": position, "q": q, "out": bits(out)})
+        cases.append({"d": d, "k": sum(k, []), "v": sum(v, []), "calls": calls})
+    return cases
+
+
 def main():
     stale = []
     os.makedirs(TARGET, exist_ok=True)
-    for make in (quantise, matrix, linear, exp2, roots, float_glue, rms_norm, silu, rope, attention):
+    for make in (quantise, matrix, linear, exp2, roots, float_glue, rms_norm, silu, rope, attention, attention_masks):
         text = json.dumps(make(), separators=(",", ":")) + "\n"
         path = os.path.join(TARGET, make.__name__ + ".json")
         if "--check" in sys.argv:

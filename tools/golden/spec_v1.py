@@ -272,24 +272,32 @@ def score_scale(d):
     return finish(isqrt(LOG2_E_Q60 * LOG2_E_Q60 // d), -60)
 
 
-def attention(q, keys, values):
-    """One query head over the keys it may see; keys and values as lists of f32 vectors."""
+def seen(mask, position, held):
+    """The keys that a query sees: mask is "causal", "full" or the length of a window."""
+    if mask == "full":
+        return range(held)
+    return range(0 if mask == "causal" else max(0, position + 1 - mask), position + 1)
+
+
+def attention(q, keys, values, seen=None):
+    """One query head over the keys it sees (all, unless a range is given); keys and values as lists of f32 vectors."""
+    seen = range(len(keys)) if seen is None else seen
     d = len(q)
     aq, eq = quantise([mul(v, score_scale(d)) for v in q])
-    whole, power, with_value, quantised = [], [], [], []
-    for k, v in zip(keys, values):
-        ak, ek = quantise(k)
-        av, ev = quantise(v)
+    whole, power, with_value, quantised = {}, {}, {}, {}
+    for n in seen:
+        ak, ek = quantise(keys[n])
+        av, ev = quantise(values[n])
         s = rne(sum(a * b for a, b in zip(aq, ak)) * TWO ** (eq + ek + 16))
         s = max(-2 ** 30, min(2 ** 30, s))
-        whole.append(s >> 16)
-        power.append(exp2_q16(s & 65535))
-        with_value.append((s >> 16) + ev)
-        quantised.append(av)
-    top, top_value = max(whole), max(with_value)
+        whole[n] = s >> 16
+        power[n] = exp2_q16(s & 65535)
+        with_value[n] = (s >> 16) + ev
+        quantised[n] = av
+    top, top_value = max(whole.values()), max(with_value.values())
     den, num = 0, [0] * d
-    for start in range(0, len(keys), 64):
-        block = range(start, min(start + 64, len(keys)))
+    for b in sorted({n // 64 for n in seen}):
+        block = [n for n in seen if n // 64 == b]
         bt, bv = max(whole[n] for n in block), max(with_value[n] for n in block)
         p = {n: min(rne(F(power[n], 2 ** (bt - whole[n] + 3))), 16383) for n in block}
         pv = {n: min(rne(F(power[n], 2 ** (bv - with_value[n] + 3))), 16383) for n in block}

@@ -12,7 +12,7 @@ mod rope;
 mod silu;
 mod threads;
 
-use crate::spec::{Backend, BackendInfo, KvLayer, Matrix, NumericError, Op, QuantMatrix, RopeTable};
+use crate::spec::{Backend, BackendInfo, KvLayer, Mask, Matrix, NumericError, Op, QuantMatrix, RopeTable};
 
 pub use isa::{Isa, ParseIsaError};
 
@@ -130,12 +130,13 @@ impl Backend for Cpu {
     fn attention(
         &self,
         kv: &KvLayer,
+        mask: Mask,
         heads: usize,
         first: usize,
         q: &[f32],
         out: &mut [f32],
     ) -> Result<(), NumericError> {
-        attention::attention(self, kv, heads, first, q, out)
+        attention::attention(self, kv, mask, heads, first, q, out)
     }
 
     fn silu_mul(&self, gate: &mut [f32], up: &[f32]) -> Result<(), NumericError> {

@@ -9,7 +9,7 @@ mod rope;
 mod silu;
 
 use crate::spec::{
-    Backend, BackendInfo, KvLayer, Matrix, NumericError, Op, Prepared, QuantMatrix, RopeTable,
+    Backend, BackendInfo, KvLayer, Mask, Matrix, NumericError, Op, Prepared, QuantMatrix, RopeTable,
 };
 
 /// The reference backend: one thread, no instruction set beyond the target's baseline.
@@ -73,12 +73,13 @@ impl Backend for Reference {
     fn attention(
         &self,
         kv: &KvLayer,
+        mask: Mask,
         heads: usize,
         first: usize,
         q: &[f32],
         out: &mut [f32],
     ) -> Result<(), NumericError> {
-        attention::attention(kv, heads, first, q, out)
+        attention::attention(kv, mask, heads, first, q, out)
     }
 
     fn silu_mul(&self, gate: &mut [f32], up: &[f32]) -> Result<(), NumericError> {

@@ -10,7 +10,7 @@ use dn_core::objects::{Hyperparameters, RopePairing};
 
 use crate::engine::EngineError;
 use crate::model::Model;
-use crate::spec::{Backend, BackendInfo, KvLayer, KvShape, NumericError, Pairing, RopeSpec, RopeTable};
+use crate::spec::{Backend, BackendInfo, KvLayer, KvShape, Mask, NumericError, Pairing, RopeSpec, RopeTable};
 use crate::trace::{ChunkTrace, Trace};
 use scratch::Scratch;
 use weights::{Layer, Weights};
@@ -175,7 +175,7 @@ impl Decoder {
         b.rope(&self.rope, positions, &mut s.q)?;
         b.rope(&self.rope, positions, &mut s.k)?;
         b.kv_append(kv, &s.k, &s.v)?;
-        b.attention(kv, self.hyper.heads as usize, positions[0] as usize, &s.q, &mut s.a)?;
+        b.attention(kv, Mask::Causal, self.hyper.heads as usize, positions[0] as usize, &s.q, &mut s.a)?;
         b.linear(&[&layer.attention_output], &s.a, tokens, &mut [&mut s.h])?;
         b.add(&mut s.x, &s.h)
     }

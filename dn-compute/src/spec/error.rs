@@ -16,7 +16,7 @@ pub enum Op {
     Rope,
     /// Appending keys and values to a layer's cache.
     KvAppend,
-    /// Causal attention.
+    /// Attention over cached keys and values.
     Attention,
     /// `silu(gate) * up`.
     SiluMul,

@@ -3,7 +3,7 @@
 use dn_compute::conformance;
 use dn_compute::cpu::{Cpu, CpuError, Isa};
 use dn_compute::reference::Reference;
-use dn_compute::spec::{Backend, BackendInfo, KvLayer, Matrix, NumericError, QuantMatrix, RopeTable};
+use dn_compute::spec::{Backend, BackendInfo, KvLayer, Mask, Matrix, NumericError, QuantMatrix, RopeTable};
 
 #[allow(clippy::print_stdout, reason = "a skip must be seen")]
 fn check(isa: Isa, threads: usize) {
@@ -96,12 +96,13 @@ impl Backend for Off {
     fn attention(
         &self,
         kv: &KvLayer,
+        mask: Mask,
         heads: usize,
         first: usize,
         q: &[f32],
         out: &mut [f32],
     ) -> Result<(), NumericError> {
-        Reference.attention(kv, heads, first, q, out)
+        Reference.attention(kv, mask, heads, first, q, out)
     }
     fn silu_mul(&self, gate: &mut [f32], up: &[f32]) -> Result<(), NumericError> {
         Reference.silu_mul(gate, up)

@@ -4,7 +4,7 @@
 use dn_compute::cpu::{Cpu, Isa};
 use dn_compute::reference::Reference;
 use dn_compute::spec::{
-    Backend, KvShape, Op, Pairing, QuantMatrix, RopeSpec, RopeTable, exp2::exp2_q16, float, quantise,
+    Backend, KvShape, Mask, Op, Pairing, QuantMatrix, RopeSpec, RopeTable, exp2::exp2_q16, float, quantise,
 };
 use dn_core::hash::{Hash32, blake3_256};
 use serde::Deserialize;
@@ -232,6 +232,43 @@ fn rope() {
 }
 
 #[derive(Deserialize)]
+struct Masks {
+    d: usize,
+    k: Vec<u32>,
+    v: Vec<u32>,
+    calls: Vec<Masked>,
+}
+
+#[derive(Deserialize)]
+struct Masked {
+    /// 0 for no mask.
+    window: usize,
+    position: usize,
+    q: Vec<u32>,
+    out: Vec<u32>,
+}
+
+#[test]
+fn attention_masks() {
+    let cases: Vec<Masks> =
+        golden("attention_masks", "0x8c83592cd13341e392825d4f4437edcb27e439213063fc7a7c6f14f73d7a98be");
+    for case in &cases {
+        assert!(case.calls.len() > 50);
+        for backend in backends() {
+            let shape = KvShape { heads: 1, head_dim: case.d, capacity: 1000 };
+            let mut kv = backend.kv_layer(shape).expect("valid");
+            backend.kv_append(&mut kv, &floats(&case.k), &floats(&case.v)).expect("room");
+            for Masked { window, position, q, out } in &case.calls {
+                let mask = if *window == 0 { Mask::Full } else { Mask::Window { positions: *window } };
+                let mut found = vec![0.0; case.d];
+                backend.attention(&kv, mask, 1, *position, &floats(q), &mut found).expect("valid");
+                assert_eq!(bits(&found), *out, "{}, {mask:?}, position {position}", backend.info());
+            }
+        }
+    }
+}
+
+#[derive(Deserialize)]
 struct Attention {
     d: usize,
     keys: usize,
@@ -252,7 +289,9 @@ fn attention() {
             let mut kv = backend.kv_layer(shape).expect("valid");
             backend.kv_append(&mut kv, &floats(&case.k), &floats(&case.v)).expect("room");
             let mut out = vec![0.0; case.d];
-            backend.attention(&kv, 1, case.keys - 1, &floats(&case.q), &mut out).expect("valid");
+            backend
+                .attention(&kv, Mask::Causal, 1, case.keys - 1, &floats(&case.q), &mut out)
+                .expect("valid");
             assert_eq!(bits(&out), case.out, "{}, {} keys", backend.info(), case.keys);
         }
     }
