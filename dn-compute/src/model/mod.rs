@@ -202,10 +202,7 @@ impl Model {
         let entry = &self.entries[index];
         let bytes = self.source.read(entry.info.start, entry.info.size)?;
         let Some(rows) = entry.rows else { return vector(entry, &bytes).map(Tensor::Vector) };
-        let matrix = match entry.info.kind {
-            TensorType::Q8_0 => QuantMatrix::from_q8_0(rows, entry.cols, &bytes),
-            kind => QuantMatrix::from_f32(rows, entry.cols, &floats(kind, &bytes)),
-        };
+        let matrix = derive_matrix(entry.info.kind, rows, entry.cols, &bytes);
         let matrix = match (matrix, self.coarse_bits) {
             (Ok(matrix), Some(bits)) => coarsen(&matrix, bits),
             (matrix, _) => matrix,
@@ -213,6 +210,24 @@ impl Model {
         let name = || entry.info.name.clone();
         matrix.map(Tensor::Matrix).map_err(|source| ModelError::Matrix { name: name(), source })
     }
+}
+
+/// A matrix from the bytes of a tensor.
+pub(crate) fn derive_matrix(
+    kind: TensorType,
+    rows: usize,
+    cols: usize,
+    bytes: &[u8],
+) -> Result<QuantMatrix, MatrixError> {
+    match kind {
+        TensorType::Q8_0 => QuantMatrix::from_q8_0(rows, cols, bytes),
+        kind => QuantMatrix::from_f32(rows, cols, &floats(kind, bytes)),
+    }
+}
+
+/// A vector from the bytes of a tensor.
+pub(crate) fn derive_vector(kind: TensorType, _len: usize, bytes: &[u8]) -> Result<Vec<f32>, MatrixError> {
+    Ok(floats(kind, bytes).into_iter().map(float::flush).collect())
 }
 
 /// The values of a tensor of floats or of blocks.
@@ -260,7 +275,8 @@ fn coarsen(matrix: &QuantMatrix, bits: u32) -> Result<QuantMatrix, MatrixError> 
     QuantMatrix::from_f32(matrix.rows(), matrix.cols(), &values)
 }
 
-fn tiles(tensor: usize, values: &Tensor) -> Vec<Tile> {
+/// The tiles of the tensor with this place in the order of the architecture.
+pub(crate) fn tiles(tensor: usize, values: &Tensor) -> Vec<Tile> {
     let tensor = tensor as u32;
     match values {
         Tensor::Vector(values) => {

@@ -10,20 +10,13 @@
 //! `|N| < 2^17 * 2^31 = 2^48` for 131,072 rows; `Q <= 32768 * 2^46 = 2^61`; `M^2 * 2^50 <= 2^96`. Every sum is exact, so neither the order
 //! of the rows nor that of the elements matters.
 
+pub use dn_core::objects::Pooling;
+
 use super::error::{NumericError, Op};
 use super::exp2::shift_round_i64;
 use super::limits::{MAX_COLS, MAX_CONTEXT};
 use super::linear::check;
 use super::quantise::{quantise, rebase};
-
-/// How one vector comes of many.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Pooling {
-    /// The mean of all positions.
-    Mean,
-    /// The first position (BERT's `[CLS]`).
-    First,
-}
 
 /// What 1 is in the integers of a pooled vector: they stand for multiples of `2^-24`, each an exact f32.
 pub const ONE: i32 = 1 << 24;
