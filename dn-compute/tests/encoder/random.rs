@@ -19,7 +19,7 @@ pub(crate) fn words() -> Vec<String> {
         ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"].iter().map(|w| (*w).to_owned()).collect();
     words.extend(('a'..='z').map(String::from));
     words.extend(('a'..='z').map(|c| format!("##{c}")));
-    words.extend(["the", "net", "##work", "proof", "##s", ".", ",", "!", "人"].map(str::to_owned));
+    words.extend(["the", "net", "##work", "proof", ".", ",", "!", "人"].map(str::to_owned));
     words
 }
 
