@@ -26,7 +26,7 @@ impl Prepared for QuantMatrix {
         self.cols()
     }
     fn memory_bytes(&self) -> usize {
-        self.rows() * Self::row_bytes(self.cols())
+        self.rows() * self.blocks().row_bytes(self.cols())
     }
     fn as_any(&self) -> &dyn std::any::Any {
         self

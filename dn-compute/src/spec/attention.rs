@@ -125,8 +125,12 @@ impl KvLayer {
 
     /// Bytes of memory that the held pages take, shared ones included.
     pub fn memory_bytes(&self) -> usize {
-        let per_head = KEY_BLOCK * (self.shape.head_dim * 4 + 8);
-        self.pages.len() * self.shape.heads * per_head
+        self.pages.len() * Self::page_bytes(self.shape.heads, self.shape.head_dim) as usize
+    }
+
+    /// Bytes of a page of 64 positions.
+    pub const fn page_bytes(heads: usize, head_dim: usize) -> u64 {
+        (heads * KEY_BLOCK * (head_dim * 4 + 8)) as u64
     }
 
     /// Checks an append of rows `k` and `v`; returns the number of tokens.
@@ -176,6 +180,27 @@ impl KvLayer {
             }
             self.len += 1;
         }
+    }
+
+    /// A page to be shared with another sequence; `None` while it is not full.
+    pub(crate) fn shared_page(&self, index: usize) -> Option<Arc<KvPage>> {
+        if (index + 1) * KEY_BLOCK <= self.len { self.pages.get(index).cloned() } else { None }
+    }
+
+    /// Appends a page that another sequence of this shape filled.
+    ///
+    /// # Errors
+    /// A cache that is full, or whose last page is not.
+    pub(crate) fn append_page(&mut self, page: Arc<KvPage>) -> Result<(), NumericError> {
+        let KvShape { heads, head_dim, capacity } = self.shape;
+        if !self.len.is_multiple_of(KEY_BLOCK) || self.len + KEY_BLOCK > capacity {
+            return Err(NumericError::CacheFull { len: self.len, capacity, adding: KEY_BLOCK });
+        }
+        check(Op::KvAppend, "elements of a page", heads * head_dim * KEY_BLOCK, page.k.len())?;
+        self.pages.truncate(self.len / KEY_BLOCK);
+        self.pages.push(page);
+        self.len += KEY_BLOCK;
+        Ok(())
     }
 
     pub(crate) fn page(&self, index: usize) -> &KvPage {

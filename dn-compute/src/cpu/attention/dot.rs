@@ -30,10 +30,10 @@ pub(super) fn scores(
         }
         #[cfg(target_arch = "x86_64")]
         // SAFETY: the token proves AVX2; the lengths are checked above.
-        Level::Avx2(_) => unsafe { x86::scores_avx2(k, high, low, out_high, out_low) },
+        Level::Avx2(_) | Level::AvxVnni(_) => unsafe { x86::scores_avx2(k, high, low, out_high, out_low) },
         #[cfg(target_arch = "x86_64")]
         // SAFETY: the token proves these features; the lengths are checked above.
-        Level::Avx512(_) => unsafe { x86::scores_avx512(k, high, low, out_high, out_low) },
+        Level::Avx512(_) | Level::Amx(_) => unsafe { x86::scores_avx512(k, high, low, out_high, out_low) },
     }
 }
 
@@ -53,10 +53,10 @@ pub(super) fn weigh(level: Level, v: &[i16], p: &[u32; KEY_BLOCK], num: &mut [i6
         Level::Scalar => 0,
         #[cfg(target_arch = "x86_64")]
         // SAFETY: the token proves AVX2; the lengths are checked above.
-        Level::Avx2(_) => unsafe { x86::weigh_avx2(v, &high, &low, num) },
+        Level::Avx2(_) | Level::AvxVnni(_) => unsafe { x86::weigh_avx2(v, &high, &low, num) },
         #[cfg(target_arch = "x86_64")]
         // SAFETY: the token proves these features; the lengths are checked above.
-        Level::Avx512(_) => unsafe { x86::weigh_avx512(v, &high, &low, num) },
+        Level::Avx512(_) | Level::Amx(_) => unsafe { x86::weigh_avx512(v, &high, &low, num) },
     };
     // What is left of the elements, or all of them.
     let row = 2 * num.len();
