@@ -31,6 +31,7 @@ pub use crate::tensors::Tile;
 pub use error::ModelError;
 pub use front::ModelFront;
 pub use source::ModelBytes;
+pub(crate) use weights::{matrix as derive_matrix, vector as derive_vector};
 
 use crate::spec::{BLOCK, NumericSpec, QuantMatrix};
 use layout::{Entry, Slot};
@@ -275,7 +276,7 @@ fn vector(entry: &Entry, bytes: &[u8]) -> Result<Vec<f32>, ModelError> {
     }
 }
 
-fn tiles(tensor: usize, values: &Tensor) -> Vec<Tile> {
+pub(crate) fn tiles(tensor: usize, values: &Tensor) -> Vec<Tile> {
     let tensor = tensor as u32;
     match values {
         Tensor::Vector(values) => {
