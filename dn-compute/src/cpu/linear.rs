@@ -41,6 +41,13 @@ unsafe impl Send for Out {}
 unsafe impl Sync for Out {}
 
 impl Out {
+    /// Where the outputs of some rows for one token go.
+    fn place(&self, token: usize, row: usize, rows: usize) -> *mut f32 {
+        assert!(token < self.tokens && row + rows <= self.rows);
+        // SAFETY: in bounds by the assertion.
+        unsafe { self.at.add(token * self.rows + row) }
+    }
+
     /// Writes the outputs of some rows for one token.
     ///
     /// # Safety

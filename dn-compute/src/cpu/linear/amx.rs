@@ -23,7 +23,7 @@ use crate::spec::BLOCK;
 pub(super) const MIN_TOKENS: usize = 5;
 
 /// Steps of 64 columns whose digits are held at once: 24 KiB.
-const STEPS: usize = 8;
+const STEPS: usize = 16;
 /// Tiles of tokens that pass one set of digits.
 const TILES: usize = 16;
 /// Groups that take turns with the same activations, when a row needs several sets of digits.
@@ -97,9 +97,9 @@ impl Work<'_> {
             let range = from..steps.min(from + per);
             for group in first..end {
                 let digits = &mut scratch.digits[..range.len()];
-                make_digits(self.w, group, range.start, digits);
                 let sums = &mut scratch.sums[(group - first) * self.tiles.len()..][..self.tiles.len()];
                 let last = range.end == steps;
+                let mut next = Next::new(self, group + 1, range.clone());
                 for i in 0..=self.tiles.len() {
                     // While tile i is multiplied, the sums of the one before are put together.
                     let (done, rest) = sums.split_at_mut(i);
@@ -109,13 +109,21 @@ impl Work<'_> {
                     if let Some(tile) = self.tiles.get(i) {
                         shape.set(tile.width);
                         let lines = self.acts.tile(*tile);
+                        if last {
+                            self.claim(group, *tile);
+                        }
                         // SAFETY: the shape is set for this tile.
                         unsafe { start(from > 0, &rest[0]) };
                         let share = WIDE_TILE.div_ceil(range.len());
-                        for (s, digits) in digits.iter().enumerate() {
+                        for (s, digits) in digits.iter_mut().enumerate() {
+                            if i == 0 {
+                                // Made as they are first used, so that the vector units work while the tiles do.
+                                make_digits(self.w, group, range.start + s, digits);
+                            }
                             let lines = &lines[(range.start + s) * 2 * tile.width..][..2 * tile.width];
                             // SAFETY: the shape is set, and the lines are two tiles of that many rows.
                             unsafe { step(lines, tile.width, digits) };
+                            next.ask();
                             if let Some((tile, sums)) = previous {
                                 let until = tile.width.min(finished + share);
                                 // SAFETY: the caller's promise.
@@ -134,6 +142,17 @@ impl Work<'_> {
             }
         }
         _mm512_reduce_max_epu32(largest) < 0x7f80_0000
+    }
+
+    /// Asks for the lines that a tile's outputs go to, which are used one tile later.
+    #[inline]
+    fn claim(&self, group: usize, tile: Tile) {
+        let row = group * GROUP;
+        for t in 0..tile.width {
+            let at = self.out.place(tile.first + t, row, 1);
+            // SAFETY: a prefetch writes nothing and never faults.
+            unsafe { asm!("prefetchw [{0}]", "prefetchw [{0} + 60]", in(reg) at, options(nostack, preserves_flags)) };
+        }
     }
 
     /// Puts the sums of some tokens together, writes them; returns the largest magnitudes' bits so far.
@@ -155,6 +174,7 @@ impl Work<'_> {
         // SAFETY: the slice holds the sixteen values that the two loads read.
         let rows = unsafe { [_mm512_loadu_pd(rows.as_ptr()), _mm512_loadu_pd(rows.as_ptr().add(8))] };
         let valid = GROUP.min(self.w.rows - row);
+        let mask = u16::MAX >> (GROUP - valid);
         for t in tokens {
             let token = _mm512_set1_pd(token_scale(self.acts, tile, t));
             let mut halves = [_mm256_setzero_ps(); 2];
@@ -172,68 +192,93 @@ impl Work<'_> {
             let values = _mm512_insertf32x8::<1>(_mm512_castps256_ps512(halves[0]), halves[1]);
             let bits = _mm512_castps_si512(_mm512_abs_ps(values));
             largest = _mm512_max_epu32(largest, bits);
-            let mut row_of = [0f32; GROUP];
-            // SAFETY: the array holds the sixteen values that are written.
-            unsafe { _mm512_storeu_ps(row_of.as_mut_ptr(), values) };
-            // SAFETY: the caller's promise.
-            unsafe { self.out.write(tile.first + t, row, &row_of[..valid]) };
+            let to = self.out.place(tile.first + t, row, valid);
+            // SAFETY: the mask leaves the rows that are there, for which the place has room; no one else writes them.
+            unsafe { _mm512_mask_storeu_ps(to, mask, values) };
         }
         largest
     }
 }
 
-/// The digits of `digits.len()` steps of a group, from step `from`; past the last block they are zero.
+/// Weights that are needed next, asked for a few lines at a time.
+struct Next<'a> {
+    lines: std::slice::Chunks<'a, u8>,
+    at_once: usize,
+}
+
+impl<'a> Next<'a> {
+    /// Those of some steps of a group; if it is the last, nothing.
+    fn new(work: &Work<'a>, group: usize, steps: std::ops::Range<usize>) -> Self {
+        let none: &[u8] = &[];
+        let bytes = if group * GROUP < work.w.rows {
+            let blocks = steps.start * 2..work.w.blocks.min(steps.end * 2);
+            &work.w.group_q(group)[blocks.start * BLOCK_BYTES..blocks.end * BLOCK_BYTES]
+        } else {
+            none
+        };
+        let at_once = (STEP * GROUP / 64).div_ceil(work.tiles.len());
+        Self { lines: bytes.chunks(64), at_once }
+    }
+
+    fn ask(&mut self) {
+        for line in self.lines.by_ref().take(self.at_once) {
+            // SAFETY: a prefetch reads nothing and never faults.
+            unsafe { _mm_prefetch::<_MM_HINT_T1>(line.as_ptr().cast()) };
+        }
+    }
+}
+
+/// The digits of a step of a group; past the last block they are zero.
+#[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")]
-fn make_digits(w: &Packed, group: usize, from: usize, digits: &mut [Digits]) {
+fn make_digits(w: &Packed, group: usize, step: usize, digits: &mut Digits) {
     const HALF: usize = BLOCK_BYTES;
     let (q, m) = (w.group_q(group), w.group_m(group));
-    for (s, digits) in digits.iter_mut().enumerate() {
-        for half in 0..STEP / BLOCK {
-            let block = (from + s) * 2 + half;
-            if block >= w.blocks {
-                digits.iter_mut().for_each(|tile| tile.0[half * HALF..].fill(0));
-                break;
-            }
-            let mantissas: &[u8] = &m[block * MANTISSA_BYTES..][..MANTISSA_BYTES];
-            // SAFETY: the slice holds the 32 bytes that are read.
-            let m16 = unsafe { _mm256_loadu_si256(mantissas.as_ptr().cast()) };
-            let m32 = _mm512_cvtepu16_epi32(m16);
-            let m = _mm512_or_si512(m32, _mm512_slli_epi32::<16>(m32));
-            let quads = q[block * BLOCK_BYTES..][..BLOCK_BYTES].chunks_exact(QUAD_BYTES);
-            for (p, quad) in quads.enumerate() {
-                // SAFETY: the slice holds the 64 bytes that are read.
-                let v = unsafe { _mm512_loadu_si512(quad.as_ptr().cast()) };
-                let even = _mm512_srai_epi16::<8>(_mm512_slli_epi16::<8>(v));
-                let three = split(even, _mm512_srai_epi16::<8>(v), m);
-                for (tile, v) in digits.iter_mut().zip(three) {
-                    let to: &mut [u8] = &mut tile.0[half * HALF + p * QUAD_BYTES..][..QUAD_BYTES];
-                    // SAFETY: the slice holds the 64 bytes that are written.
-                    unsafe { _mm512_storeu_si512(to.as_mut_ptr().cast(), v) };
-                }
+    for half in 0..STEP / BLOCK {
+        let block = step * 2 + half;
+        if block >= w.blocks {
+            digits.iter_mut().for_each(|tile| tile.0[half * HALF..].fill(0));
+            break;
+        }
+        let mantissas: &[u8] = &m[block * MANTISSA_BYTES..][..MANTISSA_BYTES];
+        // SAFETY: the slice holds the 32 bytes that are read.
+        let m16 = unsafe { _mm256_loadu_si256(mantissas.as_ptr().cast()) };
+        let m32 = _mm512_cvtepu16_epi32(m16);
+        let m = _mm512_or_si512(m32, _mm512_slli_epi32::<16>(m32));
+        let quads = q[block * BLOCK_BYTES..][..BLOCK_BYTES].chunks_exact(QUAD_BYTES);
+        for (p, quad) in quads.enumerate() {
+            // SAFETY: the slice holds the 64 bytes that are read.
+            let v = unsafe { _mm512_loadu_si512(quad.as_ptr().cast()) };
+            for (tile, v) in digits.iter_mut().zip(split(v, m)) {
+                let to: &mut [u8] = &mut tile.0[half * HALF + p * QUAD_BYTES..][..QUAD_BYTES];
+                // SAFETY: the slice holds the 64 bytes that are written.
+                unsafe { _mm512_storeu_si512(to.as_mut_ptr().cast(), v) };
             }
         }
     }
 }
 
-/// The digits, highest first, of the products of a quad's even and odd columns with a mantissa (unsigned, twice in each lane).
+/// The digits, highest first, of the products of a quad with a mantissa (unsigned, twice in each lane).
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")]
-fn split(even: __m512i, odd: __m512i, m: __m512i) -> [__m512i; 3] {
-    let low = _mm512_set1_epi16(0xff);
-    // The multiplication takes the mantissa for signed; where it is `2^15` or more that lacks `2^16 * q`.
+fn split(quad: __m512i, m: __m512i) -> [__m512i; 3] {
+    let upper = _mm512_set1_epi16(0xff00u16 as i16);
+    // Each byte times 256: so the product's lowest byte is the upper one of the low half, and the high half holds the others.
+    let (even, odd) = (_mm512_slli_epi16::<8>(quad), _mm512_and_si512(quad, upper));
+    // The multiplication takes the mantissa for signed; where it is `2^15` or more that lacks `2^16 * 256 * q`.
     let large = _mm512_movepi16_mask(m);
     let high = |q: __m512i| {
         let high = _mm512_mulhi_epi16(q, m);
         _mm512_mask_add_epi16(high, large, high, q)
     };
-    let (e, o) = (_mm512_mullo_epi16(even, m), _mm512_mullo_epi16(odd, m));
     let (eh, oh) = (high(even), high(odd));
-    // `low ? even : odd`, bit by bit.
-    let pick = |even: __m512i, odd: __m512i| _mm512_ternarylogic_epi32::<0xca>(low, even, odd);
+    let (el, ol) = (_mm512_mullo_epi16(even, m), _mm512_mullo_epi16(odd, m));
+    // `upper ? odd : even`, bit by bit.
+    let pick = |even: __m512i, odd: __m512i| _mm512_ternarylogic_epi32::<0xca>(upper, odd, even);
     [
+        pick(_mm512_srli_epi16::<8>(eh), oh),
         pick(eh, _mm512_slli_epi16::<8>(oh)),
-        pick(_mm512_srli_epi16::<8>(e), o),
-        pick(e, _mm512_slli_epi16::<8>(o)),
+        _mm512_or_si512(_mm512_srli_epi16::<8>(el), ol),
     ]
 }
 
