@@ -65,8 +65,9 @@ pub mod trace;
 pub use chat::{ChatError, ChatMessage, ChatTemplate, Role};
 pub use cpu::Isa;
 pub use engine::{
-    BackendKind, Divergence, DivergenceKind, Engine, EngineError, EngineOptions, GenerateError,
-    GenerateRequest, Generation, Replay, Timings,
+    BackendKind, BatchError, BatchEvent, BatchOptions, BatchRequest, BatchStatus, Batcher, CacheScope,
+    CancelHandle, Divergence, DivergenceKind, Engine, EngineError, EngineOptions, GenerateError,
+    GenerateRequest, Generation, Replay, ReplayRequest, RequestId, Runner, Ticket, Timings, Update,
 };
 pub use model::{Model, ModelError, ModelFront};
 pub use tokenizer::{TextStream, Tokenizer, TokenizerError};

@@ -18,6 +18,16 @@ pub struct Trace {
 }
 
 impl Trace {
+    /// Adds the leaves of positions that come next.
+    pub(crate) fn extend(&mut self, leaves: impl IntoIterator<Item = Hash32>) {
+        self.leaves.extend(leaves);
+    }
+
+    /// The trace of the first `positions` only.
+    pub(crate) fn truncate(&mut self, positions: usize) {
+        self.leaves.truncate(positions);
+    }
+
     /// The leaves, in the order of positions.
     pub fn leaves(&self) -> &[Hash32] {
         &self.leaves
@@ -49,66 +59,91 @@ impl Trace {
     }
 }
 
-/// Collects the hashes of some consecutive positions while a chunk runs through the layers.
+/// Both forms of a position's leaf: which one a request's trace holds depends on where its prompt ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Leaf {
+    /// Without logits: a position inside a prompt.
+    pub(crate) plain: Hash32,
+    /// What this request's trace holds.
+    pub(crate) own: Hash32,
+}
+
+/// Collects the hashes of some positions while a step runs through the layers.
 #[derive(Debug)]
-pub(crate) struct ChunkTrace {
+pub(crate) struct StepTrace {
     leaves: Vec<blake3::Hasher>,
+    logits: Vec<Option<blake3::Hash>>,
     parallel: bool,
 }
 
-impl ChunkTrace {
-    /// Starts the leaves of `tokens` at positions from `first`, each of which will get `boundaries` hashes.
+/// Bytes hashed at a time: many enough for the hash's vector code, few enough for the first-level cache.
+const PIECE: usize = 16 * 1024;
+
+impl StepTrace {
+    /// Starts the leaves of rows with these positions and tokens, each of which will get `boundaries` hashes.
     ///
     /// `parallel`: rows may be hashed on the threads of the pool that calls.
-    pub(crate) fn new(first: u32, tokens: &[u32], boundaries: u32, parallel: bool) -> Self {
-        let start = |(offset, token): (usize, &u32)| {
+    pub(crate) fn new(positions: &[u32], tokens: &[u32], boundaries: u32, parallel: bool) -> Self {
+        let start = |(position, token): (&u32, &u32)| {
             let mut leaf = blake3::Hasher::new();
             leaf.update(b"deepnode position v1\0");
-            leaf.update(&(first + offset as u32).to_le_bytes());
+            leaf.update(&position.to_le_bytes());
             leaf.update(&token.to_le_bytes());
             leaf.update(&boundaries.to_le_bytes());
             leaf
         };
-        Self { leaves: tokens.iter().enumerate().map(start).collect(), parallel }
+        let leaves = positions.iter().zip(tokens).map(start).collect();
+        Self { leaves, logits: vec![None; positions.len()], parallel }
     }
 
     /// Adds the residual stream at a layer boundary, one row per position.
     pub(crate) fn boundary(&mut self, x: &[f32]) {
         let width = x.len() / self.leaves.len();
-        self.rows(0, x, width, &[]);
-    }
-
-    /// Adds the logits of the positions from `first` in the chunk, one row per position.
-    pub(crate) fn logits(&mut self, first: usize, logits: &[f32], vocabulary: usize) {
-        self.rows(first, logits, vocabulary, &[1]);
-    }
-
-    /// Adds `tag` and the hash of a row to each leaf from `first`.
-    fn rows(&mut self, first: usize, x: &[f32], width: usize, tag: &[u8]) {
-        let count = x.len() / width;
-        let one = |bytes: &mut Vec<u8>, (leaf, row): (&mut blake3::Hasher, &[f32])| {
-            bytes.resize(row.len() * 4, 0);
-            for (four, x) in bytes.chunks_exact_mut(4).zip(row) {
-                four.copy_from_slice(&x.to_le_bytes());
-            }
-            leaf.update(tag);
-            leaf.update(blake3::hash(bytes).as_bytes());
+        let one = |(leaf, row): (&mut blake3::Hasher, &[f32])| {
+            leaf.update(hash_row(row).as_bytes());
         };
-        let leaves = &mut self.leaves[first..first + count];
-        if self.parallel && count > 1 {
-            let rows = leaves.par_iter_mut().zip(x.par_chunks_exact(width)).with_min_len(8);
-            rows.for_each_init(Vec::new, one);
+        if self.parallel && self.leaves.len() > 1 {
+            self.leaves.par_iter_mut().zip(x.par_chunks_exact(width)).with_min_len(8).for_each(one);
         } else {
-            let mut bytes = Vec::new();
-            leaves.iter_mut().zip(x.chunks_exact(width)).for_each(|row| one(&mut bytes, row));
+            self.leaves.iter_mut().zip(x.chunks_exact(width)).for_each(one);
         }
     }
 
-    /// Closes the leaves, of which the first `without` positions have no logits.
-    pub(crate) fn finish(mut self, without: usize, trace: &mut Trace) {
-        for leaf in &mut self.leaves[..without] {
-            leaf.update(&[0]);
+    /// Adds the logits of these rows.
+    pub(crate) fn logits(&mut self, rows: &[usize], logits: &[f32], vocabulary: usize) {
+        let hashes: Vec<blake3::Hash> = if self.parallel && rows.len() > 1 {
+            logits.par_chunks_exact(vocabulary).map(hash_row).collect()
+        } else {
+            logits.chunks_exact(vocabulary).map(hash_row).collect()
+        };
+        for (row, hash) in rows.iter().zip(hashes) {
+            self.logits[*row] = Some(hash);
         }
-        trace.leaves.extend(self.leaves.iter().map(|leaf| Hash32(*leaf.finalize().as_bytes())));
     }
+
+    /// Closes the leaves.
+    pub(crate) fn finish(self) -> Vec<Leaf> {
+        let close = |(mut leaf, logits): (blake3::Hasher, Option<blake3::Hash>)| {
+            let plain = Hash32(*leaf.clone().update(&[0]).finalize().as_bytes());
+            let own = logits.map(|hash| {
+                leaf.update(&[1]).update(hash.as_bytes());
+                Hash32(*leaf.finalize().as_bytes())
+            });
+            Leaf { plain, own: own.unwrap_or(plain) }
+        };
+        self.leaves.into_iter().zip(self.logits).map(close).collect()
+    }
+}
+
+/// The BLAKE3 of a row of f32, little-endian.
+fn hash_row(row: &[f32]) -> blake3::Hash {
+    let mut bytes = [0u8; PIECE];
+    let mut hasher = blake3::Hasher::new();
+    for piece in row.chunks(PIECE / 4) {
+        for (four, x) in bytes.chunks_exact_mut(4).zip(piece) {
+            four.copy_from_slice(&x.to_le_bytes());
+        }
+        hasher.update(&bytes[..4 * piece.len()]);
+    }
+    hasher.finalize()
 }

@@ -1,7 +1,9 @@
 //! Attention: work is cut by token and head; scores and weighted sums a block of 64 keys at a time.
 
+use std::ops::Range;
+
 use crate::spec::{
-    AttentionPlan, KvLayer, NumericError, Op,
+    AttentionPlan, KvLayer, Mask, NumericError, Op,
     attention::{KEY_BLOCK, KvRows, MAX_P, MAX_SCORE, merge, normalise, reciprocal},
     exp2::exp2_q16,
     float::{mul, pow2},
@@ -40,25 +42,26 @@ multiversioned! {
 pub(super) fn attention(
     cpu: &Cpu,
     kv: &KvLayer,
+    mask: Mask,
     heads: usize,
     first: usize,
     q: &[f32],
     out: &mut [f32],
 ) -> Result<(), NumericError> {
-    let plan = AttentionPlan::new(kv, heads, first, q, out)?;
+    let plan = AttentionPlan::new(kv, mask, heads, first, q, out)?;
     let d = plan.head_dim;
-    let work = q.len().saturating_mul(first + plan.tokens);
+    let work = q.len().saturating_mul(plan.keys(plan.tokens - 1).len());
     let parts = rows_mut(out, d, cpu.threads.pieces(work));
     let results = cpu.threads.map(parts, |(from, out)| {
-        let mut scratch = Scratch::new(d, first + plan.tokens);
+        let mut scratch = Scratch::new(d, plan.keys(plan.tokens - 1).end);
         for (i, out) in out.chunks_exact_mut(d).enumerate() {
             let vector = from + i;
             let (token, head) = (vector / heads, vector % heads);
-            let at = At { kv_head: head / plan.group, keys: first + token + 1 };
+            let at = At { kv_head: head / plan.group, keys: plan.keys(token) };
             let q = &q[vector * d..][..d];
             scratch.query(cpu.level, &plan, q).map_err(|e| rebase(e, vector * d))?;
-            scratch.scores(cpu.level, kv, at);
-            scratch.weigh(cpu.level, kv, at, out);
+            scratch.scores(cpu.level, kv, &at);
+            scratch.weigh(cpu.level, kv, &at, out);
         }
         Ok::<(), NumericError>(())
     });
@@ -67,10 +70,16 @@ pub(super) fn attention(
 }
 
 /// The keys that a query sees.
-#[derive(Clone, Copy)]
 struct At {
     kv_head: usize,
-    keys: usize,
+    keys: Range<usize>,
+}
+
+impl At {
+    /// The blocks that hold them.
+    fn blocks(&self) -> Range<usize> {
+        self.keys.start / KEY_BLOCK..self.keys.end.div_ceil(KEY_BLOCK)
+    }
 }
 
 /// Working memory of one thread.
@@ -90,7 +99,7 @@ struct Scratch {
     num: Vec<i64>,
 }
 
-/// Whole part of a key beyond the query's position: so low that its probability is zero, so high that nothing wraps.
+/// Whole part of a key that the query does not see: so low that its probability is zero, so high that nothing wraps.
 const UNSEEN: i32 = -(1 << 28);
 
 impl Scratch {
@@ -125,8 +134,8 @@ impl Scratch {
         Ok(())
     }
 
-    fn scores(&mut self, level: Level, kv: &KvLayer, at: At) {
-        for block in 0..at.keys.div_ceil(KEY_BLOCK) {
+    fn scores(&mut self, level: Level, kv: &KvLayer, at: &At) {
+        for block in at.blocks() {
             let page = kv.page(block);
             let k = &page.k[at.kv_head * KEY_BLOCK * self.scaled.len()..][..KEY_BLOCK * self.scaled.len()];
             let (mut high, mut low) = ([0i32; KEY_BLOCK], [0i32; KEY_BLOCK]);
@@ -135,7 +144,7 @@ impl Scratch {
                 all[at.kv_head * KEY_BLOCK..][..KEY_BLOCK].try_into().expect("a page holds 64 per head")
             };
             let (ke, ve) = (exponents(&page.ke), exponents(&page.ve));
-            let seen = (at.keys - block * KEY_BLOCK).min(KEY_BLOCK);
+            let seen = at.keys.start.saturating_sub(block * KEY_BLOCK)..at.keys.end - block * KEY_BLOCK;
             let whole: &mut [i32; KEY_BLOCK] =
                 (&mut self.whole[block * KEY_BLOCK..][..KEY_BLOCK]).try_into().expect("64 of them");
             let power: &mut [u32; KEY_BLOCK] =
@@ -145,15 +154,14 @@ impl Scratch {
         }
     }
 
-    fn weigh(&mut self, level: Level, kv: &KvLayer, at: At, out: &mut [f32]) {
-        let blocks = at.keys.div_ceil(KEY_BLOCK);
-        let tops = &self.tops[..blocks];
+    fn weigh(&mut self, level: Level, kv: &KvLayer, at: &At, out: &mut [f32]) {
+        let tops = &self.tops[at.blocks()];
         let top = tops.iter().fold(i32::MIN, |m, t| m.max(t.0));
         let top_value = tops.iter().fold(i32::MIN, |m, t| m.max(t.1));
         let d = out.len();
         let mut den = 0i64;
         self.num.fill(0);
-        for (block, (block_top, block_top_value)) in tops.iter().enumerate() {
+        for (block, (block_top, block_top_value)) in at.blocks().zip(tops) {
             let whole: &[i32; KEY_BLOCK] =
                 self.whole[block * KEY_BLOCK..][..KEY_BLOCK].try_into().expect("64 of them");
             let power: &[u32; KEY_BLOCK] =
@@ -187,7 +195,7 @@ multiversioned! {
     /// Dot products of a block to whole parts and powers; returns the two maxima over the keys seen.
     fn finish_scores(
         high: &[i32; KEY_BLOCK], low: &[i32; KEY_BLOCK], eq: i32, ke: &[i32; KEY_BLOCK], ve: &[i32; KEY_BLOCK],
-        seen: usize, whole: &mut [i32; KEY_BLOCK], power: &mut [u32; KEY_BLOCK],
+        seen: Range<usize>, whole: &mut [i32; KEY_BLOCK], power: &mut [u32; KEY_BLOCK],
     ) -> (i32, i32) = finish_scores_body;
 }
 
@@ -199,7 +207,7 @@ fn finish_scores_body(
     eq: i32,
     ke: &[i32; KEY_BLOCK],
     ve: &[i32; KEY_BLOCK],
-    seen: usize,
+    seen: Range<usize>,
     whole: &mut [i32; KEY_BLOCK],
     power: &mut [u32; KEY_BLOCK],
 ) -> (i32, i32) {
@@ -211,7 +219,7 @@ fn finish_scores_body(
         let dot = f64::from(high[n]) * 256.0 + f64::from(low[n]);
         let s = (dot * (factor * pow2(ke[n]))).clamp(-limit, limit);
         let s = (s + 6_755_399_441_055_744.0).to_bits() as i32;
-        whole[n] = if n < seen { s >> 16 } else { UNSEEN };
+        whole[n] = if seen.start <= n && n < seen.end { s >> 16 } else { UNSEEN };
         power[n] = exp2_q16((s & 0xffff) as u32);
     }
     let mut tops = (UNSEEN, UNSEEN);

@@ -67,6 +67,22 @@ pub enum GenerateError {
         /// Tokens that it has.
         found: usize,
     },
+    /// Cancelled before the first new token.
+    #[error("cancelled after {read} of the prompt's {prompt} tokens")]
+    Cancelled {
+        /// Tokens of the prompt that had been read.
+        read: usize,
+        /// Tokens of the prompt.
+        prompt: usize,
+    },
+    /// Its time was over before the first new token.
+    #[error("the deadline passed after {read} of the prompt's {prompt} tokens")]
+    Deadline {
+        /// Tokens of the prompt that had been read.
+        read: usize,
+        /// Tokens of the prompt.
+        prompt: usize,
+    },
     /// The computation left the numbers that the spec allows.
     #[error(transparent)]
     Numeric(#[from] NumericError),

@@ -3,8 +3,10 @@
 //! An answer is a function of model, prompt, sampler settings and limits. [`Engine::generate`] computes it token by
 //! token, [`Engine::replay`] all at once; both feed the same decoder, so their bits are equal.
 
+mod batch;
 mod ending;
 mod error;
+mod feed;
 mod options;
 mod replay;
 
@@ -18,9 +20,13 @@ use std::time::{Duration, Instant};
 use dn_core::Hash32;
 use dn_core::objects::{FinishReason, Sampling};
 
+pub use batch::{
+    BatchError, BatchEvent, BatchOptions, BatchRequest, BatchStatus, Batcher, CacheScope, CancelHandle,
+    RequestId, Runner, Ticket, Update,
+};
 pub use error::{EngineError, GenerateError};
 pub use options::{BackendKind, EngineOptions, ParseBackendError};
-pub use replay::{Divergence, DivergenceKind, Replay};
+pub use replay::{Divergence, DivergenceKind, Replay, ReplayRequest};
 
 use crate::model::Model;
 use crate::runtime::{Decoder, OnLogits, Session};
@@ -57,6 +63,21 @@ pub struct Generation {
     pub trace: Trace,
     /// How long it took.
     pub timings: Timings,
+}
+
+impl Generation {
+    /// The same answer broken off after `kept` tokens, as if it had been cancelled there; nothing is computed. As it is when
+    /// it has no more tokens than that, or when none would be left.
+    pub fn cut(mut self, kept: usize) -> Self {
+        if kept > 0 && kept < self.tokens.len() {
+            // The last token is not fed, so it has no leaf.
+            self.trace.truncate(self.trace.leaves().len() - (self.tokens.len() - kept));
+            self.tokens.truncate(kept);
+            self.trace_root = self.trace.root();
+            self.finish = FinishReason::Cancelled;
+        }
+        self
+    }
 }
 
 /// How long the parts took.
@@ -239,7 +260,7 @@ impl Engine {
 }
 
 /// Runs what exists through the ending: whether it has ended with its last token.
-fn already_ends(ending: &mut Ending<'_>, already: &[u32]) -> Result<Option<FinishReason>, GenerateError> {
+fn already_ends(ending: &mut Ending, already: &[u32]) -> Result<Option<FinishReason>, GenerateError> {
     for (index, token) in already.iter().enumerate() {
         if let Some(reason) = ending.push(*token) {
             let (length, found) = (index + 1, already.len());

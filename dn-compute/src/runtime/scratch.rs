@@ -1,9 +1,14 @@
-//! Buffers that a sequence keeps between its chunks.
+//! Buffers of a step, kept between steps.
+
+use std::sync::{Mutex, PoisonError};
 
 use dn_core::objects::Hyperparameters;
 
-/// One chunk's values on their way through the layers.
-#[derive(Debug, Clone, Default)]
+/// Buffers kept; callers beyond that many at the same time allocate their own.
+const KEPT: usize = 4;
+
+/// A step's values on their way through the layers.
+#[derive(Debug, Default)]
 pub(super) struct Scratch {
     /// The residual stream.
     pub(super) x: Vec<f32>,
@@ -16,6 +21,8 @@ pub(super) struct Scratch {
     pub(super) a: Vec<f32>,
     pub(super) gate: Vec<f32>,
     pub(super) up: Vec<f32>,
+    /// Rows of the residual stream that get logits.
+    pub(super) picked: Vec<f32>,
     pub(super) logits: Vec<f32>,
 }
 
@@ -35,6 +42,23 @@ impl Scratch {
         ];
         for (buffer, width) in sizes {
             buffer.resize(tokens * width as usize, 0.0);
+        }
+    }
+}
+
+/// Scratch buffers that nobody uses just now.
+#[derive(Debug, Default)]
+pub(super) struct Pool(Mutex<Vec<Scratch>>);
+
+impl Pool {
+    pub(super) fn take(&self) -> Scratch {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).pop().unwrap_or_default()
+    }
+
+    pub(super) fn give(&self, scratch: Scratch) {
+        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if kept.len() < KEPT {
+            kept.push(scratch);
         }
     }
 }

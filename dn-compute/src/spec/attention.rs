@@ -1,6 +1,6 @@
-//! Causal attention over quantised keys and values: integer scores, fixed-point exponentials, integer sums.
+//! Attention over quantised keys and values: integer scores, fixed-point exponentials, integer sums.
 //!
-//! For one query head `q` of `d` values at position `t`, over keys `0..=t` in aligned blocks of 64:
+//! For one query head `q` of `d` values, over the keys that its [`Mask`] lets it see, in blocks of 64 aligned to position 0:
 //!
 //! 1. `q' = mul(q, log2(e) / sqrt(d))`, quantised to `Aq * 2^eq`. Keys and values are held as `Ak * 2^ek` and
 //!    `Av * 2^ev` per head and position.
@@ -15,6 +15,7 @@
 //! Every sum is exact, so neither the split of the keys nor the order matters. `den >= 2^29`, because the largest
 //! score of all has `p >= 8192`. `|num_b| <= 64 * 16383 * 32639 < 2^35`; with 16 guard bits and 2,048 blocks `|num| < 2^62`.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use super::error::{NumericError, Op};
@@ -22,6 +23,7 @@ use super::exp2::shift_round_i64;
 use super::float::{mul, recip, scale};
 use super::limits::{MAX_CONTEXT, MAX_HEAD_DIM};
 use super::linear::{check, check_tokens};
+use super::mask::Mask;
 use super::trig::score_scale;
 
 /// Keys that share an exponent.
@@ -123,8 +125,12 @@ impl KvLayer {
 
     /// Bytes of memory that the held pages take, shared ones included.
     pub fn memory_bytes(&self) -> usize {
-        let per_head = KEY_BLOCK * (self.shape.head_dim * 4 + 8);
-        self.pages.len() * self.shape.heads * per_head
+        self.pages.len() * Self::page_bytes(self.shape.heads, self.shape.head_dim) as usize
+    }
+
+    /// Bytes of a page of 64 positions.
+    pub const fn page_bytes(heads: usize, head_dim: usize) -> u64 {
+        (heads * KEY_BLOCK * (head_dim * 4 + 8)) as u64
     }
 
     /// Checks an append of rows `k` and `v`; returns the number of tokens.
@@ -176,6 +182,27 @@ impl KvLayer {
         }
     }
 
+    /// A page to be shared with another sequence; `None` while it is not full.
+    pub(crate) fn shared_page(&self, index: usize) -> Option<Arc<KvPage>> {
+        if (index + 1) * KEY_BLOCK <= self.len { self.pages.get(index).cloned() } else { None }
+    }
+
+    /// Appends a page that another sequence of this shape filled.
+    ///
+    /// # Errors
+    /// A cache that is full, or whose last page is not.
+    pub(crate) fn append_page(&mut self, page: Arc<KvPage>) -> Result<(), NumericError> {
+        let KvShape { heads, head_dim, capacity } = self.shape;
+        if !self.len.is_multiple_of(KEY_BLOCK) || self.len + KEY_BLOCK > capacity {
+            return Err(NumericError::CacheFull { len: self.len, capacity, adding: KEY_BLOCK });
+        }
+        check(Op::KvAppend, "elements of a page", heads * head_dim * KEY_BLOCK, page.k.len())?;
+        self.pages.truncate(self.len / KEY_BLOCK);
+        self.pages.push(page);
+        self.len += KEY_BLOCK;
+        Ok(())
+    }
+
     pub(crate) fn page(&self, index: usize) -> &KvPage {
         &self.pages[index]
     }
@@ -220,15 +247,20 @@ pub struct AttentionPlan {
     pub head_dim: usize,
     /// `log2(e) / sqrt(head_dim)`.
     pub scale: f32,
+    /// Which keys a query sees.
+    pub mask: Mask,
+    /// Positions that the cache holds.
+    pub held: usize,
 }
 
 impl AttentionPlan {
     /// Checks `q` and `out` as `tokens x heads x head_dim`, and that the cache holds every position asked about.
     ///
     /// # Errors
-    /// Lengths that do not fit, heads that the cache's heads do not divide, or positions not yet held.
+    /// Lengths that do not fit, heads that the cache's heads do not divide, positions not yet held, or a window of none.
     pub fn new(
         kv: &KvLayer,
+        mask: Mask,
         heads: usize,
         first: usize,
         q: &[f32],
@@ -248,7 +280,16 @@ impl AttentionPlan {
             let found = first.saturating_add(tokens);
             return Err(NumericError::Limit { op, what: "last position + 1", min: 1, max: kv.len, found });
         }
-        Ok(Self { tokens, first, heads, group: heads / kv_heads, head_dim, scale: score_scale(head_dim) })
+        if mask == (Mask::Window { positions: 0 }) {
+            return Err(NumericError::Parameter { op, what: "window", expected: "at least 1" });
+        }
+        let (group, scale) = (heads / kv_heads, score_scale(head_dim));
+        Ok(Self { tokens, first, heads, group, head_dim, scale, mask, held: kv.len })
+    }
+
+    /// The keys that the query of row `token` sees: never none.
+    pub fn keys(&self, token: usize) -> Range<usize> {
+        self.mask.keys(self.first + token, self.held)
     }
 }
 

@@ -1,7 +1,7 @@
 //! The specification against the same formulas in f64: what quantising the activations and the fixed-point recipes cost.
 
 use dn_compute::cpu::Cpu;
-use dn_compute::spec::{Backend, KvShape, Pairing, QuantMatrix, RopeSpec, RopeTable};
+use dn_compute::spec::{Backend, KvShape, Mask, Pairing, QuantMatrix, RopeSpec, RopeTable};
 
 /// Roughly normal numbers from a fixed seed.
 struct Rng(u64);
@@ -155,7 +155,7 @@ fn attention_errs_below_a_thousandth_even_with_sinks() {
             let mut kv = cpu.kv_layer(shape).expect("valid");
             cpu.kv_append(&mut kv, &k, &v).expect("room");
             let mut out = vec![0.0; d];
-            cpu.attention(&kv, 1, keys - 1, &q, &mut out).expect("valid");
+            cpu.attention(&kv, Mask::Causal, 1, keys - 1, &q, &mut out).expect("valid");
             let error = relative(&out, &exact_attention(&q, &k, &v, d));
             assert!(error < 1e-3, "{keys} keys, spread {spread}, sink {sink}, value {value}: {error:e}");
         }
