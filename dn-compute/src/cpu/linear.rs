@@ -2,11 +2,12 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use crate::spec::matrix::MIN_SHIFT;
 use crate::spec::{BLOCK, LinearPlan, Matrix, NumericError, Op, Prepared, quantise::no_overflow};
 
 use super::acts::{Acts, Form, TILE, Tile};
 use super::isa::Level;
-use super::pack::{BLOCK_BYTES, GROUP, MANTISSA_BYTES, Packed, QUAD, QUAD_BYTES, QUADS, mantissa};
+use super::pack::{self, GROUP, OCT, OCTS, Packed, half, oct_bytes};
 use super::{Cpu, own};
 
 #[cfg(target_arch = "x86_64")]
@@ -15,9 +16,6 @@ mod amx;
 mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
-mod general;
-
-pub(super) use general::General;
 
 /// Tiles that stay in the second-level cache while the rows pass by.
 const TILES_AT_ONCE: usize = 8;
@@ -74,9 +72,6 @@ pub(super) fn linear(
 ) -> Result<(), NumericError> {
     let shapes: Vec<&dyn Prepared> = weights.iter().map(|w| &***w).collect();
     let plan = LinearPlan::new(&shapes, x, tokens, out)?;
-    if weights.iter().any(|w| super::general(w).is_some()) {
-        return general::linear(cpu, weights, x, tokens, out);
-    }
     let own: Vec<&Packed> = weights.iter().map(|w| own(Op::Linear, w)).collect::<Result<_, _>>()?;
     let form = form(cpu.level, tokens);
     let acts = Acts::new(cpu.level, &cpu.threads, form, x, plan.cols)?;
@@ -191,20 +186,30 @@ fn kernel(
 
 /// Sixteen rows by one token in plain integers.
 fn scalar(w: &Packed, acts: &Acts, group: usize, tile: Tile, t: usize) -> [f32; GROUP] {
-    let lines = acts.tile(tile)[t..].iter().step_by(tile.width);
+    let (weights, lines) = (w.group(group), acts.tile(tile));
     let mut sum = [0i64; GROUP];
-    let blocks =
-        w.group_q(group).chunks_exact(BLOCK_BYTES).zip(w.group_m(group).chunks_exact(MANTISSA_BYTES));
-    for ((q, m), line) in blocks.zip(lines) {
+    let octs: Vec<&[u8]> = weights.q.chunks_exact(oct_bytes(w.bits)).collect();
+    for (span, octs) in octs.chunks(w.span()).enumerate() {
+        let block = w.block_of_span(span);
         let mut dot = [0i32; GROUP];
-        for (q, a) in q.chunks_exact(QUAD_BYTES).zip(line.0.chunks_exact(QUAD)) {
-            let a = [a[0], a[2], a[1], a[3]].map(i32::from);
-            for (dot, q) in dot.iter_mut().zip(q.chunks_exact(QUAD)) {
-                *dot += q.iter().zip(a).map(|(q, a)| i32::from(*q as i8) * a).sum::<i32>();
+        let mut total = 0i32;
+        for (i, oct) in octs.iter().enumerate() {
+            let at = span * w.span() + i;
+            let line = &lines[at / OCTS * tile.width + t].0;
+            let a: &[i16] = &line[at % OCTS * OCT..][..OCT];
+            let a = [a[0], a[2], a[1], a[3], a[4], a[6], a[5], a[7]].map(i32::from);
+            total += a.iter().sum::<i32>();
+            for (lane, dot) in dot.iter_mut().enumerate() {
+                let q = pack::eight(oct, lane, w.bits, weights.f.get(block));
+                *dot += q.iter().zip(a).map(|(q, a)| i32::from(*q) * a).sum::<i32>();
             }
         }
+        let Some((m, n)) = w.scales(weights, block) else { continue };
         for (lane, (sum, dot)) in sum.iter_mut().zip(&dot).enumerate() {
-            *sum += i64::from(*dot) * i64::from(mantissa(m, lane));
+            *sum += i64::from(*dot) * i64::from(half(m, lane));
+            if w.minima {
+                *sum -= (i64::from(total) * i64::from(half(n, lane) as i16)) << MIN_SHIFT;
+            }
         }
     }
     let et = acts.et[tile.first + t];
@@ -217,4 +222,4 @@ fn token_scale(acts: &Acts, tile: Tile, t: usize) -> f64 {
     crate::spec::float::pow2(acts.et[tile.first + t])
 }
 
-const _: () = assert!(BLOCK == 32 && GROUP == 16 && QUADS == 8, "the kernels are written for these");
+const _: () = assert!(BLOCK == 32 && GROUP == 16 && OCT == 8, "the kernels are written for these");
