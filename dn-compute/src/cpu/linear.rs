@@ -16,6 +16,8 @@ mod amx;
 mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
+#[cfg(target_arch = "aarch64")]
+mod neon;
 
 /// Tiles that stay in the second-level cache while the rows pass by.
 const TILES_AT_ONCE: usize = 8;
@@ -73,7 +75,7 @@ pub(super) fn linear(
     let shapes: Vec<&dyn Prepared> = weights.iter().map(|w| &***w).collect();
     let plan = LinearPlan::new(&shapes, x, tokens, out)?;
     let own: Vec<&Packed> = weights.iter().map(|w| own(Op::Linear, w)).collect::<Result<_, _>>()?;
-    let form = form(cpu.level, tokens);
+    let form = form(cpu.level, tokens, &own);
     let acts = Acts::new(cpu.level, &cpu.threads, form, x, plan.cols)?;
     let targets: Vec<Out> = out
         .iter_mut()
@@ -96,10 +98,13 @@ pub(super) fn linear(
 }
 
 /// How the kernels that will run want the activations.
-fn form(level: Level, tokens: usize) -> Form {
+fn form(level: Level, tokens: usize, weights: &[&Packed]) -> Form {
+    let _for_some = (tokens, weights);
     match level {
         #[cfg(target_arch = "x86_64")]
         Level::Amx(_) if tokens >= amx::MIN_TOKENS => Form::Digits,
+        #[cfg(target_arch = "aarch64")]
+        Level::NeonDot(_) if weights.iter().all(|w| neon::takes(w)) => Form::Digits,
         _ => Form::Pairs,
     }
 }
@@ -131,7 +136,11 @@ unsafe fn piece(level: Level, w: &Packed, acts: &Acts, first: usize, end: usize,
     }
     let mut results: Results = [[0.0; GROUP]; 2 * TILE];
     let mut largest = 0u32;
-    let together = if acts.et.len() == 1 { STREAMS } else { 2 };
+    let together = match (acts.et.len(), acts.form) {
+        (1, _) => STREAMS,
+        (_, Form::Pairs) => 2,
+        (_, Form::Digits) => 1,
+    };
     for tiles in acts.tiles.chunks(TILES_AT_ONCE) {
         let mut group = first;
         while group < end {
@@ -166,13 +175,6 @@ fn kernel(
     results: &mut Results,
 ) {
     match level {
-        Level::Scalar => {
-            for g in 0..groups {
-                for t in 0..tile.width {
-                    results[g * tile.width + t] = scalar(w, acts, group + g, tile, t);
-                }
-            }
-        }
         #[cfg(target_arch = "x86_64")]
         Level::Avx2(token) => avx2::kernel(token, w, acts, group, groups, tile, results),
         #[cfg(target_arch = "x86_64")]
@@ -181,6 +183,23 @@ fn kernel(
         Level::Avx512(token) => avx512::kernel(token, w, acts, group, groups, tile, results),
         #[cfg(target_arch = "x86_64")]
         Level::Amx(token) => avx512::kernel(token.avx512(), w, acts, group, groups, tile, results),
+        #[cfg(target_arch = "aarch64")]
+        Level::NeonDot(token) if acts.form == Form::Digits => {
+            neon::kernel_dot(token, w, acts, group, groups, tile, results);
+        }
+        #[cfg(target_arch = "aarch64")]
+        Level::NeonDot(token) if neon::takes(w) => {
+            neon::kernel(token.neon(), w, acts, group, groups, tile, results);
+        }
+        #[cfg(target_arch = "aarch64")]
+        Level::Neon(token) if neon::takes(w) => neon::kernel(token, w, acts, group, groups, tile, results),
+        _ => {
+            for g in 0..groups {
+                for t in 0..tile.width {
+                    results[g * tile.width + t] = scalar(w, acts, group + g, tile, t);
+                }
+            }
+        }
     }
 }
 

@@ -98,7 +98,7 @@ impl Backend for Cpu {
     }
 
     fn prepare(&self, matrix: QuantMatrix) -> Result<Matrix, NumericError> {
-        Ok(std::sync::Arc::new(Packed::new(&matrix, &self.threads)))
+        Ok(std::sync::Arc::new(Packed::new(self.level, &matrix, &self.threads)))
     }
 
     fn enter(&self, job: &mut (dyn FnMut() + Send)) {

@@ -2,6 +2,7 @@
 
 use crate::spec::{BLOCK, BlockLength, Prepared, QuantMatrix, QuantRow, float::pow2};
 
+use super::isa::Level;
 use super::pages::Pages;
 use super::threads::{Threads, rows_mut};
 
@@ -84,16 +85,13 @@ pub(crate) struct Group<'a> {
 }
 
 impl Packed {
-    pub(crate) fn new(w: &QuantMatrix, threads: &Threads) -> Self {
+    pub(crate) fn new(level: Level, w: &QuantMatrix, threads: &Threads) -> Self {
         let (rows, cols, blocks) = (w.rows(), w.cols(), w.block_count());
         let groups = rows.div_ceil(GROUP);
         let octs = cols.div_ceil(BLOCK) * OCTS;
         let (range, minima) = (w.range(), w.blocks().minima);
-        let bits = if range.spread <= 15 && range.max.abs_diff(range.min) <= 16 {
-            Bits::Four { base: range.min }
-        } else {
-            Bits::Eight
-        };
+        let fits = range.spread <= 15 && range.max.abs_diff(range.min) <= 16;
+        let bits = if fits && level.takes_four_bits() { Bits::Four { base: range.min } } else { Bits::Eight };
         let four = bits != Bits::Eight;
         let mut q = Pages::zeroed(groups * octs * oct_bytes(bits));
         let mut m = Pages::zeroed(groups * blocks * HALVES);
@@ -138,6 +136,12 @@ impl Packed {
             n: part(&self.n, group, self.blocks * HALVES),
             f: part(&self.f, group, self.blocks),
         }
+    }
+
+    /// Whether it is the usual form: signed bytes in blocks of 32, no minima.
+    #[cfg(target_arch = "aarch64")]
+    pub(crate) fn is_usual(&self) -> bool {
+        self.bits == Bits::Eight && self.length == BlockLength::B32 && !self.minima
     }
 
     /// Octs of a row.
@@ -296,7 +300,7 @@ mod tests {
         let parts = QuantParts { rows, cols, blocks, q, m, n, er: vec![-30; rows] };
         let w = QuantMatrix::from_blocks(parts).expect("canonical");
         let threads = Threads::new(1).expect("a thread");
-        let packed = Packed::new(&w, &threads);
+        let packed = Packed::new(Level::Scalar, &w, &threads);
         assert_eq!(packed.bits != Bits::Eight, four);
         for row in 0..rows {
             let (q, m, n) = packed.row(row);

@@ -18,7 +18,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use dn_core::Hash32;
-use dn_core::objects::{FinishReason, Sampling};
+use dn_core::objects::{FinishReason, JobRequest, Sampling};
 
 pub use batch::{
     BatchError, BatchEvent, BatchOptions, BatchRequest, BatchStatus, Batcher, CacheScope, CancelHandle,
@@ -33,6 +33,7 @@ use crate::runtime::{Decoder, OnLogits, Session};
 use crate::sampling::sample;
 use crate::spec::{BackendInfo, NumericError};
 use crate::trace::Trace;
+use crate::verify::witness::{Witness, WitnessError};
 use ending::Ending;
 
 /// What to generate.
@@ -192,6 +193,19 @@ impl Engine {
         let mut out = Vec::new();
         self.feed_chunks(&mut session, tokens, 0, &mut |_, logits| out.extend_from_slice(logits))?;
         Ok(out)
+    }
+
+    /// Computes a request and an answer to it in one pass, so that it can be opened at any place: to dispute somebody
+    /// else's receipt for them, or to defend one's own.
+    ///
+    /// # Errors
+    /// [`WitnessError`].
+    pub fn witness<'a>(
+        &'a self,
+        request: &'a JobRequest,
+        output: &'a [u32],
+    ) -> Result<Witness<'a>, WitnessError> {
+        Witness::replay(&self.model, &self.decoder, request, output, self.chunk.max(1))
     }
 
     /// Feeds `known`, prompt and output; what the sampler chooses after the prompt and after each further token.
