@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use dn_compute::cpu::{Cpu, Isa};
-use dn_compute::spec::{Backend, KvShape, Matrix, QuantMatrix};
+use dn_compute::spec::{Backend, KvShape, Mask, Matrix, QuantMatrix};
 use rayon::prelude::*;
 
 const HIDDEN: usize = 896;
@@ -136,7 +136,8 @@ fn attention(c: &mut Criterion) {
         group.throughput(Throughput::Elements(tokens as u64));
         group.bench_function(BenchmarkId::new("queries", tokens), |b| {
             b.iter(|| {
-                cpu.attention(&kv, heads, keys - tokens, &q[..len], &mut out[..len]).expect("valid");
+                cpu.attention(&kv, Mask::Causal, heads, keys - tokens, &q[..len], &mut out[..len])
+                    .expect("valid");
             });
         });
     }

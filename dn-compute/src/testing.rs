@@ -1,5 +1,7 @@
 //! Small random models for tests.
 
+pub(crate) mod blocks;
+
 use crate::formats::gguf::{GgufWriter, TensorType};
 
 /// A repeatable source of numbers (SplitMix64).
@@ -73,13 +75,19 @@ impl Shape {
 
     /// Adds the tensors with random values.
     pub(crate) fn tensors(&self, w: &mut GgufWriter, seed: u64) {
+        self.tensors_with(w, seed, |_, _| {});
+    }
+
+    /// Adds the tensors with random values, of which `change` may alter those of matrices.
+    pub(crate) fn tensors_with(&self, w: &mut GgufWriter, seed: u64, change: impl Fn(&str, &mut [f32])) {
         let mut rng = Rng(seed);
         let mut turn = 0;
         let mut matrix = |w: &mut GgufWriter, name: &str, cols: u64, rows: u64| {
             let kind = self.kinds[turn % self.kinds.len()];
             turn += 1;
             let spread = 2.0 / (cols as f32).sqrt();
-            let values: Vec<f32> = (0..cols * rows).map(|_| rng.signed() * spread).collect();
+            let mut values: Vec<f32> = (0..cols * rows).map(|_| rng.signed() * spread).collect();
+            change(name, &mut values);
             w.tensor(name, &[cols, rows], kind, encode(kind, &values));
         };
         let (query, kv) = (self.heads * self.head_size, self.kv_heads * self.head_size);
@@ -126,13 +134,10 @@ pub(crate) fn encode(kind: TensorType, values: &[f32]) -> Vec<u8> {
         TensorType::F32 => values.iter().flat_map(|v| v.to_le_bytes()).collect(),
         TensorType::F16 => values.iter().flat_map(|v| half::f16::from_f32(*v).to_le_bytes()).collect(),
         TensorType::Bf16 => values.iter().flat_map(|v| half::bf16::from_f32(*v).to_le_bytes()).collect(),
-        TensorType::Q8_0 => values
-            .chunks_exact(32)
-            .flat_map(|block| {
-                let scale = half::f16::from_f32(block.iter().fold(0f32, |a, v| a.max(v.abs())) / 127.0);
-                let q = |v: &f32| (v / scale.to_f32()).round_ties_even().clamp(-127.0, 127.0) as i8 as u8;
-                scale.to_le_bytes().into_iter().chain(block.iter().map(q)).collect::<Vec<_>>()
-            })
-            .collect(),
+        TensorType::Q8_0 => blocks::q8_0(values),
+        TensorType::Q4_0 => blocks::q4_0(values),
+        TensorType::Q4K => blocks::q4_k(values),
+        TensorType::Q5K => blocks::q5_k(values),
+        TensorType::Q6K => blocks::q6_k(values),
     }
 }

@@ -1,6 +1,6 @@
 //! The cache and attention over it.
 
-use crate::spec::{Backend, KvLayer, KvShape, NumericError, Op};
+use crate::spec::{Backend, KvLayer, KvShape, Mask, NumericError, Op};
 
 use super::{Kind, Mismatch, Rng, Suite};
 
@@ -30,6 +30,7 @@ pub(super) fn cases(suite: &mut Suite<'_>) -> Result<(), Mismatch> {
         let call = Call::new(&mut rng, [kv_heads, heads, d, positions], [Kind::Full; 3]);
         suite.compare(|backend| call.ends(backend))?;
     }
+    masks(suite, &mut rng)?;
     sinks(suite, &mut rng)?;
     rewritten(suite, &mut rng)?;
     refusals(suite, &mut rng)
@@ -39,6 +40,7 @@ pub(super) fn cases(suite: &mut Suite<'_>) -> Result<(), Mismatch> {
 struct Call {
     shape: KvShape,
     heads: usize,
+    mask: Mask,
     q: Vec<f32>,
     k: Vec<f32>,
     v: Vec<f32>,
@@ -49,6 +51,7 @@ impl Call {
         Self {
             shape: KvShape { heads: kv_heads, head_dim: d, capacity: positions },
             heads,
+            mask: Mask::Causal,
             q: rng.vector(q, positions * heads * d),
             k: rng.vector(k, positions * kv_heads * d),
             v: rng.vector(v, positions * kv_heads * d),
@@ -69,10 +72,47 @@ impl Call {
         let last = kv.len() - few;
         let mut out = vec![9.0; 2 * few * row];
         let (start, end) = out.split_at_mut(few * row);
-        backend.attention(&kv, self.heads, 0, &self.q[..few * row], start)?;
-        backend.attention(&kv, self.heads, last, &self.q[last * row..], end)?;
+        backend.attention(&kv, self.mask, self.heads, 0, &self.q[..few * row], start)?;
+        backend.attention(&kv, self.mask, self.heads, last, &self.q[last * row..], end)?;
         Ok(out)
     }
+}
+
+/// Windows that end inside, at and across blocks, and no mask at all.
+fn masks(suite: &mut Suite<'_>, rng: &mut Rng) -> Result<(), Mismatch> {
+    let windows = [1, 2, 5, 63, 64, 65, 100, 128, 129, 131_072, usize::MAX];
+    let windows = windows.map(|positions| Mask::Window { positions });
+    for (kv_heads, heads, d, positions) in [(1, 2, 64, 70), (2, 14, 64, 131), (1, 3, 80, 260), (2, 2, 6, 194)]
+    {
+        for kind in [Kind::Usual, Kind::Outliers, Kind::Wide] {
+            let mut call = Call::new(rng, [kv_heads, heads, d, positions], [Kind::Usual, kind, kind]);
+            for mask in windows.into_iter().chain([Mask::Full]) {
+                call.mask = mask;
+                suite.compare(|backend| call.ends(backend))?;
+            }
+        }
+    }
+    // Keys far above the rest that some queries see and others do not.
+    let (heads, d, positions) = (4, 32, 200);
+    for loud in [0, 63, 64, 120, 199] {
+        let mut call = Call::new(rng, [1, heads, d, positions], [Kind::Usual; 3]);
+        for c in 0..d {
+            call.k[loud * d + c] *= 1e4;
+            call.v[loud * d + c] *= 1e9;
+        }
+        for mask in [Mask::Window { positions: 80 }, Mask::Causal, Mask::Full] {
+            call.mask = mask;
+            suite.compare(|backend| {
+                let kv = call.filled(backend)?;
+                let mut out = vec![9.0; positions * heads * d];
+                backend.attention(&kv, mask, heads, 0, &call.q, &mut out)?;
+                Ok(out)
+            })?;
+        }
+    }
+    let mut call = Call::new(rng, [1, 1, 4, 10], [Kind::Usual; 3]);
+    call.mask = Mask::Window { positions: 0 };
+    suite.compare(|backend| call.ends(backend))
 }
 
 /// Long contexts with a first key far above the rest, with usual and with tiny values.
@@ -87,7 +127,14 @@ fn sinks(suite: &mut Suite<'_>, rng: &mut Rng) -> Result<(), Mismatch> {
         suite.compare(|backend| {
             let kv = call.filled(backend)?;
             let mut out = vec![9.0; 2 * d];
-            backend.attention(&kv, 2, positions - 1, &call.q[(positions - 1) * 2 * d..], &mut out)?;
+            backend.attention(
+                &kv,
+                Mask::Causal,
+                2,
+                positions - 1,
+                &call.q[(positions - 1) * 2 * d..],
+                &mut out,
+            )?;
             Ok(out)
         })?;
     }
@@ -108,8 +155,8 @@ fn rewritten(suite: &mut Suite<'_>, rng: &mut Rng) -> Result<(), Mismatch> {
             backend.kv_append(&mut kv, &second.k[..room], &second.v[..room])?;
             let mut out = vec![9.0; 2 * 4 * 32];
             let (new, old) = out.split_at_mut(4 * 32);
-            backend.attention(&kv, 4, 119, &second.q[..4 * 32], new)?;
-            backend.attention(&before, 4, 149, &second.q[..4 * 32], old)?;
+            backend.attention(&kv, Mask::Causal, 4, 119, &second.q[..4 * 32], new)?;
+            backend.attention(&before, Mask::Causal, 4, 149, &second.q[..4 * 32], old)?;
             Ok(out)
         })?;
     }
@@ -120,8 +167,7 @@ fn refusals(suite: &mut Suite<'_>, rng: &mut Rng) -> Result<(), Mismatch> {
     let good = Call::new(rng, [2, 4, 32, 70], [Kind::Usual; 3]);
     for value in [f32::NAN, f32::INFINITY, 2e30] {
         for part in 0..3 {
-            let mut call =
-                Call { shape: good.shape, heads: 4, q: good.q.clone(), k: good.k.clone(), v: good.v.clone() };
+            let mut call = Call { q: good.q.clone(), k: good.k.clone(), v: good.v.clone(), ..good };
             let at = [&mut call.q, &mut call.k, &mut call.v];
             at.into_iter().nth(part).expect("three parts")[1000] = value;
             suite.compare(|backend| call.ends(backend))?;
@@ -145,7 +191,7 @@ fn refusals(suite: &mut Suite<'_>, rng: &mut Rng) -> Result<(), Mismatch> {
         suite.compare(|backend| {
             let kv = good.filled(backend)?;
             let mut out = vec![9.0; out];
-            backend.attention(&kv, heads, first, &good.q[..q], &mut out).map(|()| out)
+            backend.attention(&kv, Mask::Causal, heads, first, &good.q[..q], &mut out).map(|()| out)
         })?;
     }
     for (k, v) in [(64, 64), (63, 63), (64, 128), (0, 0)] {

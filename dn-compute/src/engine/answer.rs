@@ -1,8 +1,12 @@
 //! One answer as it grows: what comes next, and where it ends.
 
-use dn_core::objects::FinishReason;
-use dn_core::objects::SettingsError;
+use std::cell::RefCell;
+use std::sync::Arc;
+
 use dn_core::objects::sampling::{MAX_STOP_BYTES, MAX_STOPS};
+use dn_core::objects::{FinishReason, SettingsError, TokenLogprobs};
+
+use rayon::prelude::*;
 
 use super::{Ending, GenerateError, GenerateRequest};
 use crate::model::ModelFront;
@@ -10,14 +14,14 @@ use crate::sampling::{Choice, Progress, Sampler, SamplerError, Scratch};
 
 /// Sampler and ending of one answer. Engine and replay ask the same one.
 #[derive(Debug)]
-pub(crate) struct Answer<'a> {
-    ending: Ending<'a>,
+pub(crate) struct Answer {
+    ending: Ending,
     sampler: Sampler,
 }
 
-impl<'a> Answer<'a> {
+impl Answer {
     /// An answer without tokens.
-    pub(crate) fn new(front: &'a ModelFront, request: &GenerateRequest<'_>) -> Result<Self, GenerateError> {
+    pub(crate) fn new(front: &Arc<ModelFront>, request: &GenerateRequest<'_>) -> Result<Self, GenerateError> {
         check_stops(request.stop).map_err(SamplerError::from)?;
         let sampler = Sampler::new(front, request.prompt, &request.sampling, request.decoding)?;
         Ok(Self { ending: Ending::new(front, request), sampler })
@@ -26,11 +30,6 @@ impl<'a> Answer<'a> {
     /// Most tokens of the answer.
     pub(crate) const fn limit(&self) -> usize {
         self.ending.limit()
-    }
-
-    /// The next token.
-    pub(crate) fn choose(&self, logits: &[f32], scratch: &mut Scratch) -> Choice {
-        self.sampler.choose(logits, scratch)
     }
 
     /// Takes the next token; says whether the answer ends with it.
@@ -58,42 +57,102 @@ fn check_stops(stop: &[String]) -> Result<(), SettingsError> {
     }
 }
 
-/// An answer beside tokens that exist already.
-pub(crate) struct Followed<'a, 'b> {
-    answer: Answer<'a>,
-    output: &'b [u32],
+/// An answer beside tokens that exist already, or that come one by one.
+#[derive(Debug)]
+pub(crate) struct Followed {
+    answer: Answer,
     /// What the sampler chooses, up to the first place at which the output has something else.
     pub(crate) choices: Vec<Choice>,
     /// Whether the answer ends with each of the output's tokens, up to the same place.
     pub(crate) ends: Vec<Option<FinishReason>>,
-    scratch: Scratch,
+    /// Nothing is chosen any more: the output departs from the answer, or has ended.
     over: bool,
 }
 
-impl<'a, 'b> Followed<'a, 'b> {
-    pub(crate) fn new(answer: Answer<'a>, output: &'b [u32]) -> Self {
-        let (choices, ends) = (Vec::with_capacity(output.len() + 1), Vec::with_capacity(output.len()));
-        Self { answer, output, choices, ends, scratch: Scratch::default(), over: false }
+impl Followed {
+    pub(crate) const fn new(answer: Answer) -> Self {
+        Self { answer, choices: Vec::new(), ends: Vec::new(), over: false }
     }
 
-    /// Takes the logits after the prompt and the tokens of the output so far.
-    pub(crate) fn step(&mut self, logits: &[f32]) {
-        if self.over {
+    /// Takes rows of logits, of which the first follows `first` tokens of the output. Rows taken before are passed over:
+    /// they would say the same.
+    pub(crate) fn take(
+        &mut self,
+        output: &[u32],
+        first: usize,
+        logits: &[f32],
+        vocabulary: usize,
+        parallel: bool,
+    ) {
+        let known = self.choices.len().saturating_sub(first) * vocabulary;
+        let logits = logits.get(known..).unwrap_or_default();
+        let rows = logits.len() / vocabulary;
+        let ahead = if parallel && rows > 1 { self.ahead(output, rows) } else { Vec::new() };
+        if ahead.is_empty() {
+            for row in logits.chunks_exact(vocabulary) {
+                if self.over {
+                    return;
+                }
+                let choice = with_scratch(|scratch| self.answer.sampler.choose(row, scratch));
+                self.keep(output, choice);
+            }
             return;
         }
-        let choice = self.answer.choose(logits, &mut self.scratch);
-        let found = self.output.get(self.choices.len()).copied();
-        self.over = true;
-        if found == Some(choice.token) {
-            let end = self.answer.push(choice.token);
-            self.over = end.is_some();
-            self.ends.push(end);
+        let choose = |(sampler, row): (Sampler, &[f32])| with_scratch(|scratch| sampler.choose(row, scratch));
+        let choices: Vec<Choice> =
+            ahead.into_par_iter().zip(logits.par_chunks_exact(vocabulary)).map(choose).collect();
+        for choice in choices {
+            if self.over {
+                return;
+            }
+            self.keep(output, choice);
         }
-        self.choices.push(choice);
     }
 
-    /// The answer after the output, and room to work in.
-    pub(crate) fn into_answer(self) -> (Answer<'a>, Scratch, Vec<Choice>) {
-        (self.answer, self.scratch, self.choices)
+    /// The sampler before each of the next rows, taking for granted that the output is the answer; none where the
+    /// sampler has no copies.
+    fn ahead(&self, output: &[u32], rows: usize) -> Vec<Sampler> {
+        let mut samplers = Vec::with_capacity(rows);
+        let Some(mut next) = self.answer.sampler.fork() else { return samplers };
+        for token in output.iter().skip(self.choices.len()).take(rows - 1) {
+            let Some(fork) = next.fork() else { break };
+            samplers.push(fork);
+            next.accept(*token);
+        }
+        samplers.push(next);
+        samplers
     }
+
+    fn keep(&mut self, output: &[u32], choice: Choice) {
+        let found = output.get(self.choices.len());
+        let matches = found == Some(&choice.token);
+        self.over = found.is_some() && !matches;
+        self.choices.push(choice);
+        if matches {
+            self.accept();
+        }
+    }
+
+    /// What the model thought of each token of the answer, where that was asked for.
+    pub(crate) fn into_logprobs(self) -> Vec<TokenLogprobs> {
+        self.choices.into_iter().take(self.ends.len()).filter_map(|choice| choice.logprobs).collect()
+    }
+
+    /// The last choice becomes part of the answer; says whether it ends with it.
+    pub(crate) fn accept(&mut self) -> Option<FinishReason> {
+        let end = self.choices.last().and_then(|choice| self.answer.push(choice.token));
+        self.ends.push(end);
+        self.over = end.is_some();
+        end
+    }
+}
+
+thread_local! {
+    /// The sampler's room to work in: as large as the vocabulary, so it is kept.
+    static SCRATCH: RefCell<Scratch> = RefCell::default();
+}
+
+fn with_scratch<R>(f: impl FnOnce(&mut Scratch) -> R) -> R {
+    // Nothing that chooses a token calls back into this.
+    SCRATCH.with_borrow_mut(f)
 }

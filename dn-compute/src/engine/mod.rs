@@ -4,8 +4,12 @@
 //! token, [`Engine::replay`] all at once; both feed the same decoder, so their bits are equal.
 
 mod answer;
+mod batch;
 mod ending;
 mod error;
+mod feed;
+mod load;
+mod memory;
 mod options;
 mod replay;
 
@@ -17,19 +21,26 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use dn_core::Hash32;
-use dn_core::objects::{Decoding, FinishReason, Sampling, TokenLogprobs};
+use dn_core::objects::{Decoding, FinishReason, JobRequest, Sampling, TokenLogprobs};
 
+pub use batch::{
+    BatchError, BatchEvent, BatchOptions, BatchRequest, BatchStatus, Batcher, CacheScope, CancelHandle,
+    RequestId, Runner, Ticket, Update,
+};
 pub use error::{EngineError, GenerateError};
+pub use memory::{MemoryNeed, Workload, available_memory};
 pub use options::{BackendKind, EngineOptions, ParseBackendError};
-pub use replay::{Divergence, DivergenceKind, Replay};
+pub use replay::{Divergence, DivergenceKind, Replay, ReplayRequest};
 
 use crate::model::Model;
 use crate::runtime::{Decoder, OnLogits, Session};
 use crate::sampling::Choice;
 use crate::spec::{BackendInfo, NumericError};
 use crate::trace::Trace;
+use crate::verify::witness::{Witness, WitnessError};
 use answer::{Answer, Followed};
 use ending::Ending;
+use feed::Feed;
 
 /// What to generate.
 #[derive(Debug, Clone, Copy)]
@@ -63,6 +74,35 @@ pub struct Generation {
     pub trace: Trace,
     /// How long it took.
     pub timings: Timings,
+}
+
+/// What was generated without a trace.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Untraced {
+    /// As [`Generation::tokens`].
+    pub tokens: Vec<u32>,
+    /// As [`Generation::finish`].
+    pub finish: FinishReason,
+    /// As [`Generation::logprobs`].
+    pub logprobs: Vec<TokenLogprobs>,
+    /// As [`Generation::timings`].
+    pub timings: Timings,
+}
+
+impl Generation {
+    /// The same answer broken off after `kept` tokens, as if it had been cancelled there; nothing is computed. As it is when
+    /// it has no more tokens than that, or when none would be left.
+    pub fn cut(mut self, kept: usize) -> Self {
+        if kept > 0 && kept < self.tokens.len() {
+            // The last token is not fed, so it has no leaf.
+            self.trace.truncate(self.trace.leaves().len() - (self.tokens.len() - kept));
+            self.tokens.truncate(kept);
+            self.logprobs.truncate(kept);
+            self.trace_root = self.trace.root();
+            self.finish = FinishReason::Cancelled;
+        }
+        self
+    }
 }
 
 /// How long the parts took.
@@ -106,6 +146,14 @@ impl Engine {
         self.decoder.info()
     }
 
+    /// Bytes that the weights take.
+    ///
+    /// # Units
+    /// Bytes.
+    pub fn weight_bytes(&self) -> u64 {
+        self.decoder.weight_bytes()
+    }
+
     /// Generates, calling `on_token` with each new token; it may break off.
     ///
     /// With [`GenerateRequest::already`], what exists is checked against the model and continued; `on_token` sees the new
@@ -130,19 +178,46 @@ impl Engine {
         request: &GenerateRequest<'_>,
         on_choice: &mut dyn FnMut(&Choice) -> ControlFlow<()>,
     ) -> Result<Generation, GenerateError> {
+        let (Untraced { tokens, finish, logprobs, timings }, session) = self.run(request, true, on_choice)?;
+        let trace = session.into_trace();
+        Ok(Generation { tokens, finish, logprobs, trace_root: trace.root(), trace, timings })
+    }
+
+    /// Generates without a trace: for measuring what the trace costs. The result has no commitment, so nothing can be
+    /// claimed with it.
+    ///
+    /// # Errors
+    /// [`GenerateError`].
+    pub fn generate_untraced(
+        &self,
+        request: &GenerateRequest<'_>,
+        on_token: &mut dyn FnMut(u32) -> ControlFlow<()>,
+    ) -> Result<Untraced, GenerateError> {
+        self.run(request, false, &mut |choice| on_token(choice.token)).map(|(answer, _)| answer)
+    }
+
+    fn run(
+        &self,
+        request: &GenerateRequest<'_>,
+        traced: bool,
+        on_choice: &mut dyn FnMut(&Choice) -> ControlFlow<()>,
+    ) -> Result<(Untraced, Session), GenerateError> {
         let started = Instant::now();
         self.check(request)?;
         let mut finish = self.already_ends(request)?;
         let answer = Answer::new(self.model.front(), request)?;
         let mut tokens = request.already.to_vec();
-        let mut session = self.decoder.session(request.prompt.len() + answer.limit())?;
+        let positions = request.prompt.len() + answer.limit();
+        let mut session = match traced {
+            true => self.decoder.session(positions)?,
+            false => self.decoder.untraced_session(positions)?,
+        };
         // The last token of an answer that has ended is not fed.
         let fed = tokens.len() - usize::from(finish.is_some());
         let known = [request.prompt, &tokens[..fed]].concat();
-        let mut followed = Followed::new(answer, request.already);
-        self.follow(&mut session, &known, request.prompt.len(), &mut followed)?;
-        let (mut answer, mut scratch, choices) = followed.into_answer();
-        for (index, (choice, found)) in choices.iter().zip(&tokens).enumerate() {
+        let mut followed = Followed::new(answer);
+        self.follow(&mut session, &known, request, &mut followed)?;
+        for (index, (choice, found)) in followed.choices.iter().zip(&tokens).enumerate() {
             if choice.token != *found {
                 let (position, expected, found) = (request.prompt.len() + index, choice.token, *found);
                 return Err(GenerateError::AlreadyDiverges { position, expected, found });
@@ -150,31 +225,31 @@ impl Engine {
         }
         let mut timings = Timings { prefill_tokens: known.len() as u32, ..Timings::default() };
         timings.prefill = started.elapsed();
-        let mut logprobs: Vec<TokenLogprobs> =
-            choices[..tokens.len()].iter().filter_map(|choice| choice.logprobs.clone()).collect();
-        let mut next = choices.into_iter().next_back();
         let finish = loop {
             if let Some(reason) = finish {
                 break reason;
             }
-            let choice = next.take().expect("a token was chosen after the last one fed");
-            tokens.push(choice.token);
-            finish = answer.push(choice.token);
-            let flow = on_choice(&choice);
-            logprobs.extend(choice.logprobs);
+            finish = followed.accept();
+            let choice = followed.choices.last().expect("a token was chosen after the last one fed");
+            let token = choice.token;
+            tokens.push(token);
+            let flow = on_choice(choice);
             if finish.is_none() {
                 if flow.is_break() {
                     break FinishReason::Cancelled;
                 }
-                self.feed(&mut session, &[choice.token], 0, &mut |_, logits| {
-                    next = Some(answer.choose(logits, &mut scratch));
-                })?;
+                self.follow(
+                    &mut session,
+                    &[token],
+                    &GenerateRequest { already: &tokens, ..*request },
+                    &mut followed,
+                )?;
                 timings.decode_tokens += 1;
             }
         };
         timings.decode = started.elapsed() - timings.prefill;
-        let trace = session.trace().clone();
-        Ok(Generation { tokens, finish, logprobs, trace_root: trace.root(), trace, timings })
+        let logprobs = followed.into_logprobs();
+        Ok((Untraced { tokens, finish, logprobs, timings }, session))
     }
 
     /// Logits of every position, `tokens.len()` rows of the vocabulary's length.
@@ -196,15 +271,36 @@ impl Engine {
         Ok(out)
     }
 
-    /// Feeds `known`, prompt and output, and asks the sampler after the prompt and after each further token.
+    /// Computes a request and an answer to it in one pass, so that it can be opened at any place: to dispute somebody
+    /// else's receipt for them, or to defend one's own.
+    ///
+    /// # Errors
+    /// [`WitnessError`].
+    pub fn witness<'a>(
+        &'a self,
+        request: &'a JobRequest,
+        output: &'a [u32],
+    ) -> Result<Witness<'a>, WitnessError> {
+        Witness::replay(&self.model, &self.decoder, request, output, self.chunk.max(1))
+    }
+
+    /// Feeds tokens that come next, and asks the sampler after the prompt and after each further token. The output known
+    /// is `request.already`.
     fn follow(
         &self,
         session: &mut Session,
-        known: &[u32],
-        prompt: usize,
-        followed: &mut Followed<'_, '_>,
+        tokens: &[u32],
+        request: &GenerateRequest<'_>,
+        followed: &mut Followed,
     ) -> Result<(), NumericError> {
-        self.feed_chunks(session, known, prompt - 1, &mut |_, logits| followed.step(logits))
+        let (from, output) = (request.prompt.len() - 1, request.already);
+        tokens.chunks(self.chunk).try_for_each(|tokens| {
+            let feed = Feed { session: &mut *session, tokens, from, output, followed: &mut *followed };
+            let Ok(mut fed) = self.feed_many(&mut [feed], &|| false) else {
+                unreachable!("nobody gave it up")
+            };
+            fed.pop().unwrap_or(Ok(()))
+        })
     }
 
     /// Whether what exists has ended with its last token.

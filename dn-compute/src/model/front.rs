@@ -8,7 +8,7 @@ use dn_core::objects::Hyperparameters;
 
 use super::layout::{self, Entry};
 use super::source::{ModelBytes, Source};
-use super::{ModelError, hyper};
+use super::{ModelError, canonical_bytes, hyper};
 use crate::chat::{ChatError, ChatMessage, ChatTemplate};
 use crate::formats::gguf::{Gguf, Metadata};
 use crate::grammar::{Constrainer, GrammarError};
@@ -36,6 +36,9 @@ pub struct ModelFront {
     chat: Option<ChatTemplate>,
     bos: Option<u32>,
     stop_tokens: Vec<u32>,
+    /// Bytes of all tensors in canonical form, and of the largest one with its bytes in the file.
+    weight_bytes: u64,
+    largest_tensor_bytes: u64,
     /// Made when the first grammar asks for it.
     constrainer: OnceLock<Result<Constrainer, GrammarError>>,
 }
@@ -77,6 +80,8 @@ impl ModelFront {
             architecture,
             hyper,
             bos,
+            weight_bytes: entries.iter().map(canonical_bytes).sum(),
+            largest_tensor_bytes: entries.iter().map(|e| canonical_bytes(e) + e.info.size).max().unwrap_or(0),
             constrainer: OnceLock::new(),
         };
         Ok((front, entries))
@@ -105,6 +110,32 @@ impl ModelFront {
     /// Number of token ids.
     pub const fn vocabulary(&self) -> u32 {
         self.hyper.vocabulary
+    }
+
+    /// Bytes that the weights take in canonical form. A backend's own form takes about as much.
+    ///
+    /// # Units
+    /// Bytes.
+    pub const fn weight_bytes(&self) -> u64 {
+        self.weight_bytes
+    }
+
+    /// Bytes of the largest tensor while it is loaded: as in the file, and in canonical form.
+    ///
+    /// # Units
+    /// Bytes.
+    pub const fn largest_tensor_bytes(&self) -> u64 {
+        self.largest_tensor_bytes
+    }
+
+    /// Bytes that keys and values take for one position of one request.
+    ///
+    /// # Units
+    /// Bytes.
+    pub fn kv_bytes_per_position(&self) -> u64 {
+        let h = &self.hyper;
+        // Two vectors of 16-bit integers, each under one exponent.
+        u64::from(h.layers) * u64::from(h.kv_heads) * (u64::from(h.head_size) * 4 + 8)
     }
 
     /// The token that starts a text, if the file names one.

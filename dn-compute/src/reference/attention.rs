@@ -1,7 +1,9 @@
 //! Attention: see [`crate::spec::attention`].
 
+use std::ops::Range;
+
 use crate::spec::{
-    AttentionPlan, KvLayer, NumericError, Op,
+    AttentionPlan, KvLayer, Mask, NumericError, Op,
     attention::{KEY_BLOCK, KvRows, MAX_P, merge, normalise, reciprocal, score},
     exp2::{exp2_q16, shift_round_u32},
     float::mul,
@@ -24,27 +26,28 @@ pub(super) fn kv_append(kv: &mut KvLayer, k: &[f32], v: &[f32]) -> Result<(), Nu
 
 pub(super) fn attention(
     kv: &KvLayer,
+    mask: Mask,
     heads: usize,
     first: usize,
     q: &[f32],
     out: &mut [f32],
 ) -> Result<(), NumericError> {
-    let plan = AttentionPlan::new(kv, heads, first, q, out)?;
+    let plan = AttentionPlan::new(kv, mask, heads, first, q, out)?;
     let d = plan.head_dim;
     for (i, (q, out)) in q.chunks_exact(d).zip(out.chunks_exact_mut(d)).enumerate() {
         let (token, head) = (i / heads, i % heads);
-        head_attention(kv, &plan, head / plan.group, first + token + 1, q, out)
+        head_attention(kv, &plan, head / plan.group, plan.keys(token), q, out)
             .map_err(|e| rebase(e, i * d))?;
     }
     no_overflow(Op::Attention, out)
 }
 
-/// One query head over the first `keys` keys.
+/// One query head over the keys that it sees.
 fn head_attention(
     kv: &KvLayer,
     plan: &AttentionPlan,
     kv_head: usize,
-    keys: usize,
+    keys: Range<usize>,
     q: &[f32],
     out: &mut [f32],
 ) -> Result<(), NumericError> {
@@ -53,26 +56,28 @@ fn head_attention(
     let eq = quantise(Op::Attention, "q", &scaled, &mut a)?;
 
     // Whole part and fixed-point power of every score.
-    let (mut whole, mut power) = (Vec::with_capacity(keys), Vec::with_capacity(keys));
-    for position in 0..keys {
+    let (mut whole, mut power) = (Vec::with_capacity(keys.len()), Vec::with_capacity(keys.len()));
+    for position in keys.clone() {
         let key = |c: usize| i64::from(kv.key(kv_head, position, c));
         let dot: i64 = a.iter().enumerate().map(|(c, a)| i64::from(*a) * key(c)).sum();
         let s = score(dot, eq + kv.key_exponent(kv_head, position) + 16);
         whole.push(s >> 16);
         power.push(exp2_q16((s & 0xffff) as u32));
     }
-    let with_value = |position: usize| whole[position] + kv.value_exponent(kv_head, position);
-    let top = (0..keys).map(|n| whole[n]).max().unwrap_or(0);
-    let top_value = (0..keys).map(with_value).max().unwrap_or(0);
+    let from = keys.start;
+    let whole = |position: usize| whole[position - from];
+    let with_value = |position: usize| whole(position) + kv.value_exponent(kv_head, position);
+    let top = keys.clone().map(whole).max().unwrap_or(0);
+    let top_value = keys.clone().map(with_value).max().unwrap_or(0);
 
     let mut den = 0i64;
     let mut num = vec![0i64; plan.head_dim];
-    for start in (0..keys).step_by(KEY_BLOCK) {
-        let block = start..keys.min(start + KEY_BLOCK);
-        let block_top = block.clone().map(|n| whole[n]).max().unwrap_or(0);
+    for start in (from / KEY_BLOCK * KEY_BLOCK..keys.end).step_by(KEY_BLOCK) {
+        let block = from.max(start)..keys.end.min(start + KEY_BLOCK);
+        let block_top = block.clone().map(whole).max().unwrap_or(0);
         let block_top_value = block.clone().map(with_value).max().unwrap_or(0);
-        let p = |n: usize, below: i32| shift_round_u32(power[n], below.unsigned_abs() + 3).min(MAX_P);
-        let den_b: i64 = block.clone().map(|n| i64::from(p(n, block_top - whole[n]))).sum();
+        let p = |n: usize, below: i32| shift_round_u32(power[n - from], below.unsigned_abs() + 3).min(MAX_P);
+        let den_b: i64 = block.clone().map(|n| i64::from(p(n, block_top - whole(n)))).sum();
         den += merge(den_b, top - block_top);
         let weights: Vec<i64> =
             block.clone().map(|n| i64::from(p(n, block_top_value - with_value(n)))).collect();

@@ -105,6 +105,16 @@ impl Sampler {
         if left { Ok(out) } else { Err(SamplerError::NothingLeft) }
     }
 
+    /// The same sampler once more; `None` with a grammar, whose state has no copies.
+    pub(crate) fn fork(&self) -> Option<Self> {
+        if self.constraint.is_some() {
+            return None;
+        }
+        let (bias, banned, penalties) = (self.bias.clone(), self.banned.clone(), self.penalties.clone());
+        let Self { sampling, top_logprobs, index, .. } = *self;
+        Some(Self { sampling, bias, banned, top_logprobs, penalties, constraint: None, index })
+    }
+
     /// The next token.
     ///
     /// # Panics

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use super::attention::{KvLayer, KvShape};
 use super::error::NumericError;
+use super::mask::Mask;
 use super::matrix::QuantMatrix;
 use super::rope::RopeTable;
 
@@ -46,7 +47,7 @@ impl fmt::Display for BackendInfo {
 /// Between operations values are f32, row-major, and never NaN, infinite, subnormal or `-0`. An input that is not
 /// finite is refused; a subnormal one counts as zero. After an error, what the operation was to write holds no meaning;
 /// [`kv_append`](Self::kv_append) leaves its cache as it was. A row of an output depends only on its own row of the
-/// input (and in attention on the positions before it), never on its neighbours in the call.
+/// input (and in attention on the positions that it sees), never on its neighbours in the call.
 ///
 /// # Errors
 /// Every operation refuses shapes that do not fit, sizes outside [`limits`](super::limits), inputs that are not finite
@@ -99,7 +100,7 @@ pub trait Backend: Send + Sync + fmt::Debug {
     /// `k`, `v`: `tokens x kv_heads x head_dim`.
     fn kv_append(&self, kv: &mut KvLayer, k: &[f32], v: &[f32]) -> Result<(), NumericError>;
 
-    /// Causal attention of queries at positions `first..first + tokens`, each over the keys `0..=` its own position.
+    /// Attention of queries at positions `first..first + tokens`, each over the keys that `mask` lets it see.
     ///
     /// # Shape
     /// `q`, `out`: `tokens x heads x head_dim`, `heads` a multiple of the cache's heads; query head `h` reads cache
@@ -107,6 +108,7 @@ pub trait Backend: Send + Sync + fmt::Debug {
     fn attention(
         &self,
         kv: &KvLayer,
+        mask: Mask,
         heads: usize,
         first: usize,
         q: &[f32],
@@ -115,6 +117,19 @@ pub trait Backend: Send + Sync + fmt::Debug {
 
     /// `gate[i] = silu(gate[i]) * up[i]`.
     fn silu_mul(&self, gate: &mut [f32], up: &[f32]) -> Result<(), NumericError>;
+
+    /// Layer normalisation of each row of `weight.len()` elements; `bias` is as long.
+    fn layer_norm(
+        &self,
+        weight: &[f32],
+        bias: &[f32],
+        eps: f32,
+        x: &[f32],
+        out: &mut [f32],
+    ) -> Result<(), NumericError>;
+
+    /// `x[i] = gelu(x[i])`, the exact form.
+    fn gelu(&self, x: &mut [f32]) -> Result<(), NumericError>;
 
     /// `x[i] = x[i] + y[i]`; `y` may be one row that is added to each row of `x`.
     fn add(&self, x: &mut [f32], y: &[f32]) -> Result<(), NumericError>;

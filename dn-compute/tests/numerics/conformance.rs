@@ -3,7 +3,7 @@
 use dn_compute::conformance;
 use dn_compute::cpu::{Cpu, CpuError, Isa};
 use dn_compute::reference::Reference;
-use dn_compute::spec::{Backend, BackendInfo, KvLayer, Matrix, NumericError, QuantMatrix, RopeTable};
+use dn_compute::spec::{Backend, BackendInfo, KvLayer, Mask, Matrix, NumericError, QuantMatrix, RopeTable};
 
 #[allow(clippy::print_stdout, reason = "a skip must be seen")]
 fn check(isa: Isa, threads: usize) {
@@ -38,6 +38,20 @@ fn avx2() {
 fn avx512() {
     for threads in 1..=3 {
         check(Isa::Avx512, threads);
+    }
+}
+
+#[test]
+fn avx_vnni() {
+    for threads in 1..=3 {
+        check(Isa::AvxVnni, threads);
+    }
+}
+
+#[test]
+fn amx() {
+    for threads in 1..=3 {
+        check(Isa::Amx, threads);
     }
 }
 
@@ -96,15 +110,29 @@ impl Backend for Off {
     fn attention(
         &self,
         kv: &KvLayer,
+        mask: Mask,
         heads: usize,
         first: usize,
         q: &[f32],
         out: &mut [f32],
     ) -> Result<(), NumericError> {
-        Reference.attention(kv, heads, first, q, out)
+        Reference.attention(kv, mask, heads, first, q, out)
     }
     fn silu_mul(&self, gate: &mut [f32], up: &[f32]) -> Result<(), NumericError> {
         Reference.silu_mul(gate, up)
+    }
+    fn layer_norm(
+        &self,
+        weight: &[f32],
+        bias: &[f32],
+        eps: f32,
+        x: &[f32],
+        out: &mut [f32],
+    ) -> Result<(), NumericError> {
+        Reference.layer_norm(weight, bias, eps, x, out)
+    }
+    fn gelu(&self, x: &mut [f32]) -> Result<(), NumericError> {
+        Reference.gelu(x)
     }
     fn add(&self, x: &mut [f32], y: &[f32]) -> Result<(), NumericError> {
         Reference.add(x, y)?;

@@ -4,7 +4,7 @@ use std::sync::LazyLock;
 
 use dn_compute::cpu::{Cpu, Isa};
 use dn_compute::reference::Reference;
-use dn_compute::spec::{Backend, KvLayer, KvShape, Matrix, QuantMatrix};
+use dn_compute::spec::{Backend, BlockLength, KvLayer, KvShape, Mask, Matrix, QuantMatrix};
 use proptest::prelude::*;
 
 /// The best instruction set on 1, 2, 3 and 5 threads.
@@ -48,6 +48,7 @@ struct Prompt {
     q: Vec<f32>,
     k: Vec<f32>,
     v: Vec<f32>,
+    mask: Mask,
 }
 
 impl Prompt {
@@ -66,7 +67,7 @@ impl Prompt {
         let row = self.heads * self.shape.head_dim;
         let mut out = vec![0.0; (to - from) * row];
         backend
-            .attention(kv, self.heads, from, &self.q[from * row..to * row], &mut out)
+            .attention(kv, self.mask, self.heads, from, &self.q[from * row..to * row], &mut out)
             .expect("valid shapes");
         bits(&out)
     }
@@ -79,11 +80,13 @@ impl Prompt {
 }
 
 fn prompts() -> impl Strategy<Value = Prompt> {
-    (1usize..3, 1usize..4, 1usize..40, 1usize..140).prop_flat_map(|(kv_heads, group, half, positions)| {
+    let sizes = (1usize..3, 1usize..4, 1usize..40, 1usize..140, prop_oneof![Just(usize::MAX), 1usize..100]);
+    sizes.prop_flat_map(|(kv_heads, group, half, positions, window)| {
         let (d, heads) = (2 * half, kv_heads * group);
         let shape = KvShape { heads: kv_heads, head_dim: d, capacity: positions };
+        let mask = if window == usize::MAX { Mask::Causal } else { Mask::Window { positions: window } };
         (floats(positions * heads * d), floats(positions * kv_heads * d), floats(positions * kv_heads * d))
-            .prop_map(move |(q, k, v)| Prompt { shape, heads, q, k, v })
+            .prop_map(move |(q, k, v)| Prompt { shape, heads, q, k, v, mask })
     })
 }
 
@@ -95,8 +98,11 @@ proptest! {
         (rows, cols, tokens, w, x) in (1usize..150, 1usize..150, 1usize..20).prop_flat_map(|(r, c, t)| {
             (Just(r), Just(c), Just(t), floats(r * c), floats(t * c))
         }),
+        length in 0usize..8,
     ) {
-        let w = QuantMatrix::from_f32(rows, cols, &w).expect("finite weights");
+        // Half of the cases in blocks of 32, the others in all lengths.
+        let length = BlockLength::ALL.get(length).copied().unwrap_or(BlockLength::B32);
+        let w = QuantMatrix::from_f32_blocks(rows, cols, length, &w).expect("finite weights");
         let of_reference = Reference.prepare(w.clone()).expect("valid");
         let expected = linear(&Reference, &of_reference, &x, tokens);
         for cpu in CPUS.iter() {
@@ -139,6 +145,47 @@ proptest! {
         }
         let seen = (cut + 1) * other.heads * other.shape.head_dim;
         prop_assert_eq!(&other.at_once(&CPUS[1])[..seen], &expected[..seen]);
+    }
+
+    #[test]
+    fn what_left_the_window_is_not_there(prompt in prompts(), window in 1usize..80, cut in 0usize..1000) {
+        let mask = Mask::Window { positions: window };
+        let prompt = Prompt { mask, ..prompt };
+        let expected = prompt.at_once(&CPUS[0]);
+        let cut = cut % prompt.positions();
+        let mut other = prompt.clone();
+        let row = other.shape.heads * other.shape.head_dim;
+        for x in &mut other.k[..cut * row] {
+            *x = -*x * 77.0;
+        }
+        for x in &mut other.v[..cut * row] {
+            *x += 1e3;
+        }
+        let row = other.heads * other.shape.head_dim;
+        let blind = (cut + window - 1).min(prompt.positions()) * row;
+        prop_assert_eq!(&other.at_once(&CPUS[1])[blind..], &expected[blind..]);
+        // A window that reaches the first key is no window.
+        let wide = Prompt { mask: Mask::Window { positions: prompt.positions() }, ..prompt.clone() };
+        let causal = Prompt { mask: Mask::Causal, ..prompt };
+        prop_assert_eq!(wide.at_once(&CPUS[0]), causal.at_once(&CPUS[0]));
+    }
+
+    #[test]
+    fn without_a_mask_only_the_split_of_the_queries_is_free(prompt in prompts(), chunk in 1usize..70) {
+        let prompt = Prompt { mask: Mask::Full, ..prompt };
+        let expected = prompt.at_once(&CPUS[0]);
+        let positions = prompt.positions();
+        for cpu in CPUS.iter() {
+            let mut kv = cpu.kv_layer(prompt.shape).expect("a valid shape");
+            prompt.append(cpu, &mut kv, 0, positions);
+            let chunks = (0..positions).step_by(chunk).map(|from| (from, positions.min(from + chunk)));
+            let found: Vec<u32> = chunks.flat_map(|(from, to)| prompt.attend(cpu, &kv, from, to)).collect();
+            prop_assert_eq!(&found, &expected);
+        }
+        // The last position sees the same keys with and without a causal mask.
+        let causal = Prompt { mask: Mask::Causal, ..prompt.clone() };
+        let last = (positions - 1) * prompt.heads * prompt.shape.head_dim;
+        prop_assert_eq!(&causal.at_once(&CPUS[0])[last..], &expected[last..]);
     }
 
     #[test]
