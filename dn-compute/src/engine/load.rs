@@ -7,7 +7,6 @@ use super::memory::{Workload, available_memory};
 use super::{Engine, EngineError, EngineOptions, MemoryNeed};
 use crate::model::{Model, ModelBytes, ModelFront, Tensor, layout::Slot};
 use crate::runtime::{Decoder, Ready};
-use crate::spec::Backend;
 
 impl Engine {
     /// Loads a GGUF file and prepares its weights: as [`Model::load`] and [`Engine::new`], but every weight is read, hashed and
