@@ -44,33 +44,51 @@
 //! - [`engine`]: all of it together.
 #![deny(unsafe_code)]
 
+#[cfg(feature = "engine")]
 pub mod chat;
+#[cfg(feature = "engine")]
 pub mod conformance;
+#[cfg(feature = "engine")]
 #[allow(unsafe_code)]
 pub mod cpu;
 #[cfg(feature = "embedded-model")]
 pub mod embedded;
+#[cfg(feature = "engine")]
 pub mod engine;
+#[cfg(feature = "engine")]
 pub mod formats;
+#[cfg(feature = "engine")]
 pub mod grammar;
+#[cfg(feature = "engine")]
 pub mod model;
 pub mod reference;
+#[cfg(feature = "engine")]
 pub mod runtime;
+#[cfg(feature = "engine")]
 pub mod sampling;
 pub mod spec;
-#[cfg(test)]
+pub mod tensors;
+#[cfg(all(test, feature = "engine"))]
 mod testing;
+#[cfg(feature = "engine")]
 pub mod tokenizer;
 pub mod trace;
+pub mod verify;
 
+#[cfg(feature = "engine")]
 pub use chat::{ChatError, ChatMessage, ChatTemplate, Role};
+#[cfg(feature = "engine")]
 pub use cpu::Isa;
+#[cfg(feature = "engine")]
 pub use engine::{
     BackendKind, BatchError, BatchEvent, BatchOptions, BatchRequest, BatchStatus, Batcher, CacheScope,
     CancelHandle, Divergence, DivergenceKind, Engine, EngineError, EngineOptions, GenerateError,
     GenerateRequest, Generation, MemoryNeed, Replay, ReplayRequest, RequestId, Runner, Ticket, Timings,
     Untraced, Update, Workload, available_memory,
 };
+#[cfg(feature = "engine")]
 pub use grammar::GrammarError;
+#[cfg(feature = "engine")]
 pub use model::{Model, ModelError, ModelFront};
+#[cfg(feature = "engine")]
 pub use tokenizer::{TextStream, Tokenizer, TokenizerError};

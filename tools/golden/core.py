@@ -2,7 +2,7 @@
 """Golden vectors of dn-core, computed without any of its code.
 
 Writes dn-core/tests/golden/core.json: the canonical encodings, identities, EIP-712 digests, signatures and
-Merkle roots of fixed examples. Standard library only; Keccak-256, secp256k1 and both encodings are written out here
+Merkle roots of fixed examples. Standard library only; Keccak-256, BLAKE3 (blake3.py), secp256k1 and both encodings are written out here
 from their specifications.
 
     python3 tools/golden/core.py           rewrite the file
@@ -14,6 +14,8 @@ import hmac
 import json
 import pathlib
 import sys
+
+from blake3 import blake3
 
 TARGET = pathlib.Path(__file__).resolve().parents[2] / "dn-core/tests/golden/core.json"
 
@@ -401,7 +403,8 @@ def generate():
         "objects": objects,
         "signed": signed,
         "group_struct_hash": hash_struct("Group", GROUP_VALUES, GROUP).hex(),
-        "token_hash": keccak(b"".join(t.to_bytes(4, "little") for t in [1, 2, 0xFFFFFFFF])).hex(),
+        "job_id": blake3(encode("struct", request)).hex(),
+        "token_hash": blake3(b"".join(t.to_bytes(4, "little") for t in [1, 2, 0xFFFFFFFF])).hex(),
         "verdict_commitment": keccak(verdict_bytes + label("salt")).hex(),
         "merkle_roots": [merkle_root([bytes([i]) * i for i in range(count)]).hex() for count in range(18)],
     }

@@ -111,10 +111,11 @@ impl SamplingArgs {
     }
 
     fn penalties(&self) -> Result<Sampling, CliError> {
-        let range = |name: &str, value: f64, least: f64, most: f64| match (least..=most).contains(&value) {
-            true => Ok(value),
-            false => Err(CliError::argument(name, format!("{value} is not in {least}..={most}"))),
-        };
+        let range =
+            |name: &'static str, value: f64, least: f64, most: f64| match (least..=most).contains(&value) {
+                true => Ok(value),
+                false => Err(CliError::argument(name, format!("{value} is not in {least}..={most}"))),
+            };
         let signed = |value: f64| (value * 1e6).round() as i32;
         Ok(Sampling {
             min_p_micro: micro(range("--min-p", self.min_p, 0.0, 1.0)?),

@@ -21,7 +21,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use dn_core::Hash32;
-use dn_core::objects::{Decoding, FinishReason, Sampling, TokenLogprobs};
+use dn_core::objects::{Decoding, FinishReason, JobRequest, Sampling, TokenLogprobs};
 
 pub use batch::{
     BatchError, BatchEvent, BatchOptions, BatchRequest, BatchStatus, Batcher, CacheScope, CancelHandle,
@@ -37,6 +37,7 @@ use crate::runtime::{Decoder, OnLogits, Session};
 use crate::sampling::Choice;
 use crate::spec::{BackendInfo, NumericError};
 use crate::trace::Trace;
+use crate::verify::witness::{Witness, WitnessError};
 use answer::{Answer, Followed};
 use ending::Ending;
 use feed::Feed;
@@ -268,6 +269,19 @@ impl Engine {
         let mut out = Vec::new();
         self.feed_chunks(&mut session, tokens, 0, &mut |_, logits| out.extend_from_slice(logits))?;
         Ok(out)
+    }
+
+    /// Computes a request and an answer to it in one pass, so that it can be opened at any place: to dispute somebody
+    /// else's receipt for them, or to defend one's own.
+    ///
+    /// # Errors
+    /// [`WitnessError`].
+    pub fn witness<'a>(
+        &'a self,
+        request: &'a JobRequest,
+        output: &'a [u32],
+    ) -> Result<Witness<'a>, WitnessError> {
+        Witness::replay(&self.model, &self.decoder, request, output, self.chunk.max(1))
     }
 
     /// Feeds tokens that come next, and asks the sampler after the prompt and after each further token. The output known

@@ -24,9 +24,10 @@ use std::sync::Arc;
 
 use dn_core::merkle::{InclusionProof, MerkleTree};
 use dn_core::objects::ModelManifest;
-use dn_core::{Canonical, Hash32, ModelId, blake3_256, canonical_struct};
+use dn_core::{Canonical, Hash32, ModelId, blake3_256};
 use rayon::prelude::*;
 
+pub use crate::tensors::Tile;
 pub use error::ModelError;
 pub use front::ModelFront;
 pub use source::ModelBytes;
@@ -37,22 +38,6 @@ use source::Source;
 
 /// Canonical bytes of a tile aim at this size.
 const TILE_BYTES: usize = 32 * 1024;
-
-/// What a leaf of the tensors' Merkle tree commits to.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Tile {
-    /// The tensor's place in the order of the architecture, from 0.
-    pub tensor: u32,
-    /// The first row.
-    pub first_row: u32,
-    /// Rows; 0 for a vector.
-    pub rows: u32,
-    /// Columns.
-    pub cols: u32,
-    /// BLAKE3 of the tile's canonical bytes.
-    pub hash: Hash32,
-}
-canonical_struct!(Tile { tensor: u32, first_row: u32, rows: u32, cols: u32, hash: Hash32 });
 
 /// A model: its front, its identity, and where its weights are.
 ///
@@ -186,6 +171,29 @@ impl Model {
     pub fn prove_tile(&self, index: u64) -> Option<(Tile, InclusionProof)> {
         let tile = self.tiles.iter().flatten().nth(usize::try_from(index).ok()?)?;
         Some((tile.clone(), self.tree().prove(index)?))
+    }
+
+    /// Opens the tile that holds a row of a tensor (any row of a vector): its description, the proof and the bytes.
+    ///
+    /// # Errors
+    /// As [`tensor`](Self::tensor).
+    pub(crate) fn open_tile(
+        &self,
+        slot: Slot,
+        row: usize,
+    ) -> Result<Option<(Tile, InclusionProof, Vec<u8>)>, ModelError> {
+        let tensor = self.tensor(slot)?;
+        let Some(at) = self.entries.iter().position(|e| e.slot == slot) else { return Ok(None) };
+        let before: usize = self.tiles[..at].iter().map(Vec::len).sum();
+        let holds = |t: &Tile| t.rows == 0 || (t.first_row..t.first_row + t.rows).contains(&(row as u32));
+        let Some(index) = self.tiles[at].iter().position(holds) else { return Ok(None) };
+        let tile = self.tiles[at][index].clone();
+        let first = tile.first_row as usize;
+        let bytes = match &tensor {
+            Tensor::Matrix(matrix) => matrix.tile_bytes(first..first + tile.rows as usize),
+            Tensor::Vector(values) => values.iter().flat_map(|v| v.to_le_bytes()).collect(),
+        };
+        Ok(self.tree().prove((before + index) as u64).map(|proof| (tile, proof, bytes)))
     }
 
     /// The same architecture with weights rounded to fewer bits: cheaper, worse, and another [`Model::id`].

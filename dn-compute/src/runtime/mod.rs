@@ -4,6 +4,7 @@
 //! how tokens are cut into chunks, and which sequences share a step, cannot matter: decoding one by one equals one pass
 //! over all.
 
+mod open;
 mod scratch;
 mod session;
 mod step;
@@ -21,6 +22,7 @@ use crate::engine::EngineError;
 use crate::model::{Model, ModelFront};
 use crate::spec::attention::KEY_BLOCK;
 use crate::spec::{Backend, BackendInfo, KvLayer, KvShape, NumericError, Pairing, RopeSpec, RopeTable};
+pub(crate) use open::{Observer, PositionRows};
 pub(crate) use scratch::scratch_bytes;
 use scratch::{Pool, Scratch};
 pub(crate) use weights::Ready;

@@ -6,7 +6,7 @@ use crate::address::Address;
 use crate::amount::{Amount, AmountError};
 use crate::canonical_struct;
 use crate::encoding::Canonical;
-use crate::hash::{ChannelId, Hash32, JobId, ModelId, keccak256};
+use crate::hash::{ChannelId, Hash32, JobId, ModelId, blake3_256};
 use crate::objects::{Decoding, Sampling};
 
 /// Prices per token.
@@ -87,9 +87,18 @@ canonical_struct!(JobRequest {
 });
 
 impl JobRequest {
-    /// The job's identity: the hash of the request.
+    /// Where the token ids of the prompt start in the canonical bytes; what follows them follows 4 bytes per token later.
+    pub const PROMPT_OFFSET: usize = u64::MIN_LEN
+        + 2 * Address::MIN_LEN
+        + ChannelId::MIN_LEN
+        + 2 * u32::MIN_LEN
+        + ModelId::MIN_LEN
+        + u16::MIN_LEN
+        + Vec::<u32>::MIN_LEN;
+
+    /// The job's identity: BLAKE3 of the canonical request, so that a few bytes of a long one can be opened against it.
     pub fn id(&self) -> JobId {
-        JobId(self.keccak())
+        JobId(blake3_256(&[&self.to_bytes()]))
     }
 
     /// The most it can cost.
@@ -101,8 +110,8 @@ impl JobRequest {
     }
 }
 
-/// Keccak-256 over token ids, each as `u32` little-endian.
+/// BLAKE3 over token ids, each as `u32` little-endian; so a few of many can be opened against it.
 pub fn token_hash(tokens: &[u32]) -> Hash32 {
     let bytes: Vec<u8> = tokens.iter().flat_map(|t| t.to_le_bytes()).collect();
-    Hash32(keccak256(&[&bytes]))
+    Hash32(blake3_256(&[&bytes]))
 }
