@@ -16,6 +16,13 @@ pub(crate) struct ModelArgs {
     /// GGUF file of the Llama family; without it the small demonstration model inside this program.
     #[arg(long, env = "DN_MODEL", value_name = "FILE")]
     pub(crate) model: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) compute: ComputeArgs,
+}
+
+/// How to compute. It changes the speed, never a bit of the result.
+#[derive(Debug, Clone, clap::Args)]
+pub(crate) struct ComputeArgs {
     /// How to compute.
     #[arg(long, value_enum, default_value_t = Backend::Auto)]
     pub(crate) backend: Backend,
@@ -66,7 +73,8 @@ pub(crate) struct Loaded {
 impl ModelArgs {
     /// The embedded model, computed in the fastest way.
     pub(crate) fn automatic() -> Self {
-        Self { model: None, backend: Backend::Auto, isa: IsaArg::Auto, threads: None }
+        let compute = ComputeArgs { backend: Backend::Auto, isa: IsaArg::Auto, threads: None };
+        Self { model: None, compute }
     }
 
     /// Loads the model without an engine.
@@ -78,11 +86,14 @@ impl ModelArgs {
     pub(crate) fn load(&self, config: &Config) -> Result<Loaded, CliError> {
         let started = Instant::now();
         let (name, model) = self.load_model(config)?;
-        let engine = Engine::new(model, self.options(config)?)?;
+        let engine = Engine::new(model, self.compute.options(config)?)?;
         Ok(Loaded { name, engine, load: started.elapsed() })
     }
+}
 
-    fn options(&self, config: &Config) -> Result<EngineOptions, CliError> {
+impl ComputeArgs {
+    /// The same for the library.
+    pub(crate) fn options(&self, config: &Config) -> Result<EngineOptions, CliError> {
         let backend = match self.backend {
             Backend::Auto | Backend::Cpu => BackendKind::Cpu,
             Backend::Reference => BackendKind::Reference,
