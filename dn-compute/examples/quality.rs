@@ -4,7 +4,7 @@
 //! quality logits MODEL BLOCK IDS OUT     quality embed MODEL BLOCK IDS OUT
 //! ```
 //! `IDS` holds token ids, one text a line, separated by spaces. `BLOCK` (16, 32, 128 or row) is the block length for weights that
-//! the file holds as floats. `OUT` gets f32, little-endian: per token a row of logits, or per text an embedding.
+//! an encoder's file holds as floats. `OUT` gets f32, little-endian: per token a row of logits, or per text an embedding.
 
 use std::error::Error;
 use std::fs;
@@ -29,13 +29,13 @@ fn main() -> Result<(), Box<dyn Error>> {
     let mut out = std::io::BufWriter::new(fs::File::create(out)?);
     let mut write = |values: &[f32]| values.iter().try_for_each(|v| out.write_all(&v.to_le_bytes()));
     if what == "embed" {
-        let encoder = Encoder::new(EncoderModel::load_in_blocks(model, block)?, EngineOptions::default())?;
+        let encoder = Encoder::new(EncoderModel::load(model)?, EngineOptions::default())?;
         let texts: Vec<&[u32]> = texts.iter().map(Vec::as_slice).collect();
         for embedding in encoder.embed(&texts)? {
             write(&embedding.to_f32())?;
         }
     } else {
-        let model = Arc::new(Model::load_in_blocks(model, block)?);
+        let model = Arc::new(Model::load(model)?);
         let engine = Engine::new(model, EngineOptions::default())?;
         for text in &texts {
             write(&engine.logits(text)?)?;

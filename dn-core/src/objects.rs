@@ -5,6 +5,7 @@ mod encoder;
 mod manifest;
 mod receipt;
 mod request;
+pub mod sampling;
 mod verdict;
 mod voucher;
 
@@ -12,6 +13,7 @@ pub use batch::{BatchLine, BatchRoot};
 pub use encoder::{EncoderHyperparameters, EncoderManifest, Pooling};
 pub use manifest::{Hyperparameters, ModelManifest, RopePairing};
 pub use receipt::{FinishReason, Receipt};
-pub use request::{JobRequest, Price, Sampling, token_hash};
+pub use request::{JobRequest, Price, token_hash};
+pub use sampling::{Decoding, Grammar, Sampling, SettingsError, TokenBias, TokenLogprob, TokenLogprobs};
 pub use verdict::{AuditOutcome, Verdict};
 pub use voucher::Voucher;

@@ -20,11 +20,16 @@ pub enum Isa {
     Avx512,
     /// AVX-512 with VNNI, and tiles of bytes (AMX) where many tokens pass at once.
     Amx,
+    /// NEON, which every 64-bit ARM has.
+    Neon,
+    /// NEON with products of four bytes.
+    NeonDot,
 }
 
 impl Isa {
     /// Every choice that names one instruction set, slowest first.
-    pub const ALL: [Self; 5] = [Self::Scalar, Self::Avx2, Self::AvxVnni, Self::Avx512, Self::Amx];
+    pub const ALL: [Self; 7] =
+        [Self::Scalar, Self::Avx2, Self::AvxVnni, Self::Avx512, Self::Amx, Self::Neon, Self::NeonDot];
 
     /// Its name on a command line.
     pub const fn name(self) -> &'static str {
@@ -35,6 +40,8 @@ impl Isa {
             Self::AvxVnni => "avx-vnni",
             Self::Avx512 => "avx512",
             Self::Amx => "amx",
+            Self::Neon => "neon",
+            Self::NeonDot => "neon-dot",
         }
     }
 
@@ -52,7 +59,9 @@ impl fmt::Display for Isa {
 
 /// A name that is no instruction set.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("`{found}` is no instruction set, expected auto, scalar, avx2, avx-vnni, avx512 or amx")]
+#[error(
+    "`{found}` is no instruction set, expected auto, scalar, avx2, avx-vnni, avx512, amx, neon or neon-dot"
+)]
 pub struct ParseIsaError {
     /// What came.
     pub found: String,
@@ -98,6 +107,16 @@ impl Amx {
     }
 }
 
+/// Proof that the machine has NEON. Only detection makes one.
+#[cfg(target_arch = "aarch64")]
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Neon(());
+
+/// Proof that the machine has NEON and its products of four bytes. Only detection makes one.
+#[cfg(target_arch = "aarch64")]
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct NeonDot(());
+
 /// An instruction set that is there.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Level {
@@ -110,6 +129,10 @@ pub(crate) enum Level {
     Avx512(Avx512),
     #[cfg(target_arch = "x86_64")]
     Amx(Amx),
+    #[cfg(target_arch = "aarch64")]
+    Neon(Neon),
+    #[cfg(target_arch = "aarch64")]
+    NeonDot(NeonDot),
 }
 
 impl Level {
@@ -129,6 +152,14 @@ impl Level {
             Isa::Amx => avx512().filter(|_| tiles_granted()).map(|avx512| Self::Amx(Amx(avx512))),
             #[cfg(not(target_arch = "x86_64"))]
             Isa::Avx2 | Isa::AvxVnni | Isa::Avx512 | Isa::Amx => None,
+            #[cfg(target_arch = "aarch64")]
+            Isa::Neon => std::arch::is_aarch64_feature_detected!("neon").then_some(Self::Neon(Neon(()))),
+            #[cfg(target_arch = "aarch64")]
+            Isa::NeonDot => (std::arch::is_aarch64_feature_detected!("neon")
+                && std::arch::is_aarch64_feature_detected!("dotprod"))
+            .then_some(Self::NeonDot(NeonDot(()))),
+            #[cfg(not(target_arch = "aarch64"))]
+            Isa::Neon | Isa::NeonDot => None,
         }
     }
 
@@ -143,6 +174,10 @@ impl Level {
             Self::Avx512(_) => Isa::Avx512,
             #[cfg(target_arch = "x86_64")]
             Self::Amx(_) => Isa::Amx,
+            #[cfg(target_arch = "aarch64")]
+            Self::Neon(_) => Isa::Neon,
+            #[cfg(target_arch = "aarch64")]
+            Self::NeonDot(_) => Isa::NeonDot,
         }
     }
 }
@@ -210,6 +245,9 @@ macro_rules! multiversioned {
                 #[cfg(target_arch = "x86_64")]
                 // SAFETY: the token proves that the machine has these features.
                 $crate::cpu::isa::Level::Avx512(_) | $crate::cpu::isa::Level::Amx(_) => unsafe { avx512($($arg),*) },
+                // There the compiler's baseline has NEON.
+                #[cfg(target_arch = "aarch64")]
+                $crate::cpu::isa::Level::Neon(_) | $crate::cpu::isa::Level::NeonDot(_) => $body($($arg),*),
             }
         }
     };

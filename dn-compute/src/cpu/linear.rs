@@ -16,6 +16,8 @@ mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
 mod general;
+#[cfg(target_arch = "aarch64")]
+mod neon;
 
 pub(super) use general::General;
 
@@ -94,10 +96,16 @@ pub(super) fn linear(
 }
 
 /// How the kernels that will run want the activations.
+#[cfg_attr(
+    not(target_arch = "x86_64"),
+    allow(unused_variables, reason = "only AMX asks how many tokens there are")
+)]
 fn form(level: Level, tokens: usize) -> Form {
     match level {
         #[cfg(target_arch = "x86_64")]
         Level::Amx(_) if tokens >= amx::MIN_TOKENS => Form::Digits,
+        #[cfg(target_arch = "aarch64")]
+        Level::NeonDot(_) => Form::Digits,
         _ => Form::Pairs,
     }
 }
@@ -129,7 +137,11 @@ unsafe fn piece(level: Level, w: &Packed, acts: &Acts, first: usize, end: usize,
     }
     let mut results: Results = [[0.0; GROUP]; 2 * TILE];
     let mut largest = 0u32;
-    let together = if acts.et.len() == 1 { STREAMS } else { 2 };
+    let together = match (acts.et.len(), acts.form) {
+        (1, _) => STREAMS,
+        (_, Form::Pairs) => 2,
+        (_, Form::Digits) => 1,
+    };
     for tiles in acts.tiles.chunks(TILES_AT_ONCE) {
         let mut group = first;
         while group < end {
@@ -179,6 +191,10 @@ fn kernel(
         Level::Avx512(token) => avx512::kernel(token, w, acts, group, groups, tile, results),
         #[cfg(target_arch = "x86_64")]
         Level::Amx(token) => avx512::kernel(token.avx512(), w, acts, group, groups, tile, results),
+        #[cfg(target_arch = "aarch64")]
+        Level::Neon(token) => neon::kernel(token, w, acts, group, groups, tile, results),
+        #[cfg(target_arch = "aarch64")]
+        Level::NeonDot(token) => neon::kernel_dot(token, w, acts, group, groups, tile, results),
     }
 }
 

@@ -1,16 +1,17 @@
 //! The half of a model that text needs.
 
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use dn_core::Hash32;
 use dn_core::objects::Hyperparameters;
 
 use super::layout::{self, Entry};
 use super::source::{ModelBytes, Source};
-use super::{ModelError, hyper};
+use super::{ModelError, canonical_bytes, hyper};
 use crate::chat::{ChatError, ChatMessage, ChatTemplate};
 use crate::formats::gguf::{Gguf, Metadata};
+use crate::grammar::{Constrainer, GrammarError};
 use crate::tokenizer::definition::special;
 use crate::tokenizer::{TextStream, Tokenizer, TokenizerError};
 
@@ -35,6 +36,11 @@ pub struct ModelFront {
     chat: Option<ChatTemplate>,
     bos: Option<u32>,
     stop_tokens: Vec<u32>,
+    /// Bytes of all tensors in canonical form, and of the largest one with its bytes in the file.
+    weight_bytes: u64,
+    largest_tensor_bytes: u64,
+    /// Made when the first grammar asks for it.
+    constrainer: OnceLock<Result<Constrainer, GrammarError>>,
 }
 
 impl ModelFront {
@@ -74,6 +80,9 @@ impl ModelFront {
             architecture,
             hyper,
             bos,
+            weight_bytes: entries.iter().map(canonical_bytes).sum(),
+            largest_tensor_bytes: entries.iter().map(|e| canonical_bytes(e) + e.info.size).max().unwrap_or(0),
+            constrainer: OnceLock::new(),
         };
         Ok((front, entries))
     }
@@ -103,6 +112,32 @@ impl ModelFront {
         self.hyper.vocabulary
     }
 
+    /// Bytes that the weights take in canonical form. A backend's own form takes about as much.
+    ///
+    /// # Units
+    /// Bytes.
+    pub const fn weight_bytes(&self) -> u64 {
+        self.weight_bytes
+    }
+
+    /// Bytes of the largest tensor while it is loaded: as in the file, and in canonical form.
+    ///
+    /// # Units
+    /// Bytes.
+    pub const fn largest_tensor_bytes(&self) -> u64 {
+        self.largest_tensor_bytes
+    }
+
+    /// Bytes that keys and values take for one position of one request.
+    ///
+    /// # Units
+    /// Bytes.
+    pub fn kv_bytes_per_position(&self) -> u64 {
+        let h = &self.hyper;
+        // Two vectors of 16-bit integers, each under one exponent.
+        u64::from(h.layers) * u64::from(h.kv_heads) * (u64::from(h.head_size) * 4 + 8)
+    }
+
     /// The token that starts a text, if the file names one.
     pub const fn bos_token(&self) -> Option<u32> {
         self.bos
@@ -126,6 +161,12 @@ impl ModelFront {
     /// BLAKE3 of the chat template's bytes; zero when the file has none.
     pub(super) fn chat_template_hash(&self) -> Hash32 {
         self.chat.as_ref().map_or(Hash32::ZERO, ChatTemplate::hash)
+    }
+
+    /// What turns grammars into allowed tokens.
+    pub(crate) fn constrainer(&self) -> Result<&Constrainer, GrammarError> {
+        let make = || Constrainer::new(&self.tokenizer, self.hyper.vocabulary, &self.stop_tokens);
+        self.constrainer.get_or_init(make).as_ref().map_err(Clone::clone)
     }
 
     /// The prompt for a chat, up to where the model answers.

@@ -4,26 +4,8 @@ use dn_core::objects::Hyperparameters;
 
 use super::ModelError;
 use crate::formats::gguf::{Gguf, TensorInfo};
-
-/// A tensor's place in a decoder.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(crate) enum Slot {
-    Embedding,
-    AttentionNorm(u32),
-    Query(u32),
-    QueryBias(u32),
-    Key(u32),
-    KeyBias(u32),
-    Value(u32),
-    ValueBias(u32),
-    AttentionOutput(u32),
-    FfnNorm(u32),
-    Gate(u32),
-    Up(u32),
-    Down(u32),
-    OutputNorm,
-    Output,
-}
+pub(crate) use crate::tensors::Slot;
+use crate::tensors::slots;
 
 impl Slot {
     /// The name in GGUF files.
@@ -47,22 +29,6 @@ impl Slot {
         };
         format!("blk.{layer}.{part}")
     }
-
-    /// Columns and, for matrices, rows.
-    fn shape(self, h: &Hyperparameters) -> (u32, Option<u32>) {
-        let (query, kv) = (h.heads * h.head_size, h.kv_heads * h.head_size);
-        match self {
-            Self::Embedding | Self::Output => (h.width, Some(h.vocabulary)),
-            Self::AttentionNorm(_) | Self::FfnNorm(_) | Self::OutputNorm => (h.width, None),
-            Self::Query(_) => (h.width, Some(query)),
-            Self::Key(_) | Self::Value(_) => (h.width, Some(kv)),
-            Self::QueryBias(_) => (query, None),
-            Self::KeyBias(_) | Self::ValueBias(_) => (kv, None),
-            Self::AttentionOutput(_) => (query, Some(h.width)),
-            Self::Gate(_) | Self::Up(_) => (h.width, Some(h.ffn_width)),
-            Self::Down(_) => (h.ffn_width, Some(h.width)),
-        }
-    }
 }
 
 /// A tensor that the model uses.
@@ -77,18 +43,7 @@ pub(crate) struct Entry {
 
 /// Every tensor of the architecture, found in the file and of the right shape; the file has no others.
 pub(super) fn entries(gguf: &Gguf, arch: &str, h: &Hyperparameters) -> Result<Vec<Entry>, ModelError> {
-    let mut slots = vec![Slot::Embedding];
-    for l in 0..h.layers {
-        slots.extend([Slot::AttentionNorm(l), Slot::Query(l), Slot::Key(l), Slot::Value(l)]);
-        if arch == "qwen2" {
-            slots.extend([Slot::QueryBias(l), Slot::KeyBias(l), Slot::ValueBias(l)]);
-        }
-        slots.extend([Slot::AttentionOutput(l), Slot::FfnNorm(l), Slot::Gate(l), Slot::Up(l), Slot::Down(l)]);
-    }
-    slots.push(Slot::OutputNorm);
-    if !h.tied_embeddings {
-        slots.push(Slot::Output);
-    }
+    let slots = slots(arch, h);
     let mut entries = Vec::with_capacity(slots.len());
     for slot in slots {
         let name = slot.name();

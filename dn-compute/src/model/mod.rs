@@ -24,9 +24,10 @@ use std::sync::Arc;
 
 use dn_core::merkle::{InclusionProof, MerkleTree};
 use dn_core::objects::ModelManifest;
-use dn_core::{Canonical, Hash32, ModelId, blake3_256, canonical_struct};
+use dn_core::{Canonical, Hash32, ModelId, blake3_256};
 use rayon::prelude::*;
 
+pub use crate::tensors::Tile;
 pub use error::ModelError;
 pub use front::ModelFront;
 pub use source::ModelBytes;
@@ -37,22 +38,6 @@ use source::Source;
 
 /// Canonical bytes of a tile aim at this size.
 const TILE_BYTES: usize = 32 * 1024;
-
-/// What a leaf of the tensors' Merkle tree commits to.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Tile {
-    /// The tensor's place in the order of the architecture, from 0.
-    pub tensor: u32,
-    /// The first row.
-    pub first_row: u32,
-    /// Rows; 0 for a vector.
-    pub rows: u32,
-    /// Columns.
-    pub cols: u32,
-    /// BLAKE3 of the tile's canonical bytes.
-    pub hash: Hash32,
-}
-canonical_struct!(Tile { tensor: u32, first_row: u32, rows: u32, cols: u32, hash: Hash32 });
 
 /// A model: its front, its identity, and where its weights are.
 ///
@@ -94,16 +79,53 @@ impl Model {
     }
 
     fn from_source(source: Source) -> Result<Self, ModelError> {
-        let (front, entries) = ModelFront::from_header(&source.header()?)?;
-        Self::assemble(Arc::new(front), source, entries.into(), None)
+        Self::visited(source, &|_| Ok(()), &|_, _| Ok(()))
     }
 
-    fn assemble(
+    /// Loads a GGUF file and hands every tensor on as soon as it is hashed: so that what comes after need not read and
+    /// derive it again. `begin` sees the front before any weight is read; an error ends the loading.
+    ///
+    /// # Errors
+    /// [`ModelError`] as an `E`, or what `begin` and `visit` return.
+    pub(crate) fn load_with<E: From<ModelError> + Send>(
+        path: &Path,
+        begin: &dyn Fn(&ModelFront) -> Result<(), E>,
+        visit: &(dyn Fn(Slot, Tensor) -> Result<(), E> + Sync),
+    ) -> Result<Self, E> {
+        Self::visited(Source::open(path)?, begin, visit)
+    }
+
+    /// As [`load_with`](Self::load_with), of a file in memory.
+    pub(crate) fn from_bytes_with<E: From<ModelError> + Send>(
+        bytes: ModelBytes,
+        begin: &dyn Fn(&ModelFront) -> Result<(), E>,
+        visit: &(dyn Fn(Slot, Tensor) -> Result<(), E> + Sync),
+    ) -> Result<Self, E> {
+        Self::visited(Source::Memory(bytes), begin, visit)
+    }
+
+    fn visited<E: From<ModelError> + Send>(
+        source: Source,
+        begin: &dyn Fn(&ModelFront) -> Result<(), E>,
+        visit: &(dyn Fn(Slot, Tensor) -> Result<(), E> + Sync),
+    ) -> Result<Self, E> {
+        let (front, entries) = ModelFront::from_header(&source.header()?)?;
+        begin(&front)?;
+        Self::assemble(Arc::new(front), source, entries.into(), None, visit)
+    }
+
+    /// The slots of all tensors.
+    pub(crate) fn slots(&self) -> impl Iterator<Item = Slot> {
+        self.entries.iter().map(|entry| entry.slot)
+    }
+
+    fn assemble<E: From<ModelError> + Send>(
         front: Arc<ModelFront>,
         source: Source,
         entries: Arc<[Entry]>,
         coarse_bits: Option<u32>,
-    ) -> Result<Self, ModelError> {
+        visit: &(dyn Fn(Slot, Tensor) -> Result<(), E> + Sync),
+    ) -> Result<Self, E> {
         let manifest = ModelManifest {
             numeric_spec: NumericSpec::V1.id(),
             block: BLOCK as u16,
@@ -116,9 +138,14 @@ impl Model {
             stop_tokens: front.stop_tokens().to_vec(),
         };
         let mut model = Self { front, manifest, source, entries, tiles: Vec::new(), coarse_bits };
-        let tiles: Result<Vec<_>, _> = (0..model.entries.len())
+        let tiles: Result<Vec<_>, E> = (0..model.entries.len())
             .into_par_iter()
-            .map(|index| model.derive(index).map(|tensor| tiles(index, &tensor)))
+            .map(|index| {
+                let tensor = model.derive(index)?;
+                let tiles = tiles(index, &tensor);
+                visit(model.entries[index].slot, tensor)?;
+                Ok(tiles)
+            })
             .collect();
         model.tiles = tiles?;
         model.manifest.tensors_root = model.tree().root();
@@ -146,6 +173,29 @@ impl Model {
         Some((tile.clone(), self.tree().prove(index)?))
     }
 
+    /// Opens the tile that holds a row of a tensor (any row of a vector): its description, the proof and the bytes.
+    ///
+    /// # Errors
+    /// As [`tensor`](Self::tensor).
+    pub(crate) fn open_tile(
+        &self,
+        slot: Slot,
+        row: usize,
+    ) -> Result<Option<(Tile, InclusionProof, Vec<u8>)>, ModelError> {
+        let tensor = self.tensor(slot)?;
+        let Some(at) = self.entries.iter().position(|e| e.slot == slot) else { return Ok(None) };
+        let before: usize = self.tiles[..at].iter().map(Vec::len).sum();
+        let holds = |t: &Tile| t.rows == 0 || (t.first_row..t.first_row + t.rows).contains(&(row as u32));
+        let Some(index) = self.tiles[at].iter().position(holds) else { return Ok(None) };
+        let tile = self.tiles[at][index].clone();
+        let first = tile.first_row as usize;
+        let bytes = match &tensor {
+            Tensor::Matrix(matrix) => matrix.tile_bytes(first..first + tile.rows as usize),
+            Tensor::Vector(values) => values.iter().flat_map(|v| v.to_le_bytes()).collect(),
+        };
+        Ok(self.tree().prove((before + index) as u64).map(|proof| (tile, proof, bytes)))
+    }
+
     /// The same architecture with weights rounded to fewer bits: cheaper, worse, and another [`Model::id`].
     ///
     /// # Errors
@@ -154,7 +204,8 @@ impl Model {
         if !(2..=7).contains(&bits) {
             return Err(ModelError::Bits { found: bits });
         }
-        Self::assemble(Arc::clone(&self.front), self.source.clone(), Arc::clone(&self.entries), Some(bits))
+        let (front, entries) = (Arc::clone(&self.front), Arc::clone(&self.entries));
+        Self::assemble(front, self.source.clone(), entries, Some(bits), &|_, _| Ok(()))
     }
 
     /// Bytes that the weights take in canonical form. A backend's own form takes about as much.
@@ -162,11 +213,7 @@ impl Model {
     /// # Units
     /// Bytes.
     pub fn weight_bytes(&self) -> u64 {
-        let bytes = |e: &Entry| match e.rows {
-            Some(rows) => rows as u64 * weights::blocks(e.info.kind).row_bytes(e.cols) as u64,
-            None => 4 * e.cols as u64,
-        };
-        self.entries.iter().map(bytes).sum()
+        self.front.weight_bytes()
     }
 
     /// Bytes that keys and values take for one position of one request.
@@ -174,9 +221,7 @@ impl Model {
     /// # Units
     /// Bytes.
     pub fn kv_bytes_per_position(&self) -> u64 {
-        let h = self.front.hyperparameters();
-        // Two vectors of 16-bit integers, each under one exponent.
-        u64::from(h.layers) * u64::from(h.kv_heads) * (u64::from(h.head_size) * 4 + 8)
+        self.front.kv_bytes_per_position()
     }
 
     /// The tensor in a slot, derived anew and compared with the hashes.
@@ -209,6 +254,14 @@ impl Model {
         };
         let name = || entry.info.name.clone();
         matrix.map(Tensor::Matrix).map_err(|source| ModelError::Matrix { name: name(), source })
+    }
+}
+
+/// Bytes of a tensor in canonical form.
+fn canonical_bytes(entry: &Entry) -> u64 {
+    match entry.rows {
+        Some(rows) => rows as u64 * weights::blocks(entry.info.kind).row_bytes(entry.cols) as u64,
+        None => 4 * entry.cols as u64,
     }
 }
 

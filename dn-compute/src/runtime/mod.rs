@@ -4,6 +4,7 @@
 //! how tokens are cut into chunks, and which sequences share a step, cannot matter: decoding one by one equals one pass
 //! over all.
 
+mod open;
 mod scratch;
 mod session;
 mod step;
@@ -18,10 +19,13 @@ pub(crate) use session::SessionPage;
 pub use step::{LogitsRow, OnRows, Part, StepError};
 
 use crate::engine::EngineError;
-use crate::model::Model;
+use crate::model::{Model, ModelFront};
 use crate::spec::attention::KEY_BLOCK;
 use crate::spec::{Backend, BackendInfo, KvLayer, KvShape, NumericError, Pairing, RopeSpec, RopeTable};
+pub(crate) use open::{Observer, PositionRows};
+pub(crate) use scratch::scratch_bytes;
 use scratch::{Pool, Scratch};
+pub(crate) use weights::Ready;
 use weights::Weights;
 
 /// Most logits computed at a time.
@@ -48,7 +52,25 @@ impl Decoder {
     /// # Errors
     /// [`EngineError`].
     pub fn new(model: &Model, backend: Box<dyn Backend>) -> Result<Self, EngineError> {
-        let hyper = model.front().hyperparameters().clone();
+        let weights = Weights::prepare(model, backend.as_ref())?;
+        Self::assemble(model.front(), weights, backend)
+    }
+
+    /// A decoder whose tensors are ready.
+    pub(crate) fn collect(
+        front: &ModelFront,
+        ready: Ready,
+        backend: Box<dyn Backend>,
+    ) -> Result<Self, EngineError> {
+        Self::assemble(front, Weights::collect(front, ready)?, backend)
+    }
+
+    fn assemble(
+        front: &ModelFront,
+        weights: Weights,
+        backend: Box<dyn Backend>,
+    ) -> Result<Self, EngineError> {
+        let hyper = front.hyperparameters().clone();
         let spec = RopeSpec {
             head_dim: hyper.head_size as usize,
             rotary_dim: hyper.rope_size as usize,
@@ -59,13 +81,20 @@ impl Decoder {
             },
         };
         let rope = RopeTable::new(spec, FIRST_ROPE.min(hyper.context as usize))?;
-        let weights = Weights::prepare(model, backend.as_ref())?;
         Ok(Self { backend, weights, rope: RwLock::new(Arc::new(rope)), hyper, scratch: Pool::default() })
     }
 
     /// What the backend is.
     pub fn info(&self) -> BackendInfo {
         self.backend.info()
+    }
+
+    /// Bytes that the weights take in the backend's form.
+    ///
+    /// # Units
+    /// Bytes.
+    pub fn weight_bytes(&self) -> u64 {
+        self.weights.memory_bytes() as u64
     }
 
     /// Runs `job` close to the backend's threads.

@@ -62,3 +62,18 @@ impl Pool {
         }
     }
 }
+
+/// Bytes that a step of `tokens` takes beside weights, keys and values: an upper estimate.
+pub(crate) fn scratch_bytes(h: &Hyperparameters, tokens: usize, context: u32, threads: u64) -> u64 {
+    let (query, kv) = (u64::from(h.heads * h.head_size), u64::from(h.kv_heads * h.head_size));
+    let (width, ffn, vocabulary) = (u64::from(h.width), u64::from(h.ffn_width), u64::from(h.vocabulary));
+    let logits_rows = super::step::logits_rows(h.vocabulary as usize).min(tokens) as u64;
+    let tokens = tokens as u64;
+    let floats = tokens * (2 * width + 2 * query + 2 * kv + 2 * ffn) + logits_rows * (width + vocabulary);
+    // Quantised activations, and the two sums and the digits that some kernels keep beside them.
+    let activations = tokens * width.max(ffn).max(query) * 4;
+    // What a thread works with: attention a score and a power of each key, the sampler three numbers of each token.
+    let threads = threads * (u64::from(context) * 8 + vocabulary * 24);
+    let hashes = tokens * size_of::<blake3::Hasher>() as u64;
+    4 * floats + activations + threads + hashes
+}

@@ -6,7 +6,7 @@ use dn_core::Hash32;
 
 use crate::spec::attention::{KEY_BLOCK, KvPage};
 use crate::spec::{KvLayer, NumericError};
-use crate::trace::{Leaf, Trace};
+use crate::trace::{Leaf, LeafForms, Trace};
 
 /// One sequence: its keys and values, and the trace of its positions.
 ///
@@ -65,9 +65,37 @@ impl Session {
         self.kv.iter_mut().for_each(|kv| kv.truncate(positions));
     }
 
-    pub(super) fn extend_trace(&mut self, leaves: &[Leaf]) {
-        self.trace.extend(leaves.iter().map(|leaf| leaf.own));
+    pub(super) fn extend_trace(&mut self, leaves: &[LeafForms]) {
+        self.trace.extend_with(leaves.iter().map(|leaf| (leaf.own, leaf.body.clone())));
         self.plain.extend(leaves.iter().map(|leaf| leaf.plain));
+    }
+
+    /// Makes the trace, which is empty, one that keeps what its leaves are hashes of.
+    pub(crate) fn detail(&mut self) {
+        self.trace = Trace::detailed();
+    }
+
+    /// Adds the leaf of a position that was computed operation by operation.
+    pub(super) fn push_leaf(&mut self, leaf: &Leaf) {
+        let body = leaf.to_bytes().into_boxed_slice();
+        self.trace.extend_with([(leaf.hash(), body)]);
+        self.plain.push(Leaf { logits: None, ..leaf.clone() }.hash());
+    }
+
+    /// The sequence with the first `len` positions only; pages are shared.
+    pub(crate) fn prefix(&self, len: usize) -> Self {
+        let mut out = self.clone();
+        out.roll_back(len);
+        out.trace.truncate(len);
+        out.plain.truncate(len);
+        out
+    }
+
+    /// What a layer keeps of a position.
+    pub(crate) fn entry(&self, layer: u32, position: u32) -> Vec<u8> {
+        let mut out = Vec::new();
+        self.kv[layer as usize].entry(position as usize, &mut out);
+        out
     }
 
     /// The page of positions from `64 * index` on, once they all are fed.

@@ -128,9 +128,9 @@ impl Decoder {
         let rope = self.rope(rows.positions.iter().max().map_or(1, |last| *last as usize + 1))?;
         s.resize(&self.hyper, rows.len());
         let traced = parts.iter().any(|part| part.session.traced);
-        let boundaries = self.hyper.layers + 1;
+        let layers = self.hyper.layers;
         let mut trace =
-            traced.then(|| StepTrace::new(&rows.positions, &rows.tokens, boundaries, self.parallel()));
+            traced.then(|| StepTrace::new(&rows.positions, &rows.tokens, layers, self.parallel()));
         self.backend.embed(&self.weights.embedding, &rows.tokens, &mut s.x)?;
         if let Some(trace) = &mut trace {
             trace.boundary(&s.x);
@@ -142,6 +142,9 @@ impl Decoder {
             self.attention(l, layer, parts, &rows, &rope, s)?;
             self.feed_forward(layer, s)?;
             if let Some(trace) = &mut trace {
+                for ((part, range), first) in parts.iter().zip(&rows.parts).zip(&rows.first) {
+                    trace.entries(range.clone(), &part.session.kv[l], *first);
+                }
                 trace.boundary(&s.x);
             }
         }
@@ -158,7 +161,7 @@ impl Decoder {
         self.backend.info().threads > 1
     }
 
-    fn epsilon(&self) -> f32 {
+    pub(super) fn epsilon(&self) -> f32 {
         f32::from_bits(self.hyper.norm_epsilon_bits)
     }
 

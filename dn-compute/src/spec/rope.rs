@@ -33,6 +33,54 @@ pub struct RopeSpec {
     pub pairing: Pairing,
 }
 
+impl RopeSpec {
+    /// `[cos, sin]` of one pair at one position, as [`RopeTable::row`] has it, derived alone.
+    ///
+    /// # Errors
+    /// As [`RopeTable::new`] for a table that ends with the position; a pair that does not exist.
+    pub fn rotation(&self, position: u32, pair: usize) -> Result<[f32; 2], NumericError> {
+        self.check((position as usize).saturating_add(1))?;
+        let (op, pairs) = (Op::Rope, self.rotary_dim / 2);
+        if pair >= pairs {
+            return Err(NumericError::Limit { op, what: "pair + 1", min: 1, max: pairs, found: pair + 1 });
+        }
+        Ok(rotation(position.into(), self.step(log2_q56(self.theta), pair)))
+    }
+
+    fn check(&self, positions: usize) -> Result<(), NumericError> {
+        let op = Op::Rope;
+        let limit = |what, min, max, found| {
+            if (min..=max).contains(&found) {
+                Ok(())
+            } else {
+                Err(NumericError::Limit { op, what, min, max, found })
+            }
+        };
+        limit("head_dim", 1, MAX_HEAD_DIM, self.head_dim)?;
+        limit("rotary_dim", 2, self.head_dim, self.rotary_dim)?;
+        limit("positions", 1, MAX_CONTEXT, positions)?;
+        if !self.rotary_dim.is_multiple_of(2) {
+            return Err(NumericError::Parameter { op, what: "rotary_dim", expected: "even" });
+        }
+        if !(2.0..=(1u64 << 60) as f32).contains(&self.theta) {
+            return Err(NumericError::Parameter { op, what: "theta", expected: "between 2 and 2^60" });
+        }
+        Ok(())
+    }
+
+    /// The turn per position of a pair, a Q64 fraction.
+    fn step(&self, log: u64, pair: usize) -> u64 {
+        let x = (2 * pair as u128 * u128::from(log) / self.rotary_dim as u128) as u64;
+        let (p, n) = exp2_neg(x);
+        ((u128::from(p) * u128::from(INV_TWO_PI_Q64)) >> (62 + n)) as u64
+    }
+}
+
+fn rotation(position: u64, step: u64) -> [f32; 2] {
+    let (sin, cos) = sin_cos(position.wrapping_mul(step));
+    [cos, sin]
+}
+
 /// Cosines and sines for every position.
 #[derive(Debug, Clone, PartialEq)]
 pub struct RopeTable {
@@ -48,37 +96,12 @@ impl RopeTable {
     /// # Errors
     /// An odd or too large `rotary_dim`, a `theta` outside `[2, 2^60]`, too many positions.
     pub fn new(spec: RopeSpec, positions: usize) -> Result<Self, NumericError> {
-        let op = Op::Rope;
-        let limit = |what, min, max, found| {
-            if (min..=max).contains(&found) {
-                Ok(())
-            } else {
-                Err(NumericError::Limit { op, what, min, max, found })
-            }
-        };
-        limit("head_dim", 1, MAX_HEAD_DIM, spec.head_dim)?;
-        limit("rotary_dim", 2, spec.head_dim, spec.rotary_dim)?;
-        limit("positions", 1, MAX_CONTEXT, positions)?;
-        if !spec.rotary_dim.is_multiple_of(2) {
-            return Err(NumericError::Parameter { op, what: "rotary_dim", expected: "even" });
-        }
-        if !(2.0..=(1u64 << 60) as f32).contains(&spec.theta) {
-            return Err(NumericError::Parameter { op, what: "theta", expected: "between 2 and 2^60" });
-        }
-        let log = u128::from(log2_q56(spec.theta));
-        let steps: Vec<u64> = (0..spec.rotary_dim / 2)
-            .map(|i| {
-                let x = (2 * i as u128 * log / spec.rotary_dim as u128) as u64;
-                let (p, n) = exp2_neg(x);
-                ((u128::from(p) * u128::from(INV_TWO_PI_Q64)) >> (62 + n)) as u64
-            })
-            .collect();
+        spec.check(positions)?;
+        let log = log2_q56(spec.theta);
+        let steps: Vec<u64> = (0..spec.rotary_dim / 2).map(|pair| spec.step(log, pair)).collect();
         let mut values = Vec::with_capacity(positions * steps.len());
         for position in 0..positions as u64 {
-            values.extend(steps.iter().map(|step| {
-                let (sin, cos) = sin_cos(position.wrapping_mul(*step));
-                [cos, sin]
-            }));
+            values.extend(steps.iter().map(|step| rotation(position, *step)));
         }
         Ok(Self { spec, positions, values })
     }
