@@ -16,6 +16,13 @@ pub(crate) struct ModelArgs {
     /// GGUF file of the Llama family; without it the small demonstration model inside this program.
     #[arg(long, env = "DN_MODEL", value_name = "FILE")]
     pub(crate) model: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) compute: ComputeArgs,
+}
+
+/// How to compute. It changes the speed, never a bit of the result.
+#[derive(Debug, Clone, clap::Args)]
+pub(crate) struct ComputeArgs {
     /// How to compute.
     #[arg(long, value_enum, default_value_t = Backend::Auto)]
     pub(crate) backend: Backend,
@@ -67,18 +74,14 @@ pub(crate) struct Loaded {
 impl ModelArgs {
     /// The embedded model, computed in the fastest way.
     pub(crate) fn automatic() -> Self {
-        Self { model: None, backend: Backend::Auto, isa: IsaArg::Auto, threads: None }
-    }
-
-    /// Loads the model without an engine.
-    pub(crate) fn load_model(&self, config: &Config) -> Result<(String, Arc<Model>), CliError> {
-        load(self.model.as_ref().or(config.model.as_ref()))
+        let compute = ComputeArgs { backend: Backend::Auto, isa: IsaArg::Auto, threads: None };
+        Self { model: None, compute }
     }
 
     /// Loads the model and prepares its weights.
     pub(crate) fn load(&self, config: &Config) -> Result<Loaded, CliError> {
         let started = Instant::now();
-        let (path, options) = (self.model.as_ref().or(config.model.as_ref()), self.options(config)?);
+        let (path, options) = (self.model.as_ref().or(config.model.as_ref()), self.compute.options(config)?);
         let (name, engine) = match path {
             Some(path) => (path.display().to_string(), Engine::load(path, options)),
             None => ("embedded".to_owned(), Engine::load_bytes(dn_compute::embedded::tiny_rust(), options)),
@@ -89,8 +92,11 @@ impl ModelArgs {
             Err(error) => Err(error.into()),
         }
     }
+}
 
-    fn options(&self, config: &Config) -> Result<EngineOptions, CliError> {
+impl ComputeArgs {
+    /// The same for the library.
+    pub(crate) fn options(&self, config: &Config) -> Result<EngineOptions, CliError> {
         let backend = match self.backend {
             Backend::Auto | Backend::Cpu => BackendKind::Cpu,
             Backend::Reference => BackendKind::Reference,

@@ -13,8 +13,8 @@ use safetensors::{Dtype, SafeTensors};
 use super::layout::{Entry, entries};
 use super::{EncoderError, config};
 use crate::formats::gguf::{Gguf, TensorType};
-use crate::model::{Tensor, Tile, derive_matrix, derive_vector, tiles};
-use crate::spec::NumericSpec;
+use crate::model::{Tensor, Tile, tiles, weights};
+use crate::spec::{BlockLength, MatrixError, NumericSpec, QuantMatrix};
 use crate::tokenizer::Tokenizer;
 
 /// The files of an encoder in Hugging Face's form.
@@ -28,6 +28,8 @@ pub struct EncoderFiles<'a> {
     pub tokenizer: &'a [u8],
     /// `model.safetensors`.
     pub tensors: &'a [u8],
+    /// Columns that share a mantissa once quantised.
+    pub block: BlockLength,
 }
 
 /// What an encoder is, without its weights: manifest, tokenizer, and the hashes that a tile can be opened against.
@@ -90,8 +92,17 @@ impl EncoderModel {
     /// # Errors
     /// [`EncoderError`].
     pub fn load(path: &Path) -> Result<Self, EncoderError> {
+        Self::load_in_blocks(path, BlockLength::B32)
+    }
+
+    /// As [`load`](Self::load), with weights that are floats in the file quantised in blocks of this length: another
+    /// [`EncoderFront::id`].
+    ///
+    /// # Errors
+    /// [`EncoderError`].
+    pub fn load_in_blocks(path: &Path, block: BlockLength) -> Result<Self, EncoderError> {
         if !path.is_dir() {
-            return Self::from_gguf(&read(path)?);
+            return Self::from_gguf(&read(path)?, block);
         }
         let pooling = path.join("1_Pooling").join("config.json");
         let pooling = if pooling.exists() { Some(read(&pooling)?) } else { None };
@@ -100,6 +111,7 @@ impl EncoderModel {
             pooling: pooling.as_deref(),
             tokenizer: &read(&path.join("tokenizer.json"))?,
             tensors: &read(&path.join("model.safetensors"))?,
+            block,
         })
     }
 
@@ -118,16 +130,16 @@ impl EncoderModel {
             Err(_) => "",
         };
         refuse_others(&tensors, prefix, &entries)?;
-        let derive = |entry: &Entry| derive_safetensor(&tensors, prefix, entry);
+        let derive = |entry: &Entry| derive_safetensor(&tensors, prefix, entry, files.block);
         let values: Result<Vec<_>, _> = entries.par_iter().map(derive).collect();
         Self::assemble(hyper, tokenizer, values?)
     }
 
-    /// Loads a GGUF file in memory.
+    /// Loads a GGUF file in memory; tensors of floats are quantised in blocks of `block`.
     ///
     /// # Errors
     /// [`EncoderError`].
-    pub fn from_gguf(bytes: &[u8]) -> Result<Self, EncoderError> {
+    pub fn from_gguf(bytes: &[u8], block: BlockLength) -> Result<Self, EncoderError> {
         let gguf = Gguf::parse(bytes)?;
         let hyper = config::from_gguf(&gguf)?;
         let tokenizer = Tokenizer::from_json(&config::tokenizer_of(&gguf)?)?;
@@ -141,7 +153,7 @@ impl EncoderModel {
             let info = gguf.tensor(&name).ok_or(EncoderError::MissingTensor { name })?;
             let shape = info.shape.iter().rev().copied().collect();
             let range = info.start as usize..(info.start + info.size) as usize;
-            derive(entry, &info.name, shape, info.kind, &bytes[range])
+            derive(entry, &info.name, shape, (info.kind, &bytes[range]), block)
         };
         let values: Result<Vec<_>, _> = entries.par_iter().map(derive).collect();
         Self::assemble(hyper, tokenizer, values?)
@@ -180,7 +192,12 @@ fn read(path: &Path) -> Result<Vec<u8>, EncoderError> {
     fs::read(path).map_err(|source| EncoderError::Read { path: path.display().to_string(), source })
 }
 
-fn derive_safetensor(tensors: &SafeTensors<'_>, prefix: &str, entry: &Entry) -> Result<Tensor, EncoderError> {
+fn derive_safetensor(
+    tensors: &SafeTensors<'_>,
+    prefix: &str,
+    entry: &Entry,
+    block: BlockLength,
+) -> Result<Tensor, EncoderError> {
     let name = format!("{prefix}{}", entry.hugging_face);
     // Old files call a norm's weight gamma and its bias beta.
     let old = name.replace("LayerNorm.weight", "LayerNorm.gamma").replace("LayerNorm.bias", "LayerNorm.beta");
@@ -194,7 +211,7 @@ fn derive_safetensor(tensors: &SafeTensors<'_>, prefix: &str, entry: &Entry) -> 
         other => return Err(EncoderError::TensorType { name, found: format!("{other:?}") }),
     };
     let shape = tensor.shape().iter().map(|n| *n as u64).collect();
-    derive(entry, &name, shape, kind, tensor.data())
+    derive(entry, &name, shape, (kind, tensor.data()), block)
 }
 
 /// The values of a tensor of `kind`, after a look at its shape, rows first.
@@ -202,8 +219,8 @@ fn derive(
     entry: &Entry,
     name: &str,
     shape: Vec<u64>,
-    kind: TensorType,
-    bytes: &[u8],
+    (kind, bytes): (TensorType, &[u8]),
+    block: BlockLength,
 ) -> Result<Tensor, EncoderError> {
     let expected: Vec<u64> = entry.rows.into_iter().chain([entry.cols]).map(|n| n as u64).collect();
     // A single row may come without its count.
@@ -214,13 +231,32 @@ fn derive(
     }
     let matrix = |source| EncoderError::Matrix { name: name(), source };
     let Some(rows) = entry.rows else {
-        let values = derive_vector(kind, entry.cols, bytes).map_err(matrix)?;
+        let values = weights::vector(kind, entry.cols, bytes).map_err(matrix)?;
         return match values.iter().position(|v| !v.is_finite()) {
             Some(index) => Err(EncoderError::NonFinite { name: name(), index }),
             None => Ok(Tensor::Vector(values)),
         };
     };
-    derive_matrix(kind, rows, entry.cols, bytes).map(Tensor::Matrix).map_err(matrix)
+    quantised(kind, rows, entry.cols, bytes, block).map(Tensor::Matrix).map_err(matrix)
+}
+
+fn quantised(
+    kind: TensorType,
+    rows: usize,
+    cols: usize,
+    bytes: &[u8],
+    block: BlockLength,
+) -> Result<QuantMatrix, MatrixError> {
+    match kind {
+        TensorType::F32 | TensorType::F16 | TensorType::Bf16 => {
+            QuantMatrix::from_f32_blocks(rows, cols, block, &weights::vector(kind, rows * cols, bytes)?)
+        }
+        TensorType::Q8_0 => QuantMatrix::from_q8_0(rows, cols, bytes),
+        TensorType::Q4_0 => QuantMatrix::from_q4_0(rows, cols, bytes),
+        TensorType::Q4K => QuantMatrix::from_q4_k(rows, cols, bytes),
+        TensorType::Q5K => QuantMatrix::from_q5_k(rows, cols, bytes),
+        TensorType::Q6K => QuantMatrix::from_q6_k(rows, cols, bytes),
+    }
 }
 
 /// A tensor of the encoder that is not on the list would change what the model computes; heads on top of it do not.

@@ -14,7 +14,7 @@ mod front;
 mod hyper;
 pub(crate) mod layout;
 mod source;
-mod weights;
+pub(crate) mod weights;
 
 #[cfg(test)]
 mod tests;
@@ -31,7 +31,6 @@ pub use crate::tensors::Tile;
 pub use error::ModelError;
 pub use front::ModelFront;
 pub use source::ModelBytes;
-pub(crate) use weights::{matrix as derive_matrix, vector as derive_vector};
 
 use crate::spec::{BLOCK, NumericSpec, QuantMatrix};
 use layout::{Entry, Slot};
@@ -276,6 +275,7 @@ fn vector(entry: &Entry, bytes: &[u8]) -> Result<Vec<f32>, ModelError> {
     }
 }
 
+/// The tiles of the tensor with this place in the order of the architecture.
 pub(crate) fn tiles(tensor: usize, values: &Tensor) -> Vec<Tile> {
     let tensor = tensor as u32;
     match values {

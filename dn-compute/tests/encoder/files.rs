@@ -2,6 +2,7 @@
 
 use dn_compute::EngineOptions;
 use dn_compute::encoder::{Encoder, EncoderError, EncoderFiles, EncoderModel, Pooling};
+use dn_compute::spec::BlockLength;
 use proptest::prelude::*;
 use safetensors::Dtype;
 
@@ -17,7 +18,7 @@ fn changed(change: impl Fn(&mut Files)) -> EncoderError {
 fn a_gguf_file_is_the_same_model_with_the_same_texts() {
     let files = Files::new(6);
     let plain = files.model().unwrap();
-    let gguf = EncoderModel::from_gguf(&files.gguf().finish()).unwrap();
+    let gguf = EncoderModel::from_gguf(&files.gguf().finish(), BlockLength::B32).unwrap();
     let (a, b) = (plain.front(), gguf.front());
     assert_eq!(a.manifest().tensors_root, b.manifest().tensors_root);
     assert_eq!(a.hyperparameters(), b.hyperparameters());
@@ -65,6 +66,11 @@ fn everything_that_changes_the_output_is_in_the_identity() {
     let mut other = files.clone();
     other.tokenizer = other.tokenizer.replace("\"lowercase\":true", "\"lowercase\":false");
     assert_ne!(id(&other), id(&files));
+    for block in [BlockLength::B128, BlockLength::Row] {
+        let blocks = EncoderModel::from_gguf(&files.gguf().finish(), block).unwrap();
+        let usual = EncoderModel::from_gguf(&files.gguf().finish(), BlockLength::B32).unwrap();
+        assert_ne!(blocks.front().id(), usual.front().id(), "{block}");
+    }
     let model = files.model().unwrap();
     let (tile, proof) = model.front().prove_tile(3).unwrap();
     let leaf = dn_core::Canonical::to_bytes(&tile);
@@ -156,19 +162,25 @@ fn gguf_files_that_mean_something_else_are_refused() {
     let with = |change: fn(&mut dn_compute::formats::gguf::GgufWriter)| {
         let mut w = files.gguf();
         change(&mut w);
-        EncoderModel::from_gguf(&w.finish()).expect_err("refused")
+        EncoderModel::from_gguf(&w.finish(), BlockLength::B32).expect_err("refused")
     };
     let mut w = files.gguf().without_key("general.architecture");
     w.string("general.architecture", "nomic-bert");
-    assert!(matches!(EncoderModel::from_gguf(&w.finish()), Err(EncoderError::Architecture { .. })));
+    assert!(matches!(
+        EncoderModel::from_gguf(&w.finish(), BlockLength::B32),
+        Err(EncoderError::Architecture { .. })
+    ));
     for key in
         ["bert.block_count", "tokenizer.ggml.model", "tokenizer.ggml.tokens", "tokenizer.ggml.cls_token_id"]
     {
-        assert!(EncoderModel::from_gguf(&files.gguf().without_key(key).finish()).is_err(), "{key}");
+        assert!(
+            EncoderModel::from_gguf(&files.gguf().without_key(key).finish(), BlockLength::B32).is_err(),
+            "{key}"
+        );
     }
     let mut w = files.gguf().without_key("bert.pooling_type");
     w.u32("bert.pooling_type", 3);
-    let error = EncoderModel::from_gguf(&w.finish()).expect_err("refused");
+    let error = EncoderModel::from_gguf(&w.finish(), BlockLength::B32).expect_err("refused");
     assert!(matches!(error, EncoderError::Parameter { key: "bert.pooling_type", .. }), "{error}");
     let error = with(|w| {
         w.tensor("cls.weight", &[32], dn_compute::formats::gguf::TensorType::F32, vec![0; 128]);
@@ -215,9 +227,9 @@ proptest! {
         }
         let [config, tokenizer, tensors, gguf] = &parts;
         if which == 3 {
-            let _outcome = EncoderModel::from_gguf(gguf).map(drop);
+            let _outcome = EncoderModel::from_gguf(gguf, BlockLength::B32).map(drop);
         } else {
-            let _outcome = EncoderModel::from_files(&EncoderFiles { config, pooling: None, tokenizer, tensors }).map(drop);
+            let _outcome = EncoderModel::from_files(&EncoderFiles { config, pooling: None, tokenizer, tensors, block: BlockLength::B32 }).map(drop);
         }
     }
 }

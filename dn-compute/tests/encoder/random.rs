@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use dn_compute::EngineOptions;
 use dn_compute::encoder::{Encoder, EncoderFiles, EncoderModel};
 use dn_compute::formats::gguf::{GgufWriter, TensorType};
+use dn_compute::spec::BlockLength;
 use safetensors::{Dtype, tensor::TensorView};
 
 pub(crate) const WIDTH: usize = 48;
@@ -69,6 +70,7 @@ impl Files {
             pooling: self.pooling.as_ref().map(String::as_bytes),
             tokenizer: self.tokenizer.as_bytes(),
             tensors: &self.safetensors(),
+            block: BlockLength::B32,
         })
     }
 
