@@ -8,7 +8,7 @@ use dn_core::objects::Hyperparameters;
 
 use super::layout::{self, Entry};
 use super::source::{ModelBytes, Source};
-use super::{ModelError, canonical_bytes, hyper};
+use super::{ModelError, canonical_bytes, hyper, packed_bytes};
 use crate::chat::{ChatError, ChatMessage, ChatTemplate};
 use crate::formats::gguf::{Gguf, Metadata};
 use crate::grammar::{Constrainer, GrammarError};
@@ -38,6 +38,7 @@ pub struct ModelFront {
     stop_tokens: Vec<u32>,
     /// Bytes of all tensors in canonical form, and of the largest one with its bytes in the file.
     weight_bytes: u64,
+    packed_bytes: u64,
     largest_tensor_bytes: u64,
     /// Made when the first grammar asks for it.
     constrainer: OnceLock<Result<Constrainer, GrammarError>>,
@@ -80,6 +81,7 @@ impl ModelFront {
             architecture,
             hyper,
             bos,
+            packed_bytes: entries.iter().map(packed_bytes).sum(),
             weight_bytes: entries.iter().map(canonical_bytes).sum(),
             largest_tensor_bytes: entries.iter().map(|e| canonical_bytes(e) + e.info.size).max().unwrap_or(0),
             constrainer: OnceLock::new(),
@@ -118,6 +120,11 @@ impl ModelFront {
     /// Bytes.
     pub const fn weight_bytes(&self) -> u64 {
         self.weight_bytes
+    }
+
+    /// Bytes that the weights take in a backend's form at most: whole groups of rows and blocks, and a scale for each row.
+    pub(crate) const fn packed_bytes(&self) -> u64 {
+        self.packed_bytes
     }
 
     /// Bytes of the largest tensor while it is loaded: as in the file, and in canonical form.

@@ -265,6 +265,12 @@ fn canonical_bytes(entry: &Entry) -> u64 {
     }
 }
 
+/// Bytes of a tensor in a backend's form, at most.
+fn packed_bytes(entry: &Entry) -> u64 {
+    let row = || 12 + weights::blocks(entry.info.kind).row_bytes(entry.cols.next_multiple_of(32)) as u64;
+    entry.rows.map_or(4 * entry.cols as u64, |rows| rows.next_multiple_of(16) as u64 * row())
+}
+
 fn vector(entry: &Entry, bytes: &[u8]) -> Result<Vec<f32>, ModelError> {
     let name = || entry.info.name.clone();
     let values = weights::vector(entry.info.kind, entry.cols, bytes)

@@ -177,3 +177,6 @@ impl Decoder {
         Ok(grown)
     }
 }
+
+#[cfg(test)]
+mod tests;

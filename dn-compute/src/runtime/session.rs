@@ -27,6 +27,14 @@ pub(crate) struct SessionPage {
     plain: Arc<[Hash32]>,
 }
 
+#[cfg(test)]
+impl SessionPage {
+    /// A page of nothing.
+    pub(crate) fn empty() -> Self {
+        Self { kv: Arc::new([]), plain: Arc::new([]) }
+    }
+}
+
 impl Session {
     pub(super) fn new(kv: Vec<KvLayer>, traced: bool) -> Self {
         Self { kv, trace: Trace::default(), plain: Vec::new(), traced }

@@ -260,10 +260,18 @@ impl Decoder {
             self.backend.rms_norm(&self.weights.output_norm, self.epsilon(), &s.picked, normed)?;
             s.logits.resize(at.len() * vocabulary, 0.0);
             self.backend.linear(&[&self.weights.output], normed, at.len(), &mut [&mut s.logits])?;
-            if let Some(trace) = &mut trace {
-                trace.logits(&at, &s.logits, vocabulary);
+            let logits = &s.logits;
+            match &mut trace {
+                // Hashing beside choosing: in a decode of one sequence each alone would leave the other threads idle.
+                Some(trace) if self.parallel() => {
+                    rayon::join(|| trace.logits(&at, logits, vocabulary), || on_rows(&whose, logits));
+                }
+                Some(trace) => {
+                    trace.logits(&at, logits, vocabulary);
+                    on_rows(&whose, logits);
+                }
+                None => on_rows(&whose, logits),
             }
-            on_rows(&whose, &s.logits);
         }
         Ok(())
     }

@@ -141,3 +141,48 @@ impl PrefixCache {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        /// Whatever comes and goes, nothing is kept that cannot be found, and no more than was allowed.
+        #[test]
+        fn what_is_kept_can_be_reached(
+            most in 0u64..9, chains in proptest::collection::vec(proptest::collection::vec(0u32..3, 1..6), 1..40),
+        ) {
+            let mut cache = PrefixCache::new(most * (10 + 32 * KEY_BLOCK as u64), 10);
+            for chain in &chains {
+                let (mut parent, mut before, mut rooted) = (None, PageKey::root(CacheScope::PUBLIC), true);
+                for token in chain {
+                    let key = before.next(&[*token]);
+                    if cache.get(key).is_none() && rooted {
+                        rooted = cache.put(parent, key, || Some(SessionPage::empty()));
+                    }
+                    (parent, before) = (Some(key), key);
+                }
+                prop_assert!(cache.entries.len() as u64 <= most);
+                let childless = cache.entries.values().filter(|e| e.children == 0).count();
+                prop_assert_eq!(cache.leaves.len(), childless);
+                for (key, entry) in &cache.entries {
+                    let children = cache.entries.values().filter(|e| e.parent == Some(*key)).count();
+                    prop_assert_eq!(entry.children, children);
+                    prop_assert!(entry.parent.is_none_or(|parent| cache.entries.contains_key(&parent)));
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn scopes_and_tokens_have_their_own_pages() {
+        let root = |scope| PageKey::root(scope);
+        let (a, b) = (CacheScope::new(b"a"), CacheScope::new(b"b"));
+        assert_ne!(root(a), root(b));
+        assert_ne!(root(a), root(CacheScope::PUBLIC));
+        assert_ne!(root(a).next(&[1, 2]), root(a).next(&[2, 1]));
+        assert_ne!(root(a).next(&[1]).next(&[2]), root(a).next(&[1, 2]));
+    }
+}
