@@ -1,5 +1,7 @@
 //! Small random models for tests.
 
+pub(crate) mod blocks;
+
 use crate::formats::gguf::{GgufWriter, TensorType};
 
 /// A repeatable source of numbers (SplitMix64).
@@ -126,13 +128,10 @@ pub(crate) fn encode(kind: TensorType, values: &[f32]) -> Vec<u8> {
         TensorType::F32 => values.iter().flat_map(|v| v.to_le_bytes()).collect(),
         TensorType::F16 => values.iter().flat_map(|v| half::f16::from_f32(*v).to_le_bytes()).collect(),
         TensorType::Bf16 => values.iter().flat_map(|v| half::bf16::from_f32(*v).to_le_bytes()).collect(),
-        TensorType::Q8_0 => values
-            .chunks_exact(32)
-            .flat_map(|block| {
-                let scale = half::f16::from_f32(block.iter().fold(0f32, |a, v| a.max(v.abs())) / 127.0);
-                let q = |v: &f32| (v / scale.to_f32()).round_ties_even().clamp(-127.0, 127.0) as i8 as u8;
-                scale.to_le_bytes().into_iter().chain(block.iter().map(q)).collect::<Vec<_>>()
-            })
-            .collect(),
+        TensorType::Q8_0 => blocks::q8_0(values),
+        TensorType::Q4_0 => blocks::q4_0(values),
+        TensorType::Q4K => blocks::q4_k(values),
+        TensorType::Q5K => blocks::q5_k(values),
+        TensorType::Q6K => blocks::q6_k(values),
     }
 }

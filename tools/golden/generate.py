@@ -64,47 +64,86 @@ def quantise():
     return cases
 
 
+FORMATS = {"q8_0": (32, 34, 32, spec.row_from_q8_0), "q4_0": (32, 18, 32, spec.row_from_q4_0), "q4_k": (256, 144, 32, spec.row_from_q4_k),
+           "q5_k": (256, 176, 32, spec.row_from_q5_k), "q6_k": (256, 210, 16, spec.row_from_q6_k)}
+HALVES = {"q8_0": [0], "q4_0": [0], "q4_k": [0, 2], "q5_k": [0, 2], "q6_k": [208]}
+
+
+def gguf_row(rng, name, blocks, low, high):
+    """A row of random bytes; its f16 numbers with exponents of low..=high, some zero, subnormal or negative."""
+    data = bytearray()
+    for _ in range(blocks):
+        block = bytearray(rng.below(256) for _ in range(FORMATS[name][1]))
+        for at in HALVES[name]:
+            half = max(0, min(30, 15 + low + rng.below(high - low + 1))) << 10 | rng.below(1024)
+            if rng.below(7) == 0:
+                half = [0, 0x8000, half & 1023, half | 0x8000][rng.below(4)]
+            block[at:at + 2] = struct.pack("<H", half)
+        if name == "q8_0":
+            block[2:] = bytes(129 if byte == 128 else byte for byte in block[2:])
+            if rng.below(6) == 0:
+                block[2:] = bytes(32)
+        if name == "q4_0" and rng.below(6) == 0:
+            block[2:] = b"\x88" * 16
+        if name in ("q4_k", "q5_k") and rng.below(4) == 0:
+            block[4:16] = [bytes(12), bytes([63] * 4 + [0] * 8), bytes([0] * 4 + [63] * 4 + [0] * 4), b"\xff" * 12][rng.below(4)]
+        if name in ("q4_k", "q5_k") and rng.below(5) == 0:
+            block[16:] = bytes([0, 255][rng.below(2)] for _ in range(1)) * (FORMATS[name][1] - 16)
+        if name == "q6_k" and rng.below(4) == 0:
+            block[192:208] = bytes([0x80, 0x7F, 0, 1][rng.below(4)] for _ in range(16))
+        data += block
+    return bytes(data)
+
+
 def matrix():
     rng, cases = Rng(2), []
-    for low, high in [(-1, 1), (-12, 4), (-20, 9), (0, 0)]:
-        data, rows = b"", b""
-        for _ in range(3):
-            blocks = []
-            for _ in range(3):
-                half = max(0, min(30, 15 + low + rng.below(high - low + 1))) << 10 | rng.below(1024)
-                if rng.below(7) == 0:
-                    half = [0, 0x8000, half & 1023, half | 0x8000][rng.below(4)]
-                q = [rng.below(255) - 127 for _ in range(32)]
-                if rng.below(6) == 0:
-                    q = [0] * 32
-                data += struct.pack("<H32b", half, *q)
-                blocks.append((F(struct.unpack("<e", struct.pack("<H", half))[0]), q))
-            rows += spec.row_bytes(*spec.row_from_q8_0(blocks))
-        cases.append({"from": "q8_0", "rows": 3, "cols": 96, "input": list(data), "tile": list(rows)})
-    for cols, low, high in [(1, 0, 0), (33, -4, 1), (80, -40, 2), (32, -126, -102), (64, 90, 99), (70, -100, -95)]:
-        w = [rng.vector(cols, low, high) for _ in range(3)]
-        w[1] = [b & 0x80000000 for b in w[1]] if low == -4 else w[1]
-        tile = b"".join(spec.row_bytes(*spec.row_from_f32(values(row))) for row in w)
-        cases.append({"from": "f32", "rows": 3, "cols": cols, "input": sum(w, []), "tile": list(tile)})
+    for name, (columns, _, length, decode) in FORMATS.items():
+        for low, high in [(-1, 1), (-12, 4), (-20, 9), (0, 0)]:
+            rows = [gguf_row(rng, name, 3, low, high) for _ in range(3)]
+            tile = spec.tile([decode(r) for r in rows], length)
+            cases.append({"from": name, "block": length, "rows": 3, "cols": 3 * columns, "input": b"".join(rows).hex(), "tile": tile.hex()})
+    for length in (32, 16, 128, 0):
+        for cols, low, high in [(1, 0, 0), (33, -4, 1), (80, -40, 2), (32, -126, -102), (64, 90, 99), (70, -100, -95), (300, -9, 3)]:
+            w = [rng.vector(cols, low, high) for _ in range(3)]
+            w[1] = [b & 0x80000000 for b in w[1]] if low == -4 else w[1]
+            tile = spec.tile([spec.row_from_f32(values(row), length) for row in w], length)
+            data = b"".join(struct.pack("<I", b) for b in sum(w, []))
+            cases.append({"from": "f32", "block": length, "rows": 3, "cols": cols, "input": data.hex(), "tile": tile.hex()})
     return cases
 
 
 def linear():
     rng, cases = Rng(3), []
-    for rows, cols, tokens, low, high in [(3, 1, 2, 0, 0), (5, 33, 3, -8, 2), (18, 64, 9, -8, 2), (4, 300, 2, -60, 3),
-                                          (3, 32, 2, -126, -99), (3, 64, 2, 60, 99), (2, 4096, 2, 0, 0)]:
-        between = (-20, -1) if low > 0 else (max(low, -90) // 2, high // 2)
-        w = [spec.row_from_f32(values(rng.vector(cols, *between))) for _ in range(rows)]
-        x = [rng.vector(cols, low, high) for _ in range(tokens)]
-        if cols == 4096:  # everything at its largest
-            w = [(-20, [65535] * 128, [127 if i % 7 else -127 for i in range(cols)]), (-20, [65535] * 128, [127] * cols)]
-            x = [[0x46FEFE00] * cols, [0x46FEFE00 ^ (i % 3 == 0) << 31 for i in range(cols)]]
-        out = [bits(spec.linear(w, values(row))) for row in x]
-        tile = b"".join(spec.row_bytes(*row) for row in w)
-        case = {"rows": rows, "cols": cols, "tokens": tokens, "tile": tile.hex(), "x": sum(x, []), "out": sum(out, [])}
-        if cols == 4096:
-            case["x"] = [[0x46FEFE00, cols], [0x46FEFE00, 3]]  # all equal; every third negated
-        cases.append(case)
+
+    def case(rows, length, x, shown=None):
+        out = [bits(spec.linear(rows, values(v))) for v in x]
+        embedded = [bits(spec.embed(r)) for r in rows]
+        cases.append({"rows": len(rows), "cols": len(x[0]), "tokens": len(x), "tile": spec.tile(rows, length).hex(),
+                      "x": shown or sum(x, []), "out": sum(out, []), "embedded": sum(embedded, []) if len(x[0]) < 4096 else []})
+
+    for length in (32, 16, 128, 0):
+        for rows, cols, tokens, low, high in [(3, 1, 2, 0, 0), (5, 33, 3, -8, 2), (18, 64, 9, -8, 2), (4, 300, 2, -60, 3),
+                                              (3, 32, 2, -126, -99), (3, 64, 2, 60, 99)]:
+            if length != 32 and cols not in (33, 300):
+                continue
+            between = (-20, -1) if low > 0 else (max(low, -90) // 2, high // 2)
+            case([spec.row_from_f32(values(rng.vector(cols, *between)), length) for _ in range(rows)], length,
+                 [rng.vector(cols, low, high) for _ in range(tokens)])
+    for name, (columns, _, length, decode) in FORMATS.items():
+        for blocks, tokens in [(1, 3), (3, 2)]:
+            case([decode(gguf_row(rng, name, blocks, -9, 1)) for _ in range(5)], length,
+                 [rng.vector(columns * blocks, -8, 2) for _ in range(tokens)])
+    # Everything at its largest: all activations equal, then every third negated.
+    x = [[0x46FEFE00] * 4096, [0x46FEFE00 ^ (i % 3 == 0) << 31 for i in range(4096)]]
+    shown = [[0x46FEFE00, 4096], [0x46FEFE00, 3]]
+    for length in (32, 16, 128, 0):
+        block = length or 4096
+        m = [65535] * (4096 // block)
+        case([spec.Row(block, -20, m, None, [127 if i % 7 else -127 for i in range(4096)]), spec.Row(block, -20, m, None, [127] * 4096)],
+             length, x, shown)
+    m, n = [65535] * 128, [32767 if b % 2 else -32767 for b in range(128)]
+    case([spec.Row(32, -20, m, n, [63 if i // 32 % 2 else -63 for i in range(4096)]), spec.Row(32, -20, m, [-32767] * 128, [63] * 4096),
+          spec.Row(32, -20, [0] * 128, n, [0] * 4096)], 32, x, shown)
     return cases
 
 
@@ -194,10 +233,42 @@ def attention_masks():
     return cases
 
 
+def layer_norm():
+    rng, cases = Rng(10), []
+    for cols, low, high, eps in [(1, 0, 0, 0x2B8CBCCC), (7, -3, 2, 0x3727C5AC), (100, -20, 5, 0x2B8CBCCC), (64, -126, -95, 0x3727C5AC),
+                                 (33, 40, 60, 0x3727C5AC), (384, -2, 1, 0x2B8CBCCC), (48, -9, -7, 0x2B8CBCCC)]:
+        weight, bias, x = rng.vector(cols, -3, 1), rng.vector(cols, -5, 0), rng.vector(cols, low, high)
+        if low == -9:  # far from zero, alike but for the last bits
+            x = [0x44480000 + rng.below(200) for _ in x]
+        out = spec.layer_norm(values(weight), values(bias), spec.value(eps), values(x))
+        cases.append({"weight": weight, "bias": bias, "eps": eps, "x": x, "out": bits(out)})
+    return cases
+
+
+def gelu():
+    rng = Rng(11)
+    x = rng.vector(300, -12, 3) + rng.vector(60, 0, 2) + rng.vector(60, -126, -20) + EDGES
+    x += [b | s for b in (0x40C00000, 0x40BFFFFF, 0x40C00001, 0x7F7FFFFF, 0x40400000) for s in (0, 1 << 31)]
+    return {"x": x, "out": bits([spec.gelu(v) for v in values(x)])}
+
+
+def pool():
+    rng, cases = Rng(12), []
+    for rows, cols, low, high in [(1, 3, -2, 1), (5, 16, -6, 2), (70, 8, -4, 3), (4, 33, -70, 60), (3, 5, -126, -101), (2, 384, -5, 0), (6, 4, 0, 0)]:
+        x = [rng.vector(cols, low, high) for _ in range(rows)]
+        if low == high == 0:  # rows that cancel, up to rounding
+            x = [[b ^ (t & 1) << 31 for b in x[t // 2]] for t in range(rows)]
+            x[0][0] += 1 << 14
+        for mean in (True, False):
+            cases.append({"mean": mean, "cols": cols, "x": sum(x, []), "out": spec.pool(mean, [values(r) for r in x])})
+    return cases
+
+
 def main():
     stale = []
     os.makedirs(TARGET, exist_ok=True)
-    for make in (quantise, matrix, linear, exp2, roots, float_glue, rms_norm, silu, rope, attention, attention_masks):
+    makers = (quantise, matrix, linear, exp2, roots, float_glue, rms_norm, silu, rope, attention, attention_masks)
+    for make in (*makers, layer_norm, gelu, pool):
         text = json.dumps(make(), separators=(",", ":")) + "\n"
         path = os.path.join(TARGET, make.__name__ + ".json")
         if "--check" in sys.argv:

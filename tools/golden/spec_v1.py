@@ -2,6 +2,7 @@
 
 An f32 is held as a Fraction whose value is an f32; `bits` and `value` convert. Slow and plain on purpose.
 """
+from collections import namedtuple
 from fractions import Fraction as F
 from math import isqrt
 
@@ -106,44 +107,153 @@ def bits(x):
 
 # ---- weights ---------------------------------------------------------------------------------------------------
 
-def mantissas(scales):
-    """Row exponent and u16 mantissas for block scales (Fractions)."""
-    top = max(scales)
+# One row: columns of a full block, exponent, mantissas, minima (None without), integers.
+Row = namedtuple("Row", "block er m n q")
+
+
+def exponent(top, least, most):
+    """The smallest exponent under which `top` is at least 2^least and rounds to at most `most`; None for zero."""
     if top == 0:
-        return 0, [0] * len(scales)
-    er = floor_log2(top) - 15
-    if rne(top / TWO ** er) > 65535:
-        er += 1
-    return er, [rne(s / TWO ** er) for s in scales]
+        return None
+    e = floor_log2(top) - least
+    return e + 1 if rne(top / TWO ** e) > most else e
 
 
-def row_from_q8_0(blocks):
-    """Blocks of (scale as a Fraction, 32 integers) to (er, m, q)."""
-    scales = [abs(d) if any(q) else F(0) for d, q in blocks]
-    er, m = mantissas(scales)
-    q = []
-    for (d, values), mantissa in zip(blocks, m):
-        q += [(-v if d < 0 else v) if mantissa else 0 for v in values]
-    return er, m, q
+def row(block, scales, minima, q):
+    """Signed scales and minima per block (Fractions), integers per column."""
+    q, scales = list(q), list(scales)
+    for b, d in enumerate(scales):
+        part = slice(b * block, (b + 1) * block)
+        if not any(q[part]):
+            scales[b] = F(0)
+        elif d < 0:
+            q[part], scales[b] = [-v for v in q[part]], -d
+    found = [exponent(max(scales), 15, 65535)]
+    if minima is not None:
+        top = exponent(max(abs(v) for v in minima), 14, 32767)
+        found.append(None if top is None else top - 4)
+    er = max((e for e in found if e is not None), default=0)
+    m = [rne(d / TWO ** er) for d in scales]
+    for b, mantissa in enumerate(m):
+        if mantissa == 0:
+            part = slice(b * block, (b + 1) * block)
+            q[part] = [0] * len(q[part])
+    n = None if minima is None else [rne(v / TWO ** (er + 4)) for v in minima]
+    return Row(block, er, m, n, q)
 
 
-def row_from_f32(w):
-    """f32 values to (er, m, q)."""
-    cut = [w[i:i + 32] for i in range(0, len(w), 32)]
+def row_from_f32(w, block=32):
+    """f32 values; a block of 0 is the whole row."""
+    block = block or len(w)
+    cut = [w[i:i + block] for i in range(0, len(w), block)]
     if max(abs(v) for v in w) < TWO ** -100:
-        return 0, [0] * len(cut), [0] * len(w)
-    er, m = mantissas([max(abs(v) for v in b) / 127 for b in cut])
+        return Row(block, 0, [0] * len(cut), None, [0] * len(w))
+    scales = [max(abs(v) for v in b) / 127 for b in cut]
+    er = exponent(max(scales), 15, 65535)
+    m = [rne(d / TWO ** er) for d in scales]
     q = []
     for b, mantissa in zip(cut, m):
         q += [max(-127, min(127, rne(flush(v) / TWO ** er / mantissa))) if mantissa else 0 for v in b]
-    return er, m, q
+    return Row(block, er, m, None, q)
 
 
-def row_bytes(er, m, q):
-    out = er.to_bytes(2, "little", signed=True)
-    for mantissa in m:
-        out += mantissa.to_bytes(2, "little")
-    return out + bytes(v & 255 for v in q)
+def half(low, high):
+    """The value of the two bytes of an f16."""
+    bits = low | high << 8
+    sign, e, fraction = (-1 if bits >> 15 else 1), bits >> 10 & 31, bits & 1023
+    if e == 31:
+        raise Refused("not finite")
+    return sign * (fraction * TWO ** -24 if e == 0 else (1024 + fraction) * TWO ** (e - 25))
+
+
+def signed(byte):
+    return byte - 256 if byte > 127 else byte
+
+
+def row_from_q8_0(data):
+    scales, q = [], []
+    for at in range(0, len(data), 34):
+        scales.append(half(*data[at:at + 2]))
+        q += [signed(byte) for byte in data[at + 2:at + 34]]
+    if -128 in q:
+        raise Refused("-128")
+    return row(32, scales, None, q)
+
+
+def row_from_q4_0(data):
+    scales, q = [], []
+    for at in range(0, len(data), 18):
+        scales.append(half(*data[at:at + 2]))
+        q += [(data[at + 2 + c % 16] >> 4 * (c // 16) & 15) - 8 for c in range(32)]
+    return row(32, scales, None, q)
+
+
+def six_bits(s):
+    """Twelve bytes as a number: the fields of eight scales and eight minima."""
+    scales, minima = [], []
+    for j in range(8):
+        if j < 4:
+            scales.append(s[j] % 64)
+            minima.append(s[4 + j] % 64)
+        else:
+            scales.append(s[4 + j] % 16 + 16 * (s[j - 4] // 64))
+            minima.append(s[4 + j] // 16 + 16 * (s[j] // 64))
+    return scales, minima
+
+
+def row_from_q4_k(data, fifth=False):
+    size = 176 if fifth else 144
+    scales, minima, q = [], [], []
+    for at in range(0, len(data), size):
+        block = data[at:at + size]
+        d, least = half(*block[:2]), half(*block[2:4])
+        s, n = six_bits(block[4:16])
+        scales += [d * v for v in s]
+        minima += [least * v for v in n]
+        upper, fours = (block[16:48], block[48:]) if fifth else ([0] * 32, block[16:])
+        for c in range(256):
+            b, i = c // 32, c % 32
+            q.append((fours[b // 2 * 32 + i] >> 4 * (b % 2) & 15) + 16 * (upper[i] >> b & 1))
+    return row(32, scales, minima, q)
+
+
+def row_from_q5_k(data):
+    return row_from_q4_k(data, True)
+
+
+def row_from_q6_k(data):
+    scales, q = [], []
+    for at in range(0, len(data), 210):
+        block = data[at:at + 210]
+        d = half(*block[208:])
+        scales += [d * signed(byte) for byte in block[192:208]]
+        for c in range(256):
+            side, part, i = c // 128, c % 128 // 32, c % 32
+            four = block[64 * side + 32 * (part % 2) + i] >> 4 * (part // 2) & 15
+            two = block[128 + 32 * side + i] >> 2 * part & 3
+            q.append(four + 16 * two - 32)
+    return row(16, scales, None, q)
+
+
+def tile(rows, length):
+    """Canonical bytes; `length` is 16, 32, 128, or 0 for the whole row."""
+    out = bytes([length, rows[0].n is not None])
+    for r in rows:
+        out += r.er.to_bytes(2, "little", signed=True)
+        out += b"".join(m.to_bytes(2, "little") for m in r.m)
+        out += b"".join(n.to_bytes(2, "little", signed=True) for n in r.n or [])
+        out += bytes(v & 255 for v in r.q)
+    return out
+
+
+def weights(r):
+    """The integers of the unit 2^er that the weights of a row are."""
+    n = r.n or [0] * len(r.m)
+    return [v * r.m[c // r.block] - 16 * n[c // r.block] for c, v in enumerate(r.q)]
+
+
+def embed(r):
+    return [scale(F(w), r.er) for w in weights(r)]
 
 
 # ---- activations -----------------------------------------------------------------------------------------------
@@ -167,9 +277,9 @@ def quantise(x):
 # ---- operations ------------------------------------------------------------------------------------------------
 
 def linear(rows, x):
-    """rows: (er, m, q) each; x: one activation row."""
+    """x: one activation row."""
     a, et = quantise(x)
-    return [finish(sum(v * m[c // 32] * a[c] for c, v in enumerate(q)), er + et) for er, m, q in rows]
+    return [finish(sum(w * v for w, v in zip(weights(r), a)), r.er + et) for r in rows]
 
 
 def rms_norm(weight, eps, x):
@@ -306,3 +416,48 @@ def attention(q, keys, values, seen=None):
             num[c] += rne(F(sum(pv[n] * quantised[n][c] for n in block) << 16, 2 ** (top_value - bv)))
     factor = recip(round_24(F(den)))
     return [scale(mul(round_24(F(n)), factor), top_value - top) for n in num]
+
+
+# ---- encoders --------------------------------------------------------------------------------------------------
+
+def layer_norm(weight, bias, eps, x):
+    n = recip(F(len(x)))
+    a, et = quantise(x)
+    mean = F(0) if et == ZERO_EXPONENT else scale(mul(round_24(F(sum(a))), n), et)
+    y = [sub(v, mean) for v in x]
+    b, ey = quantise(y)
+    spread = len(x) * sum(v * v for v in b) - sum(b) ** 2
+    rest = F(0) if ey == ZERO_EXPONENT else scale(mul(round_24(F(sum(b))), n), ey)
+    variance = F(0) if ey == ZERO_EXPONENT else scale(mul(mul(round_24(F(spread)), n), n), 2 * ey)
+    r = rsqrt(add(variance, eps))
+    return [add(mul(mul(sub(v, rest), r), w), c) for v, w, c in zip(y, weight, bias)]
+
+
+GELU = [value(b) for b in (0x35EE34F5, 0xB87D527B, 0x3A716F8C, 0xBC0AC571, 0x3D5CB172, 0x3EEAC6F0, 0x3F935AF0, 0x3F800000)]
+
+
+def gelu(x):
+    x = flush(x)
+    a = abs(x)
+    if a >= 6:
+        return max(x, F(0))
+    p = GELU[0]
+    for c in GELU[1:]:
+        p = add(mul(p, a), c)
+    z = rne(p * 65536)
+    tail = F(exp2_q16(-z % 65536)) * TWO ** (-z // 65536 - 16)
+    return sub(max(x, F(0)), mul(a, tail))
+
+
+def pool(mean, rows):
+    """Rows of f32 to one vector of length one, in units of 2^-24."""
+    rows = [quantise(r) for r in (rows if mean else rows[:1])]
+    top = max(e for _, e in rows)
+    sums = [sum(rne(F(a[c] << 16, 2 ** (top - e))) for a, e in rows) for c in range(len(rows[0][0]))]
+    most = max(abs(n) for n in sums)
+    if most == 0:
+        return [0] * len(sums)
+    held = [rne(n / TWO ** (most.bit_length() - 1 - 22)) for n in sums]
+    squares = sum(m * m for m in held)
+    out = [isqrt((m * m << 50) // squares) + 1 >> 1 for m in held]
+    return [-v if m < 0 else v for v, m in zip(out, held)]

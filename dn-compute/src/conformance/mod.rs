@@ -7,6 +7,8 @@
 mod add;
 mod attention;
 mod embed;
+mod gelu;
+mod layer_norm;
 mod linear;
 mod rms_norm;
 mod rope;
@@ -81,6 +83,8 @@ pub fn run(backend: &dyn Backend) -> Result<Report, Mismatch> {
     attention::cases(&mut suite)?;
     silu::cases(&mut suite)?;
     add::cases(&mut suite)?;
+    layer_norm::cases(&mut suite)?;
+    gelu::cases(&mut suite)?;
     Ok(suite.report)
 }
 

@@ -12,6 +12,9 @@ use super::{Cpu, own};
 mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
+mod general;
+
+pub(super) use general::General;
 
 /// Tiles that stay in the second-level cache while the rows pass by.
 const TILES_AT_ONCE: usize = 8;
@@ -55,6 +58,9 @@ pub(super) fn linear(
 ) -> Result<(), NumericError> {
     let shapes: Vec<&dyn Prepared> = weights.iter().map(|w| &***w).collect();
     let plan = LinearPlan::new(&shapes, x, tokens, out)?;
+    if weights.iter().any(|w| super::general(w).is_some()) {
+        return general::linear(cpu, weights, x, tokens, out);
+    }
     let own: Vec<&Packed> = weights.iter().map(|w| own(Op::Linear, w)).collect::<Result<_, _>>()?;
     let acts = Acts::new(cpu.level, &cpu.threads, x, plan.cols)?;
     let targets: Vec<Out> = out

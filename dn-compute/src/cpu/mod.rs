@@ -4,7 +4,9 @@
 mod add;
 mod attention;
 mod embed;
+mod gelu;
 mod isa;
+mod layer_norm;
 mod linear;
 mod pack;
 mod rms_norm;
@@ -12,11 +14,15 @@ mod rope;
 mod silu;
 mod threads;
 
-use crate::spec::{Backend, BackendInfo, KvLayer, Mask, Matrix, NumericError, Op, QuantMatrix, RopeTable};
+use crate::spec::{
+    Backend, BackendInfo, BlockLength, Blocks, KvLayer, Mask, Matrix, NumericError, Op, QuantMatrix,
+    RopeTable,
+};
 
 pub use isa::{Isa, ParseIsaError};
 
 use isa::Level;
+use linear::General;
 use pack::Packed;
 use threads::Threads;
 
@@ -88,12 +94,20 @@ fn own(op: Op, matrix: &Matrix) -> Result<&Packed, NumericError> {
     matrix.as_any().downcast_ref().ok_or(NumericError::ForeignMatrix { op, backend: "cpu" })
 }
 
+/// The matrix of a form that has no packed kernel.
+fn general(matrix: &Matrix) -> Option<&QuantMatrix> {
+    matrix.as_any().downcast_ref::<General>().map(|w| &w.0)
+}
+
 impl Backend for Cpu {
     fn info(&self) -> BackendInfo {
         BackendInfo { name: "cpu", isa: self.isa().name(), threads: self.threads.count() }
     }
 
     fn prepare(&self, matrix: QuantMatrix) -> Result<Matrix, NumericError> {
+        if matrix.blocks() != Blocks::plain(BlockLength::B32) {
+            return Ok(std::sync::Arc::new(General(matrix)));
+        }
         Ok(std::sync::Arc::new(Packed::new(&matrix, &self.threads)))
     }
 
@@ -141,6 +155,21 @@ impl Backend for Cpu {
 
     fn silu_mul(&self, gate: &mut [f32], up: &[f32]) -> Result<(), NumericError> {
         silu::silu_mul(self, gate, up)
+    }
+
+    fn layer_norm(
+        &self,
+        weight: &[f32],
+        bias: &[f32],
+        eps: f32,
+        x: &[f32],
+        out: &mut [f32],
+    ) -> Result<(), NumericError> {
+        layer_norm::layer_norm(self, weight, bias, eps, x, out)
+    }
+
+    fn gelu(&self, x: &mut [f32]) -> Result<(), NumericError> {
+        gelu::gelu(self, x)
     }
 
     fn add(&self, x: &mut [f32], y: &[f32]) -> Result<(), NumericError> {

@@ -24,7 +24,7 @@ fn the_file_and_the_model_are_pinned() {
     assert_eq!(file.to_string(), "0x77bcdadfd0f49a8c9858a83aa871f06d98614c6645b19264464379bfd3a45e87");
     let engine = engine();
     let model = engine.model();
-    assert_eq!(model.id().to_string(), "0x63e9f81585cd63a890cbd236a19a6521ba4b297164e0c6bb7aa0e70ecf7765d4");
+    assert_eq!(model.id().to_string(), "0x321033230333ff9fbfb6a2ff166cc54391aafb0484f1a23f0f5d85063c7dc029");
     assert_eq!((model.front().context(), model.front().vocabulary()), (512, 4096));
     assert_eq!((model.front().bos_token(), model.front().stop_tokens()), (Some(0), [1].as_slice()));
 }

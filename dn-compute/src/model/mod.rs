@@ -14,6 +14,7 @@ mod front;
 mod hyper;
 pub(crate) mod layout;
 mod source;
+mod weights;
 
 #[cfg(test)]
 mod tests;
@@ -30,8 +31,7 @@ pub use error::ModelError;
 pub use front::ModelFront;
 pub use source::ModelBytes;
 
-use crate::formats::gguf::TensorType;
-use crate::spec::{BLOCK, MatrixError, NumericSpec, QuantMatrix, float};
+use crate::spec::{BLOCK, NumericSpec, QuantMatrix};
 use layout::{Entry, Slot};
 use source::Source;
 
@@ -163,7 +163,7 @@ impl Model {
     /// Bytes.
     pub fn weight_bytes(&self) -> u64 {
         let bytes = |e: &Entry| match e.rows {
-            Some(rows) => rows as u64 * QuantMatrix::row_bytes(e.cols) as u64,
+            Some(rows) => rows as u64 * weights::blocks(e.info.kind).row_bytes(e.cols) as u64,
             None => 4 * e.cols as u64,
         };
         self.entries.iter().map(bytes).sum()
@@ -202,12 +202,9 @@ impl Model {
         let entry = &self.entries[index];
         let bytes = self.source.read(entry.info.start, entry.info.size)?;
         let Some(rows) = entry.rows else { return vector(entry, &bytes).map(Tensor::Vector) };
-        let matrix = match entry.info.kind {
-            TensorType::Q8_0 => QuantMatrix::from_q8_0(rows, entry.cols, &bytes),
-            kind => QuantMatrix::from_f32(rows, entry.cols, &floats(kind, &bytes)),
-        };
+        let matrix = weights::matrix(entry.info.kind, rows, entry.cols, &bytes);
         let matrix = match (matrix, self.coarse_bits) {
-            (Ok(matrix), Some(bits)) => coarsen(&matrix, bits),
+            (Ok(matrix), Some(bits)) => weights::coarsen(&matrix, bits),
             (matrix, _) => matrix,
         };
         let name = || entry.info.name.clone();
@@ -215,49 +212,14 @@ impl Model {
     }
 }
 
-/// The values of a tensor of floats or of blocks.
-fn floats(kind: TensorType, bytes: &[u8]) -> Vec<f32> {
-    let halves = |to: fn([u8; 2]) -> f32| bytes.chunks_exact(2).map(|b| to([b[0], b[1]])).collect();
-    match kind {
-        TensorType::F32 => {
-            bytes.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect()
-        }
-        TensorType::F16 => halves(|b| half::f16::from_le_bytes(b).to_f32()),
-        TensorType::Bf16 => halves(|b| half::bf16::from_le_bytes(b).to_f32()),
-        TensorType::Q8_0 => {
-            let block = |b: &[u8]| {
-                let scale = half::f16::from_le_bytes([b[0], b[1]]).to_f32();
-                b[2..].iter().map(|q| scale * f32::from(*q as i8)).collect::<Vec<_>>()
-            };
-            bytes.chunks_exact(34).flat_map(block).collect()
-        }
-    }
-}
-
 fn vector(entry: &Entry, bytes: &[u8]) -> Result<Vec<f32>, ModelError> {
-    let values: Vec<f32> = floats(entry.info.kind, bytes).into_iter().map(float::flush).collect();
+    let name = || entry.info.name.clone();
+    let values = weights::vector(entry.info.kind, entry.cols, bytes)
+        .map_err(|source| ModelError::Matrix { name: name(), source })?;
     match values.iter().position(|v| !v.is_finite()) {
-        Some(index) => Err(ModelError::NonFinite { name: entry.info.name.clone(), index }),
+        Some(index) => Err(ModelError::NonFinite { name: name(), index }),
         None => Ok(values),
     }
-}
-
-/// Rounds every `q` to a multiple of `2^(8 - bits)`, half away from zero, and brings the result into canonical form.
-fn coarsen(matrix: &QuantMatrix, bits: u32) -> Result<QuantMatrix, MatrixError> {
-    let step = 1i32 << (8 - bits);
-    let mut values = Vec::with_capacity(matrix.rows() * matrix.cols());
-    for row in 0..matrix.rows() {
-        let exponent = matrix.row_exponent(row);
-        for (block, m) in matrix.row_q(row).chunks(BLOCK).zip(matrix.row_m(row)) {
-            values.extend(block.iter().map(|q| {
-                let q = i32::from(*q);
-                let coarse = ((q.abs() + step / 2) / step * step).min(127) * q.signum();
-                // At most 23 bits, so exact.
-                float::scale((coarse * i32::from(*m)) as f32, exponent)
-            }));
-        }
-    }
-    QuantMatrix::from_f32(matrix.rows(), matrix.cols(), &values)
 }
 
 fn tiles(tensor: usize, values: &Tensor) -> Vec<Tile> {
@@ -270,7 +232,7 @@ fn tiles(tensor: usize, values: &Tensor) -> Vec<Tile> {
         }
         Tensor::Matrix(matrix) => {
             let rows = matrix.rows();
-            let step = (TILE_BYTES / QuantMatrix::row_bytes(matrix.cols())).max(1);
+            let step = (TILE_BYTES / matrix.blocks().row_bytes(matrix.cols())).max(1);
             let tile = |first: usize| {
                 let range = first..rows.min(first + step);
                 let (first_row, count) = (first as u32, range.len() as u32);

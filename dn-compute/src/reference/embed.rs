@@ -6,8 +6,7 @@ pub(super) fn embed(table: &Matrix, tokens: &[u32], out: &mut [f32]) -> Result<(
     check_embed(&**table, tokens, out)?;
     let w = super::own(Op::Embed, table)?;
     for (token, out) in tokens.iter().zip(out.chunks_exact_mut(w.cols())) {
-        let row = *token as usize;
-        dequantise_row(w.row_q(row), w.row_m(row), w.row_exponent(row), out);
+        dequantise_row(w.row(*token as usize), out);
     }
     Ok(())
 }

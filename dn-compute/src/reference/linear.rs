@@ -22,8 +22,8 @@ pub(super) fn linear(
         let et = quantise(Op::Linear, "x", x, &mut a).map_err(|e| rebase(e, t * plan.cols))?;
         for (w, out) in own.iter().zip(out.iter_mut()) {
             for row in 0..w.rows() {
-                let sum = exact_sum(w.row_q(row), w.row_m(row), &a);
-                out[t * w.rows() + row] = finish(sum, w.row_exponent(row) + et);
+                let weights = w.row(row);
+                out[t * w.rows() + row] = finish(exact_sum(weights, &a), weights.er + et);
             }
         }
     }

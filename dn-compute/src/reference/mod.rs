@@ -3,6 +3,8 @@
 mod add;
 mod attention;
 mod embed;
+mod gelu;
+mod layer_norm;
 mod linear;
 mod rms_norm;
 mod rope;
@@ -24,7 +26,7 @@ impl Prepared for QuantMatrix {
         self.cols()
     }
     fn memory_bytes(&self) -> usize {
-        self.rows() * Self::row_bytes(self.cols())
+        self.rows() * self.blocks().row_bytes(self.cols())
     }
     fn as_any(&self) -> &dyn std::any::Any {
         self
@@ -84,6 +86,21 @@ impl Backend for Reference {
 
     fn silu_mul(&self, gate: &mut [f32], up: &[f32]) -> Result<(), NumericError> {
         silu::silu_mul(gate, up)
+    }
+
+    fn layer_norm(
+        &self,
+        weight: &[f32],
+        bias: &[f32],
+        eps: f32,
+        x: &[f32],
+        out: &mut [f32],
+    ) -> Result<(), NumericError> {
+        layer_norm::layer_norm(weight, bias, eps, x, out)
+    }
+
+    fn gelu(&self, x: &mut [f32]) -> Result<(), NumericError> {
+        gelu::gelu(x)
     }
 
     fn add(&self, x: &mut [f32], y: &[f32]) -> Result<(), NumericError> {

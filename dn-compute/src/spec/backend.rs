@@ -118,6 +118,19 @@ pub trait Backend: Send + Sync + fmt::Debug {
     /// `gate[i] = silu(gate[i]) * up[i]`.
     fn silu_mul(&self, gate: &mut [f32], up: &[f32]) -> Result<(), NumericError>;
 
+    /// Layer normalisation of each row of `weight.len()` elements; `bias` is as long.
+    fn layer_norm(
+        &self,
+        weight: &[f32],
+        bias: &[f32],
+        eps: f32,
+        x: &[f32],
+        out: &mut [f32],
+    ) -> Result<(), NumericError>;
+
+    /// `x[i] = gelu(x[i])`, the exact form.
+    fn gelu(&self, x: &mut [f32]) -> Result<(), NumericError>;
+
     /// `x[i] = x[i] + y[i]`; `y` may be one row that is added to each row of `x`.
     fn add(&self, x: &mut [f32], y: &[f32]) -> Result<(), NumericError>;
 }

@@ -1,12 +1,12 @@
-//! A row of a quantised matrix as f32: `q * m * 2^er`.
+//! A row of a quantised matrix as f32: `(q * m - 16 * n) * 2^er`.
 //!
-//! `|q * m| <= 127 * 65535 < 2^23` is exact in f32; scaling is exact, or `+0` below `2^-126`.
+//! The integer is at most `127 * 65535 < 2^23` in magnitude (with minima `71 * 65535`) and exact in f32; scaling is exact, or `+0` below `2^-126`.
 
 use super::backend::Prepared;
 use super::error::{NumericError, Op};
 use super::float::scale;
 use super::linear::{check, check_tokens};
-use super::matrix::BLOCK;
+use super::matrix::QuantRow;
 
 /// Checks a lookup of `tokens` in `table` into `out`.
 ///
@@ -23,10 +23,11 @@ pub fn check_embed(table: &dyn Prepared, tokens: &[u32], out: &[f32]) -> Result<
 }
 
 /// Writes one row. The largest possible value is below `2^123`, so nothing overflows.
-pub fn dequantise_row(q: &[i8], m: &[u16], er: i32, out: &mut [f32]) {
-    for ((out, q), m) in out.chunks_mut(BLOCK).zip(q.chunks(BLOCK)).zip(m) {
-        for (o, q) in out.iter_mut().zip(q) {
-            *o = scale((i32::from(*q) * i32::from(*m)) as f32, er);
-        }
+///
+/// # Shape
+/// `out`: the columns of the row.
+pub fn dequantise_row(row: QuantRow<'_>, out: &mut [f32]) {
+    for (out, integer) in out.iter_mut().zip(row.integers()) {
+        *out = scale(integer as f32, row.er);
     }
 }

@@ -22,6 +22,12 @@ pub enum Op {
     SiluMul,
     /// Element-wise addition.
     Add,
+    /// Layer normalisation.
+    LayerNorm,
+    /// `x * Phi(x)`.
+    Gelu,
+    /// Pooling to one vector of length one.
+    Pool,
 }
 
 impl fmt::Display for Op {
@@ -35,6 +41,9 @@ impl fmt::Display for Op {
             Self::Attention => "attention",
             Self::SiluMul => "silu_mul",
             Self::Add => "add",
+            Self::LayerNorm => "layer_norm",
+            Self::Gelu => "gelu",
+            Self::Pool => "pool",
         })
     }
 }
@@ -180,11 +189,21 @@ pub enum MatrixError {
         /// Elements that came.
         found: usize,
     },
-    /// Q8_0 holds whole blocks only.
-    #[error("a Q8_0 row has {cols} columns, expected a multiple of 32")]
-    Q8Columns {
+    /// A format of the file holds whole blocks only.
+    #[error("a {format} row has {cols} columns, expected a multiple of {multiple}")]
+    Columns {
+        /// The format.
+        format: &'static str,
         /// Columns.
         cols: usize,
+        /// Columns of a block.
+        multiple: usize,
+    },
+    /// Canonical bytes whose first two name no form of blocks.
+    #[error("canonical bytes begin with {found:02x?}, expected a block length (0, 16, 32, 128) and 0 or 1")]
+    Header {
+        /// The two bytes.
+        found: [u8; 2],
     },
     /// A weight, or the scale of its block, is NaN or infinite.
     #[error("weight at row {row}, column {col} is not a finite number")]

@@ -1,12 +1,18 @@
-//! `out[t][r] = RNE_f32(S) * 2^(er + et)` with `S = sum over c of q[r][c] * m[r][c / 32] * A[t][c]`, an exact integer.
+//! `out[t][r] = RNE_f32(S) * 2^(er + et)` with `S = sum over c of (q[r][c] * m[r][b] - 16 * n[r][b]) * A[t][c]`, `b` the block
+//! of column `c`: an exact integer, and also `sum over b of m[b] * (sum q * A) - 16 * n[b] * (sum A)`.
 //!
-//! `|S| <= 32768 * 127 * 65535 * 32639 < 2^53`. A block's dot product `sum q * A` is at most
-//! `32 * 127 * 32639 < 2^27` and fits an i32.
+//! Without minima `|S| <= 32768 * 127 * 65535 * 32639 < 2^53`, with minima `32768 * 71 * 65535 * 32639 < 2^53`; the bounds
+//! hold for every partial sum of the terms `q * m * A` and `16 * n * A` in any order.
+//!
+//! A block's `sum q * A` is at most `127 * 32639` per column: `< 2^27` for 32 columns, `< 2^29` for 128, `< 2^31` for 518. A
+//! longer block (a whole row) is summed in pieces of up to 512 columns, in 64 bits, or by digits: with
+//! `A = 256 * hi + lo` both `sum q * hi` and `sum q * lo` are at most `32768 * 127 * 128 < 2^30`. `sum A` is at most
+//! `32768 * 32639 < 2^30`.
 
 use super::backend::Prepared;
 use super::error::{NumericError, Op};
 use super::limits::MAX_TOKENS;
-use super::matrix::BLOCK;
+use super::matrix::{MIN_SHIFT, QuantRow};
 
 /// The checked shapes of a product of `tokens` activation rows with one or more matrices.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -48,15 +54,16 @@ impl LinearPlan {
     }
 }
 
-/// `S` over some columns of a row, from the start of a block: sums of disjoint column ranges add up to the row's.
+/// `S` over a row or some of its columns: sums of disjoint ranges of columns add up to the row's.
 ///
 /// # Shape
-/// `q` and `a` of one length, `m` one mantissa per started block of 32.
-pub fn exact_sum(q: &[i8], m: &[u16], a: &[i16]) -> i64 {
+/// `a`: the columns of `row`.
+pub fn exact_sum(row: QuantRow<'_>, a: &[i16]) -> i64 {
     let mut sum = 0i64;
-    for ((q, a), m) in q.chunks(BLOCK).zip(a.chunks(BLOCK)).zip(m) {
-        let dot: i32 = q.iter().zip(a).map(|(q, a)| i32::from(*q) * i32::from(*a)).sum();
-        sum += i64::from(dot) * i64::from(*m);
+    for ((q, m, n), a) in row.blocks().zip(a.chunks(row.block)) {
+        let dot: i64 = q.iter().zip(a).map(|(q, a)| i64::from(*q) * i64::from(*a)).sum();
+        let total: i64 = a.iter().map(|a| i64::from(*a)).sum();
+        sum += dot * i64::from(m) - ((total * i64::from(n)) << MIN_SHIFT);
     }
     sum
 }

@@ -12,10 +12,13 @@ pub mod embed;
 pub mod error;
 pub mod exp2;
 pub mod float;
+pub mod gelu;
+pub mod layer_norm;
 pub mod limits;
 pub mod linear;
 pub mod mask;
 pub mod matrix;
+pub mod pool;
 pub mod quantise;
 pub mod rms_norm;
 pub mod rope;
@@ -25,9 +28,10 @@ pub mod trig;
 pub use attention::{AttentionPlan, KvLayer, KvShape};
 pub use backend::{Backend, BackendInfo, Matrix, Prepared};
 pub use error::{MatrixError, NumericError, Op};
+pub use layer_norm::LayerNormPlan;
 pub use linear::LinearPlan;
 pub use mask::Mask;
-pub use matrix::{BLOCK, QuantMatrix};
+pub use matrix::{BLOCK, BlockLength, Blocks, QuantMatrix, QuantRow};
 pub use rms_norm::RmsNormPlan;
 pub use rope::{Pairing, RopePlan, RopeSpec, RopeTable};
 
@@ -35,7 +39,7 @@ pub use rope::{Pairing, RopePlan, RopeSpec, RopeTable};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[non_exhaustive]
 pub enum NumericSpec {
-    /// C16: weights `q * m * 2^er` in blocks of 32, activations of 16 bits, outputs rounded once.
+    /// C16: weights `(q * m - 16 * n) * 2^er` in blocks, activations of 16 bits, outputs rounded once.
     V1,
 }
 

@@ -107,6 +107,19 @@ impl Backend for Off {
     fn silu_mul(&self, gate: &mut [f32], up: &[f32]) -> Result<(), NumericError> {
         Reference.silu_mul(gate, up)
     }
+    fn layer_norm(
+        &self,
+        weight: &[f32],
+        bias: &[f32],
+        eps: f32,
+        x: &[f32],
+        out: &mut [f32],
+    ) -> Result<(), NumericError> {
+        Reference.layer_norm(weight, bias, eps, x, out)
+    }
+    fn gelu(&self, x: &mut [f32]) -> Result<(), NumericError> {
+        Reference.gelu(x)
+    }
     fn add(&self, x: &mut [f32], y: &[f32]) -> Result<(), NumericError> {
         Reference.add(x, y)?;
         if x.len() > 800 {

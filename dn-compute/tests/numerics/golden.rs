@@ -4,32 +4,33 @@
 use dn_compute::cpu::{Cpu, Isa};
 use dn_compute::reference::Reference;
 use dn_compute::spec::{
-    Backend, KvShape, Mask, Op, Pairing, QuantMatrix, RopeSpec, RopeTable, exp2::exp2_q16, float, quantise,
+    Backend, BlockLength, KvShape, Mask, Op, Pairing, QuantMatrix, RopeSpec, RopeTable, exp2::exp2_q16,
+    float, quantise,
 };
 use dn_core::hash::{Hash32, blake3_256};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
 /// Reads a file and checks its hash.
-fn golden<T: DeserializeOwned>(name: &str, hash: &str) -> T {
+pub(super) fn golden<T: DeserializeOwned>(name: &str, hash: &str) -> T {
     let path = format!("{}/tests/golden/{name}.json", env!("CARGO_MANIFEST_DIR"));
     let bytes = std::fs::read(&path).expect("a committed file");
     assert_eq!(Hash32(blake3_256(&[&bytes])).to_string(), hash, "{name}: pinned hash");
     serde_json::from_slice(&bytes).expect("the generator's form")
 }
 
-fn backends() -> Vec<Box<dyn Backend>> {
+pub(super) fn backends() -> Vec<Box<dyn Backend>> {
     let cpus = Isa::ALL.into_iter().filter(|isa| isa.is_available());
     let mut all: Vec<Box<dyn Backend>> = vec![Box::new(Reference)];
     all.extend(cpus.map(|isa| Box::new(Cpu::new(isa, 1).expect("available")) as Box<dyn Backend>));
     all
 }
 
-fn floats(bits: &[u32]) -> Vec<f32> {
+pub(super) fn floats(bits: &[u32]) -> Vec<f32> {
     bits.iter().map(|b| f32::from_bits(*b)).collect()
 }
 
-fn bits(floats: &[f32]) -> Vec<u32> {
+pub(super) fn bits(floats: &[f32]) -> Vec<u32> {
     floats.iter().map(|v| v.to_bits()).collect()
 }
 
@@ -52,26 +53,42 @@ fn activations() {
     }
 }
 
+fn unhex(text: &str) -> Vec<u8> {
+    let nibble = |c: u8| (c as char).to_digit(16).expect("hexadecimal") as u8;
+    text.as_bytes().chunks_exact(2).map(|c| nibble(c[0]) << 4 | nibble(c[1])).collect()
+}
+
 #[derive(Deserialize)]
 struct Weights {
     from: String,
+    block: u8,
     rows: usize,
     cols: usize,
-    input: Vec<u32>,
-    tile: Vec<u8>,
+    input: String,
+    tile: String,
 }
 
 #[test]
 fn weights() {
     let cases: Vec<Weights> =
-        golden("matrix", "0x213a3dc5a5cb9ecda8d792c3d17448c137b0e1f83c57d9d79d4125e715cfeafe");
-    assert!(cases.len() > 5);
-    for Weights { from, rows, cols, input, tile } in cases {
+        golden("matrix", "0xe416ce5be6d6d1573e91e0648541dd4068e9fd0bf5aa1bd8b51449bd21594b06");
+    assert!(cases.len() > 40);
+    for Weights { from, block, rows, cols, input, tile } in cases {
+        let input = unhex(&input);
         let matrix = match from.as_str() {
-            "f32" => QuantMatrix::from_f32(rows, cols, &floats(&input)),
-            _ => QuantMatrix::from_q8_0(rows, cols, &input.iter().map(|b| *b as u8).collect::<Vec<_>>()),
+            "q8_0" => QuantMatrix::from_q8_0(rows, cols, &input),
+            "q4_0" => QuantMatrix::from_q4_0(rows, cols, &input),
+            "q4_k" => QuantMatrix::from_q4_k(rows, cols, &input),
+            "q5_k" => QuantMatrix::from_q5_k(rows, cols, &input),
+            "q6_k" => QuantMatrix::from_q6_k(rows, cols, &input),
+            _ => {
+                let word = |b: &[u8]| f32::from_le_bytes([b[0], b[1], b[2], b[3]]);
+                let floats: Vec<f32> = input.chunks_exact(4).map(word).collect();
+                let length = BlockLength::from_code(block).expect("a block length");
+                QuantMatrix::from_f32_blocks(rows, cols, length, &floats)
+            }
         };
-        assert_eq!(matrix.expect("valid").tile_bytes(0..rows), tile, "{from}, {rows} x {cols}");
+        assert_eq!(matrix.expect("valid").tile_bytes(0..rows), unhex(&tile), "{from}, {rows} x {cols}");
     }
 }
 
@@ -83,18 +100,18 @@ struct Linear {
     tile: String,
     x: serde_json::Value,
     out: Vec<u32>,
+    /// The rows as f32, row-major; nothing for the longest.
+    embedded: Vec<u32>,
 }
 
 #[test]
 fn linear() {
     let cases: Vec<Linear> =
-        golden("linear", "0xbb50d9115b2d1b75cd86efcf4e8da4bc006ec43309c74d1b57d1bd950ab9475c");
-    assert!(cases.len() > 5);
+        golden("linear", "0x4feefe8f6390395d4f1c8fe6937621bc4966e65e9f40315b0781b659e900fe89");
+    assert!(cases.len() > 35);
     for case in cases {
-        let nibble = |c: u8| (c as char).to_digit(16).expect("hexadecimal") as u8;
-        let tile: Vec<u8> =
-            case.tile.as_bytes().chunks_exact(2).map(|c| nibble(c[0]) << 4 | nibble(c[1])).collect();
-        let matrix = QuantMatrix::from_tile_bytes(case.rows, case.cols, &tile).expect("canonical");
+        let matrix =
+            QuantMatrix::from_tile_bytes(case.rows, case.cols, &unhex(&case.tile)).expect("canonical");
         let x: Vec<u32> = match serde_json::from_value(case.x.clone()) {
             Ok(x) => x,
             Err(_) => {
@@ -109,6 +126,12 @@ fn linear() {
             let mut out = vec![0.0; case.out.len()];
             backend.linear(&[&w], &floats(&x), case.tokens, &mut [&mut out]).expect("valid");
             assert_eq!(bits(&out), case.out, "{}, {} x {}", backend.info(), case.rows, case.cols);
+            if !case.embedded.is_empty() {
+                let tokens: Vec<u32> = (0..case.rows as u32).collect();
+                let mut out = vec![0.0; case.embedded.len()];
+                backend.embed(&w, &tokens, &mut out).expect("valid");
+                assert_eq!(bits(&out), case.embedded, "{}, {} x {}", backend.info(), case.rows, case.cols);
+            }
         }
     }
 }

@@ -3,5 +3,6 @@
 
 mod accuracy;
 mod conformance;
+mod encoder;
 mod golden;
 mod laws;

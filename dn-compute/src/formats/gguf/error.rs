@@ -115,7 +115,9 @@ pub enum GgufError {
         name: String,
     },
     /// A type of weights that is not read.
-    #[error("tensor `{name}` has type {found}; supported are F32, F16, BF16 and Q8_0")]
+    #[error(
+        "tensor `{name}` has type {found}; supported are F32, F16, BF16, Q8_0, Q4_0, Q4_K, Q5_K and Q6_K"
+    )]
     TensorType {
         /// The tensor.
         name: String,
@@ -191,16 +193,12 @@ pub struct UnsupportedType(pub u32);
 impl std::fmt::Display for UnsupportedType {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let name = match self.0 {
-            2 => "Q4_0",
             3 => "Q4_1",
             6 => "Q5_0",
             7 => "Q5_1",
             9 => "Q8_1",
             10 => "Q2_K",
             11 => "Q3_K",
-            12 => "Q4_K",
-            13 => "Q5_K",
-            14 => "Q6_K",
             15 => "Q8_K",
             16 => "IQ2_XXS",
             17 => "IQ2_XS",

@@ -45,27 +45,37 @@ pub enum TensorType {
     Bf16,
     /// Blocks of 32 signed bytes under one f16 scale.
     Q8_0,
+    /// Blocks of 32 values of 4 bits under one f16 scale.
+    Q4_0,
+    /// Blocks of 256 values of 4 bits; per 32 of them six bits of scale and of minimum, per block an f16 of each.
+    Q4K,
+    /// As Q4_K with values of 5 bits.
+    Q5K,
+    /// Blocks of 256 values of 6 bits; per 16 of them a signed byte of scale, per block an f16.
+    Q6K,
 }
 
 impl TensorType {
+    /// Every type.
+    pub const ALL: [Self; 8] =
+        [Self::F32, Self::F16, Self::Bf16, Self::Q8_0, Self::Q4_0, Self::Q4K, Self::Q5K, Self::Q6K];
+
     /// The number that files carry.
     pub const fn id(self) -> u32 {
         match self {
             Self::F32 => 0,
             Self::F16 => 1,
+            Self::Q4_0 => 2,
             Self::Q8_0 => 8,
+            Self::Q4K => 12,
+            Self::Q5K => 13,
+            Self::Q6K => 14,
             Self::Bf16 => 30,
         }
     }
 
-    const fn from_id(id: u32) -> Option<Self> {
-        match id {
-            0 => Some(Self::F32),
-            1 => Some(Self::F16),
-            8 => Some(Self::Q8_0),
-            30 => Some(Self::Bf16),
-            _ => None,
-        }
+    fn from_id(id: u32) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| kind.id() == id)
     }
 
     /// Elements and bytes of a block.
@@ -74,6 +84,10 @@ impl TensorType {
             Self::F32 => (1, 4),
             Self::F16 | Self::Bf16 => (1, 2),
             Self::Q8_0 => (32, 34),
+            Self::Q4_0 => (32, 18),
+            Self::Q4K => (256, 144),
+            Self::Q5K => (256, 176),
+            Self::Q6K => (256, 210),
         }
     }
 }
@@ -85,6 +99,10 @@ impl fmt::Display for TensorType {
             Self::F16 => "F16",
             Self::Bf16 => "BF16",
             Self::Q8_0 => "Q8_0",
+            Self::Q4_0 => "Q4_0",
+            Self::Q4K => "Q4_K",
+            Self::Q5K => "Q5_K",
+            Self::Q6K => "Q6_K",
         })
     }
 }

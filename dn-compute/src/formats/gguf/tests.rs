@@ -168,8 +168,14 @@ fn tensors_that_lie_are_refused() {
     assert!(matches!(patched(4, &u64::MAX.to_le_bytes()), Err(GgufError::TensorShape { .. })));
     assert!(matches!(patched(12, &(1u64 << 40).to_le_bytes()), Err(GgufError::TensorRange { .. })));
     assert!(matches!(patched(12, &5u64.to_le_bytes()), Err(GgufError::TensorRange { .. })));
+    let kind = patched(20, &10u32.to_le_bytes()).unwrap_err();
+    assert!(kind.to_string().contains("Q2_K; supported are F32, F16, BF16, Q8_0, Q4_0, Q4_K"), "{kind}");
+    // A type whose blocks are longer than the rows.
     let kind = patched(20, &12u32.to_le_bytes()).unwrap_err();
-    assert!(kind.to_string().contains("Q4_K; supported are F32, F16, BF16 and Q8_0"), "{kind}");
+    assert!(
+        kind.to_string().contains("is Q4_K with rows of 32 elements, expected a multiple of 256"),
+        "{kind}"
+    );
     let kind = patched(20, &99u32.to_le_bytes()).unwrap_err();
     assert!(kind.to_string().contains("number 99"), "{kind}");
     assert!(matches!(patched(24, &8u64.to_le_bytes()), Err(GgufError::TensorAlignment { .. })));

@@ -104,7 +104,10 @@ fn what_cannot_be_a_matrix_is_named() {
     ));
     assert!(matches!(e(QuantMatrix::from_f32(0, 36, &[])), MatrixError::Size { .. }));
     assert!(matches!(e(QuantMatrix::from_f32(1, 40_000, &[])), MatrixError::Size { .. }));
-    assert_eq!(e(QuantMatrix::from_q8_0(1, 33, &[])), MatrixError::Q8Columns { cols: 33 });
+    assert_eq!(
+        e(QuantMatrix::from_q8_0(1, 33, &[])),
+        MatrixError::Columns { format: "Q8_0", cols: 33, multiple: 32 }
+    );
     let mut q = [1i8; 32];
     q[9] = -128;
     assert_eq!(
