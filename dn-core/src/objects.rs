@@ -8,7 +8,7 @@ mod verdict;
 mod voucher;
 
 pub use batch::{BatchLine, BatchRoot};
-pub use manifest::{Hyperparameters, ModelManifest, RopePairing};
+pub use manifest::{Hyperparameters, ModelManifest, RopePairing, RopeScaling};
 pub use receipt::{FinishReason, Receipt};
 pub use request::{JobRequest, Price, Sampling, token_hash};
 pub use verdict::{AuditOutcome, Verdict};

@@ -2,8 +2,8 @@
 //!
 //! # Identity
 //! [`Model::id`] is the Keccak of the manifest, whose `tensors_root` is the Keccak Merkle root over *tiles*. Tensors come in
-//! the order of the architecture (embedding; per layer: attention norm, query, key, value, their biases, attention
-//! output, feed-forward norm, gate, up, down; output norm; output). A matrix is cut into tiles of `max(1, 32768 / row
+//! the order of the architecture (embedding; rope factors; per layer: attention norm, query, key, value, their biases, query and key head norms, attention
+//! output, its bias, feed-forward norm, gate, up, down; output norm; output). A matrix is cut into tiles of `max(1, 32768 / row
 //! bytes)` rows (the last may be shorter), a vector is one tile. A leaf's data is the canonical encoding of
 //! [`Tile`]: which tensor, which rows, how many columns, and the BLAKE3 of the tile's bytes
 //! ([`QuantMatrix::tile_bytes`]; for a vector its f32, little-endian, subnormals as zero). So a few rows can be
@@ -11,9 +11,13 @@
 
 mod error;
 mod front;
+mod hf;
 mod hyper;
 pub(crate) mod layout;
+mod open;
+pub mod package;
 mod source;
+mod tiles;
 mod weights;
 
 #[cfg(test)]
@@ -24,35 +28,21 @@ use std::sync::Arc;
 
 use dn_core::merkle::{InclusionProof, MerkleTree};
 use dn_core::objects::ModelManifest;
-use dn_core::{Canonical, Hash32, ModelId, blake3_256, canonical_struct};
+use dn_core::{Canonical, Hash32, ModelId};
 use rayon::prelude::*;
 
 pub use error::ModelError;
 pub use front::ModelFront;
 pub use source::ModelBytes;
+pub use tiles::Tile;
 
-use crate::spec::{BLOCK, NumericSpec, QuantMatrix};
-use layout::{Entry, Slot};
+pub(crate) use hyper::rope_spec;
+
+use crate::spec::{BlockLength, Blocks, NumericSpec, QuantMatrix};
+use layout::{Entry, Form, Slot};
+use open::{Opened, Promise};
+use package::Packing;
 use source::Source;
-
-/// Canonical bytes of a tile aim at this size.
-const TILE_BYTES: usize = 32 * 1024;
-
-/// What a leaf of the tensors' Merkle tree commits to.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Tile {
-    /// The tensor's place in the order of the architecture, from 0.
-    pub tensor: u32,
-    /// The first row.
-    pub first_row: u32,
-    /// Rows; 0 for a vector.
-    pub rows: u32,
-    /// Columns.
-    pub cols: u32,
-    /// BLAKE3 of the tile's canonical bytes.
-    pub hash: Hash32,
-}
-canonical_struct!(Tile { tensor: u32, first_row: u32, rows: u32, cols: u32, hash: Hash32 });
 
 /// A model: its front, its identity, and where its weights are.
 ///
@@ -63,10 +53,11 @@ canonical_struct!(Tile { tensor: u32, first_row: u32, rows: u32, cols: u32, hash
 pub struct Model {
     front: Arc<ModelFront>,
     manifest: ModelManifest,
-    source: Source,
+    sources: Arc<[Source]>,
     entries: Arc<[Entry]>,
+    promise: Option<Arc<Promise>>,
     tiles: Vec<Vec<Tile>>,
-    coarse_bits: Option<u32>,
+    recipe: Recipe,
 }
 
 /// The values of a tensor.
@@ -76,37 +67,56 @@ pub(crate) enum Tensor {
     Vector(Vec<f32>),
 }
 
+/// How weights are made of what the files hold.
+#[derive(Debug, Clone, Copy, Default)]
+struct Recipe {
+    /// Blocks to quantise every matrix in.
+    block: Option<BlockLength>,
+    /// Bits to round weights to.
+    coarse_bits: Option<u32>,
+}
+
 impl Model {
-    /// Loads a GGUF file.
+    /// Loads a model: a GGUF file, a model package, a directory of safetensors with `config.json`, or one file of such a
+    /// directory.
     ///
     /// # Errors
     /// [`ModelError`].
     pub fn load(path: &Path) -> Result<Self, ModelError> {
-        Self::from_source(Source::open(path)?)
+        Self::from_opened(open::path(path)?, Recipe::default())
     }
 
-    /// Loads a GGUF file in memory.
+    /// Loads a GGUF file or a package in memory.
     ///
     /// # Errors
     /// [`ModelError`].
     pub fn from_bytes(bytes: impl Into<ModelBytes>) -> Result<Self, ModelError> {
-        Self::from_source(Source::Memory(bytes.into()))
+        Self::from_opened(open::bytes(bytes.into())?, Recipe::default())
     }
 
-    fn from_source(source: Source) -> Result<Self, ModelError> {
-        let (front, entries) = ModelFront::from_header(&source.header()?)?;
-        Self::assemble(Arc::new(front), source, entries.into(), None)
+    /// As [`load`](Self::load), with every matrix quantised anew in blocks of a length: another [`Model::id`].
+    ///
+    /// # Errors
+    /// [`ModelError`].
+    pub fn load_in_blocks(path: &Path, block: BlockLength) -> Result<Self, ModelError> {
+        Self::from_opened(open::path(path)?, Recipe { block: Some(block), coarse_bits: None })
+    }
+
+    fn from_opened(opened: Opened, recipe: Recipe) -> Result<Self, ModelError> {
+        let Opened { front, entries, sources, promise, .. } = opened;
+        Self::assemble(Arc::new(front), sources.into(), entries.into(), promise.map(Arc::new), recipe)
     }
 
     fn assemble(
         front: Arc<ModelFront>,
-        source: Source,
+        sources: Arc<[Source]>,
         entries: Arc<[Entry]>,
-        coarse_bits: Option<u32>,
+        promise: Option<Arc<Promise>>,
+        recipe: Recipe,
     ) -> Result<Self, ModelError> {
         let manifest = ModelManifest {
             numeric_spec: NumericSpec::V1.id(),
-            block: BLOCK as u16,
+            block: common_block(&entries, recipe),
             architecture: front.architecture().to_owned(),
             hyperparameters: front.hyperparameters().clone(),
             tensors_root: Hash32::ZERO,
@@ -115,13 +125,12 @@ impl Model {
             bos_token: front.bos_token(),
             stop_tokens: front.stop_tokens().to_vec(),
         };
-        let mut model = Self { front, manifest, source, entries, tiles: Vec::new(), coarse_bits };
-        let tiles: Result<Vec<_>, _> = (0..model.entries.len())
-            .into_par_iter()
-            .map(|index| model.derive(index).map(|tensor| tiles(index, &tensor)))
-            .collect();
-        model.tiles = tiles?;
-        model.manifest.tensors_root = model.tree().root();
+        let mut model = Self { front, manifest, sources, entries, promise, tiles: Vec::new(), recipe };
+        let all = 0..model.entries.len();
+        let derived: Vec<_> = all.into_par_iter().map(|i| model.derive(i).map(|(_, tiles)| tiles)).collect();
+        // In order, so that the first tensor at fault is the one that is named.
+        model.tiles = derived.into_iter().collect::<Result<_, _>>()?;
+        model.manifest.tensors_root = root(&model.tiles);
         Ok(model)
     }
 
@@ -143,7 +152,7 @@ impl Model {
     /// Opens a tile of the weights: its description and the proof to `tensors_root`; `None` past the last one.
     pub fn prove_tile(&self, index: u64) -> Option<(Tile, InclusionProof)> {
         let tile = self.tiles.iter().flatten().nth(usize::try_from(index).ok()?)?;
-        Some((tile.clone(), self.tree().prove(index)?))
+        Some((tile.clone(), tree(&self.tiles).prove(index)?))
     }
 
     /// The same architecture with weights rounded to fewer bits: cheaper, worse, and another [`Model::id`].
@@ -154,7 +163,26 @@ impl Model {
         if !(2..=7).contains(&bits) {
             return Err(ModelError::Bits { found: bits });
         }
-        Self::assemble(Arc::clone(&self.front), self.source.clone(), Arc::clone(&self.entries), Some(bits))
+        let (front, sources) = (Arc::clone(&self.front), Arc::clone(&self.sources));
+        let recipe = Recipe { coarse_bits: Some(bits), ..self.recipe };
+        Self::assemble(front, sources, Arc::clone(&self.entries), self.promise.clone(), recipe)
+    }
+
+    /// The tiles in the order of the tree.
+    pub fn tiles(&self) -> impl Iterator<Item = &Tile> {
+        self.tiles.iter().flatten()
+    }
+
+    /// The tensors in canonical order.
+    fn slots(&self) -> impl Iterator<Item = Slot> {
+        self.entries.iter().map(|e| e.slot)
+    }
+
+    /// What is known of each tensor before its values are read: its name in the file, rows (none for a vector), columns,
+    /// and the form of its blocks.
+    pub fn tensors(&self) -> impl Iterator<Item = (&str, Option<usize>, usize, Option<Blocks>)> {
+        let recipe = self.recipe;
+        self.entries.iter().map(move |e| (e.name.as_str(), e.rows, e.cols, blocks(e, recipe)))
     }
 
     /// Bytes that the weights take in canonical form. A backend's own form takes about as much.
@@ -162,9 +190,9 @@ impl Model {
     /// # Units
     /// Bytes.
     pub fn weight_bytes(&self) -> u64 {
-        let bytes = |e: &Entry| match e.rows {
-            Some(rows) => rows as u64 * weights::blocks(e.info.kind).row_bytes(e.cols) as u64,
-            None => 4 * e.cols as u64,
+        let bytes = |e: &Entry| match (e.rows, blocks(e, self.recipe)) {
+            (Some(rows), Some(blocks)) => rows as u64 * blocks.row_bytes(e.cols) as u64,
+            _ => 4 * e.cols as u64,
         };
         self.entries.iter().map(bytes).sum()
     }
@@ -187,59 +215,67 @@ impl Model {
     pub(crate) fn tensor(&self, slot: Slot) -> Result<Tensor, ModelError> {
         let index = self.entries.iter().position(|e| e.slot == slot);
         let index = index.ok_or_else(|| ModelError::MissingTensor { name: format!("{slot:?}") })?;
-        let tensor = self.derive(index)?;
-        if tiles(index, &tensor) != self.tiles[index] {
-            return Err(ModelError::Changed { name: self.entries[index].info.name.clone() });
+        let (tensor, tiles) = self.derive(index)?;
+        if tiles != self.tiles[index] {
+            return Err(ModelError::Changed { name: self.entries[index].name.clone() });
         }
         Ok(tensor)
     }
 
-    fn tree(&self) -> MerkleTree {
-        MerkleTree::new(self.tiles.iter().flatten().map(Canonical::to_bytes))
-    }
-
-    fn derive(&self, index: usize) -> Result<Tensor, ModelError> {
-        let entry = &self.entries[index];
-        let bytes = self.source.read(entry.info.start, entry.info.size)?;
-        let Some(rows) = entry.rows else { return vector(entry, &bytes).map(Tensor::Vector) };
-        let matrix = weights::matrix(entry.info.kind, rows, entry.cols, &bytes);
-        let matrix = match (matrix, self.coarse_bits) {
-            (Ok(matrix), Some(bits)) => weights::coarsen(&matrix, bits),
-            (matrix, _) => matrix,
+    fn derive(&self, index: usize) -> Result<(Tensor, Vec<Tile>), ModelError> {
+        let (entry, recipe) = (&self.entries[index], self.recipe);
+        let bytes = self.sources[entry.file].read(entry.start, entry.size)?;
+        let name = || entry.name.clone();
+        let wrong = |source| ModelError::Matrix { name: name(), source };
+        let stored = match (entry.form, &self.promise) {
+            (Form::Packed(packing), Some(promise)) => {
+                let (tensor, tiles) = package::tensor(index, entry, packing, &bytes, &promise.tiles[index])?;
+                if recipe.block.is_none() && recipe.coarse_bits.is_none() {
+                    return Ok((tensor, tiles));
+                }
+                tensor
+            }
+            _ => weights::tensor(entry, &bytes, recipe.block)?,
         };
-        let name = || entry.info.name.clone();
-        matrix.map(Tensor::Matrix).map_err(|source| ModelError::Matrix { name: name(), source })
+        let tensor = match stored {
+            Tensor::Matrix(matrix) => Tensor::Matrix(weights::remade(matrix, recipe).map_err(wrong)?),
+            vector => vector,
+        };
+        let tiles = tiles::of(index, &tensor);
+        Ok((tensor, tiles))
     }
 }
 
-fn vector(entry: &Entry, bytes: &[u8]) -> Result<Vec<f32>, ModelError> {
-    let name = || entry.info.name.clone();
-    let values = weights::vector(entry.info.kind, entry.cols, bytes)
-        .map_err(|source| ModelError::Matrix { name: name(), source })?;
-    match values.iter().position(|v| !v.is_finite()) {
-        Some(index) => Err(ModelError::NonFinite { name: name(), index }),
-        None => Ok(values),
+/// The form of the blocks that a matrix will have; `None` for a vector.
+fn blocks(entry: &Entry, recipe: Recipe) -> Option<Blocks> {
+    entry.rows?;
+    let stored = match entry.form {
+        Form::Stored(kind) | Form::Halves { kind, .. } => weights::blocks(kind),
+        Form::Packed(Packing::Matrix { blocks, .. }) => blocks,
+        Form::Packed(Packing::Vector) => return None,
+    };
+    match (recipe.block, recipe.coarse_bits) {
+        (Some(length), _) => Some(Blocks::plain(length)),
+        (None, Some(_)) => Some(Blocks::plain(stored.length)),
+        (None, None) => Some(stored),
     }
 }
 
-fn tiles(tensor: usize, values: &Tensor) -> Vec<Tile> {
-    let tensor = tensor as u32;
-    match values {
-        Tensor::Vector(values) => {
-            let bytes: Vec<u8> = values.iter().flat_map(|v| v.to_le_bytes()).collect();
-            let hash = Hash32(blake3_256(&[&bytes]));
-            vec![Tile { tensor, first_row: 0, rows: 0, cols: values.len() as u32, hash }]
-        }
-        Tensor::Matrix(matrix) => {
-            let rows = matrix.rows();
-            let step = (TILE_BYTES / matrix.blocks().row_bytes(matrix.cols())).max(1);
-            let tile = |first: usize| {
-                let range = first..rows.min(first + step);
-                let (first_row, count) = (first as u32, range.len() as u32);
-                let hash = Hash32(blake3_256(&[&matrix.tile_bytes(range)]));
-                Tile { tensor, first_row, rows: count, cols: matrix.cols() as u32, hash }
-            };
-            (0..rows).step_by(step).map(tile).collect()
-        }
+/// Weights per mantissa where every matrix has the same number, else 1.
+fn common_block(entries: &[Entry], recipe: Recipe) -> u16 {
+    let mut lengths = entries.iter().filter_map(|e| blocks(e, recipe)).map(|b| b.length);
+    let first = lengths.next();
+    match first {
+        Some(length) if length != BlockLength::Row && lengths.all(|l| l == length) => length.code().into(),
+        _ => 1,
     }
+}
+
+fn tree(tiles: &[Vec<Tile>]) -> MerkleTree {
+    MerkleTree::new(tiles.iter().flatten().map(Canonical::to_bytes))
+}
+
+/// The Merkle root over the tiles of all tensors.
+fn root(tiles: &[Vec<Tile>]) -> Hash32 {
+    tree(tiles).root()
 }

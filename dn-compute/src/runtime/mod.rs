@@ -6,11 +6,11 @@
 mod scratch;
 mod weights;
 
-use dn_core::objects::{Hyperparameters, RopePairing};
+use dn_core::objects::Hyperparameters;
 
 use crate::engine::EngineError;
-use crate::model::Model;
-use crate::spec::{Backend, BackendInfo, KvLayer, KvShape, Mask, NumericError, Pairing, RopeSpec, RopeTable};
+use crate::model::{Model, rope_spec};
+use crate::spec::{Backend, BackendInfo, KvLayer, KvShape, Mask, NumericError, RopeTable};
 use crate::trace::{ChunkTrace, Trace};
 use scratch::Scratch;
 use weights::{Layer, Weights};
@@ -70,17 +70,8 @@ impl Decoder {
     /// [`EngineError`].
     pub fn new(model: &Model, backend: Box<dyn Backend>) -> Result<Self, EngineError> {
         let hyper = model.front().hyperparameters().clone();
-        let spec = RopeSpec {
-            head_dim: hyper.head_size as usize,
-            rotary_dim: hyper.rope_size as usize,
-            theta: f32::from_bits(hyper.rope_theta_bits),
-            pairing: match hyper.rope_pairing {
-                RopePairing::Interleaved => Pairing::Interleaved,
-                RopePairing::HalfSplit => Pairing::HalfSplit,
-            },
-        };
-        let rope = RopeTable::new(spec, hyper.context as usize)?;
         let weights = Weights::prepare(model, backend.as_ref())?;
+        let rope = RopeTable::new(rope_spec(&hyper, weights.rope_factors.clone()), hyper.context as usize)?;
         Ok(Self { backend, weights, rope, hyper })
     }
 
@@ -152,6 +143,13 @@ impl Decoder {
         Ok(())
     }
 
+    fn mask(&self) -> Mask {
+        match self.hyper.window {
+            Some(positions) => Mask::Window { positions: positions as usize },
+            None => Mask::Causal,
+        }
+    }
+
     fn epsilon(&self) -> f32 {
         f32::from_bits(self.hyper.norm_epsilon_bits)
     }
@@ -172,11 +170,21 @@ impl Decoder {
             b.add(&mut s.k, key)?;
             b.add(&mut s.v, value)?;
         }
+        if let Some([query, key]) = &layer.head_norms {
+            // Both are written over before they are read again.
+            b.rms_norm(query, self.epsilon(), &s.q, &mut s.a)?;
+            std::mem::swap(&mut s.q, &mut s.a);
+            b.rms_norm(key, self.epsilon(), &s.k, &mut s.k_normed)?;
+            std::mem::swap(&mut s.k, &mut s.k_normed);
+        }
         b.rope(&self.rope, positions, &mut s.q)?;
         b.rope(&self.rope, positions, &mut s.k)?;
         b.kv_append(kv, &s.k, &s.v)?;
-        b.attention(kv, Mask::Causal, self.hyper.heads as usize, positions[0] as usize, &s.q, &mut s.a)?;
+        b.attention(kv, self.mask(), self.hyper.heads as usize, positions[0] as usize, &s.q, &mut s.a)?;
         b.linear(&[&layer.attention_output], &s.a, tokens, &mut [&mut s.h])?;
+        if let Some(bias) = &layer.output_bias {
+            b.add(&mut s.h, bias)?;
+        }
         b.add(&mut s.x, &s.h)
     }
 

@@ -12,6 +12,8 @@ pub(super) struct Scratch {
     pub(super) q: Vec<f32>,
     pub(super) k: Vec<f32>,
     pub(super) v: Vec<f32>,
+    /// Keys whose heads are normalised.
+    pub(super) k_normed: Vec<f32>,
     /// What attention gives.
     pub(super) a: Vec<f32>,
     pub(super) gate: Vec<f32>,
@@ -29,6 +31,7 @@ impl Scratch {
             (&mut self.q, query),
             (&mut self.k, kv),
             (&mut self.v, kv),
+            (&mut self.k_normed, if h.head_norms { kv } else { 0 }),
             (&mut self.a, query),
             (&mut self.gate, h.ffn_width),
             (&mut self.up, h.ffn_width),
