@@ -91,7 +91,9 @@ pub enum ModelError {
         what: &'static str,
     },
     /// A package's weights are not those that its manifest commits to.
-    #[error("tensor `{name}`, rows {first_row} to {last_row}: the tile's hash is {found}, the package has {expected}")]
+    #[error(
+        "tensor `{name}`, rows {first_row} to {last_row}: the tile's hash is {found}, the package has {expected}"
+    )]
     Tile {
         /// The tensor's name.
         name: String,
@@ -132,7 +134,9 @@ pub enum ModelError {
     #[error(transparent)]
     Chat(#[from] ChatError),
     /// An architecture that does not run here.
-    #[error("architecture `{found}` is not supported; supported are llama, mistral (llama in GGUF), qwen2 and qwen3")]
+    #[error(
+        "architecture `{found}` is not supported; supported are llama, mistral (llama in GGUF), qwen2 and qwen3"
+    )]
     Architecture {
         /// The architecture.
         found: String,

@@ -138,12 +138,14 @@ pub(crate) fn rope_spec(h: &Hyperparameters, factors: Option<Arc<[f32]>>) -> Rop
         },
         scaling: match (h.rope_scaling, factors) {
             (RopeScaling::Linear { factor_bits }, _) => Scaling::Linear { factor: f32(factor_bits) },
-            (RopeScaling::Llama3 { factor_bits, low_bits, high_bits, original_context }, _) => Scaling::Llama3 {
-                factor: f32(factor_bits),
-                low: f32(low_bits),
-                high: f32(high_bits),
-                original: original_context,
-            },
+            (RopeScaling::Llama3 { factor_bits, low_bits, high_bits, original_context }, _) => {
+                Scaling::Llama3 {
+                    factor: f32(factor_bits),
+                    low: f32(low_bits),
+                    high: f32(high_bits),
+                    original: original_context,
+                }
+            }
             (
                 RopeScaling::Yarn {
                     factor_bits,
@@ -228,7 +230,9 @@ impl Keys<'_> {
         if self.meta.f32(&multiplier)?.is_some_and(|f| f != 0.0) {
             return refuse("a YaRN logarithm multiplier", multiplier);
         }
-        for key in ["attention.scale", "logit_scale", "residual_scale", "embedding_scale", "attn_logit_softcapping"] {
+        for key in
+            ["attention.scale", "logit_scale", "residual_scale", "embedding_scale", "attn_logit_softcapping"]
+        {
             let key = self.key(key);
             if self.meta.value(&key).is_some() {
                 return refuse("a scale that its architecture does not have", key);
@@ -270,7 +274,8 @@ impl Keys<'_> {
             "linear" if factor == 1.0 => Ok(RopeScaling::None {}),
             "linear" => Ok(RopeScaling::Linear { factor_bits: factor.to_bits() }),
             "yarn" => {
-                let original = self.size("rope.scaling.original_context_length", Some(context), u32::MAX as usize)?;
+                let original =
+                    self.size("rope.scaling.original_context_length", Some(context), u32::MAX as usize)?;
                 let fast = number("yarn_beta_fast", Some(32.0))?;
                 let slow = number("yarn_beta_slow", Some(1.0))?;
                 let times = number("attn_factor", Some(1.0))? * number("yarn_attn_factor", Some(1.0))?;

@@ -116,7 +116,9 @@ impl Slot {
         let (query, kv) = (h.heads * h.head_size, h.kv_heads * h.head_size);
         match self {
             Self::Embedding | Self::Output => (h.width, Some(h.vocabulary)),
-            Self::AttentionNorm(_) | Self::FfnNorm(_) | Self::OutputNorm | Self::OutputBias(_) => (h.width, None),
+            Self::AttentionNorm(_) | Self::FfnNorm(_) | Self::OutputNorm | Self::OutputBias(_) => {
+                (h.width, None)
+            }
             Self::RopeFactors => (h.rope_size / 2, None),
             Self::Query(_) => (h.width, Some(query)),
             Self::Key(_) | Self::Value(_) => (h.width, Some(kv)),

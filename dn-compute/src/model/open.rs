@@ -96,7 +96,8 @@ fn chat(
     eos: Option<u32>,
 ) -> Result<Option<Chat>, ModelError> {
     let Some(source) = meta.string("tokenizer.chat_template")? else { return Ok(None) };
-    let text = |id: Option<u32>| id.and_then(|id| definition.tokens.get(id as usize)).cloned().unwrap_or_default();
+    let text =
+        |id: Option<u32>| id.and_then(|id| definition.tokens.get(id as usize)).cloned().unwrap_or_default();
     Ok(Some(Chat { source: source.to_owned(), bos: text(bos), eos: text(eos) }))
 }
 

@@ -56,7 +56,13 @@ impl Weights {
             _ => None,
         };
         let layers: Result<Vec<_>, _> = (0..h.layers).into_par_iter().map(|l| load.layer(l, h)).collect();
-        Ok(Self { embedding, rope_factors, layers: layers?, output_norm: load.vector(Slot::OutputNorm)?, output })
+        Ok(Self {
+            embedding,
+            rope_factors,
+            layers: layers?,
+            output_norm: load.vector(Slot::OutputNorm)?,
+            output,
+        })
     }
 }
 

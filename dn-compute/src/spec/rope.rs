@@ -110,7 +110,8 @@ impl RopeTable {
     pub fn new(spec: RopeSpec, positions: usize) -> Result<Self, NumericError> {
         spec.check(positions)?;
         let log = log2_q56(spec.theta);
-        let steps: Vec<u64> = (0..spec.rotary_dim / 2).map(|pair| spec.scaling.turn(&spec, log, pair)).collect();
+        let steps: Vec<u64> =
+            (0..spec.rotary_dim / 2).map(|pair| spec.scaling.turn(&spec, log, pair)).collect();
         let attention = spec.scaling.attention();
         let mut values = Vec::with_capacity(positions * steps.len());
         for position in 0..positions as u64 {

@@ -94,6 +94,7 @@ impl Definition {
         };
         let tokens = meta.strings("tokenizer.ggml.tokens")?;
         let tokens = meta.need("tokenizer.ggml.tokens", "an array of strings", tokens)?;
+        check_tokens(tokens)?;
         let kinds = match meta.u32s("tokenizer.ggml.token_type")? {
             Some(kinds) => kinds,
             None => vec![1; tokens.len()],

@@ -47,7 +47,13 @@ fn stretched_positions_are_those_of_the_generator() {
             }
             "yarn" => {
                 let original = case.parameters[1];
-                RopeScaling::Yarn { factor: p[0], original, beta_fast: p[2], beta_slow: p[3], attention: p[4] }
+                RopeScaling::Yarn {
+                    factor: p[0],
+                    original,
+                    beta_fast: p[2],
+                    beta_slow: p[3],
+                    attention: p[4],
+                }
             }
             "factors" => RopeScaling::Factors(p.into()),
             other => panic!("{other}"),
@@ -83,9 +89,8 @@ fn exact(spec: &RopeSpec) -> (Vec<f64>, f64) {
             (plain.iter().map(scale).collect(), 1.0)
         }
         RopeScaling::Yarn { factor, original, beta_fast, beta_slow, attention } => {
-            let find = |beta: f32| {
-                dim * (f64::from(*original) / (f64::from(beta) * tau)).ln() / (2.0 * theta.ln())
-            };
+            let find =
+                |beta: f32| dim * (f64::from(*original) / (f64::from(beta) * tau)).ln() / (2.0 * theta.ln());
             let low = find(*beta_fast).floor().max(0.0);
             let high = find(*beta_slow).ceil().min(dim - 1.0);
             let scale = |(i, f): (usize, &f64)| {

@@ -3,7 +3,8 @@
 
 use dn_core::merkle::MerkleTree;
 use dn_core::objects::{
-    AuditOutcome, BatchLine, BatchRoot, Hyperparameters, ModelManifest, Price, RopePairing, RopeScaling, Verdict, Voucher,
+    AuditOutcome, BatchLine, BatchRoot, Hyperparameters, ModelManifest, Price, RopePairing, RopeScaling,
+    Verdict, Voucher,
 };
 use dn_core::{
     Address, Amount, BatchId, Canonical, ChannelId, Hash32, ModelId, SecretKey, Signed, keccak256,

@@ -18,18 +18,18 @@ fn refused(header: &str, data: usize) -> SafetensorsError {
 
 #[test]
 fn a_header_says_where_its_tensors_are() {
-    let file = file(GOOD, 42);
-    let read = Safetensors::parse(&file).unwrap();
+    let good = file(GOOD, 42);
+    let read = Safetensors::parse(&good).unwrap();
     assert_eq!(read.tensors().len(), 3);
     let b = read.tensor("b").unwrap();
-    let end = file.len() as u64 - 42;
+    let end = good.len() as u64 - 42;
     assert_eq!((b.dtype, b.shape.as_slice(), b.start, b.size), (Dtype::Bf16, &[5][..], end + 24, 10));
     assert_eq!(read.tensor("c").unwrap().size, 8);
     assert!(read.tensor("__metadata__").is_none());
     for dtype in Dtype::ALL {
         assert_eq!(Dtype::from_name(dtype.name()), Some(dtype));
     }
-    let empty = Safetensors::parse(&super::tests::file("{}", 0)).unwrap();
+    let empty = Safetensors::parse(&file("{}", 0)).unwrap();
     assert!(empty.tensors().is_empty());
 }
 
@@ -40,7 +40,10 @@ fn headers_that_lie_are_refused() {
     assert!(matches!(Safetensors::parse(&u64::MAX.to_le_bytes()), Err(E::HeaderSize { .. })));
     assert!(matches!(Safetensors::parse(&9u64.to_le_bytes()), Err(E::Truncated { needed: 9, left: 0 })));
     assert!(matches!(refused("[]", 0), E::Json(_)));
-    assert!(matches!(refused(r#"{"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4],"x":1}}"#, 4), E::Json(_)));
+    assert!(matches!(
+        refused(r#"{"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4],"x":1}}"#, 4),
+        E::Json(_)
+    ));
     let one = |dtype: &str, shape: &str, offsets: &str, data| {
         refused(&format!(r#"{{"a":{{"dtype":"{dtype}","shape":{shape},"data_offsets":{offsets}}}}}"#), data)
     };

@@ -36,17 +36,27 @@ pub(super) fn read(config: &Value) -> Result<(String, Hyperparameters), ModelErr
     let width = keys.size("hidden_size", None, MAX_COLS)?;
     let heads = keys.size("num_attention_heads", None, 4096)?;
     let kv_heads = keys.size("num_key_value_heads", Some(heads), 4096)?;
-    keys.check("num_key_value_heads", heads.is_multiple_of(kv_heads), "a divisor of num_attention_heads", kv_heads)?;
+    keys.check(
+        "num_key_value_heads",
+        heads.is_multiple_of(kv_heads),
+        "a divisor of num_attention_heads",
+        kv_heads,
+    )?;
     let default_head = if kind == "qwen3" { 128 } else { width / heads };
     let head_size = keys.size("head_dim", Some(default_head), MAX_HEAD_DIM)?;
     keys.check("head_dim", head_size.is_multiple_of(2), "even", head_size)?;
     let context = keys.size("max_position_embeddings", None, u32::MAX as usize)?;
-    let theta = keys.f32(&config["rope_parameters"], "rope_theta", None).or_else(|_| {
-        keys.f32(config, "rope_theta", Some(10_000.0))
-    })?;
+    let theta = keys
+        .f32(&config["rope_parameters"], "rope_theta", None)
+        .or_else(|_| keys.f32(config, "rope_theta", Some(10_000.0)))?;
     keys.check("rope_theta", (2.0..=(1u64 << 60) as f32).contains(&theta), "between 2 and 2^60", theta)?;
     let epsilon = keys.f32(config, "rms_norm_eps", Some(1e-6))?;
-    keys.check("rms_norm_eps", (f32::MIN_POSITIVE..=1.0).contains(&epsilon), "above 0 and at most 1", epsilon)?;
+    keys.check(
+        "rms_norm_eps",
+        (f32::MIN_POSITIVE..=1.0).contains(&epsilon),
+        "above 0 and at most 1",
+        epsilon,
+    )?;
     let bias = keys.flag("attention_bias", kind == "qwen2")?;
     let hyper = Hyperparameters {
         layers: keys.size("num_hidden_layers", None, MAX_LAYERS)?,

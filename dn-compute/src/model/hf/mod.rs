@@ -17,10 +17,10 @@ use std::path::{Path, PathBuf};
 
 use serde::de::DeserializeOwned;
 
-use super::front::{Chat, ModelFront, Parts};
-use super::source::{Source, read_error};
 use super::ModelError;
+use super::front::{Chat, ModelFront, Parts};
 use super::open::Opened;
+use super::source::{Source, read_error};
 use text::Text;
 use weights::Weights;
 

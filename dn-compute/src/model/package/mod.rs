@@ -150,7 +150,11 @@ fn split(entries: &[Entry], hashes: Vec<Hash32>) -> Result<Vec<Vec<Hash32>>, Mod
         Form::Packed(Packing::Matrix { blocks, .. }) => hashes.len() == tiles::count(e, blocks),
         _ => hashes.len() == 1,
     });
-    if complete && full { Ok(out) } else { Err(ModelError::Package { what: "it has not one hash for each tile" }) }
+    if complete && full {
+        Ok(out)
+    } else {
+        Err(ModelError::Package { what: "it has not one hash for each tile" })
+    }
 }
 
 /// The tiles that a package promises.
@@ -195,7 +199,7 @@ pub(super) fn tensor(
         tiles.push(Tile { tensor, first_row, rows, cols: entry.cols as u32, hash });
         Ok(())
     };
-    let (Packing::Matrix { blocks, low }, Some(rows)) = (packing, entry.rows) else {
+    let (Packing::Matrix { blocks, width }, Some(rows)) = (packing, entry.rows) else {
         check(0, 0, bytes)?;
         let values: Vec<f32> =
             bytes.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect();
@@ -208,11 +212,11 @@ pub(super) fn tensor(
     };
     let (stride, step) = (packing.row_bytes(entry.cols), tiles::tile_rows(blocks, entry.cols));
     for (i, stored) in bytes.chunks(stride * step).enumerate() {
-        let canonical = pack::unpack(blocks, low, entry.cols, stored);
+        let canonical = pack::unpack(blocks, width, entry.cols, stored);
         check(i * step, stored.len() / stride, &canonical)?;
     }
     let wrong = |source: MatrixError| ModelError::Matrix { name: name(), source };
-    let canonical = pack::unpack(blocks, low, entry.cols, bytes);
+    let canonical = pack::unpack(blocks, width, entry.cols, bytes);
     let matrix = QuantMatrix::from_tile_bytes(rows, entry.cols, &canonical).map_err(wrong)?;
     Ok((Tensor::Matrix(matrix), tiles))
 }

@@ -95,7 +95,7 @@ fn write(model: &Model, header: &Header, path: &Path) -> Result<(), ModelError> 
         let bytes = match model.tensor(slot)? {
             Tensor::Vector(values) => values.iter().flat_map(|v| v.to_le_bytes()).collect(),
             Tensor::Matrix(matrix) => match Packing::of(&matrix) {
-                Packing::Matrix { low, .. } => pack::pack(&matrix, low),
+                Packing::Matrix { width, .. } => pack::pack(&matrix, width),
                 Packing::Vector => unreachable!("a matrix is stored as one"),
             },
         };
@@ -104,4 +104,3 @@ fn write(model: &Model, header: &Header, path: &Path) -> Result<(), ModelError> 
     let file = out.into_inner().map_err(|e| failed(e.into_error()))?;
     file.sync_all().map_err(failed)
 }
-

@@ -168,5 +168,9 @@ fn q32(v: f32) -> u128 {
 fn divide(turn: u64, factor: f32) -> u64 {
     let (mantissa, exponent) = split(factor);
     let (turn, mantissa) = (u128::from(turn), u128::from(mantissa));
-    if exponent < 0 { ((turn << -exponent) / mantissa) as u64 } else { (turn / (mantissa << exponent)) as u64 }
+    if exponent < 0 {
+        ((turn << -exponent) / mantissa) as u64
+    } else {
+        (turn / (mantissa << exponent)) as u64
+    }
 }
