@@ -5,16 +5,19 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use dn_compute::hub::{self, HubModel, HubOptions};
 use dn_compute::{BackendKind, Engine, EngineOptions, Isa, Model, ModelError};
 
 use crate::error::CliError;
 use crate::home::Config;
+use crate::out;
 
 /// Which model, and how to compute it. The way of computing changes the speed, never a bit of the result.
 #[derive(Debug, Clone, clap::Args)]
 pub(crate) struct ModelArgs {
-    /// GGUF file of the Llama family; without it the small demonstration model inside this program.
-    #[arg(long, env = "DN_MODEL", value_name = "FILE")]
+    /// GGUF file, model package, directory of safetensors, or org/name[@revision][:file] on the Hugging Face hub; without
+    /// it the small demonstration model inside this program.
+    #[arg(long, env = "DN_MODEL", value_name = "MODEL")]
     pub(crate) model: Option<PathBuf>,
     /// How to compute.
     #[arg(long, value_enum, default_value_t = Backend::Auto)]
@@ -101,11 +104,32 @@ impl ModelArgs {
     }
 }
 
-/// Loads a GGUF file, or the embedded model.
+/// Where a model is: its name, and its path unless it is the embedded one. One that is no file here and is called
+/// like one on the hub is fetched.
+pub(crate) fn find(model: Option<&PathBuf>) -> Result<(String, Option<PathBuf>), CliError> {
+    let Some(path) = model else { return Ok(("embedded".to_owned(), None)) };
+    let name = path.display().to_string();
+    let on_hub = match path.to_str().map(str::parse::<HubModel>) {
+        Some(Ok(model)) if !path.exists() => model,
+        _ => return Ok((name, Some(path.clone()))),
+    };
+    let bar = out::download();
+    let options = HubOptions::from_env()?;
+    let fetched = hub::fetch(&options, &on_hub, &mut |progress| {
+        bar.set_message(progress.file.clone());
+        bar.set_length(progress.size);
+        bar.set_position(progress.have);
+    });
+    bar.finish_and_clear();
+    Ok((name, Some(fetched?)))
+}
+
+/// Loads a model, or the embedded one.
 pub(crate) fn load(path: Option<&PathBuf>) -> Result<(String, Arc<Model>), CliError> {
-    let (name, model) = match path {
-        Some(path) => (path.display().to_string(), Model::load(path)),
-        None => ("embedded".to_owned(), Model::from_bytes(dn_compute::embedded::tiny_rust())),
+    let (name, path) = find(path)?;
+    let model = match path {
+        Some(path) => Model::load(&path),
+        None => Model::from_bytes(dn_compute::embedded::tiny_rust()),
     };
     match model {
         Ok(model) => Ok((name, Arc::new(model))),

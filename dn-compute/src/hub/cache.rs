@@ -1,6 +1,6 @@
 //! The cache's directories, as Hugging Face's tools lay them out.
 
-use std::fs::{self, File};
+use std::fs::{self, File, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -88,14 +88,17 @@ impl Cache {
         self.root.join("blobs").join(hash)
     }
 
-    /// Holds others off while a hash is fetched, until the file is dropped.
-    pub(super) fn lock(&self, hash: &str) -> Result<File, HubError> {
+    /// Holds others off while a hash is fetched, until the file is dropped; `None` while another does.
+    pub(super) fn try_lock(&self, hash: &str) -> Result<Option<File>, HubError> {
         let path = self.locks.join(format!("{hash}.lock"));
         make_parent(&path)?;
         make_parent(&self.blob(hash))?;
         let file = File::create(&path).map_err(io("create", &path))?;
-        file.lock().map_err(io("lock", &path))?;
-        Ok(file)
+        match file.try_lock() {
+            Ok(()) => Ok(Some(file)),
+            Err(TryLockError::WouldBlock) => Ok(None),
+            Err(TryLockError::Error(e)) => Err(io("lock", &path)(e)),
+        }
     }
 
     /// Gives the bytes of a hash their name in a commit.

@@ -89,7 +89,14 @@ impl Session<'_> {
         let url = format!("{}/{}/resolve/{commit}/{file}", self.endpoint, self.model.repo);
         let what = self.what(file);
         let facts = self.facts(&what, &url)?;
-        let _held = self.cache.lock(&facts.hash)?;
+        // Another process may be fetching the same bytes.
+        let _held = loop {
+            match self.cache.try_lock(&facts.hash)? {
+                Some(held) => break held,
+                None => self.in_time(&what)?,
+            }
+            std::thread::sleep(Duration::from_millis(100));
+        };
         let blob = self.cache.blob(&facts.hash);
         if !blob.is_file() {
             self.download(&what, &url, &facts, &blob, &mut |have| {
@@ -101,15 +108,7 @@ impl Session<'_> {
 
     /// Asks for a file's hash and size: the answer of the hub itself, before it sends us elsewhere.
     fn facts(&self, what: &str, url: &str) -> Result<Facts, HubError> {
-        let headers = self.patiently(what, || {
-            let response = self.client.head(url).send().map_err(Stop::Broken)?;
-            let status = response.status();
-            if status.is_success() || status.is_redirection() {
-                Ok(response.headers().clone())
-            } else {
-                Err(refusal(what, status))
-            }
-        })?;
+        let (headers, last) = self.patiently(what, || self.head(what, url))?;
         let answer = |field| HubError::Answer { what: what.to_owned(), field };
         let text = |name: &str| headers.get(name).and_then(|v| v.to_str().ok());
         let tag = text("x-linked-etag").or(text(ETAG.as_str())).unwrap_or_default();
@@ -118,13 +117,34 @@ impl Session<'_> {
         if !hex || !matches!(hash.len(), 40 | 64) {
             return Err(answer("hash (x-linked-etag or etag)"));
         }
-        let size = text("x-linked-size").or(text(CONTENT_LENGTH.as_str()));
+        // The length of an answer that sends us on is its own, not the file's.
+        let length = text(CONTENT_LENGTH.as_str()).filter(|_| last.is_success());
+        let size = text("x-linked-size").or(length);
         let size = size.and_then(|s| s.parse().ok()).ok_or_else(|| answer("size"))?;
         if size > self.options.max_file_bytes {
             let (what, limit) = (what.to_owned(), self.options.max_file_bytes);
             return Err(HubError::Size { what, found: size, limit });
         }
         Ok(Facts { hash, size })
+    }
+
+    /// The answer that describes a file: the first that does, on this hub.
+    fn head(&self, what: &str, url: &str) -> Result<(HeaderMap, StatusCode), Stop> {
+        let unusable = || HubError::Answer { what: what.to_owned(), field: "address to go on to" };
+        let mut url = Url::parse(url).map_err(|_| unusable())?;
+        for _ in 0..MAX_REDIRECTS {
+            let response = self.client.head(url.clone()).send().map_err(Stop::Broken)?;
+            let status = response.status();
+            let to = response.headers().get(LOCATION).and_then(|l| url.join(l.to_str().ok()?).ok());
+            match to.filter(|to| status.is_redirection() && to.origin() == url.origin()) {
+                Some(to) if !response.headers().contains_key("x-linked-size") => url = to,
+                _ if status.is_success() || status.is_redirection() => {
+                    return Ok((response.headers().clone(), status));
+                }
+                _ => return Err(refusal(what, status)),
+            }
+        }
+        Err(unusable().into())
     }
 
     fn download(
