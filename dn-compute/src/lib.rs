@@ -15,14 +15,14 @@
 //! use std::sync::Arc;
 //!
 //! use dn_compute::{ChatMessage, Engine, EngineOptions, GenerateRequest, Model};
-//! use dn_core::objects::Sampling;
+//! use dn_core::objects::{Decoding, Sampling};
 //!
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! let model = Arc::new(Model::load(Path::new("model.gguf"))?);
 //! let engine = Engine::new(Arc::clone(&model), EngineOptions::default())?;
 //! let prompt = model.front().chat_prompt(&[ChatMessage::user("What is ownership?")])?;
 //! let sampling = Sampling::GREEDY;
-//! let request = GenerateRequest { prompt: &prompt, already: &[], sampling, max_tokens: 90, stop: &[] };
+//! let request = GenerateRequest { prompt: &prompt, already: &[], sampling, decoding: Decoding::plain(), max_tokens: 90, stop: &[] };
 //! let mut text = model.front().text_stream(request.stop);
 //! let answer = engine.generate(&request, &mut |token| {
 //!     let _now_certain = text.push(token);
@@ -45,31 +45,53 @@
 //! - [`engine`]: all of it together.
 #![deny(unsafe_code)]
 
+#[cfg(feature = "engine")]
 pub mod chat;
+#[cfg(feature = "engine")]
 pub mod conformance;
+#[cfg(feature = "engine")]
 #[allow(unsafe_code)]
 pub mod cpu;
 #[cfg(feature = "embedded-model")]
 pub mod embedded;
+#[cfg(feature = "engine")]
 pub mod engine;
+#[cfg(feature = "engine")]
 pub mod formats;
+#[cfg(feature = "engine")]
+pub mod grammar;
 #[cfg(feature = "hub")]
 pub mod hub;
+#[cfg(feature = "engine")]
 pub mod model;
 pub mod reference;
+#[cfg(feature = "engine")]
 pub mod runtime;
+#[cfg(feature = "engine")]
 pub mod sampling;
 pub mod spec;
-#[cfg(test)]
+pub mod tensors;
+#[cfg(all(test, feature = "engine"))]
 mod testing;
+#[cfg(feature = "engine")]
 pub mod tokenizer;
 pub mod trace;
+pub mod verify;
 
+#[cfg(feature = "engine")]
 pub use chat::{ChatError, ChatMessage, ChatTemplate, Role};
+#[cfg(feature = "engine")]
 pub use cpu::Isa;
+#[cfg(feature = "engine")]
 pub use engine::{
-    BackendKind, Divergence, DivergenceKind, Engine, EngineError, EngineOptions, GenerateError,
-    GenerateRequest, Generation, Replay, Timings,
+    BackendKind, BatchError, BatchEvent, BatchOptions, BatchRequest, BatchStatus, Batcher, CacheScope,
+    CancelHandle, Divergence, DivergenceKind, Engine, EngineError, EngineOptions, GenerateError,
+    GenerateRequest, Generation, MemoryNeed, Replay, ReplayRequest, RequestId, Runner, Ticket, Timings,
+    Untraced, Update, Workload, available_memory,
 };
+#[cfg(feature = "engine")]
+pub use grammar::GrammarError;
+#[cfg(feature = "engine")]
 pub use model::{Model, ModelError, ModelFront};
+#[cfg(feature = "engine")]
 pub use tokenizer::{TextStream, Tokenizer, TokenizerError};

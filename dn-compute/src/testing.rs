@@ -75,13 +75,19 @@ impl Shape {
 
     /// Adds the tensors with random values.
     pub(crate) fn tensors(&self, w: &mut GgufWriter, seed: u64) {
+        self.tensors_with(w, seed, |_, _| {});
+    }
+
+    /// Adds the tensors with random values, of which `change` may alter those of matrices.
+    pub(crate) fn tensors_with(&self, w: &mut GgufWriter, seed: u64, change: impl Fn(&str, &mut [f32])) {
         let mut rng = Rng(seed);
         let mut turn = 0;
         let mut matrix = |w: &mut GgufWriter, name: &str, cols: u64, rows: u64| {
             let kind = self.kinds[turn % self.kinds.len()];
             turn += 1;
             let spread = 2.0 / (cols as f32).sqrt();
-            let values: Vec<f32> = (0..cols * rows).map(|_| rng.signed() * spread).collect();
+            let mut values: Vec<f32> = (0..cols * rows).map(|_| rng.signed() * spread).collect();
+            change(name, &mut values);
             w.tensor(name, &[cols, rows], kind, encode(kind, &values));
         };
         let (query, kv) = (self.heads * self.head_size, self.kv_heads * self.head_size);

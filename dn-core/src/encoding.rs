@@ -191,7 +191,7 @@ macro_rules! integers {
         }
     )*};
 }
-integers!(u8, u16, u32, u64, u128, i8, i32, i64, i128);
+integers!(u8, u16, u32, u64, u128, i8, i16, i32, i64, i128);
 
 impl Canonical for bool {
     const MIN_LEN: usize = 1;

@@ -123,7 +123,7 @@ hash_type!(
     ModelId
 );
 hash_type!(
-    /// Keccak-256 of a canonical [`JobRequest`](crate::objects::JobRequest).
+    /// BLAKE3 of a canonical [`JobRequest`](crate::objects::JobRequest).
     JobId
 );
 hash_type!(

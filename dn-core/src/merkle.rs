@@ -64,8 +64,27 @@ fn node_hash(left: &[u8; 32], right: &[u8; 32]) -> [u8; 32] {
     keccak256(&[&[1], left, right])
 }
 
-fn root_hash(count: u64, top: &[u8; 32]) -> Hash32 {
+/// The root of a tree of `count` leaves whose uppermost node is `top`.
+pub fn root_hash(count: u64, top: &[u8; 32]) -> Hash32 {
     Hash32(keccak256(&[&[2], &count.to_le_bytes(), top]))
+}
+
+/// The node over neighbouring nodes of one level that start at a multiple of a power of two and either number that
+/// power or end the level; `None` of none. Over a whole level it is the uppermost node.
+pub fn fold(nodes: &[[u8; 32]]) -> Option<[u8; 32]> {
+    let mut level = nodes.to_vec();
+    while level.len() > 1 {
+        level = level_above(&level);
+    }
+    level.pop()
+}
+
+fn level_above(level: &[[u8; 32]]) -> Vec<[u8; 32]> {
+    let above = |pair: &[[u8; 32]]| match pair {
+        [left, right] => node_hash(left, right),
+        single => single[0],
+    };
+    level.chunks(2).map(above).collect()
 }
 
 impl MerkleTree {
@@ -78,14 +97,7 @@ impl MerkleTree {
     pub fn from_leaf_hashes(leaves: Vec<[u8; 32]>) -> Self {
         let mut levels = vec![leaves];
         while levels[levels.len() - 1].len() > 1 {
-            let below = &levels[levels.len() - 1];
-            let level = below
-                .chunks(2)
-                .map(|pair| match pair {
-                    [left, right] => node_hash(left, right),
-                    single => single[0],
-                })
-                .collect();
+            let level = level_above(&levels[levels.len() - 1]);
             levels.push(level);
         }
         Self { levels }
@@ -99,6 +111,11 @@ impl MerkleTree {
     /// True for a tree of no leaves.
     pub fn is_empty(&self) -> bool {
         self.levels[0].is_empty()
+    }
+
+    /// The nodes of a level, from the leaves' hashes (level 0) up to the single node at the top.
+    pub fn level(&self, level: usize) -> Option<&[[u8; 32]]> {
+        self.levels.get(level).map(Vec::as_slice)
     }
 
     /// The root, which commits to the count too.
@@ -203,6 +220,21 @@ mod tests {
         let absurd = InclusionProof { index: 0, count: u64::MAX, path: Vec::new() };
         let error = Err(ProofError::PathLength { expected: 64, found: 0 });
         assert_eq!(absurd.verify(tree.root(), b"a"), error);
+    }
+
+    #[test]
+    fn a_node_is_the_fold_of_what_it_covers() {
+        for count in 1..40u8 {
+            let tree = MerkleTree::new((0..count).map(|n| [n]));
+            let leaves = tree.level(0).expect("there are leaves");
+            assert_eq!(root_hash(count.into(), &fold(leaves).expect("not empty")), tree.root());
+            for (level, nodes) in (0..).map_while(|level| tree.level(level).map(|nodes| (level, nodes))) {
+                for (node, covered) in nodes.iter().zip(leaves.chunks(1 << level)) {
+                    assert_eq!(fold(covered), Some(*node), "level {level} of {count} leaves");
+                }
+            }
+        }
+        assert_eq!(fold(&[]), None);
     }
 
     #[test]

@@ -4,12 +4,14 @@ mod batch;
 mod manifest;
 mod receipt;
 mod request;
+pub mod sampling;
 mod verdict;
 mod voucher;
 
 pub use batch::{BatchLine, BatchRoot};
 pub use manifest::{Hyperparameters, ModelManifest, RopePairing, RopeScaling};
 pub use receipt::{FinishReason, Receipt};
-pub use request::{JobRequest, Price, Sampling, token_hash};
+pub use request::{JobRequest, Price, token_hash};
+pub use sampling::{Decoding, Grammar, Sampling, SettingsError, TokenBias, TokenLogprob, TokenLogprobs};
 pub use verdict::{AuditOutcome, Verdict};
 pub use voucher::Voucher;

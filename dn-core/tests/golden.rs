@@ -17,6 +17,7 @@ struct Golden {
     objects: BTreeMap<String, Object>,
     signed: BTreeMap<String, SignedVector>,
     group_struct_hash: String,
+    job_id: String,
     token_hash: String,
     verdict_commitment: String,
     merkle_roots: Vec<String>,
@@ -55,6 +56,7 @@ fn check<T: Canonical + PartialEq + std::fmt::Debug>(
 fn every_object_has_its_golden_encoding() {
     let mut left = golden().objects;
     check(&mut left, "sampling", &common::sampling());
+    check(&mut left, "decoding", &common::decoding());
     check(&mut left, "price", &common::price());
     check(&mut left, "job_request", &common::request());
     check(&mut left, "receipt", &common::receipt());
@@ -79,9 +81,9 @@ fn every_object_has_its_golden_encoding() {
 
 #[test]
 fn identities_are_the_golden_hashes() {
-    let objects = golden().objects;
+    let Golden { objects, job_id, .. } = golden();
     let keccak = |name: &str| format!("0x{}", objects[name].keccak);
-    assert_eq!(common::request().id().to_string(), keccak("job_request"));
+    assert_eq!(common::request().id().to_string(), format!("0x{job_id}"));
     assert_eq!(common::receipt().id().to_string(), keccak("receipt"));
     assert_eq!(common::batch_root(&[0, 1]).id().to_string(), keccak("batch_root"));
     assert_eq!(common::manifest().id().to_string(), keccak("model_manifest"));

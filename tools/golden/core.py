@@ -2,7 +2,7 @@
 """Golden vectors of dn-core, computed without any of its code.
 
 Writes dn-core/tests/golden/core.json: the canonical encodings, identities, EIP-712 digests, signatures and
-Merkle roots of fixed examples. Standard library only; Keccak-256, secp256k1 and both encodings are written out here
+Merkle roots of fixed examples. Standard library only; Keccak-256, BLAKE3 (blake3.py), secp256k1 and both encodings are written out here
 from their specifications.
 
     python3 tools/golden/core.py           rewrite the file
@@ -14,6 +14,8 @@ import hmac
 import json
 import pathlib
 import sys
+
+from blake3 import blake3
 
 TARGET = pathlib.Path(__file__).resolve().parents[2] / "dn-core/tests/golden/core.json"
 
@@ -225,7 +227,15 @@ label = lambda text: keccak(text.encode())
 SECRETS = {who: label(who) for who in ("payer", "worker", "gateway", "auditor")}
 PAYER, WORKER, GATEWAY, AUDITOR = (address_of(secret) for secret in SECRETS.values())
 
-sampling = [("u32", 700_000), ("u32", 40), ("u32", 950_000), ("u32", 50_000), ("u64", 0x0123456789ABCDEF)]
+sampling = [("u32", 700_000), ("u32", 40), ("u32", 950_000), ("u32", 50_000)]
+sampling += [("u32", 1_100_000), ("i32", -500_000), ("i32", 250_000), ("u32", 64), ("u64", 0x0123456789ABCDEF)]
+decoding = [
+    ("list struct", [[("u32", 5), ("i32", -100_000_000)], [("u32", 50256), ("i32", 1)]]),
+    ("list u32", [0, 7]),
+    ("raw", b"\x02"),  # a JSON schema
+    ("text", '{"type":"object"}'),
+    ("option u8", 5),
+]
 price = [("u128", 3 * 10**12), ("u128", 9 * 10**12 + 1)]
 request = [
     ("u64", CHAIN),
@@ -238,6 +248,7 @@ request = [
     ("u16", 1),
     ("list u32", [1, 2, 0xFFFFFFFF]),
     ("struct", sampling),
+    ("struct", decoding),
     ("u32", 256),
     ("list text", ["\n\n", "é stop"]),
     ("struct", price),
@@ -354,6 +365,7 @@ proof = [("u64", 4), ("u64", 6), ("list raw", [label("left"), label("right")])]
 
 OBJECTS = {
     "sampling": sampling,
+    "decoding": decoding,
     "price": price,
     "job_request": request,
     "receipt": canonical(receipt_fields),
@@ -400,7 +412,8 @@ def generate():
         "objects": objects,
         "signed": signed,
         "group_struct_hash": hash_struct("Group", GROUP_VALUES, GROUP).hex(),
-        "token_hash": keccak(b"".join(t.to_bytes(4, "little") for t in [1, 2, 0xFFFFFFFF])).hex(),
+        "job_id": blake3(encode("struct", request)).hex(),
+        "token_hash": blake3(b"".join(t.to_bytes(4, "little") for t in [1, 2, 0xFFFFFFFF])).hex(),
         "verdict_commitment": keccak(verdict_bytes + label("salt")).hex(),
         "merkle_roots": [merkle_root([bytes([i]) * i for i in range(count)]).hex() for count in range(18)],
     }

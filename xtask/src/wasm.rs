@@ -6,7 +6,15 @@ use std::process::Command;
 use crate::Report;
 
 const TARGET: &str = "wasm32-unknown-unknown";
-const PURE: &[&str] = &["dn-core", "dn-trust", "dn-powr", "dn-ledger"];
+/// Packages, and whether they are built without their features.
+const PURE: &[(&str, bool)] = &[
+    ("dn-core", false),
+    ("dn-trust", false),
+    ("dn-powr", false),
+    ("dn-ledger", false),
+    // Without its engine: numeric spec, reference and referee.
+    ("dn-compute", true),
+];
 
 pub(crate) fn check() -> Report {
     let mut report = Report::default();
@@ -22,9 +30,12 @@ pub(crate) fn check() -> Report {
         report.notes.push(format!("SKIPPED: target {TARGET} is not installed"));
         return report;
     }
-    for package in PURE {
-        let status =
-            Command::new("cargo").args(["build", "--locked", "--target", TARGET, "-p", package]).status();
+    for (package, bare) in PURE {
+        let bare = if *bare { ["--no-default-features"].as_slice() } else { &[] };
+        let status = Command::new("cargo")
+            .args(["build", "--locked", "--target", TARGET, "-p", package])
+            .args(bare)
+            .status();
         if !status.is_ok_and(|s| s.success()) {
             report.problems.push(format!("{package} does not build for {TARGET}"));
         }

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use dn_compute::{Engine, GenerateRequest};
 use dn_core::ModelId;
-use dn_core::objects::Sampling;
+use dn_core::objects::{Decoding, Sampling};
 use serde::Serialize;
 
 use crate::error::CliError;
@@ -119,6 +119,7 @@ fn measure(engine: &Engine, prompt_tokens: u32, output_tokens: u32, runs: u32) -
         prompt: &prompt,
         already: &[],
         // Random sampling seldom meets a stop token early, as a greedy walk over a nonsense prompt may.
+        decoding: Decoding::plain(),
         sampling: Sampling { temperature_micro: 1_000_000, ..Sampling::GREEDY },
         max_tokens: output_tokens.max(1),
         stop: &[],

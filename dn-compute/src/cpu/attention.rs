@@ -1,23 +1,30 @@
-//! Attention: work is cut by token and head; scores and weighted sums a block of 64 keys at a time.
+//! Attention: rows of queries that share a key and value head pass together over its pages of 64 keys, twice: once for
+//! the scores, whose maxima fix the scale, once for the weighted sums.
+//!
+//! Long contexts of few queries are cut by pages as well: all sums are exact, so the cut cannot touch a bit.
 
+use std::cell::RefCell;
 use std::ops::Range;
 
 use crate::spec::{
     AttentionPlan, KvLayer, Mask, NumericError, Op,
-    attention::{KEY_BLOCK, KvRows, MAX_P, MAX_SCORE, merge, normalise, reciprocal},
-    exp2::exp2_q16,
-    float::{mul, pow2},
+    attention::{KEY_BLOCK, KvRows, normalise, reciprocal, value_width},
     quantise::{self, no_overflow, rebase},
 };
 
 use super::Cpu;
 use super::isa::{Level, multiversioned};
-use super::threads::rows_mut;
+use dot::{Digits, Product, Tiles, multiply};
+use queries::{Piece, Queries};
+use softmax::{Exponents, NO_TOPS, STRIP, Tops};
 
 mod dot;
+mod queries;
+mod softmax;
+mod split;
 
-/// From this many steps below the maximum a block adds nothing: `2^51 / 2^53` rounds to zero.
-const VANISHED: i32 = 53;
+/// Scores of a piece that should stay in the second-level cache: 1 MiB.
+const SCORES_AT_ONCE: usize = 1 << 18;
 
 pub(super) fn kv_append(cpu: &Cpu, kv: &mut KvLayer, k: &[f32], v: &[f32]) -> Result<(), NumericError> {
     let tokens = kv.check_append(k, v)?;
@@ -49,206 +56,282 @@ pub(super) fn attention(
     out: &mut [f32],
 ) -> Result<(), NumericError> {
     let plan = AttentionPlan::new(kv, mask, heads, first, q, out)?;
-    let d = plan.head_dim;
-    let work = q.len().saturating_mul(plan.keys(plan.tokens - 1).len());
-    let parts = rows_mut(out, d, cpu.threads.pieces(work));
-    let results = cpu.threads.map(parts, |(from, out)| {
-        let mut scratch = Scratch::new(d, plan.keys(plan.tokens - 1).end);
-        for (i, out) in out.chunks_exact_mut(d).enumerate() {
-            let vector = from + i;
-            let (token, head) = (vector / heads, vector % heads);
-            let at = At { kv_head: head / plan.group, keys: plan.keys(token) };
-            let q = &q[vector * d..][..d];
-            scratch.query(cpu.level, &plan, q).map_err(|e| rebase(e, vector * d))?;
-            scratch.scores(cpu.level, kv, &at);
-            scratch.weigh(cpu.level, kv, &at, out);
-        }
-        Ok::<(), NumericError>(())
-    });
-    results.into_iter().collect::<Result<(), _>>()?;
+    let keys = plan.keys(plan.tokens - 1).len();
+    let wanted = cpu.threads.pieces(q.len().saturating_mul(keys));
+    let pieces = pieces(&plan, wanted, keys);
+    let target = Out { at: out.as_mut_ptr(), len: out.len() };
+    let call = Call { level: cpu.level, kv, plan: &plan, q, out: &target };
+    if wanted > pieces.len() && pages(&plan, &pieces[0].tokens).len() > 1 {
+        split::run(&cpu.threads, &call, &pieces, wanted.div_ceil(pieces.len()))?;
+    } else if wanted == 1 {
+        first_error(pieces.iter().map(|piece| call.run(piece)))?;
+    } else {
+        first_error(cpu.threads.map(pieces, |piece| call.run(&piece)))?;
+    }
     no_overflow(Op::Attention, out)
 }
 
-/// The keys that a query sees.
-struct At {
-    kv_head: usize,
-    keys: Range<usize>,
+/// Cuts the queries by head and tokens into at least `wanted` pieces if there are as many, none so large that its scores
+/// leave the cache.
+fn pieces(plan: &AttentionPlan, wanted: usize, keys: usize) -> Vec<Piece> {
+    let kv_heads = plan.heads / plan.group;
+    let rows = (SCORES_AT_ONCE / keys.max(1)).clamp(STRIP, 4 * STRIP);
+    let tokens = (rows / plan.group).clamp(1, (plan.tokens * kv_heads).div_ceil(wanted));
+    let starts = (0..plan.tokens).step_by(tokens);
+    let piece = |first| {
+        (0..kv_heads).map(move |kv_head| Piece { kv_head, tokens: first..plan.tokens.min(first + tokens) })
+    };
+    starts.flat_map(piece).collect()
 }
 
-impl At {
-    /// The blocks that hold them.
-    fn blocks(&self) -> Range<usize> {
-        self.keys.start / KEY_BLOCK..self.keys.end.div_ceil(KEY_BLOCK)
+/// The pages that some queries see.
+fn pages(plan: &AttentionPlan, tokens: &Range<usize>) -> Range<usize> {
+    let (start, end) = (plan.keys(tokens.start).start, plan.keys(tokens.end - 1).end);
+    start / KEY_BLOCK..end.div_ceil(KEY_BLOCK)
+}
+
+/// Of the errors the one that the reference meets first.
+fn first_error(results: impl IntoIterator<Item = Result<(), NumericError>>) -> Result<(), NumericError> {
+    let index = |e: &NumericError| match e {
+        NumericError::NonFinite { index, .. } | NumericError::Range { index, .. } => *index,
+        _ => 0,
+    };
+    results.into_iter().filter_map(Result::err).min_by_key(index).map_or(Ok(()), Err)
+}
+
+/// Where the outputs go. Pieces write disjoint vectors of it.
+struct Out {
+    at: *mut f32,
+    len: usize,
+}
+
+// SAFETY: the pointer comes from one `&mut [f32]` that outlives the call, and pieces write disjoint elements.
+unsafe impl Send for Out {}
+// SAFETY: as above; nothing reads through it.
+unsafe impl Sync for Out {}
+
+impl Out {
+    /// Vector `index` of `len` elements.
+    ///
+    /// # Safety
+    /// No other thread holds the same vector.
+    #[allow(clippy::mut_from_ref, reason = "that is what the caller promises")]
+    unsafe fn vector(&self, index: usize, len: usize) -> &mut [f32] {
+        assert!((index + 1) * len <= self.len);
+        // SAFETY: in bounds by the assertion, exclusive by the caller's promise.
+        unsafe { std::slice::from_raw_parts_mut(self.at.add(index * len), len) }
     }
 }
 
-/// Working memory of one thread.
-struct Scratch {
-    scaled: Vec<f32>,
-    a: Vec<i16>,
-    /// The two balanced digits of the query, pairs of elements as halves of an i32.
+/// One call, as its pieces see it.
+struct Call<'a> {
+    level: Level,
+    kv: &'a KvLayer,
+    plan: &'a AttentionPlan,
+    q: &'a [f32],
+    out: &'a Out,
+}
+
+/// Working memory of one thread: at most a few MiB, kept.
+#[derive(Default)]
+struct Work {
+    queries: Queries,
+    scores: Vec<i32>,
+    tops: Vec<Tops>,
+    buffers: Buffers,
+    sums: Sums,
+}
+
+/// What passes between the steps of one strip and page.
+#[derive(Default)]
+struct Buffers {
+    /// The two halves of a product's outputs.
     high: Vec<i32>,
     low: Vec<i32>,
-    exponent: i32,
-    /// Whole part and power of each score, whole blocks; keys not seen have whole part `UNSEEN`.
-    whole: Vec<i32>,
-    power: Vec<u32>,
-    /// Per block: largest whole part alone, and with the value's exponent.
-    tops: Vec<(i32, i32)>,
-    num_block: Vec<i64>,
+    /// The digits of probabilities.
+    p_high: Vec<i32>,
+    p_low: Vec<i32>,
+    tiles: Tiles,
+}
+
+impl Buffers {
+    /// Makes room for a strip of heads of `d` elements.
+    fn fit(&mut self, d: usize) {
+        let outputs = STRIP * KEY_BLOCK.max(value_width(d));
+        self.high.resize(outputs, 0);
+        self.low.resize(outputs, 0);
+        self.p_high.resize(STRIP * KEY_BLOCK / 2, 0);
+        self.p_low.resize(STRIP * KEY_BLOCK / 2, 0);
+    }
+}
+
+/// Denominators `[row]` and numerators `[row][element]`.
+#[derive(Default)]
+struct Sums {
+    den: Vec<i64>,
     num: Vec<i64>,
 }
 
-/// Whole part of a key that the query does not see: so low that its probability is zero, so high that nothing wraps.
-const UNSEEN: i32 = -(1 << 28);
+impl Sums {
+    fn reset(&mut self, rows: usize, width: usize) {
+        self.den.clear();
+        self.den.resize(rows, 0);
+        self.num.clear();
+        self.num.resize(rows * width, 0);
+    }
+}
 
-impl Scratch {
-    fn new(d: usize, keys: usize) -> Self {
-        let blocks = keys.div_ceil(KEY_BLOCK);
-        Self {
-            scaled: vec![0.0; d],
-            a: vec![0; d],
-            high: vec![0; d / 2],
-            low: vec![0; d / 2],
-            exponent: 0,
-            whole: vec![0; blocks * KEY_BLOCK],
-            power: vec![0; blocks * KEY_BLOCK],
-            tops: vec![(0, 0); blocks],
-            num_block: vec![0; d],
-            num: vec![0; d],
-        }
+thread_local! {
+    static WORK: RefCell<Work> = RefCell::default();
+}
+
+impl Call<'_> {
+    /// A whole piece on one thread.
+    fn run(&self, piece: &Piece) -> Result<(), NumericError> {
+        WORK.with_borrow_mut(|work| {
+            let Work { queries, scores, tops, buffers, sums } = work;
+            queries.fill(self.level, self.plan, piece, self.q)?;
+            let (rows, pages) = (queries.rows(), pages(self.plan, &piece.tokens));
+            scores.resize(pages.len() * rows * KEY_BLOCK, 0);
+            tops.resize(pages.len() * rows, NO_TOPS);
+            self.score(piece.kv_head, queries, pages.clone(), scores, tops, buffers);
+            let of_rows = highest(tops, rows);
+            sums.reset(rows, value_width(self.plan.head_dim));
+            self.weigh(piece.kv_head, pages, scores, tops, &of_rows, buffers, sums);
+            self.finish(piece, &of_rows, sums);
+            Ok(())
+        })
     }
 
-    fn query(&mut self, level: Level, plan: &AttentionPlan, q: &[f32]) -> Result<(), NumericError> {
-        for (scaled, q) in self.scaled.iter_mut().zip(q) {
-            *scaled = mul(*q, plan.scale);
+    /// Scores of all rows with some pages: `scores` is `[page][row][slot]`, `tops` `[page][row]`.
+    fn score(
+        &self,
+        kv_head: usize,
+        queries: &Queries,
+        pages: Range<usize>,
+        scores: &mut [i32],
+        tops: &mut [Tops],
+        buffers: &mut Buffers,
+    ) {
+        let (rows, d) = (queries.rows(), self.plan.head_dim);
+        buffers.fit(d);
+        let Buffers { high, low, tiles, .. } = buffers;
+        tiles.begin(self.level, rows);
+        if tiles.ready() {
+            tiles.rows(&queries.high, &queries.low, d / 2);
         }
-        self.exponent = quantise(level, Op::Attention, "q", &self.scaled, &mut self.a)?;
-        for ((high, low), two) in self.high.iter_mut().zip(&mut self.low).zip(self.a.chunks_exact(2)) {
-            // A = 256 * high + low, both in -128..=127.
-            let digits = |a: i16| (i32::from((a.wrapping_add(128)) >> 8), i32::from(a as i8));
-            let ((h0, l0), (h1, l1)) = (digits(two[0]), digits(two[1]));
-            *high = (h0 & 0xffff) | (h1 << 16);
-            *low = (l0 & 0xffff) | (l1 << 16);
-        }
-        Ok(())
-    }
-
-    fn scores(&mut self, level: Level, kv: &KvLayer, at: &At) {
-        for block in at.blocks() {
-            let page = kv.page(block);
-            let k = &page.k[at.kv_head * KEY_BLOCK * self.scaled.len()..][..KEY_BLOCK * self.scaled.len()];
-            let (mut high, mut low) = ([0i32; KEY_BLOCK], [0i32; KEY_BLOCK]);
-            dot::scores(level, k, &self.high, &self.low, &mut high, &mut low);
-            let exponents = |all: &[i32]| -> [i32; KEY_BLOCK] {
-                all[at.kv_head * KEY_BLOCK..][..KEY_BLOCK].try_into().expect("a page holds 64 per head")
-            };
-            let (ke, ve) = (exponents(&page.ke), exponents(&page.ve));
-            let seen = at.keys.start.saturating_sub(block * KEY_BLOCK)..at.keys.end - block * KEY_BLOCK;
-            let whole: &mut [i32; KEY_BLOCK] =
-                (&mut self.whole[block * KEY_BLOCK..][..KEY_BLOCK]).try_into().expect("64 of them");
-            let power: &mut [u32; KEY_BLOCK] =
-                (&mut self.power[block * KEY_BLOCK..][..KEY_BLOCK]).try_into().expect("64 of them");
-            let eq = self.exponent;
-            self.tops[block] = finish_scores(level, &high, &low, eq, &ke, &ve, seen, whole, power);
-        }
-    }
-
-    fn weigh(&mut self, level: Level, kv: &KvLayer, at: &At, out: &mut [f32]) {
-        let tops = &self.tops[at.blocks()];
-        let top = tops.iter().fold(i32::MIN, |m, t| m.max(t.0));
-        let top_value = tops.iter().fold(i32::MIN, |m, t| m.max(t.1));
-        let d = out.len();
-        let mut den = 0i64;
-        self.num.fill(0);
-        for (block, (block_top, block_top_value)) in at.blocks().zip(tops) {
-            let whole: &[i32; KEY_BLOCK] =
-                self.whole[block * KEY_BLOCK..][..KEY_BLOCK].try_into().expect("64 of them");
-            let power: &[u32; KEY_BLOCK] =
-                self.power[block * KEY_BLOCK..][..KEY_BLOCK].try_into().expect("64 of them");
-            let mut p = [0u32; KEY_BLOCK];
-            if top - block_top < VANISHED {
-                probabilities(level, whole, &[0; KEY_BLOCK], power, *block_top, &mut p);
-                den += merge(p.iter().map(|p| i64::from(*p)).sum(), top - block_top);
+        let outputs = scores.chunks_exact_mut(rows * KEY_BLOCK).zip(tops.chunks_exact_mut(rows));
+        for (index, (scores, tops)) in pages.zip(outputs) {
+            let page = self.kv.page(index);
+            let exponents = Exponents::new(page, kv_head);
+            let values = &page.k[kv_head * KEY_BLOCK * d..][..KEY_BLOCK * d];
+            if tiles.ready() {
+                tiles.page(values, KEY_BLOCK);
             }
-            let down = top_value - block_top_value;
-            if down < VANISHED {
-                let page = kv.page(block);
-                let ve: &[i32; KEY_BLOCK] =
-                    page.ve[at.kv_head * KEY_BLOCK..][..KEY_BLOCK].try_into().expect("64 of them");
-                probabilities(level, whole, ve, power, *block_top_value, &mut p);
-                let v = &page.v[at.kv_head * KEY_BLOCK * d..][..KEY_BLOCK * d];
-                dot::weigh(level, v, &p, &mut self.num_block);
-                for (num, block) in self.num.iter_mut().zip(&self.num_block) {
-                    *num += merge(*block, down);
+            let strips = scores.chunks_mut(STRIP * KEY_BLOCK).zip(tops.chunks_mut(STRIP));
+            for (strip, (scores, tops)) in strips.enumerate() {
+                let first = strip * STRIP;
+                let digits = first * d / 2..(first + tops.len()) * d / 2;
+                let product = Product {
+                    values,
+                    width: KEY_BLOCK,
+                    rows: tops.len(),
+                    high: &queries.high[digits.clone()],
+                    low: &queries.low[digits],
+                };
+                if tiles.ready() {
+                    tiles.multiply(&product, first, Digits::Signed, high, low);
+                } else {
+                    multiply(self.level, &product, high, low);
+                }
+                let (factor, seen) = (&queries.factor[first..], &queries.seen[first..]);
+                let (factor, seen) = (&factor[..tops.len()], &seen[..tops.len()]);
+                let base = index * KEY_BLOCK;
+                softmax::score(self.level, high, low, factor, seen, base, &exponents, scores, tops);
+            }
+        }
+        tiles.end();
+    }
+
+    /// Adds what some pages weigh to the sums of all rows.
+    #[allow(clippy::too_many_arguments, reason = "a step takes what the others left, one by one")]
+    fn weigh(
+        &self,
+        kv_head: usize,
+        pages: Range<usize>,
+        scores: &[i32],
+        tops: &[Tops],
+        of_rows: &[Tops],
+        buffers: &mut Buffers,
+        sums: &mut Sums,
+    ) {
+        let (rows, width) = (of_rows.len(), value_width(self.plan.head_dim));
+        buffers.fit(self.plan.head_dim);
+        let Buffers { high, low, p_high, p_low, tiles } = buffers;
+        tiles.begin(self.level, rows);
+        let inputs = scores.chunks_exact(rows * KEY_BLOCK).zip(tops.chunks_exact(rows));
+        for (index, (scores, tops)) in pages.zip(inputs) {
+            let page = self.kv.page(index);
+            let exponents = Exponents::new(page, kv_head);
+            let values = &page.v[kv_head * KEY_BLOCK * width..][..KEY_BLOCK * width];
+            if tiles.ready() {
+                tiles.page(values, width);
+            }
+            let strips = scores.chunks(STRIP * KEY_BLOCK).zip(tops.chunks(STRIP));
+            for (strip, (scores, tops)) in strips.enumerate() {
+                let first = strip * STRIP;
+                let mut dens = [0i64; STRIP];
+                softmax::weights(self.level, scores, tops, &exponents, &mut dens, p_high, p_low);
+                let product = Product { values, width, rows: tops.len(), high: p_high, low: p_low };
+                if tiles.ready() {
+                    let digits = ..tops.len() * KEY_BLOCK / 2;
+                    tiles.rows(&p_high[digits], &p_low[digits], KEY_BLOCK / 2);
+                    tiles.multiply(&product, 0, Digits::Unsigned, high, low);
+                } else {
+                    multiply(self.level, &product, high, low);
+                }
+                for (row, block) in tops.iter().enumerate() {
+                    let top = of_rows[first + row];
+                    softmax::add_sum(&mut sums.den[first + row], dens[row], top[0] - block[0]);
+                    let num = &mut sums.num[(first + row) * width..][..width];
+                    let (high, low) = (&high[row * width..][..width], &low[row * width..][..width]);
+                    softmax::add_block(self.level, high, low, top[1] - block[1], num);
                 }
             }
         }
-        let factor = reciprocal(den);
-        for (out, num) in out.iter_mut().zip(&self.num) {
-            *out = normalise(*num, factor, top_value - top);
+        tiles.end();
+    }
+
+    /// Divides and writes the outputs of a piece.
+    fn finish(&self, piece: &Piece, of_rows: &[Tops], sums: &Sums) {
+        let d = self.plan.head_dim;
+        let rows = of_rows.iter().zip(&sums.den).zip(sums.num.chunks_exact(value_width(d)));
+        for (row, ((top, den), num)) in rows.enumerate() {
+            // SAFETY: a row of a piece belongs to no other piece, and pieces are run once.
+            let out = unsafe { self.out.vector(piece.vector(self.plan, row), d) };
+            divide(self.level, num, reciprocal(*den), top[1] - top[0], out);
         }
     }
 }
 
-multiversioned! {
-    /// Dot products of a block to whole parts and powers; returns the two maxima over the keys seen.
-    fn finish_scores(
-        high: &[i32; KEY_BLOCK], low: &[i32; KEY_BLOCK], eq: i32, ke: &[i32; KEY_BLOCK], ve: &[i32; KEY_BLOCK],
-        seen: Range<usize>, whole: &mut [i32; KEY_BLOCK], power: &mut [u32; KEY_BLOCK],
-    ) -> (i32, i32) = finish_scores_body;
-}
-
-#[inline(always)]
-#[allow(clippy::too_many_arguments, reason = "kernels take their operands one by one")]
-fn finish_scores_body(
-    high: &[i32; KEY_BLOCK],
-    low: &[i32; KEY_BLOCK],
-    eq: i32,
-    ke: &[i32; KEY_BLOCK],
-    ve: &[i32; KEY_BLOCK],
-    seen: Range<usize>,
-    whole: &mut [i32; KEY_BLOCK],
-    power: &mut [u32; KEY_BLOCK],
-) -> (i32, i32) {
-    let limit = MAX_SCORE as f64;
-    let factor = pow2(eq + 16);
-    for n in 0..KEY_BLOCK {
-        // Below 2^39 and exact in f64, as is the product with a power of two; held to the limit before rounding,
-        // which is the same because the limit is an integer. Adding 1.5 * 2^52 rounds to nearest even.
-        let dot = f64::from(high[n]) * 256.0 + f64::from(low[n]);
-        let s = (dot * (factor * pow2(ke[n]))).clamp(-limit, limit);
-        let s = (s + 6_755_399_441_055_744.0).to_bits() as i32;
-        whole[n] = if seen.start <= n && n < seen.end { s >> 16 } else { UNSEEN };
-        power[n] = exp2_q16((s & 0xffff) as u32);
+/// The maxima of each row over all pages.
+fn highest(tops: &[Tops], rows: usize) -> Vec<Tops> {
+    let mut of_rows = vec![NO_TOPS; rows];
+    for page in tops.chunks_exact(rows) {
+        for (row, block) in of_rows.iter_mut().zip(page) {
+            *row = [row[0].max(block[0]), row[1].max(block[1])];
+        }
     }
-    let mut tops = (UNSEEN, UNSEEN);
-    for n in 0..KEY_BLOCK {
-        tops.0 = tops.0.max(whole[n]);
-        tops.1 = tops.1.max(whole[n] + ve[n]);
-    }
-    tops
+    of_rows
 }
 
 multiversioned! {
-    /// `min(RNE(power / 2^(top - whole - extra + 3)), 16383)` for every key of a block.
-    fn probabilities(
-        whole: &[i32; KEY_BLOCK], extra: &[i32; KEY_BLOCK], power: &[u32; KEY_BLOCK], top: i32, p: &mut [u32; KEY_BLOCK],
-    ) = probabilities_body;
+    fn divide(num: &[i64], factor: f32, e: i32, out: &mut [f32]) = divide_body;
 }
 
 #[inline(always)]
-fn probabilities_body(
-    whole: &[i32; KEY_BLOCK],
-    extra: &[i32; KEY_BLOCK],
-    power: &[u32; KEY_BLOCK],
-    top: i32,
-    p: &mut [u32; KEY_BLOCK],
-) {
-    for n in 0..KEY_BLOCK {
-        // At 20 and more the power, below 2^17, rounds to zero.
-        let shift = (top - whole[n] - extra[n] + 3).clamp(3, 20) as u32;
-        let odd = (power[n] >> shift) & 1;
-        p[n] = ((power[n] + ((1 << (shift - 1)) - 1) + odd) >> shift).min(MAX_P);
+fn divide_body(num: &[i64], factor: f32, e: i32, out: &mut [f32]) {
+    for (out, num) in out.iter_mut().zip(num) {
+        *out = normalise(*num, factor, e);
     }
 }

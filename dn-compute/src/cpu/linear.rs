@@ -4,23 +4,34 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::spec::{BLOCK, LinearPlan, Matrix, NumericError, Op, Prepared, quantise::no_overflow};
 
+use super::acts::{Acts, Form, TILE, Tile};
 use super::isa::Level;
-use super::pack::{Acts, GROUP, Packed, STEPS, TILE, Tile};
+use super::pack::{BLOCK_BYTES, GROUP, MANTISSA_BYTES, Packed, QUAD, QUAD_BYTES, QUADS, mantissa};
 use super::{Cpu, own};
 
+#[cfg(target_arch = "x86_64")]
+mod amx;
 #[cfg(target_arch = "x86_64")]
 mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
 mod general;
+#[cfg(target_arch = "aarch64")]
+mod neon;
 
 pub(super) use general::General;
 
 /// Tiles that stay in the second-level cache while the rows pass by.
 const TILES_AT_ONCE: usize = 8;
 
+/// Groups that a kernel takes together where a single token passes: each is a stream of its own from memory, and one
+/// stream at a time does not use the memory's whole bandwidth.
+const STREAMS: usize = 4;
+
 /// Exact sums of a tile, rounded and scaled: `[group][token]` of 16 rows each, at most two groups of eight tokens.
 pub(crate) type Results = [[f32; GROUP]; 2 * TILE];
+
+const _: () = assert!(STREAMS <= 2 * TILE);
 
 /// Where a matrix's outputs go. Pieces write disjoint rows of it.
 struct Out {
@@ -62,7 +73,8 @@ pub(super) fn linear(
         return general::linear(cpu, weights, x, tokens, out);
     }
     let own: Vec<&Packed> = weights.iter().map(|w| own(Op::Linear, w)).collect::<Result<_, _>>()?;
-    let acts = Acts::new(cpu.level, &cpu.threads, x, plan.cols)?;
+    let form = form(cpu.level, tokens);
+    let acts = Acts::new(cpu.level, &cpu.threads, form, x, plan.cols)?;
     let targets: Vec<Out> = out
         .iter_mut()
         .zip(&plan.rows)
@@ -83,6 +95,21 @@ pub(super) fn linear(
     Ok(())
 }
 
+/// How the kernels that will run want the activations.
+#[cfg_attr(
+    not(target_arch = "x86_64"),
+    allow(unused_variables, reason = "only AMX asks how many tokens there are")
+)]
+fn form(level: Level, tokens: usize) -> Form {
+    match level {
+        #[cfg(target_arch = "x86_64")]
+        Level::Amx(_) if tokens >= amx::MIN_TOKENS => Form::Digits,
+        #[cfg(target_arch = "aarch64")]
+        Level::NeonDot(_) => Form::Digits,
+        _ => Form::Pairs,
+    }
+}
+
 /// Cuts the matrices into (matrix, first group, end group), about equal in work.
 fn pieces(cpu: &Cpu, plan: &LinearPlan) -> Vec<(usize, usize, usize)> {
     let groups: Vec<usize> = plan.rows.iter().map(|r| r.div_ceil(GROUP)).collect();
@@ -90,8 +117,7 @@ fn pieces(cpu: &Cpu, plan: &LinearPlan) -> Vec<(usize, usize, usize)> {
     // A vector kernel takes several multiplications at once: a piece is worth handing over from about four times the
     // usual work.
     let count = cpu.threads.pieces(total * GROUP * plan.cols * plan.tokens / 4);
-    // Even, so that two groups can share each broadcast.
-    let size = total.div_ceil(count).next_multiple_of(2);
+    let size = total.div_ceil(count).next_multiple_of(STREAMS);
     let cut = |(i, groups): (usize, &usize)| {
         let groups = *groups;
         (0..groups).step_by(size).map(move |first| (i, first, groups.min(first + size))).collect::<Vec<_>>()
@@ -104,12 +130,23 @@ fn pieces(cpu: &Cpu, plan: &LinearPlan) -> Vec<(usize, usize, usize)> {
 /// # Safety
 /// No other thread writes these rows of `out` at the same time.
 unsafe fn piece(level: Level, w: &Packed, acts: &Acts, first: usize, end: usize, out: &Out) -> bool {
+    #[cfg(target_arch = "x86_64")]
+    if let (Level::Amx(token), Form::Digits) = (level, acts.form) {
+        // SAFETY: the caller's promise.
+        return unsafe { amx::piece(token, w, acts, first, end, out) };
+    }
     let mut results: Results = [[0.0; GROUP]; 2 * TILE];
     let mut largest = 0u32;
+    let together = match (acts.et.len(), acts.form) {
+        (1, _) => STREAMS,
+        (_, Form::Pairs) => 2,
+        (_, Form::Digits) => 1,
+    };
     for tiles in acts.tiles.chunks(TILES_AT_ONCE) {
         let mut group = first;
         while group < end {
-            let groups = if end - group >= 2 { 2 } else { 1 };
+            let groups = together.min(end - group);
+            let groups = if groups == 3 { 2 } else { groups };
             for tile in tiles {
                 kernel(level, w, acts, group, groups, *tile, &mut results);
                 for g in 0..groups {
@@ -149,26 +186,34 @@ fn kernel(
         #[cfg(target_arch = "x86_64")]
         Level::Avx2(token) => avx2::kernel(token, w, acts, group, groups, tile, results),
         #[cfg(target_arch = "x86_64")]
+        Level::AvxVnni(token) => avx2::kernel_vnni(token, w, acts, group, groups, tile, results),
+        #[cfg(target_arch = "x86_64")]
         Level::Avx512(token) => avx512::kernel(token, w, acts, group, groups, tile, results),
+        #[cfg(target_arch = "x86_64")]
+        Level::Amx(token) => avx512::kernel(token.avx512(), w, acts, group, groups, tile, results),
+        #[cfg(target_arch = "aarch64")]
+        Level::Neon(token) => neon::kernel(token, w, acts, group, groups, tile, results),
+        #[cfg(target_arch = "aarch64")]
+        Level::NeonDot(token) => neon::kernel_dot(token, w, acts, group, groups, tile, results),
     }
 }
 
 /// Sixteen rows by one token in plain integers.
 fn scalar(w: &Packed, acts: &Acts, group: usize, tile: Tile, t: usize) -> [f32; GROUP] {
-    let pairs = acts.tile(tile);
+    let lines = acts.tile(tile)[t..].iter().step_by(tile.width);
     let mut sum = [0i64; GROUP];
-    for b in 0..w.blocks {
-        let (q, m) = (&w.q[group * w.blocks + b].0, &w.m[group * w.blocks + b].0);
+    let blocks =
+        w.group_q(group).chunks_exact(BLOCK_BYTES).zip(w.group_m(group).chunks_exact(MANTISSA_BYTES));
+    for ((q, m), line) in blocks.zip(lines) {
         let mut dot = [0i32; GROUP];
-        for (p, q) in q.chunks_exact(2 * GROUP).enumerate() {
-            let pair = pairs[(b * STEPS + p) * tile.width + t];
-            let (lo, hi) = (i32::from(pair as i16), pair >> 16);
-            for (dot, two) in dot.iter_mut().zip(q.chunks_exact(2)) {
-                *dot += i32::from(two[0]) * lo + i32::from(two[1]) * hi;
+        for (q, a) in q.chunks_exact(QUAD_BYTES).zip(line.0.chunks_exact(QUAD)) {
+            let a = [a[0], a[2], a[1], a[3]].map(i32::from);
+            for (dot, q) in dot.iter_mut().zip(q.chunks_exact(QUAD)) {
+                *dot += q.iter().zip(a).map(|(q, a)| i32::from(*q as i8) * a).sum::<i32>();
             }
         }
-        for ((sum, dot), m) in sum.iter_mut().zip(&dot).zip(m) {
-            *sum += i64::from(*dot) * i64::from(*m);
+        for (lane, (sum, dot)) in sum.iter_mut().zip(&dot).enumerate() {
+            *sum += i64::from(*dot) * i64::from(mantissa(m, lane));
         }
     }
     let et = acts.et[tile.first + t];
@@ -181,4 +226,4 @@ fn token_scale(acts: &Acts, tile: Tile, t: usize) -> f64 {
     crate::spec::float::pow2(acts.et[tile.first + t])
 }
 
-const _: () = assert!(BLOCK == 32 && GROUP == 16, "the kernels are written for these");
+const _: () = assert!(BLOCK == 32 && GROUP == 16 && QUADS == 8, "the kernels are written for these");

@@ -1,6 +1,7 @@
 //! The CPU backend: portable, AVX2 and AVX-512-VNNI code behind one interface, chosen at run time, over a pool of
 //! threads. The only part of this crate with `unsafe`.
 
+mod acts;
 mod add;
 mod attention;
 mod embed;
@@ -9,6 +10,7 @@ mod isa;
 mod layer_norm;
 mod linear;
 mod pack;
+mod pages;
 mod rms_norm;
 mod rope;
 mod silu;

@@ -1,26 +1,22 @@
-//! Weights as the kernels read them, and activations cut into tiles.
+//! Weights as the kernels read them.
 
-use crate::spec::{BLOCK, NumericError, Op, Prepared, QuantMatrix, float::pow2, quantise};
+use crate::spec::{BLOCK, Prepared, QuantMatrix, float::pow2};
 
-use super::isa::{Level, multiversioned};
-use super::threads::Threads;
+use super::pages::Pages;
+use super::threads::{Threads, rows_mut};
 
 /// Rows that lie side by side.
 pub(crate) const GROUP: usize = 16;
-/// Pairs of columns in a block.
-pub(crate) const STEPS: usize = BLOCK / 2;
-/// Tokens of a full tile.
-pub(crate) const TILE: usize = 8;
-
-/// One block of 32 columns of 16 rows: `[column / 2][row][column % 2]`.
-#[derive(Debug, Clone, Copy)]
-#[repr(C, align(64))]
-pub(crate) struct QBlock(pub(crate) [i8; GROUP * BLOCK]);
-
-/// The mantissas of one block of 16 rows.
-#[derive(Debug, Clone, Copy)]
-#[repr(C, align(32))]
-pub(crate) struct MBlock(pub(crate) [u16; GROUP]);
+/// Columns of a row that lie side by side.
+pub(crate) const QUAD: usize = 4;
+/// Quads of a block.
+pub(crate) const QUADS: usize = BLOCK / QUAD;
+/// Bytes of a quad of columns of a group.
+pub(crate) const QUAD_BYTES: usize = QUAD * GROUP;
+/// Bytes of a block of columns of a group.
+pub(crate) const BLOCK_BYTES: usize = BLOCK * GROUP;
+/// Bytes of the mantissas of a block of a group.
+pub(crate) const MANTISSA_BYTES: usize = 2 * GROUP;
 
 /// A matrix in groups of 16 rows, group-major, then block. Missing rows and columns are zero.
 #[derive(Debug)]
@@ -28,8 +24,10 @@ pub(crate) struct Packed {
     pub(crate) rows: usize,
     pub(crate) cols: usize,
     pub(crate) blocks: usize,
-    pub(crate) q: Vec<QBlock>,
-    pub(crate) m: Vec<MBlock>,
+    /// `[group][block][quad][row][column]`.
+    q: Pages,
+    /// `[group][block][row]`, little-endian.
+    m: Pages,
     /// `2^er` of every row, padded to whole groups.
     #[cfg_attr(not(target_arch = "x86_64"), allow(dead_code, reason = "plain code scales by the exponent"))]
     pub(crate) scale: Vec<f64>,
@@ -44,7 +42,7 @@ impl Prepared for Packed {
         self.cols
     }
     fn memory_bytes(&self) -> usize {
-        self.q.len() * size_of::<QBlock>() + self.m.len() * size_of::<MBlock>() + self.scale.len() * 12
+        self.q.len() + self.m.len() + self.scale.len() * 12
     }
     fn as_any(&self) -> &dyn std::any::Any {
         self
@@ -55,19 +53,24 @@ impl Packed {
     pub(crate) fn new(w: &QuantMatrix, threads: &Threads) -> Self {
         let (rows, cols) = (w.rows(), w.cols());
         let (groups, blocks) = (rows.div_ceil(GROUP), cols.div_ceil(BLOCK));
-        let mut q = vec![QBlock([0; GROUP * BLOCK]); groups * blocks];
-        let mut m = vec![MBlock([0; GROUP]); groups * blocks];
+        let mut q = Pages::zeroed(groups * blocks * BLOCK_BYTES);
+        let mut m = Pages::zeroed(groups * blocks * MANTISSA_BYTES);
         let pieces = threads.pieces(rows * cols);
-        let parts = super::threads::rows_mut(&mut q, blocks, pieces)
+        let parts = rows_mut(&mut q, blocks * BLOCK_BYTES, pieces)
             .into_iter()
-            .zip(super::threads::rows_mut(&mut m, blocks, pieces))
+            .zip(rows_mut(&mut m, blocks * MANTISSA_BYTES, pieces))
             .collect();
         threads.map(parts, |((first, q), (_, m))| {
-            let groups = q.chunks_exact_mut(blocks).zip(m.chunks_exact_mut(blocks));
+            let groups =
+                q.chunks_exact_mut(blocks * BLOCK_BYTES).zip(m.chunks_exact_mut(blocks * MANTISSA_BYTES));
             for (g, (q, m)) in groups.enumerate() {
                 let first_row = (first + g) * GROUP;
                 for lane in 0..GROUP.min(rows - first_row) {
-                    pack_row(w, first_row + lane, lane, q, m);
+                    pack_q(w.row_q(first_row + lane), &mut q[QUAD * lane..]);
+                    for (m, value) in m[2 * lane..].chunks_mut(MANTISSA_BYTES).zip(w.row_m(first_row + lane))
+                    {
+                        m[..2].copy_from_slice(&value.to_le_bytes());
+                    }
                 }
             }
         });
@@ -77,138 +80,44 @@ impl Packed {
         Self { rows, cols, blocks, q, m, scale, er }
     }
 
+    /// The signed bytes of a group: `BLOCK_BYTES` for each block.
+    pub(crate) fn group_q(&self, group: usize) -> &[u8] {
+        let len = self.blocks * BLOCK_BYTES;
+        &self.q[group * len..][..len]
+    }
+
+    /// The mantissas of a group: `MANTISSA_BYTES` for each block.
+    pub(crate) fn group_m(&self, group: usize) -> &[u8] {
+        let len = self.blocks * MANTISSA_BYTES;
+        &self.m[group * len..][..len]
+    }
+
     /// A row back in logical order.
     pub(crate) fn row(&self, row: usize) -> (Vec<i8>, Vec<u16>) {
         let (group, lane) = (row / GROUP, row % GROUP);
-        let at = group * self.blocks;
-        let q = (0..self.cols)
-            .map(|c| self.q[at + c / BLOCK].0[(c % BLOCK / 2) * 2 * GROUP + 2 * lane + c % 2])
-            .collect();
-        (q, self.m[at..at + self.blocks].iter().map(|m| m.0[lane]).collect())
+        let quads = self.group_q(group).chunks_exact(QUAD_BYTES);
+        let mut q: Vec<i8> =
+            quads.flat_map(|quad| &quad[QUAD * lane..][..QUAD]).map(|byte| *byte as i8).collect();
+        q.truncate(self.cols);
+        let m = self.group_m(group).chunks_exact(MANTISSA_BYTES).map(|m| mantissa(m, lane)).collect();
+        (q, m)
     }
 }
 
-fn pack_row(w: &QuantMatrix, row: usize, lane: usize, q: &mut [QBlock], m: &mut [MBlock]) {
-    let blocks = w.row_q(row).chunks(BLOCK).zip(q.iter_mut());
-    for ((values, q), (mantissa, m)) in blocks.zip(w.row_m(row).iter().zip(m)) {
-        m.0[lane] = *mantissa;
-        let slots = q.0[2 * lane..].chunks_mut(2 * GROUP);
-        for (pair, slot) in values.chunks_exact(2).zip(slots) {
-            (slot[0], slot[1]) = (pair[0], pair[1]);
-        }
+/// The mantissa of a row of a group.
+pub(crate) fn mantissa(block: &[u8], lane: usize) -> u16 {
+    u16::from_le_bytes([block[2 * lane], block[2 * lane + 1]])
+}
+
+/// Writes a row's bytes to its places, the first of which is the first of `q`.
+fn pack_q(values: &[i8], q: &mut [u8]) {
+    let mut slots = q.chunks_mut(QUAD_BYTES);
+    let quads = values.chunks_exact(QUAD);
+    let rest = quads.remainder();
+    for (four, slot) in quads.zip(&mut slots) {
+        slot[..QUAD].copy_from_slice(&[four[0] as u8, four[1] as u8, four[2] as u8, four[3] as u8]);
     }
-    // An odd number of columns leaves one value, the low half of its pair.
-    let cols = w.cols();
-    if !cols.is_multiple_of(2) {
-        let last = &mut q[(cols - 1) / BLOCK].0;
-        last[(cols - 1) % BLOCK / 2 * 2 * GROUP + 2 * lane] = w.row_q(row)[cols - 1];
+    if let Some(slot) = slots.next() {
+        slot.iter_mut().zip(rest).for_each(|(slot, value)| *slot = *value as u8);
     }
-}
-
-/// Some tokens that a kernel takes together.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Tile {
-    /// First token.
-    pub(crate) first: usize,
-    /// Tokens: 8, 4, 2 or 1.
-    pub(crate) width: usize,
-}
-
-/// Quantised activations of a call: tiles of 8 tokens, and what is left as 4, 2 and 1.
-#[derive(Debug)]
-pub(crate) struct Acts {
-    pub(crate) tiles: Vec<Tile>,
-    /// Pairs of columns of a token.
-    pub(crate) steps: usize,
-    /// Tile-major, then `[step][token]`, each two i16 as the halves of an i32, the even column low.
-    pub(crate) pairs: Vec<i32>,
-    /// `et` of every token.
-    pub(crate) et: Vec<i32>,
-}
-
-impl Acts {
-    /// Quantises `tokens` rows of `cols`.
-    ///
-    /// # Errors
-    /// As [`quantise::quantise`], for the first element at fault.
-    pub(crate) fn new(level: Level, threads: &Threads, x: &[f32], cols: usize) -> Result<Self, NumericError> {
-        let tokens = x.len() / cols;
-        let steps = cols.div_ceil(BLOCK) * STEPS;
-        let tiles = tiles(tokens);
-        let mut pairs = vec![0i32; tokens * steps];
-        let mut et = vec![0i32; tokens];
-        let mut parts = Vec::with_capacity(tiles.len());
-        let (mut rest, mut rest_et) = (&mut pairs[..], &mut et[..]);
-        for tile in &tiles {
-            let (part, more) = rest.split_at_mut(tile.width * steps);
-            let (part_et, more_et) = rest_et.split_at_mut(tile.width);
-            (rest, rest_et) = (more, more_et);
-            parts.push((*tile, part, part_et));
-        }
-        let one = |(tile, pairs, et): (Tile, &mut [i32], &mut [i32])| {
-            quantise_tile(level, x, cols, tile, pairs, et)
-        };
-        let results = if threads.pieces(x.len()) > 1 {
-            threads.map(parts, one)
-        } else {
-            parts.into_iter().map(one).collect()
-        };
-        results.into_iter().collect::<Result<(), _>>()?;
-        Ok(Self { tiles, steps, pairs, et })
-    }
-
-    /// The pairs of a tile.
-    pub(crate) fn tile(&self, tile: Tile) -> &[i32] {
-        &self.pairs[tile.first * self.steps..][..tile.width * self.steps]
-    }
-}
-
-fn tiles(tokens: usize) -> Vec<Tile> {
-    let mut out = Vec::with_capacity(tokens / TILE + 3);
-    let mut first = 0;
-    for width in [TILE, 4, 2, 1] {
-        while tokens - first >= width {
-            out.push(Tile { first, width });
-            first += width;
-        }
-    }
-    out
-}
-
-multiversioned! {
-    fn quantise_tile(x: &[f32], cols: usize, tile: Tile, pairs: &mut [i32], et: &mut [i32]) -> Result<(), NumericError>
-        = quantise_tile_body;
-}
-
-#[inline(always)]
-fn quantise_tile_body(
-    x: &[f32],
-    cols: usize,
-    tile: Tile,
-    pairs: &mut [i32],
-    et: &mut [i32],
-) -> Result<(), NumericError> {
-    for (t, et) in et.iter_mut().enumerate() {
-        let base = (tile.first + t) * cols;
-        let row = &x[base..][..cols];
-        let amax = quantise::largest(Op::Linear, "x", row).map_err(|error| quantise::rebase(error, base))?;
-        *et = quantise::exponent(amax);
-        if *et == quantise::ZERO_EXPONENT {
-            continue; // the pairs are zero already
-        }
-        let factor = pow2(-*et) as f32;
-        let slots = pairs[t..].iter_mut().step_by(tile.width);
-        for (slot, two) in slots.zip(row.chunks(2)) {
-            let lo = nearest(two[0] * factor);
-            let hi = if two.len() == 2 { nearest(two[1] * factor) } else { 0 };
-            *slot = (lo & 0xffff) | (hi << 16);
-        }
-    }
-    Ok(())
-}
-
-/// Nearest even integer of `|v| < 2^22`, by adding 1.5 * 2^23: the sum's last bit is the unit.
-#[inline(always)]
-pub(crate) fn nearest(v: f32) -> i32 {
-    ((v + 12_582_912.0).to_bits() as i32).wrapping_sub(0x4b40_0000)
 }

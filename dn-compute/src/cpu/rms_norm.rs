@@ -7,8 +7,8 @@ use crate::spec::{
 };
 
 use super::Cpu;
+use super::acts::nearest;
 use super::isa::multiversioned;
-use super::pack::nearest;
 use super::threads::rows_mut;
 
 pub(super) fn rms_norm(

@@ -1,5 +1,7 @@
 //! Where an answer ends.
 
+use std::sync::Arc;
+
 use dn_core::objects::FinishReason;
 
 use super::GenerateRequest;
@@ -8,20 +10,20 @@ use crate::tokenizer::TextStream;
 
 /// Watches the tokens of one answer. Engine and replay ask the same one.
 #[derive(Debug)]
-pub(super) struct Ending<'a> {
-    stop_tokens: &'a [u32],
+pub(super) struct Ending {
+    front: Arc<ModelFront>,
     /// Only when there are stop texts.
     text: Option<TextStream>,
     limit: usize,
     count: usize,
 }
 
-impl<'a> Ending<'a> {
-    pub(super) fn new(front: &'a ModelFront, request: &GenerateRequest<'_>) -> Self {
+impl Ending {
+    pub(super) fn new(front: &Arc<ModelFront>, request: &GenerateRequest<'_>) -> Self {
         let room = (front.context() as usize).saturating_sub(request.prompt.len());
         let has_texts = request.stop.iter().any(|s| !s.is_empty());
         Self {
-            stop_tokens: front.stop_tokens(),
+            front: Arc::clone(front),
             text: has_texts.then(|| front.text_stream(request.stop)),
             limit: room.min(request.max_tokens as usize),
             count: 0,
@@ -36,7 +38,7 @@ impl<'a> Ending<'a> {
     /// Takes the next token; says whether the answer ends with it.
     pub(super) fn push(&mut self, token: u32) -> Option<FinishReason> {
         self.count += 1;
-        if self.stop_tokens.binary_search(&token).is_ok() {
+        if self.front.stop_tokens().binary_search(&token).is_ok() {
             return Some(FinishReason::Stop);
         }
         if let Some(text) = &mut self.text {

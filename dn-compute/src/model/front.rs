@@ -1,14 +1,16 @@
 //! The half of a model that text needs.
 
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use dn_core::Hash32;
 use dn_core::objects::Hyperparameters;
 
+use super::layout::Sizes;
 use super::source::ModelBytes;
 use super::{ModelError, open};
 use crate::chat::{ChatError, ChatMessage, ChatTemplate};
+use crate::grammar::{Constrainer, GrammarError};
 use crate::tokenizer::{TextStream, Tokenizer, TokenizerError};
 
 /// Control tokens that end an answer in the families that are read here, whatever the file calls its end of text.
@@ -32,6 +34,9 @@ pub struct ModelFront {
     chat: Option<ChatTemplate>,
     bos: Option<u32>,
     stop_tokens: Vec<u32>,
+    sizes: Sizes,
+    /// Made when the first grammar asks for it.
+    constrainer: OnceLock<Result<Constrainer, GrammarError>>,
 }
 
 /// A chat template and the texts of the tokens that start and end texts.
@@ -53,6 +58,7 @@ pub(super) struct Parts {
     pub(super) bos: Option<u32>,
     /// Tokens that end an answer; those of well-known texts are added.
     pub(super) stops: Vec<u32>,
+    pub(super) sizes: Sizes,
 }
 
 impl ModelFront {
@@ -74,7 +80,7 @@ impl ModelFront {
 
     /// Puts a front together from what a file says.
     pub(super) fn new(parts: Parts) -> Result<Self, ModelError> {
-        let Parts { name, architecture, hyper, tokenizer, chat, bos, stops } = parts;
+        let Parts { name, architecture, hyper, tokenizer, chat, bos, stops, sizes } = parts;
         let vocabulary = hyper.vocabulary as usize;
         if tokenizer.vocabulary() > vocabulary {
             return Err(ModelError::Vocabulary { tokens: tokenizer.vocabulary(), rows: hyper.vocabulary });
@@ -88,7 +94,8 @@ impl ModelFront {
         stop_tokens.sort_unstable();
         stop_tokens.dedup();
         let chat = chat.map(|c| ChatTemplate::new(&c.source, &c.bos, &c.eos)).transpose()?;
-        Ok(Self { name, architecture, hyper, tokenizer: Arc::new(tokenizer), chat, bos, stop_tokens })
+        let (tokenizer, constrainer) = (Arc::new(tokenizer), OnceLock::new());
+        Ok(Self { name, architecture, hyper, tokenizer, chat, bos, stop_tokens, sizes, constrainer })
     }
 
     /// The name that the file gives, if any.
@@ -116,6 +123,32 @@ impl ModelFront {
         self.hyper.vocabulary
     }
 
+    /// Bytes that the weights take in canonical form. A backend's own form takes about as much.
+    ///
+    /// # Units
+    /// Bytes.
+    pub const fn weight_bytes(&self) -> u64 {
+        self.sizes.canonical
+    }
+
+    /// Bytes of the largest tensor while it is loaded: as in the file, and in canonical form.
+    ///
+    /// # Units
+    /// Bytes.
+    pub const fn largest_tensor_bytes(&self) -> u64 {
+        self.sizes.largest
+    }
+
+    /// Bytes that keys and values take for one position of one request.
+    ///
+    /// # Units
+    /// Bytes.
+    pub fn kv_bytes_per_position(&self) -> u64 {
+        let h = &self.hyper;
+        // Two vectors of 16-bit integers, each under one exponent.
+        u64::from(h.layers) * u64::from(h.kv_heads) * (u64::from(h.head_size) * 4 + 8)
+    }
+
     /// The token that starts a text, if the file names one.
     pub const fn bos_token(&self) -> Option<u32> {
         self.bos
@@ -139,6 +172,12 @@ impl ModelFront {
     /// BLAKE3 of the chat template's bytes; zero when the file has none.
     pub(super) fn chat_template_hash(&self) -> Hash32 {
         self.chat.as_ref().map_or(Hash32::ZERO, ChatTemplate::hash)
+    }
+
+    /// What turns grammars into allowed tokens.
+    pub(crate) fn constrainer(&self) -> Result<&Constrainer, GrammarError> {
+        let make = || Constrainer::new(&self.tokenizer, self.hyper.vocabulary, &self.stop_tokens);
+        self.constrainer.get_or_init(make).as_ref().map_err(Clone::clone)
     }
 
     /// The prompt for a chat, up to where the model answers.

@@ -1,14 +1,13 @@
 //! Sizes and constants from the metadata, and the tensors they ask for.
 
-use std::sync::Arc;
-
 use dn_core::objects::{Hyperparameters, RopePairing, RopeScaling};
 
 use super::ModelError;
 use crate::formats::gguf::{Gguf, Metadata};
+use crate::spec::RopeTable;
 use crate::spec::limits::{MAX_COLS, MAX_CONTEXT, MAX_HEAD_DIM, MAX_ROWS};
 use crate::spec::rope::yarn_attention;
-use crate::spec::{Pairing, RopeScaling as Scaling, RopeSpec, RopeTable};
+use crate::tensors::rope_spec;
 
 /// Most layers: beyond any model, and small enough to list the tensors of.
 const MAX_LAYERS: u32 = 1024;
@@ -123,49 +122,6 @@ pub(super) fn check_sizes(h: &Hyperparameters) -> Result<(), ModelError> {
         return wrong("norm_epsilon", "above 0 and at most 1", h.norm_epsilon_bits);
     }
     check(h)
-}
-
-/// What the rope table of a model depends on; `factors` are the values of its tensor, where it has one.
-pub(crate) fn rope_spec(h: &Hyperparameters, factors: Option<Arc<[f32]>>) -> RopeSpec {
-    let f32 = f32::from_bits;
-    RopeSpec {
-        head_dim: h.head_size as usize,
-        rotary_dim: h.rope_size as usize,
-        theta: f32(h.rope_theta_bits),
-        pairing: match h.rope_pairing {
-            RopePairing::Interleaved => Pairing::Interleaved,
-            RopePairing::HalfSplit => Pairing::HalfSplit,
-        },
-        scaling: match (h.rope_scaling, factors) {
-            (RopeScaling::Linear { factor_bits }, _) => Scaling::Linear { factor: f32(factor_bits) },
-            (RopeScaling::Llama3 { factor_bits, low_bits, high_bits, original_context }, _) => {
-                Scaling::Llama3 {
-                    factor: f32(factor_bits),
-                    low: f32(low_bits),
-                    high: f32(high_bits),
-                    original: original_context,
-                }
-            }
-            (
-                RopeScaling::Yarn {
-                    factor_bits,
-                    original_context,
-                    beta_fast_bits,
-                    beta_slow_bits,
-                    attention_bits,
-                },
-                _,
-            ) => Scaling::Yarn {
-                factor: f32(factor_bits),
-                original: original_context,
-                beta_fast: f32(beta_fast_bits),
-                beta_slow: f32(beta_slow_bits),
-                attention: f32(attention_bits),
-            },
-            (_, Some(factors)) => Scaling::Factors(factors),
-            _ => Scaling::None,
-        },
-    }
 }
 
 struct Keys<'a> {

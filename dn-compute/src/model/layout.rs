@@ -1,63 +1,13 @@
 //! The tensors of an architecture, in canonical order.
 
-use dn_core::objects::{Hyperparameters, RopeScaling};
+use dn_core::objects::Hyperparameters;
 
 use super::ModelError;
 use super::package::Packing;
 use crate::formats::gguf::TensorType;
-
-/// A tensor's place in a decoder.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(crate) enum Slot {
-    Embedding,
-    RopeFactors,
-    AttentionNorm(u32),
-    Query(u32),
-    Key(u32),
-    Value(u32),
-    QueryBias(u32),
-    KeyBias(u32),
-    ValueBias(u32),
-    QueryNorm(u32),
-    KeyNorm(u32),
-    AttentionOutput(u32),
-    OutputBias(u32),
-    FfnNorm(u32),
-    Gate(u32),
-    Up(u32),
-    Down(u32),
-    OutputNorm,
-    Output,
-}
+pub(crate) use crate::tensors::Slot;
 
 impl Slot {
-    /// Every tensor of a model, in canonical order.
-    pub(super) fn all(h: &Hyperparameters) -> Vec<Self> {
-        let mut slots = vec![Self::Embedding];
-        if matches!(h.rope_scaling, RopeScaling::Factors {}) {
-            slots.push(Self::RopeFactors);
-        }
-        for l in 0..h.layers {
-            slots.extend([Self::AttentionNorm(l), Self::Query(l), Self::Key(l), Self::Value(l)]);
-            if h.attention_bias {
-                slots.extend([Self::QueryBias(l), Self::KeyBias(l), Self::ValueBias(l)]);
-            }
-            if h.head_norms {
-                slots.extend([Self::QueryNorm(l), Self::KeyNorm(l)]);
-            }
-            slots.push(Self::AttentionOutput(l));
-            if h.output_bias {
-                slots.push(Self::OutputBias(l));
-            }
-            slots.extend([Self::FfnNorm(l), Self::Gate(l), Self::Up(l), Self::Down(l)]);
-        }
-        slots.push(Self::OutputNorm);
-        if !h.tied_embeddings {
-            slots.push(Self::Output);
-        }
-        slots
-    }
-
     /// The name in GGUF files.
     pub(super) fn gguf_name(self) -> String {
         let (layer, part) = match self {
@@ -109,26 +59,6 @@ impl Slot {
             Self::Down(l) => (l, "mlp.down_proj.weight"),
         };
         format!("model.layers.{layer}.{part}")
-    }
-
-    /// Columns and, for matrices, rows.
-    pub(super) fn shape(self, h: &Hyperparameters) -> (u32, Option<u32>) {
-        let (query, kv) = (h.heads * h.head_size, h.kv_heads * h.head_size);
-        match self {
-            Self::Embedding | Self::Output => (h.width, Some(h.vocabulary)),
-            Self::AttentionNorm(_) | Self::FfnNorm(_) | Self::OutputNorm | Self::OutputBias(_) => {
-                (h.width, None)
-            }
-            Self::RopeFactors => (h.rope_size / 2, None),
-            Self::Query(_) => (h.width, Some(query)),
-            Self::Key(_) | Self::Value(_) => (h.width, Some(kv)),
-            Self::QueryBias(_) => (query, None),
-            Self::KeyBias(_) | Self::ValueBias(_) => (kv, None),
-            Self::QueryNorm(_) | Self::KeyNorm(_) => (h.head_size, None),
-            Self::AttentionOutput(_) => (query, Some(h.width)),
-            Self::Gate(_) | Self::Up(_) => (h.width, Some(h.ffn_width)),
-            Self::Down(_) => (h.ffn_width, Some(h.width)),
-        }
     }
 }
 
@@ -205,4 +135,21 @@ pub(super) fn unused<'a>(entries: &[Entry], names: impl Iterator<Item = &'a str>
     used.sort_unstable();
     let mut names = names;
     names.find(|name| used.binary_search(name).is_err())
+}
+
+/// What a model's tensors take.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Sizes {
+    /// Bytes of all tensors in canonical form.
+    pub(super) canonical: u64,
+    /// Bytes of the largest tensor, as in the file and in canonical form together.
+    pub(super) largest: u64,
+}
+
+impl Sizes {
+    pub(super) fn of(entries: &[Entry]) -> Self {
+        let one = |e: &Entry| super::canonical_bytes(e, Default::default());
+        let canonical = entries.iter().map(one).sum();
+        Self { canonical, largest: entries.iter().map(|e| one(e) + e.size).max().unwrap_or(0) }
+    }
 }

@@ -31,12 +31,10 @@ use dn_core::objects::ModelManifest;
 use dn_core::{Canonical, Hash32, ModelId};
 use rayon::prelude::*;
 
+pub use crate::tensors::Tile;
 pub use error::ModelError;
 pub use front::ModelFront;
 pub use source::ModelBytes;
-pub use tiles::Tile;
-
-pub(crate) use hyper::rope_spec;
 
 use crate::spec::{BlockLength, Blocks, NumericSpec, QuantMatrix};
 use layout::{Entry, Form, Slot};
@@ -53,11 +51,17 @@ use source::Source;
 pub struct Model {
     front: Arc<ModelFront>,
     manifest: ModelManifest,
+    files: Files,
+    tiles: Vec<Vec<Tile>>,
+    recipe: Recipe,
+}
+
+/// Where the weights are.
+#[derive(Debug, Clone)]
+struct Files {
     sources: Arc<[Source]>,
     entries: Arc<[Entry]>,
     promise: Option<Arc<Promise>>,
-    tiles: Vec<Vec<Tile>>,
-    recipe: Recipe,
 }
 
 /// The values of a tensor.
@@ -102,21 +106,54 @@ impl Model {
         Self::from_opened(open::path(path)?, Recipe { block: Some(block), coarse_bits: None })
     }
 
-    fn from_opened(opened: Opened, recipe: Recipe) -> Result<Self, ModelError> {
-        let Opened { front, entries, sources, promise, .. } = opened;
-        Self::assemble(Arc::new(front), sources.into(), entries.into(), promise.map(Arc::new), recipe)
+    /// Loads a model and hands every tensor on as soon as it is hashed: so that what comes after need not read and
+    /// derive it again. `begin` sees the front before any weight is read; an error ends the loading.
+    ///
+    /// # Errors
+    /// [`ModelError`] as an `E`, or what `begin` and `visit` return.
+    pub(crate) fn load_with<E: From<ModelError> + Send>(
+        path: &Path,
+        begin: &dyn Fn(&ModelFront) -> Result<(), E>,
+        visit: &(dyn Fn(Slot, Tensor) -> Result<(), E> + Sync),
+    ) -> Result<Self, E> {
+        Self::visited(open::path(path)?, Recipe::default(), begin, visit)
     }
 
-    fn assemble(
-        front: Arc<ModelFront>,
-        sources: Arc<[Source]>,
-        entries: Arc<[Entry]>,
-        promise: Option<Arc<Promise>>,
+    /// As [`load_with`](Self::load_with), of a file in memory.
+    pub(crate) fn from_bytes_with<E: From<ModelError> + Send>(
+        bytes: ModelBytes,
+        begin: &dyn Fn(&ModelFront) -> Result<(), E>,
+        visit: &(dyn Fn(Slot, Tensor) -> Result<(), E> + Sync),
+    ) -> Result<Self, E> {
+        Self::visited(open::bytes(bytes)?, Recipe::default(), begin, visit)
+    }
+
+    fn from_opened(opened: Opened, recipe: Recipe) -> Result<Self, ModelError> {
+        Self::visited(opened, recipe, &|_| Ok(()), &|_, _| Ok(()))
+    }
+
+    fn visited<E: From<ModelError> + Send>(
+        opened: Opened,
         recipe: Recipe,
-    ) -> Result<Self, ModelError> {
+        begin: &dyn Fn(&ModelFront) -> Result<(), E>,
+        visit: &(dyn Fn(Slot, Tensor) -> Result<(), E> + Sync),
+    ) -> Result<Self, E> {
+        let Opened { front, entries, sources, promise, .. } = opened;
+        begin(&front)?;
+        let parts =
+            Files { sources: sources.into(), entries: entries.into(), promise: promise.map(Arc::new) };
+        Self::assemble(Arc::new(front), parts, recipe, visit)
+    }
+
+    fn assemble<E: From<ModelError> + Send>(
+        front: Arc<ModelFront>,
+        files: Files,
+        recipe: Recipe,
+        visit: &(dyn Fn(Slot, Tensor) -> Result<(), E> + Sync),
+    ) -> Result<Self, E> {
         let manifest = ModelManifest {
             numeric_spec: NumericSpec::V1.id(),
-            block: common_block(&entries, recipe),
+            block: common_block(&files.entries, recipe),
             architecture: front.architecture().to_owned(),
             hyperparameters: front.hyperparameters().clone(),
             tensors_root: Hash32::ZERO,
@@ -125,11 +162,17 @@ impl Model {
             bos_token: front.bos_token(),
             stop_tokens: front.stop_tokens().to_vec(),
         };
-        let mut model = Self { front, manifest, sources, entries, promise, tiles: Vec::new(), recipe };
-        let all = 0..model.entries.len();
-        let derived: Vec<_> = all.into_par_iter().map(|i| model.derive(i).map(|(_, tiles)| tiles)).collect();
+        let mut model = Self { front, manifest, files, tiles: Vec::new(), recipe };
+        let derived: Vec<Result<_, E>> = (0..model.files.entries.len())
+            .into_par_iter()
+            .map(|index| {
+                let (tensor, tiles) = model.derive(index)?;
+                visit(model.files.entries[index].slot, tensor)?;
+                Ok(tiles)
+            })
+            .collect();
         // In order, so that the first tensor at fault is the one that is named.
-        model.tiles = derived.into_iter().collect::<Result<_, _>>()?;
+        model.tiles = derived.into_iter().collect::<Result<_, E>>()?;
         model.manifest.tensors_root = root(&model.tiles);
         Ok(model)
     }
@@ -155,6 +198,29 @@ impl Model {
         Some((tile.clone(), tree(&self.tiles).prove(index)?))
     }
 
+    /// Opens the tile that holds a row of a tensor (any row of a vector): its description, the proof and the bytes.
+    ///
+    /// # Errors
+    /// As [`tensor`](Self::tensor).
+    pub(crate) fn open_tile(
+        &self,
+        slot: Slot,
+        row: usize,
+    ) -> Result<Option<(Tile, InclusionProof, Vec<u8>)>, ModelError> {
+        let tensor = self.tensor(slot)?;
+        let Some(at) = self.files.entries.iter().position(|e| e.slot == slot) else { return Ok(None) };
+        let before: usize = self.tiles[..at].iter().map(Vec::len).sum();
+        let holds = |t: &Tile| t.rows == 0 || (t.first_row..t.first_row + t.rows).contains(&(row as u32));
+        let Some(index) = self.tiles[at].iter().position(holds) else { return Ok(None) };
+        let tile = self.tiles[at][index].clone();
+        let first = tile.first_row as usize;
+        let bytes = match &tensor {
+            Tensor::Matrix(matrix) => matrix.tile_bytes(first..first + tile.rows as usize),
+            Tensor::Vector(values) => values.iter().flat_map(|v| v.to_le_bytes()).collect(),
+        };
+        Ok(tree(&self.tiles).prove((before + index) as u64).map(|proof| (tile, proof, bytes)))
+    }
+
     /// The same architecture with weights rounded to fewer bits: cheaper, worse, and another [`Model::id`].
     ///
     /// # Errors
@@ -163,9 +229,8 @@ impl Model {
         if !(2..=7).contains(&bits) {
             return Err(ModelError::Bits { found: bits });
         }
-        let (front, sources) = (Arc::clone(&self.front), Arc::clone(&self.sources));
         let recipe = Recipe { coarse_bits: Some(bits), ..self.recipe };
-        Self::assemble(front, sources, Arc::clone(&self.entries), self.promise.clone(), recipe)
+        Self::assemble(Arc::clone(&self.front), self.files.clone(), recipe, &|_, _| Ok(()))
     }
 
     /// The tiles in the order of the tree.
@@ -174,15 +239,15 @@ impl Model {
     }
 
     /// The tensors in canonical order.
-    fn slots(&self) -> impl Iterator<Item = Slot> {
-        self.entries.iter().map(|e| e.slot)
+    pub(crate) fn slots(&self) -> impl Iterator<Item = Slot> {
+        self.files.entries.iter().map(|e| e.slot)
     }
 
     /// What is known of each tensor before its values are read: its name in the file, rows (none for a vector), columns,
     /// and the form of its blocks.
     pub fn tensors(&self) -> impl Iterator<Item = (&str, Option<usize>, usize, Option<Blocks>)> {
         let recipe = self.recipe;
-        self.entries.iter().map(move |e| (e.name.as_str(), e.rows, e.cols, blocks(e, recipe)))
+        self.files.entries.iter().map(move |e| (e.name.as_str(), e.rows, e.cols, blocks(e, recipe)))
     }
 
     /// Bytes that the weights take in canonical form. A backend's own form takes about as much.
@@ -190,11 +255,7 @@ impl Model {
     /// # Units
     /// Bytes.
     pub fn weight_bytes(&self) -> u64 {
-        let bytes = |e: &Entry| match (e.rows, blocks(e, self.recipe)) {
-            (Some(rows), Some(blocks)) => rows as u64 * blocks.row_bytes(e.cols) as u64,
-            _ => 4 * e.cols as u64,
-        };
-        self.entries.iter().map(bytes).sum()
+        self.files.entries.iter().map(|e| canonical_bytes(e, self.recipe)).sum()
     }
 
     /// Bytes that keys and values take for one position of one request.
@@ -202,9 +263,7 @@ impl Model {
     /// # Units
     /// Bytes.
     pub fn kv_bytes_per_position(&self) -> u64 {
-        let h = self.front.hyperparameters();
-        // Two vectors of 16-bit integers, each under one exponent.
-        u64::from(h.layers) * u64::from(h.kv_heads) * (u64::from(h.head_size) * 4 + 8)
+        self.front.kv_bytes_per_position()
     }
 
     /// The tensor in a slot, derived anew and compared with the hashes.
@@ -213,21 +272,21 @@ impl Model {
     /// [`ModelError::MissingTensor`] for a slot that the architecture lacks, [`ModelError::Changed`], and what reading the
     /// file may bring.
     pub(crate) fn tensor(&self, slot: Slot) -> Result<Tensor, ModelError> {
-        let index = self.entries.iter().position(|e| e.slot == slot);
+        let index = self.files.entries.iter().position(|e| e.slot == slot);
         let index = index.ok_or_else(|| ModelError::MissingTensor { name: format!("{slot:?}") })?;
         let (tensor, tiles) = self.derive(index)?;
         if tiles != self.tiles[index] {
-            return Err(ModelError::Changed { name: self.entries[index].name.clone() });
+            return Err(ModelError::Changed { name: self.files.entries[index].name.clone() });
         }
         Ok(tensor)
     }
 
     fn derive(&self, index: usize) -> Result<(Tensor, Vec<Tile>), ModelError> {
-        let (entry, recipe) = (&self.entries[index], self.recipe);
-        let bytes = self.sources[entry.file].read(entry.start, entry.size)?;
+        let (entry, recipe) = (&self.files.entries[index], self.recipe);
+        let bytes = self.files.sources[entry.file].read(entry.start, entry.size)?;
         let name = || entry.name.clone();
         let wrong = |source| ModelError::Matrix { name: name(), source };
-        let stored = match (entry.form, &self.promise) {
+        let stored = match (entry.form, &self.files.promise) {
             (Form::Packed(packing), Some(promise)) => {
                 let (tensor, tiles) = package::tensor(index, entry, packing, &bytes, &promise.tiles[index])?;
                 if recipe.block.is_none() && recipe.coarse_bits.is_none() {
@@ -258,6 +317,14 @@ fn blocks(entry: &Entry, recipe: Recipe) -> Option<Blocks> {
         (Some(length), _) => Some(Blocks::plain(length)),
         (None, Some(_)) => Some(Blocks::plain(stored.length)),
         (None, None) => Some(stored),
+    }
+}
+
+/// Bytes of a tensor in canonical form.
+fn canonical_bytes(entry: &Entry, recipe: Recipe) -> u64 {
+    match (entry.rows, blocks(entry, recipe)) {
+        (Some(rows), Some(blocks)) => rows as u64 * blocks.row_bytes(entry.cols) as u64,
+        _ => 4 * entry.cols as u64,
     }
 }
 

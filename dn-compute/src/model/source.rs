@@ -2,9 +2,9 @@
 
 use std::borrow::Cow;
 use std::fs::File;
-use std::io::{self, Read, Seek, SeekFrom};
+use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use super::ModelError;
 use crate::formats::gguf::{Gguf, GgufError};
@@ -54,7 +54,7 @@ impl AsRef<[u8]> for ModelBytes {
 /// A file is read, not mapped: one that shrinks under the program is an error, not a signal.
 #[derive(Debug, Clone)]
 pub(super) enum Source {
-    File { path: PathBuf, file: Arc<Mutex<File>>, len: u64 },
+    File { path: PathBuf, file: Arc<File>, len: u64 },
     Memory(ModelBytes),
 }
 
@@ -69,7 +69,7 @@ impl Source {
             Ok((file, meta.len()))
         };
         let (file, len) = open().map_err(|e| read_error(path, e))?;
-        Ok(Self::File { path: path.to_owned(), file: Arc::new(Mutex::new(file)), len })
+        Ok(Self::File { path: path.to_owned(), file: Arc::new(file), len })
     }
 
     /// Bytes of the file.
@@ -118,15 +118,28 @@ impl Source {
             }
             Self::File { path, file, .. } => {
                 let mut out = vec![0; size as usize];
-                // Nothing panics while it holds the lock, and a position is set before every read.
-                let mut file = file.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-                file.seek(SeekFrom::Start(start))
-                    .and_then(|_| file.read_exact(&mut out))
-                    .map_err(|e| read_error(path, e))?;
+                read_exact_at(file, &mut out, start).map_err(|e| read_error(path, e))?;
                 Ok(Cow::Owned(out))
             }
         }
     }
+}
+
+/// Reads at a place, from many threads at once.
+#[cfg(unix)]
+fn read_exact_at(file: &File, out: &mut [u8], start: u64) -> io::Result<()> {
+    std::os::unix::fs::FileExt::read_exact_at(file, out, start)
+}
+
+/// Reads at a place; one at a time, for the file has only one position.
+#[cfg(not(unix))]
+fn read_exact_at(mut file: &File, out: &mut [u8], start: u64) -> io::Result<()> {
+    use std::io::{Read, Seek, SeekFrom};
+    use std::sync::{Mutex, PoisonError};
+    static POSITION: Mutex<()> = Mutex::new(());
+    let _held = POSITION.lock().unwrap_or_else(PoisonError::into_inner);
+    file.seek(SeekFrom::Start(start))?;
+    file.read_exact(out)
 }
 
 pub(super) fn read_error(path: &Path, source: io::Error) -> ModelError {

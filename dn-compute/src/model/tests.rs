@@ -43,6 +43,35 @@ fn identity_is_of_the_values_and_of_everything_else() {
 }
 
 #[test]
+fn every_format_of_blocks_gives_near_weights() {
+    let kinds = &[TensorType::Q4K, TensorType::Q6K, TensorType::Q5K, TensorType::Q4_0, TensorType::Q8_0];
+    let shape = Shape { width: 256, ffn: 512, heads: 4, head_size: 64, kinds, ..Shape::default() };
+    let quantised = Model::from_bytes(shape.file(8)).unwrap();
+    let exact = Model::from_bytes(Shape { kinds: &[TensorType::F32], ..shape }.file(8)).unwrap();
+    let mut minima = 0;
+    for entry in exact.files.entries.iter() {
+        let (Tensor::Matrix(a), Tensor::Matrix(b)) =
+            (exact.tensor(entry.slot).unwrap(), quantised.tensor(entry.slot).unwrap())
+        else {
+            continue;
+        };
+        minima += usize::from(b.blocks().minima);
+        let (mut error, mut size) = (0.0, 0.0);
+        for (row, col) in (0..a.rows()).flat_map(|r| (0..a.cols()).map(move |c| (r, c))) {
+            error += (a.value(row, col) - b.value(row, col)).powi(2);
+            size += a.value(row, col).powi(2);
+        }
+        let relative = f64::sqrt(error / size);
+        assert!(relative < 0.1, "{:?}: {relative}", entry.slot);
+    }
+    assert!(minima > 3, "{minima}");
+    let root = quantised.manifest().tensors_root;
+    let (tile, proof) = quantised.prove_tile(0).unwrap();
+    assert_eq!(proof.verify(root, &tile.to_bytes()), Ok(()));
+    assert_ne!(quantised.coarsened(3).unwrap().id(), quantised.id());
+}
+
+#[test]
 fn a_file_is_read_as_bytes_in_memory_are() {
     let bytes = Shape::default().file(5);
     let mut file = tempfile::NamedTempFile::new().unwrap();
@@ -77,7 +106,7 @@ fn a_file_that_changes_after_loading_is_refused() {
     assert!(model.tensor(Slot::Output).is_err(), "a tied model has none");
     assert!(model.tensor(Slot::Embedding).is_ok());
     let mut other = bytes.clone();
-    let at = model.entries[0].start as usize + 10;
+    let at = model.files.entries[0].start as usize + 10;
     other[at] ^= 0x40;
     std::fs::write(file.path(), &other).unwrap();
     assert!(

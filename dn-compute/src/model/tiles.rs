@@ -1,29 +1,14 @@
 //! What a model's identity commits to: the tiles of its tensors.
 
-use dn_core::{Hash32, blake3_256, canonical_struct};
+use dn_core::{Hash32, blake3_256};
 
 use super::Tensor;
 use super::layout::Entry;
 use crate::spec::Blocks;
+use crate::tensors::Tile;
 
 /// Canonical bytes of a tile aim at this size.
 const TILE_BYTES: usize = 32 * 1024;
-
-/// What a leaf of the tensors' Merkle tree commits to.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Tile {
-    /// The tensor's place in the order of the architecture, from 0.
-    pub tensor: u32,
-    /// The first row.
-    pub first_row: u32,
-    /// Rows; 0 for a vector.
-    pub rows: u32,
-    /// Columns.
-    pub cols: u32,
-    /// BLAKE3 of the tile's canonical bytes.
-    pub hash: Hash32,
-}
-canonical_struct!(Tile { tensor: u32, first_row: u32, rows: u32, cols: u32, hash: Hash32 });
 
 /// Rows of a full tile of a matrix.
 pub(super) fn tile_rows(blocks: Blocks, cols: usize) -> usize {

@@ -1,22 +1,38 @@
-//! The decoder: layers over any backend, keys and values of one sequence, and its trace.
+//! The decoder: layers over any backend, keys and values of each sequence, and its trace.
 //!
 //! Every operation of a [`Backend`] gives each row bits that depend on that row and the positions before it only. So
-//! how tokens are cut into chunks cannot matter: decoding one by one equals one pass over all.
+//! how tokens are cut into chunks, and which sequences share a step, cannot matter: decoding one by one equals one pass
+//! over all.
 
+mod open;
 mod scratch;
+mod session;
+mod step;
 mod weights;
+
+use std::sync::{Arc, PoisonError, RwLock};
 
 use dn_core::objects::Hyperparameters;
 
+pub use session::Session;
+pub(crate) use session::SessionPage;
+pub use step::{LogitsRow, OnRows, Part, StepError};
+
 use crate::engine::EngineError;
-use crate::model::{Model, rope_spec};
+use crate::model::{Model, ModelFront};
+use crate::spec::attention::KEY_BLOCK;
 use crate::spec::{Backend, BackendInfo, KvLayer, KvShape, Mask, NumericError, RopeTable};
-use crate::trace::{ChunkTrace, Trace};
-use scratch::Scratch;
-use weights::{Layer, Weights};
+use crate::tensors::rope_spec;
+pub(crate) use open::{Observer, PositionRows};
+pub(crate) use scratch::scratch_bytes;
+use scratch::{Pool, Scratch};
+pub(crate) use weights::Ready;
+use weights::Weights;
 
 /// Most logits computed at a time.
 const MAX_LOGITS: usize = 1 << 22;
+/// Positions of the first rope table; it doubles whenever a sequence goes beyond it.
+const FIRST_ROPE: usize = 1024;
 
 /// What takes a row of logits: the position and the logits.
 pub type OnLogits<'a> = dyn FnMut(u32, &[f32]) + Send + 'a;
@@ -26,41 +42,9 @@ pub type OnLogits<'a> = dyn FnMut(u32, &[f32]) + Send + 'a;
 pub struct Decoder {
     backend: Box<dyn Backend>,
     weights: Weights,
-    rope: RopeTable,
+    rope: RwLock<Arc<RopeTable>>,
     hyper: Hyperparameters,
-}
-
-/// One sequence: its keys and values, and the trace of its positions.
-#[derive(Debug, Clone)]
-pub struct Session {
-    kv: Vec<KvLayer>,
-    trace: Trace,
-    scratch: Scratch,
-}
-
-impl Session {
-    /// Positions fed.
-    pub fn len(&self) -> usize {
-        self.kv[0].len()
-    }
-
-    /// Whether nothing was fed.
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-
-    /// The trace of the positions fed.
-    pub const fn trace(&self) -> &Trace {
-        &self.trace
-    }
-
-    /// Bytes that keys and values take now.
-    ///
-    /// # Units
-    /// Bytes.
-    pub fn memory_bytes(&self) -> usize {
-        self.kv.iter().map(KvLayer::memory_bytes).sum()
-    }
+    scratch: Pool,
 }
 
 impl Decoder {
@@ -69,15 +53,43 @@ impl Decoder {
     /// # Errors
     /// [`EngineError`].
     pub fn new(model: &Model, backend: Box<dyn Backend>) -> Result<Self, EngineError> {
-        let hyper = model.front().hyperparameters().clone();
         let weights = Weights::prepare(model, backend.as_ref())?;
-        let rope = RopeTable::new(rope_spec(&hyper, weights.rope_factors.clone()), hyper.context as usize)?;
-        Ok(Self { backend, weights, rope, hyper })
+        Self::assemble(model.front(), weights, backend)
+    }
+
+    /// A decoder whose tensors are ready.
+    pub(crate) fn collect(
+        front: &ModelFront,
+        ready: Ready,
+        backend: Box<dyn Backend>,
+    ) -> Result<Self, EngineError> {
+        Self::assemble(front, Weights::collect(front, ready)?, backend)
+    }
+
+    fn assemble(
+        front: &ModelFront,
+        weights: Weights,
+        backend: Box<dyn Backend>,
+    ) -> Result<Self, EngineError> {
+        let hyper = front.hyperparameters().clone();
+        let rope = RopeTable::new(
+            rope_spec(&hyper, weights.rope_factors.clone()),
+            FIRST_ROPE.min(hyper.context as usize),
+        )?;
+        Ok(Self { backend, weights, rope: RwLock::new(Arc::new(rope)), hyper, scratch: Pool::default() })
     }
 
     /// What the backend is.
     pub fn info(&self) -> BackendInfo {
         self.backend.info()
+    }
+
+    /// Bytes that the weights take in the backend's form.
+    ///
+    /// # Units
+    /// Bytes.
+    pub fn weight_bytes(&self) -> u64 {
+        self.weights.memory_bytes() as u64
     }
 
     /// Runs `job` close to the backend's threads.
@@ -90,14 +102,37 @@ impl Decoder {
     /// # Errors
     /// [`NumericError`] for no positions, or more than the numeric spec allows.
     pub fn session(&self, positions: usize) -> Result<Session, NumericError> {
+        self.empty_session(positions, true)
+    }
+
+    /// An empty sequence without a trace: nothing can be proved of what it computes.
+    ///
+    /// # Errors
+    /// As [`session`](Self::session).
+    pub fn untraced_session(&self, positions: usize) -> Result<Session, NumericError> {
+        self.empty_session(positions, false)
+    }
+
+    fn empty_session(&self, positions: usize, traced: bool) -> Result<Session, NumericError> {
         let h = &self.hyper;
         let (heads, head_dim) = (h.kv_heads as usize, h.head_size as usize);
         let shape = KvShape { heads, head_dim, capacity: positions };
         let kv: Result<Vec<_>, _> = (0..h.layers).map(|_| self.backend.kv_layer(shape)).collect();
-        Ok(Session { kv: kv?, trace: Trace::default(), scratch: Scratch::default() })
+        Ok(Session::new(kv?, traced))
     }
 
-    /// Feeds tokens; calls `on_logits` for each position from `logits_from` on.
+    /// Bytes that keys and values of so many positions take: whole pages.
+    ///
+    /// # Units
+    /// Bytes.
+    pub fn kv_bytes(&self, positions: usize) -> u64 {
+        let h = &self.hyper;
+        KvLayer::page_bytes(h.kv_heads as usize, h.head_size as usize)
+            * u64::from(h.layers)
+            * positions.div_ceil(KEY_BLOCK) as u64
+    }
+
+    /// Feeds tokens to one sequence; calls `on_logits` for each position from `logits_from` on.
     ///
     /// # Errors
     /// [`NumericError`]; the session then is as it was before.
@@ -108,41 +143,21 @@ impl Decoder {
         logits_from: usize,
         on_logits: &mut OnLogits<'_>,
     ) -> Result<(), NumericError> {
-        let before = session.len();
-        let result = self.forward(session, tokens, logits_from, on_logits);
-        if result.is_err() {
-            session.kv.iter_mut().for_each(|kv| kv.truncate(before));
+        let vocabulary = self.hyper.vocabulary as usize;
+        let part = Part { session, tokens, logits_from };
+        let fed = self.step(&mut [part], &|| false, &mut |rows, logits| {
+            for (row, logits) in rows.iter().zip(logits.chunks_exact(vocabulary)) {
+                on_logits(row.position, logits);
+            }
+        });
+        match fed {
+            Ok(()) => Ok(()),
+            Err(StepError::Numeric(error)) => Err(error),
+            Err(StepError::Aborted) => unreachable!("nobody gave the step up"),
         }
-        result
     }
 
-    fn forward(
-        &self,
-        session: &mut Session,
-        tokens: &[u32],
-        logits_from: usize,
-        on_logits: &mut OnLogits<'_>,
-    ) -> Result<(), NumericError> {
-        let first = session.len();
-        let Session { kv, trace, scratch: s } = session;
-        s.resize(&self.hyper, tokens.len());
-        let positions: Vec<u32> = (first as u32..).take(tokens.len()).collect();
-        let boundaries = self.hyper.layers + 1;
-        let parallel = self.backend.info().threads > 1;
-        let mut leaves = ChunkTrace::new(first as u32, tokens, boundaries, parallel);
-        self.backend.embed(&self.weights.embedding, tokens, &mut s.x)?;
-        leaves.boundary(&s.x);
-        for (layer, kv) in self.weights.layers.iter().zip(kv) {
-            self.attention(layer, kv, &positions, s)?;
-            self.feed_forward(layer, s)?;
-            leaves.boundary(&s.x);
-        }
-        let without = logits_from.saturating_sub(first).min(tokens.len());
-        self.logits(s, without, first, &mut leaves, on_logits)?;
-        leaves.finish(without, trace);
-        Ok(())
-    }
-
+    /// Which keys a query sees.
     fn mask(&self) -> Mask {
         match self.hyper.window {
             Some(positions) => Mask::Window { positions: positions as usize },
@@ -150,78 +165,18 @@ impl Decoder {
         }
     }
 
-    fn epsilon(&self) -> f32 {
-        f32::from_bits(self.hyper.norm_epsilon_bits)
-    }
-
-    fn attention(
-        &self,
-        layer: &Layer,
-        kv: &mut KvLayer,
-        positions: &[u32],
-        s: &mut Scratch,
-    ) -> Result<(), NumericError> {
-        let (b, tokens) = (&self.backend, positions.len());
-        b.rms_norm(&layer.attention_norm, self.epsilon(), &s.x, &mut s.h)?;
-        let weights = [&layer.query, &layer.key, &layer.value];
-        b.linear(&weights, &s.h, tokens, &mut [&mut s.q, &mut s.k, &mut s.v])?;
-        if let Some([query, key, value]) = &layer.biases {
-            b.add(&mut s.q, query)?;
-            b.add(&mut s.k, key)?;
-            b.add(&mut s.v, value)?;
+    /// A table of at least `positions`, as far as the model's context goes: it grows with what is used.
+    fn rope(&self, positions: usize) -> Result<Arc<RopeTable>, NumericError> {
+        let table = Arc::clone(&self.rope.read().unwrap_or_else(PoisonError::into_inner));
+        if positions <= table.positions() || table.positions() >= self.hyper.context as usize {
+            return Ok(table);
         }
-        if let Some([query, key]) = &layer.head_norms {
-            // Both are written over before they are read again.
-            b.rms_norm(query, self.epsilon(), &s.q, &mut s.a)?;
-            std::mem::swap(&mut s.q, &mut s.a);
-            b.rms_norm(key, self.epsilon(), &s.k, &mut s.k_normed)?;
-            std::mem::swap(&mut s.k, &mut s.k_normed);
+        let size = positions.next_power_of_two().min(self.hyper.context as usize);
+        let grown = Arc::new(RopeTable::new(table.spec().clone(), size)?);
+        let mut held = self.rope.write().unwrap_or_else(PoisonError::into_inner);
+        if held.positions() < grown.positions() {
+            *held = Arc::clone(&grown);
         }
-        b.rope(&self.rope, positions, &mut s.q)?;
-        b.rope(&self.rope, positions, &mut s.k)?;
-        b.kv_append(kv, &s.k, &s.v)?;
-        b.attention(kv, self.mask(), self.hyper.heads as usize, positions[0] as usize, &s.q, &mut s.a)?;
-        b.linear(&[&layer.attention_output], &s.a, tokens, &mut [&mut s.h])?;
-        if let Some(bias) = &layer.output_bias {
-            b.add(&mut s.h, bias)?;
-        }
-        b.add(&mut s.x, &s.h)
-    }
-
-    fn feed_forward(&self, layer: &Layer, s: &mut Scratch) -> Result<(), NumericError> {
-        let b = &self.backend;
-        let tokens = s.x.len() / self.hyper.width as usize;
-        b.rms_norm(&layer.ffn_norm, self.epsilon(), &s.x, &mut s.h)?;
-        b.linear(&[&layer.gate, &layer.up], &s.h, tokens, &mut [&mut s.gate, &mut s.up])?;
-        b.silu_mul(&mut s.gate, &s.up)?;
-        b.linear(&[&layer.down], &s.gate, tokens, &mut [&mut s.h])?;
-        b.add(&mut s.x, &s.h)
-    }
-
-    /// Logits of the chunk's positions from `without` on, some rows at a time.
-    fn logits(
-        &self,
-        s: &mut Scratch,
-        without: usize,
-        first: usize,
-        leaves: &mut ChunkTrace,
-        on_logits: &mut OnLogits<'_>,
-    ) -> Result<(), NumericError> {
-        let (width, vocabulary) = (self.hyper.width as usize, self.hyper.vocabulary as usize);
-        let step = (MAX_LOGITS / vocabulary).max(1);
-        let mut row = without;
-        for x in s.x[without * width..].chunks(step * width) {
-            let rows = x.len() / width;
-            let normed = &mut s.h[..x.len()];
-            self.backend.rms_norm(&self.weights.output_norm, self.epsilon(), x, normed)?;
-            s.logits.resize(rows * vocabulary, 0.0);
-            self.backend.linear(&[&self.weights.output], normed, rows, &mut [&mut s.logits])?;
-            leaves.logits(row, &s.logits, vocabulary);
-            for logits in s.logits.chunks_exact(vocabulary) {
-                on_logits((first + row) as u32, logits);
-                row += 1;
-            }
-        }
-        Ok(())
+        Ok(grown)
     }
 }

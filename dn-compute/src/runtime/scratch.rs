@@ -1,9 +1,14 @@
-//! Buffers that a sequence keeps between its chunks.
+//! Buffers of a step, kept between steps.
+
+use std::sync::{Mutex, PoisonError};
 
 use dn_core::objects::Hyperparameters;
 
-/// One chunk's values on their way through the layers.
-#[derive(Debug, Clone, Default)]
+/// Buffers kept; callers beyond that many at the same time allocate their own.
+const KEPT: usize = 4;
+
+/// A step's values on their way through the layers.
+#[derive(Debug, Default)]
 pub(super) struct Scratch {
     /// The residual stream.
     pub(super) x: Vec<f32>,
@@ -18,6 +23,8 @@ pub(super) struct Scratch {
     pub(super) a: Vec<f32>,
     pub(super) gate: Vec<f32>,
     pub(super) up: Vec<f32>,
+    /// Rows of the residual stream that get logits.
+    pub(super) picked: Vec<f32>,
     pub(super) logits: Vec<f32>,
 }
 
@@ -40,4 +47,36 @@ impl Scratch {
             buffer.resize(tokens * width as usize, 0.0);
         }
     }
+}
+
+/// Scratch buffers that nobody uses just now.
+#[derive(Debug, Default)]
+pub(super) struct Pool(Mutex<Vec<Scratch>>);
+
+impl Pool {
+    pub(super) fn take(&self) -> Scratch {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).pop().unwrap_or_default()
+    }
+
+    pub(super) fn give(&self, scratch: Scratch) {
+        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if kept.len() < KEPT {
+            kept.push(scratch);
+        }
+    }
+}
+
+/// Bytes that a step of `tokens` takes beside weights, keys and values: an upper estimate.
+pub(crate) fn scratch_bytes(h: &Hyperparameters, tokens: usize, context: u32, threads: u64) -> u64 {
+    let (query, kv) = (u64::from(h.heads * h.head_size), u64::from(h.kv_heads * h.head_size));
+    let (width, ffn, vocabulary) = (u64::from(h.width), u64::from(h.ffn_width), u64::from(h.vocabulary));
+    let logits_rows = super::step::logits_rows(h.vocabulary as usize).min(tokens) as u64;
+    let tokens = tokens as u64;
+    let floats = tokens * (2 * width + 2 * query + 3 * kv + 2 * ffn) + logits_rows * (width + vocabulary);
+    // Quantised activations, and the two sums and the digits that some kernels keep beside them.
+    let activations = tokens * width.max(ffn).max(query) * 4;
+    // What a thread works with: attention a score and a power of each key, the sampler three numbers of each token.
+    let threads = threads * (u64::from(context) * 8 + vocabulary * 24);
+    let hashes = tokens * size_of::<blake3::Hasher>() as u64;
+    4 * floats + activations + threads + hashes
 }

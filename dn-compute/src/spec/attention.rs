@@ -46,16 +46,29 @@ pub struct KvShape {
     pub capacity: usize,
 }
 
+/// Where a page keeps the key of a position (of 0 to 63): of each 32 first the even positions, then the odd ones.
+///
+/// So two vectors of sixteen scores interleave to 32 values of 16 bits in the order of the positions.
+pub(crate) const fn slot(position: usize) -> usize {
+    (position & 32) | (position & 1) << 4 | (position >> 1 & 15)
+}
+
+/// Elements that a value vector takes in a page.
+pub(crate) const fn value_width(head_dim: usize) -> usize {
+    head_dim.next_multiple_of(16)
+}
+
 /// Quantised keys and values of 64 positions, all heads.
 #[derive(Debug, Clone)]
 pub(crate) struct KvPage {
-    /// `[head][element / 2][position][element % 2]`: a pair of elements of all 64 keys side by side.
+    /// `[head][element / 2][slot][element % 2]`: a pair of elements of all 64 keys side by side, in the order of [`slot`].
     pub(crate) k: Vec<i16>,
-    /// `[head][position / 2][element][position % 2]`: two positions side by side, as pair dot products read them.
+    /// `[head][position / 2][element][position % 2]`: two positions side by side, as pair dot products read them, the
+    /// elements padded with zeros to [`value_width`].
     pub(crate) v: Vec<i16>,
-    /// `[head][position]`.
+    /// `[head][slot]`.
     pub(crate) ke: Vec<i32>,
-    /// `[head][position]`.
+    /// `[head][slot]`.
     pub(crate) ve: Vec<i32>,
 }
 
@@ -125,8 +138,12 @@ impl KvLayer {
 
     /// Bytes of memory that the held pages take, shared ones included.
     pub fn memory_bytes(&self) -> usize {
-        let per_head = KEY_BLOCK * (self.shape.head_dim * 4 + 8);
-        self.pages.len() * self.shape.heads * per_head
+        self.pages.len() * Self::page_bytes(self.shape.heads, self.shape.head_dim) as usize
+    }
+
+    /// Bytes of a page of 64 positions.
+    pub const fn page_bytes(heads: usize, head_dim: usize) -> u64 {
+        (heads * KEY_BLOCK * (2 * head_dim + 2 * value_width(head_dim) + 8)) as u64
     }
 
     /// Checks an append of rows `k` and `v`; returns the number of tokens.
@@ -149,13 +166,14 @@ impl KvLayer {
 
     pub(crate) fn append(&mut self, tokens: usize, rows: &KvRows) {
         let KvShape { heads, head_dim: d, .. } = self.shape;
+        let width = value_width(d);
         for t in 0..tokens {
-            let (page, slot) = (self.len / KEY_BLOCK, self.len % KEY_BLOCK);
+            let (page, at) = (self.len / KEY_BLOCK, self.len % KEY_BLOCK);
             if page == self.pages.len() {
-                let (values, exponents) = (heads * KEY_BLOCK * d, heads * KEY_BLOCK);
+                let (keys, exponents) = (heads * KEY_BLOCK * d, heads * KEY_BLOCK);
                 self.pages.push(Arc::new(KvPage {
-                    k: vec![0; values],
-                    v: vec![0; values],
+                    k: vec![0; keys],
+                    v: vec![0; heads * KEY_BLOCK * width],
                     ke: vec![0; exponents],
                     ve: vec![0; exponents],
                 }));
@@ -165,45 +183,90 @@ impl KvLayer {
                 let from = (t * heads + h) * d;
                 let keys = page.k[h * KEY_BLOCK * d..][..KEY_BLOCK * d].chunks_exact_mut(2 * KEY_BLOCK);
                 for (pairs, two) in keys.zip(rows.k[from..][..d].chunks_exact(2)) {
-                    pairs[2 * slot..][..2].copy_from_slice(two);
+                    pairs[2 * slot(at)..][..2].copy_from_slice(two);
                 }
-                let pair = &mut page.v[(h * KEY_BLOCK + slot / 2 * 2) * d..][..2 * d];
+                let pair = &mut page.v[(h * KEY_BLOCK + at / 2 * 2) * width..][..2 * d];
                 for (two, v) in pair.chunks_exact_mut(2).zip(&rows.v[from..][..d]) {
-                    two[slot % 2] = *v;
+                    two[at % 2] = *v;
                 }
-                page.ke[h * KEY_BLOCK + slot] = rows.ke[t * heads + h];
-                page.ve[h * KEY_BLOCK + slot] = rows.ve[t * heads + h];
+                page.ke[h * KEY_BLOCK + slot(at)] = rows.ke[t * heads + h];
+                page.ve[h * KEY_BLOCK + slot(at)] = rows.ve[t * heads + h];
             }
             self.len += 1;
         }
+    }
+
+    /// A page to be shared with another sequence; `None` while it is not full.
+    pub(crate) fn shared_page(&self, index: usize) -> Option<Arc<KvPage>> {
+        if (index + 1) * KEY_BLOCK <= self.len { self.pages.get(index).cloned() } else { None }
+    }
+
+    /// Appends a page that another sequence of this shape filled.
+    ///
+    /// # Errors
+    /// A cache that is full, or whose last page is not.
+    pub(crate) fn append_page(&mut self, page: Arc<KvPage>) -> Result<(), NumericError> {
+        let KvShape { heads, head_dim, capacity } = self.shape;
+        if !self.len.is_multiple_of(KEY_BLOCK) || self.len + KEY_BLOCK > capacity {
+            return Err(NumericError::CacheFull { len: self.len, capacity, adding: KEY_BLOCK });
+        }
+        check(Op::KvAppend, "elements of a page", heads * head_dim * KEY_BLOCK, page.k.len())?;
+        self.pages.truncate(self.len / KEY_BLOCK);
+        self.pages.push(page);
+        self.len += KEY_BLOCK;
+        Ok(())
     }
 
     pub(crate) fn page(&self, index: usize) -> &KvPage {
         &self.pages[index]
     }
 
+    /// Appends the canonical bytes of what is kept of a position, of which a trace binds the hash.
+    ///
+    /// Per head: the key's exponent and the value's, then the key's integers, then the value's; all i16, little-endian.
+    ///
+    /// # Panics
+    /// When the position is not held.
+    pub fn entry(&self, position: usize, out: &mut Vec<u8>) {
+        let (page, slot, d) = (&self.pages[position / KEY_BLOCK], position % KEY_BLOCK, self.shape.head_dim);
+        for head in 0..self.shape.heads {
+            for exponents in [&page.ke, &page.ve] {
+                let exponent = exponents[head * KEY_BLOCK + slot] as i16;
+                out.extend_from_slice(&exponent.to_le_bytes());
+            }
+            let keys = page.k[head * KEY_BLOCK * d..][..KEY_BLOCK * d].chunks_exact(2 * KEY_BLOCK);
+            for pair in keys {
+                out.extend_from_slice(&pair[2 * slot].to_le_bytes());
+                out.extend_from_slice(&pair[2 * slot + 1].to_le_bytes());
+            }
+            let values = &page.v[(head * KEY_BLOCK + slot / 2 * 2) * d..][..2 * d];
+            for pair in values.chunks_exact(2) {
+                out.extend_from_slice(&pair[slot % 2].to_le_bytes());
+            }
+        }
+    }
+
     /// One integer of a key.
     pub fn key(&self, head: usize, position: usize, element: usize) -> i16 {
-        let (page, slot) = (&self.pages[position / KEY_BLOCK], position % KEY_BLOCK);
+        let (page, at) = (&self.pages[position / KEY_BLOCK], position % KEY_BLOCK);
         let pair = head * self.shape.head_dim / 2 + element / 2;
-        page.k[(pair * KEY_BLOCK + slot) * 2 + element % 2]
+        page.k[(pair * KEY_BLOCK + slot(at)) * 2 + element % 2]
     }
 
     /// The exponent of a key.
     pub fn key_exponent(&self, head: usize, position: usize) -> i32 {
-        self.pages[position / KEY_BLOCK].ke[head * KEY_BLOCK + position % KEY_BLOCK]
+        self.pages[position / KEY_BLOCK].ke[head * KEY_BLOCK + slot(position % KEY_BLOCK)]
     }
 
     /// One integer of a value vector.
     pub fn value(&self, head: usize, position: usize, element: usize) -> i16 {
-        let (page, slot) = (&self.pages[position / KEY_BLOCK], position % KEY_BLOCK);
-        let d = self.shape.head_dim;
-        page.v[(head * KEY_BLOCK + slot / 2 * 2) * d + 2 * element + slot % 2]
+        let (page, at) = (&self.pages[position / KEY_BLOCK], position % KEY_BLOCK);
+        page.v[(head * KEY_BLOCK + at / 2 * 2) * value_width(self.shape.head_dim) + 2 * element + at % 2]
     }
 
     /// The exponent of a value vector.
     pub fn value_exponent(&self, head: usize, position: usize) -> i32 {
-        self.pages[position / KEY_BLOCK].ve[head * KEY_BLOCK + position % KEY_BLOCK]
+        self.pages[position / KEY_BLOCK].ve[head * KEY_BLOCK + slot(position % KEY_BLOCK)]
     }
 }
 

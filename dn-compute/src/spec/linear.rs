@@ -61,9 +61,12 @@ impl LinearPlan {
 pub fn exact_sum(row: QuantRow<'_>, a: &[i16]) -> i64 {
     let mut sum = 0i64;
     for ((q, m, n), a) in row.blocks().zip(a.chunks(row.block)) {
-        let dot: i64 = q.iter().zip(a).map(|(q, a)| i64::from(*q) * i64::from(*a)).sum();
-        let total: i64 = a.iter().map(|a| i64::from(*a)).sum();
-        sum += dot * i64::from(m) - ((total * i64::from(n)) << MIN_SHIFT);
+        let dot: i64 = q.iter().zip(a).map(|(q, a)| i64::from(i32::from(*q) * i32::from(*a))).sum();
+        sum += dot * i64::from(m);
+        if n != 0 {
+            let total: i64 = a.iter().map(|a| i64::from(*a)).sum();
+            sum -= (total * i64::from(n)) << MIN_SHIFT;
+        }
     }
     sum
 }

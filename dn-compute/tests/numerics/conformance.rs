@@ -42,6 +42,20 @@ fn avx512() {
 }
 
 #[test]
+fn avx_vnni() {
+    for threads in 1..=3 {
+        check(Isa::AvxVnni, threads);
+    }
+}
+
+#[test]
+fn amx() {
+    for threads in 1..=3 {
+        check(Isa::Amx, threads);
+    }
+}
+
+#[test]
 fn the_suite_notices_a_wrong_bit() {
     // The suite itself must be able to fail: a backend that is one unit off in one operation.
     assert!(conformance::run(&Off).is_err());

@@ -4,7 +4,7 @@ use std::sync::LazyLock;
 
 use dn_compute::cpu::{Cpu, Isa};
 use dn_compute::reference::Reference;
-use dn_compute::spec::{Backend, KvLayer, KvShape, Mask, Matrix, QuantMatrix};
+use dn_compute::spec::{Backend, BlockLength, KvLayer, KvShape, Mask, Matrix, QuantMatrix};
 use proptest::prelude::*;
 
 /// The best instruction set on 1, 2, 3 and 5 threads.
@@ -98,8 +98,11 @@ proptest! {
         (rows, cols, tokens, w, x) in (1usize..150, 1usize..150, 1usize..20).prop_flat_map(|(r, c, t)| {
             (Just(r), Just(c), Just(t), floats(r * c), floats(t * c))
         }),
+        length in 0usize..8,
     ) {
-        let w = QuantMatrix::from_f32(rows, cols, &w).expect("finite weights");
+        // Half of the cases in blocks of 32, the others in all lengths.
+        let length = BlockLength::ALL.get(length).copied().unwrap_or(BlockLength::B32);
+        let w = QuantMatrix::from_f32_blocks(rows, cols, length, &w).expect("finite weights");
         let of_reference = Reference.prepare(w.clone()).expect("valid");
         let expected = linear(&Reference, &of_reference, &x, tokens);
         for cpu in CPUS.iter() {

@@ -6,35 +6,8 @@ use crate::address::Address;
 use crate::amount::{Amount, AmountError};
 use crate::canonical_struct;
 use crate::encoding::Canonical;
-use crate::hash::{ChannelId, Hash32, JobId, ModelId, keccak256};
-
-/// Settings of the canonical sampler, in integers so that they hash the same everywhere.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Sampling {
-    /// Temperature in millionths; 0 is greedy.
-    pub temperature_micro: u32,
-    /// Only the `top_k` best tokens; 0 is no limit.
-    pub top_k: u32,
-    /// Smallest set of best tokens with at least this probability, in millionths; 1,000,000 is no limit.
-    pub top_p_micro: u32,
-    /// Only tokens with at least this fraction of the best one's probability, in millionths; 0 is no limit.
-    pub min_p_micro: u32,
-    /// Key of the counter-based randomness.
-    pub seed: u64,
-}
-canonical_struct!(Sampling {
-    temperature_micro: u32,
-    top_k: u32,
-    top_p_micro: u32,
-    min_p_micro: u32,
-    seed: u64
-});
-
-impl Sampling {
-    /// Always the best token.
-    pub const GREEDY: Self =
-        Self { temperature_micro: 0, top_k: 0, top_p_micro: 1_000_000, min_p_micro: 0, seed: 0 };
-}
+use crate::hash::{ChannelId, Hash32, JobId, ModelId, blake3_256};
+use crate::objects::{Decoding, Sampling};
 
 /// Prices per token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -79,8 +52,10 @@ pub struct JobRequest {
     pub numeric_spec: u16,
     /// Prompt as token ids.
     pub prompt: Vec<u32>,
-    /// Sampler settings.
+    /// Numbers of the sampler.
     pub sampling: Sampling,
+    /// Biases, bans, grammar and log-probabilities.
+    pub decoding: Decoding,
     /// Most tokens to generate.
     pub max_tokens: u32,
     /// Texts that end the answer.
@@ -103,6 +78,7 @@ canonical_struct!(JobRequest {
     numeric_spec: u16,
     prompt: Vec<u32>,
     sampling: Sampling,
+    decoding: Decoding,
     max_tokens: u32,
     stop: Vec<String>,
     price: Price,
@@ -111,9 +87,18 @@ canonical_struct!(JobRequest {
 });
 
 impl JobRequest {
-    /// The job's identity: the hash of the request.
+    /// Where the token ids of the prompt start in the canonical bytes; what follows them follows 4 bytes per token later.
+    pub const PROMPT_OFFSET: usize = u64::MIN_LEN
+        + 2 * Address::MIN_LEN
+        + ChannelId::MIN_LEN
+        + 2 * u32::MIN_LEN
+        + ModelId::MIN_LEN
+        + u16::MIN_LEN
+        + Vec::<u32>::MIN_LEN;
+
+    /// The job's identity: BLAKE3 of the canonical request, so that a few bytes of a long one can be opened against it.
     pub fn id(&self) -> JobId {
-        JobId(self.keccak())
+        JobId(blake3_256(&[&self.to_bytes()]))
     }
 
     /// The most it can cost.
@@ -125,8 +110,8 @@ impl JobRequest {
     }
 }
 
-/// Keccak-256 over token ids, each as `u32` little-endian.
+/// BLAKE3 over token ids, each as `u32` little-endian; so a few of many can be opened against it.
 pub fn token_hash(tokens: &[u32]) -> Hash32 {
     let bytes: Vec<u8> = tokens.iter().flat_map(|t| t.to_le_bytes()).collect();
-    Hash32(keccak256(&[&bytes]))
+    Hash32(blake3_256(&[&bytes]))
 }

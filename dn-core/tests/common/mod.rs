@@ -3,8 +3,8 @@
 
 use dn_core::merkle::InclusionProof;
 use dn_core::objects::{
-    AuditOutcome, BatchLine, BatchRoot, FinishReason, Hyperparameters, JobRequest, ModelManifest, Price,
-    Receipt, RopePairing, RopeScaling, Sampling, Verdict, Voucher,
+    AuditOutcome, BatchLine, BatchRoot, Decoding, FinishReason, Grammar, Hyperparameters, JobRequest,
+    ModelManifest, Price, Receipt, RopePairing, RopeScaling, Sampling, TokenBias, Verdict, Voucher,
 };
 use dn_core::{Address, Amount, BatchId, ChannelId, Hash32, JobId, ModelId, SecretKey, keccak256};
 use proptest::prelude::*;
@@ -32,7 +32,23 @@ pub(crate) fn sampling() -> Sampling {
         top_k: 40,
         top_p_micro: 950_000,
         min_p_micro: 50_000,
+        repetition_micro: 1_100_000,
+        presence_micro: -500_000,
+        frequency_micro: 250_000,
+        penalty_window: 64,
         seed: 0x0123_4567_89ab_cdef,
+    }
+}
+
+pub(crate) fn decoding() -> Decoding {
+    Decoding {
+        bias: vec![
+            TokenBias { token: 5, bias_micro: -100_000_000 },
+            TokenBias { token: 50_256, bias_micro: 1 },
+        ],
+        banned: vec![0, 7],
+        grammar: Grammar::JsonSchema { schema: "{\"type\":\"object\"}".into() },
+        logprobs: Some(5),
     }
 }
 
@@ -55,6 +71,7 @@ pub(crate) fn request() -> JobRequest {
         numeric_spec: 1,
         prompt: vec![1, 2, u32::MAX],
         sampling: sampling(),
+        decoding: decoding(),
         max_tokens: 256,
         stop: vec!["\n\n".into(), "é stop".into()],
         price: price(),
@@ -203,11 +220,48 @@ fn prices() -> impl Strategy<Value = Price> {
     (amounts(), amounts()).prop_map(|(prompt_token, output_token)| Price { prompt_token, output_token })
 }
 
+fn samplings() -> impl Strategy<Value = Sampling> {
+    let penalty = || -2_000_000..=2_000_000i32;
+    (any::<(u32, u32, u32, u32, u32, u64)>(), 10_000..=100_000_000u32, penalty(), penalty()).prop_map(
+        |(n, repetition_micro, presence_micro, frequency_micro)| Sampling {
+            temperature_micro: n.0,
+            top_k: n.1,
+            top_p_micro: n.2,
+            min_p_micro: n.3,
+            repetition_micro,
+            presence_micro,
+            frequency_micro,
+            penalty_window: n.4,
+            seed: n.5,
+        },
+    )
+}
+
+fn decodings() -> impl Strategy<Value = Decoding> {
+    let tokens = || prop::collection::btree_set(any::<u32>(), 0..5);
+    let grammar = prop_oneof![
+        Just(Grammar::None),
+        Just(Grammar::JsonObject),
+        ".{0,9}".prop_map(|schema| Grammar::JsonSchema { schema }),
+        ".{0,9}".prop_map(|pattern| Grammar::Regex { pattern }),
+        ".{0,9}".prop_map(|grammar| Grammar::Lark { grammar }),
+    ];
+    let bias = -100_000_000..=100_000_000i32;
+    (tokens(), tokens(), bias, grammar, prop::option::of(0..=20u8)).prop_map(
+        |(biased, banned, bias_micro, grammar, logprobs)| Decoding {
+            bias: biased.into_iter().map(|token| TokenBias { token, bias_micro }).collect(),
+            banned: banned.into_iter().collect(),
+            grammar,
+            logprobs,
+        },
+    )
+}
+
 /// Any request: every field varies.
 pub(crate) fn requests() -> impl Strategy<Value = JobRequest> {
     let who = any::<([u8; 20], [u8; 20], [u8; 32], [u8; 32])>();
     let numbers = any::<(u64, u32, u32, u16, u32, u64, [u8; 16])>();
-    let sampling = any::<(u32, u32, u32, u32, u64)>();
+    let sampling = (samplings(), decodings());
     let lists = (prop::collection::vec(any::<u32>(), 0..9), prop::collection::vec(".{0,9}", 0..4));
     (who, numbers, sampling, lists, prices()).prop_map(|(who, n, s, (prompt, stop), price)| JobRequest {
         chain_id: n.0,
@@ -219,13 +273,8 @@ pub(crate) fn requests() -> impl Strategy<Value = JobRequest> {
         model: ModelId(who.3),
         numeric_spec: n.3,
         prompt,
-        sampling: Sampling {
-            temperature_micro: s.0,
-            top_k: s.1,
-            top_p_micro: s.2,
-            min_p_micro: s.3,
-            seed: s.4,
-        },
+        sampling: s.0,
+        decoding: s.1,
         max_tokens: n.4,
         stop,
         price,

@@ -4,12 +4,13 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::Duration;
 
+use dn_compute::sampling::Choice;
 use dn_compute::{Engine, GenerateError, GenerateRequest};
 use dn_core::objects::{FinishReason, JobRequest};
 use dn_core::{Hash32, ModelId};
 
-/// Takes each new token; may break off.
-pub type TokenSink<'a> = &'a mut dyn FnMut(u32) -> ControlFlow<()>;
+/// Takes each new token, with its log-probabilities where the job asks for them; may break off.
+pub type TokenSink<'a> = &'a mut dyn FnMut(&Choice) -> ControlFlow<()>;
 
 /// What a job gave.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -102,6 +103,7 @@ pub(crate) fn generate_request<'a>(job: &'a JobRequest, already: &'a [u32]) -> G
         prompt: &job.prompt,
         already,
         sampling: job.sampling,
+        decoding: &job.decoding,
         max_tokens: job.max_tokens,
         stop: &job.stop,
     }
@@ -120,7 +122,8 @@ impl Executor for EngineExecutor {
     ) -> Result<Execution, ExecuteError> {
         let engine = self.engine(job.model)?;
         // The engine checks what exists already: whoever signs for the whole answer must not sign another's cheat.
-        let generation = engine.generate(&generate_request(job, already), on_token).map_err(engine_error)?;
+        let generation =
+            engine.generate_choices(&generate_request(job, already), on_token).map_err(engine_error)?;
         Ok(Execution {
             tokens: generation.tokens,
             finish: generation.finish,

@@ -19,6 +19,7 @@ use serde::de::DeserializeOwned;
 
 use super::ModelError;
 use super::front::{Chat, ModelFront, Parts};
+use super::layout::Sizes;
 use super::open::Opened;
 use super::source::{Source, read_error};
 use text::Text;
@@ -88,6 +89,7 @@ pub(super) fn open(path: &Path) -> Result<Opened, ModelError> {
         chat: chat.clone(),
         bos: text.bos,
         stops: text.stops,
+        sizes: Sizes::of(&entries),
     })?;
     Ok(Opened { front, entries, sources: weights.files, tokenizer: text.source, chat, promise: None })
 }

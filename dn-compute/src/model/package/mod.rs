@@ -20,7 +20,7 @@ pub(crate) use pack::Packing;
 pub use write::{ConvertSource, convert};
 
 use super::front::{Chat, ModelFront, Parts};
-use super::layout::{Entry, Form, Slot};
+use super::layout::{Entry, Form, Sizes, Slot};
 use super::open::{Opened, Promise};
 use super::source::Source;
 use super::{ModelError, Tensor, Tile, hyper, tiles};
@@ -93,6 +93,7 @@ pub(super) fn open(source: Source) -> Result<Opened, ModelError> {
         chat: template.clone().map(|source| Chat { source, bos: bos_text.clone(), eos: eos_text.clone() }),
         bos: manifest.bos_token,
         stops: manifest.stop_tokens.clone(),
+        sizes: Sizes::of(&entries),
     })?;
     let part = |what, expected: Hash32, found: Hash32| {
         if expected == found { Ok(()) } else { Err(ModelError::Part { what, expected, found }) }

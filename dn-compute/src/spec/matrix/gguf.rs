@@ -50,7 +50,7 @@ impl QuantMatrix {
     /// Takes a matrix apart into blocks of GGUF's Q8_0: per 32 columns an f16 scale and 32 signed bytes.
     ///
     /// Exact while a block's scale is within `2^5` of the largest of its row; the rest is rounded to nearest
-    /// even, by at most `2^-17` of the largest.
+    /// even, by at most `2^-16` of the largest.
     ///
     /// # Errors
     /// A size, a column count or a byte count that does not fit; a scale that is not finite; a value of -128.
@@ -71,8 +71,8 @@ impl QuantMatrix {
     /// Takes a matrix apart into blocks of GGUF's Q4_K: per 256 columns an f16 scale and an f16 minimum, per 32 of them six
     /// bits of each, and values of 0 to 15.
     ///
-    /// The products of 17 bits are rounded to nearest even: a scale by at most `2^-17` of the larger of the row's
-    /// largest scale and an eighth of its largest minimum, a minimum by `2^-13` of the same.
+    /// The products of 17 bits are rounded to nearest even: a scale by at most `2^-16` of the larger of the row's
+    /// largest scale and an eighth of its largest minimum, a minimum by `2^-12` of the same.
     ///
     /// # Errors
     /// As [`from_q4_0`](Self::from_q4_0).
@@ -91,7 +91,7 @@ impl QuantMatrix {
     /// Takes a matrix apart into blocks of GGUF's Q6_K: per 256 columns an f16 scale, per 16 of them a signed byte that
     /// multiplies it, and values of -32 to 31.
     ///
-    /// The products of 18 bits are rounded to nearest even, by at most `2^-17` of the row's largest.
+    /// The products of 18 bits are rounded to nearest even, by at most `2^-16` of the row's largest.
     ///
     /// # Errors
     /// As [`from_q4_0`](Self::from_q4_0).
@@ -229,3 +229,6 @@ fn q6_k(block: &[u8], q: &mut [i8], scales: &mut [f64], _: &mut [f64]) -> Result
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;

@@ -40,21 +40,76 @@ proptest! {
 
     #[test]
     fn f32_weights_move_by_half_a_step_at_most(
-        w in proptest::collection::vec(-1e3f32..1e3, 3 * 45),
+        w in proptest::collection::vec(-1e3f32..1e3, 3 * 145),
+        cols in 1usize..=145,
+        length in 0usize..4,
         scale in -60i32..60,
     ) {
-        let w: Vec<f32> = w.iter().map(|v| v * 2f32.powi(scale)).collect();
-        let m = QuantMatrix::from_f32(3, 45, &w).unwrap();
+        let w: Vec<f32> = w[..3 * cols].iter().map(|v| v * 2f32.powi(scale)).collect();
+        let m = QuantMatrix::from_f32_blocks(3, cols, BlockLength::ALL[length], &w).unwrap();
         for row in 0..3 {
-            for (b, block) in w[row * 45..][..45].chunks(32).enumerate() {
+            let length = m.block_columns();
+            for (b, block) in w[row * cols..][..cols].chunks(length).enumerate() {
                 let amax = block.iter().fold(0f32, |a, v| a.max(v.abs()));
+                // Half a step, and half a unit of the row for each of up to 127 counts of the mantissa.
+                let bound = f64::from(amax) / 254.0 * 1.02 + 63.5 * pow2(m.row_exponent(row));
                 for (c, v) in block.iter().enumerate() {
-                    let error = (m.value(row, b * 32 + c) - f64::from(*v)).abs();
-                    prop_assert!(error <= f64::from(amax) / 254.0 * 1.02);
+                    let error = (m.value(row, b * length + c) - f64::from(*v)).abs();
+                    prop_assert!(error <= bound);
                 }
             }
         }
-        prop_assert_eq!(QuantMatrix::from_tile_bytes(3, 45, &m.tile_bytes(0..3)).unwrap(), m);
+        prop_assert_eq!(QuantMatrix::from_tile_bytes(3, cols, &m.tile_bytes(0..3)).unwrap(), m);
+    }
+
+    #[test]
+    fn parts_of_a_row_add_up(
+        seed in any::<u64>(),
+        cols in 1usize..400,
+        length in 0usize..4,
+        minima in any::<bool>(),
+        cut in 0usize..400,
+    ) {
+        let blocks = Blocks { length: BlockLength::ALL[length], minima };
+        let mut rng = crate::testing::Rng(seed);
+        let count = blocks.count(cols);
+        let q = (0..cols).map(|_| (rng.next() % 126) as i8 - 63).map(|q| if q == 0 { 1 } else { q }).collect();
+        let m = (0..count).map(|_| rng.next() as u16 | 0x8000).collect();
+        let n = (0..if minima { count } else { 0 }).map(|_| (rng.next() as i16).max(-32_767)).collect();
+        let w = QuantMatrix::from_blocks(QuantParts { rows: 1, cols, blocks, q, m, n, er: vec![-3] }).unwrap();
+        let a: Vec<i16> = (0..cols).map(|_| (rng.next() % 65_279) as i32 - 32_639).map(|a| a as i16).collect();
+        // The sum of the weights' integers, one by one.
+        let expected: i128 =
+            (0..cols).map(|c| (w.value(0, c) / pow2(-3)) as i128 * i128::from(a[c])).sum();
+        let sum = |row: QuantRow<'_>, a: &[i16]| i128::from(crate::spec::linear::exact_sum(row, a));
+        prop_assert_eq!(sum(w.row(0), &a), expected);
+        let row = w.row(0);
+        // Anywhere in a row of one block, else at a block's start.
+        let cut = if count == 1 { cut % (cols + 1) } else { cut % (cols + 1) / row.block * row.block };
+        let parts = sum(row.columns(0..cut), &a[..cut]) + sum(row.columns(cut..cols), &a[cut..]);
+        prop_assert_eq!(parts, expected);
+        let mut out = vec![0.0; cols];
+        crate::spec::embed::dequantise_row(row, &mut out);
+        prop_assert!(out.iter().enumerate().all(|(c, v)| f64::from(*v) == w.value(0, c)));
+    }
+
+    #[test]
+    fn any_bytes_are_a_matrix_or_an_error(
+        code in prop_oneof![Just(0u8), Just(16), Just(32), Just(128), any::<u8>()],
+        minima in 0u8..3,
+        rows in 1usize..3,
+        cols in 1usize..70,
+        noise in proptest::collection::vec(any::<u8>(), 0..400),
+        fit in any::<bool>(),
+    ) {
+        let mut bytes = vec![code, minima];
+        bytes.extend(noise);
+        if let (true, Some(blocks)) = (fit, Blocks::from_header([code, minima])) {
+            bytes.resize(2 + rows * blocks.row_bytes(cols), 1);
+        }
+        if let Ok(w) = QuantMatrix::from_tile_bytes(rows, cols, &bytes) {
+            prop_assert_eq!(w.tile_bytes(0..rows), bytes);
+        }
     }
 }
 
@@ -125,4 +180,27 @@ fn what_cannot_be_a_matrix_is_named() {
     assert!(matches!(parts(0, 0, 1), MatrixError::NotCanonical { .. }));
     assert!(matches!(parts(1, 0x8000, 101), MatrixError::NotCanonical { .. }));
     assert!(matches!(parts(-128, 0x8000, 0), MatrixError::Quant { .. }));
+    let minima = |q: i8, m: u16, n: i16, er: i16| {
+        let blocks = Blocks::with_minima(BlockLength::Row);
+        let parts = QuantParts { rows: 1, cols: 1, blocks, q: vec![q], m: vec![m], n: vec![n], er: vec![er] };
+        QuantMatrix::from_blocks(parts)
+    };
+    assert!(minima(63, 0x7fff, 0x4000, 0).is_ok() && minima(-63, 0x8000, -3, 0).is_ok());
+    assert!(minima(0, 0, -0x4000, -7).is_ok());
+    for (q, m, n, er) in [
+        (64, 0x8000, 0, 0),
+        (1, 0x8000, i16::MIN, 0),
+        (1, 0x7fff, 0x3fff, 0),
+        (0, 0, 1, 0),
+        (0, 0, 0, 1),
+        (1, 0x8000, 0, -161),
+    ] {
+        let error = minima(q, m, n, er).unwrap_err();
+        assert!(matches!(error, MatrixError::NotCanonical { row: 0, .. }), "{q} {m} {n} {er}: {error}");
+    }
+    assert!(matches!(
+        e(QuantMatrix::from_tile_bytes(1, 1, &[64, 0, 0, 0])),
+        MatrixError::Header { found: [64, 0] }
+    ));
+    assert!(matches!(e(QuantMatrix::from_tile_bytes(1, 1, &[64])), MatrixError::Length { found: 1, .. }));
 }

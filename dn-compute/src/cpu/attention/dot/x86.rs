@@ -1,121 +1,164 @@
-//! AVX2 and AVX-512 bodies of the block products.
+//! AVX2, AVX-VNNI and AVX-512 bodies of the product: tiles of rows by columns whose sums stay in registers.
 
 use std::arch::x86_64::*;
 
-use crate::spec::attention::KEY_BLOCK;
+use super::Product;
 
-/// 32 keys at a time: four registers of eight for each digit.
-#[target_feature(enable = "avx2")]
-pub(super) fn scores_avx2(
-    k: &[i16],
-    high: &[i32],
-    low: &[i32],
-    out_high: &mut [i32; KEY_BLOCK],
-    out_low: &mut [i32; KEY_BLOCK],
-) {
-    for half in 0..2 {
-        let mut sum = [[_mm256_setzero_si256(); 2]; 4];
-        for ((k, high), low) in k.chunks_exact(2 * KEY_BLOCK).zip(high).zip(low) {
-            let (h, l) = (_mm256_set1_epi32(*high), _mm256_set1_epi32(*low));
-            let k = &k[half * KEY_BLOCK..][..KEY_BLOCK];
-            for (sum, k) in sum.iter_mut().zip(k.chunks_exact(16)) {
-                // SAFETY: the chunk holds the sixteen values that are read.
-                let k = unsafe { _mm256_loadu_si256(k.as_ptr().cast()) };
-                sum[0] = _mm256_add_epi32(sum[0], _mm256_madd_epi16(k, h));
-                sum[1] = _mm256_add_epi32(sum[1], _mm256_madd_epi16(k, l));
-            }
-        }
-        for (i, sum) in sum.iter().enumerate() {
-            let at = half * KEY_BLOCK / 2 + i * 8;
-            let (h, l): (&mut [i32], &mut [i32]) = (&mut out_high[at..][..8], &mut out_low[at..][..8]);
-            // SAFETY: the slices hold the eight values that are written.
+/// Cuts the columns into tiles of four registers, then two, then one.
+macro_rules! tiles {
+    ($p:expr, $row:expr, $rows:literal, $lanes:literal, $tile:ident, $high:expr, $low:expr) => {{
+        let mut column = 0;
+        while column < $p.width {
+            // SAFETY: the row and column tiles are inside what the caller checked.
             unsafe {
-                _mm256_storeu_si256(h.as_mut_ptr().cast(), sum[0]);
-                _mm256_storeu_si256(l.as_mut_ptr().cast(), sum[1]);
+                match ($p.width - column) / $lanes {
+                    4.. => $tile::<$rows, 4>($p, $row, column, $high, $low),
+                    2..=3 => $tile::<$rows, 2>($p, $row, column, $high, $low),
+                    _ => $tile::<$rows, 1>($p, $row, column, $high, $low),
+                }
+            }
+            column += $lanes
+                * match ($p.width - column) / $lanes {
+                    4.. => 4,
+                    2..=3 => 2,
+                    _ => 1,
+                };
+        }
+    }};
+}
+
+/// # Safety
+/// [`Product::check`] holds for the outputs.
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")]
+pub(super) unsafe fn multiply_avx512(p: &Product<'_>, high: &mut [i32], low: &mut [i32]) {
+    let mut row = 0;
+    while row < p.rows {
+        // Three rows fill the registers; 2 + 2 is better than 3 + 1.
+        let rows = match p.rows - row {
+            2 | 4 => 2,
+            1 => 1,
+            _ => 3,
+        };
+        match rows {
+            3 => tiles!(p, row, 3, 16, tile_avx512, high, low),
+            2 => tiles!(p, row, 2, 16, tile_avx512, high, low),
+            _ => tiles!(p, row, 1, 16, tile_avx512, high, low),
+        }
+        row += rows;
+    }
+}
+
+/// `R` rows by `N` registers of sixteen columns.
+///
+/// # Safety
+/// [`Product::check`] holds for the outputs; the tile lies inside the product.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")]
+unsafe fn tile_avx512<const R: usize, const N: usize>(
+    p: &Product<'_>,
+    row: usize,
+    column: usize,
+    high: &mut [i32],
+    low: &mut [i32],
+) {
+    let steps = p.steps();
+    let mut sum = [[[_mm512_setzero_si512(); N]; 2]; R];
+    for step in 0..steps {
+        // SAFETY: step, rows and columns are inside the product, whose lengths are checked.
+        unsafe {
+            let from = p.values.as_ptr().add(2 * (step * p.width + column));
+            let mut v = [_mm512_setzero_si512(); N];
+            for (n, v) in v.iter_mut().enumerate() {
+                *v = _mm512_loadu_si512(from.add(32 * n).cast());
+            }
+            for (r, sum) in sum.iter_mut().enumerate() {
+                let at = (row + r) * steps + step;
+                let h = _mm512_set1_epi32(*p.high.get_unchecked(at));
+                let l = _mm512_set1_epi32(*p.low.get_unchecked(at));
+                for n in 0..N {
+                    sum[0][n] = _mm512_dpwssd_epi32(sum[0][n], v[n], h);
+                    sum[1][n] = _mm512_dpwssd_epi32(sum[1][n], v[n], l);
+                }
+            }
+        }
+    }
+    for (r, sum) in sum.iter().enumerate() {
+        for n in 0..N {
+            let at = (row + r) * p.width + column + 16 * n;
+            // SAFETY: as above.
+            unsafe {
+                _mm512_storeu_si512(high.as_mut_ptr().add(at).cast(), sum[0][n]);
+                _mm512_storeu_si512(low.as_mut_ptr().add(at).cast(), sum[1][n]);
             }
         }
     }
 }
 
-#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")]
-pub(super) fn scores_avx512(
-    k: &[i16],
-    high: &[i32],
-    low: &[i32],
-    out_high: &mut [i32; KEY_BLOCK],
-    out_low: &mut [i32; KEY_BLOCK],
-) {
-    let mut sum = [[_mm512_setzero_si512(); 2]; 4];
-    for ((k, high), low) in k.chunks_exact(2 * KEY_BLOCK).zip(high).zip(low) {
-        let (h, l) = (_mm512_set1_epi32(*high), _mm512_set1_epi32(*low));
-        for (sum, k) in sum.iter_mut().zip(k.chunks_exact(32)) {
-            // SAFETY: the chunk holds the 32 values that are read.
-            let k = unsafe { _mm512_loadu_si512(k.as_ptr().cast()) };
-            sum[0] = _mm512_dpwssd_epi32(sum[0], k, h);
-            sum[1] = _mm512_dpwssd_epi32(sum[1], k, l);
+/// The 256-bit bodies differ in one instruction.
+macro_rules! narrow {
+    ($multiply:ident, $tile:ident, $features:literal, $dot:expr) => {
+        /// # Safety
+        /// [`Product::check`] holds for the outputs.
+        #[target_feature(enable = $features)]
+        pub(super) unsafe fn $multiply(p: &Product<'_>, high: &mut [i32], low: &mut [i32]) {
+            for row in 0..p.rows {
+                tiles!(p, row, 1, 8, $tile, high, low);
+            }
         }
-    }
-    for (i, sum) in sum.iter().enumerate() {
-        let (h, l): (&mut [i32], &mut [i32]) = (&mut out_high[i * 16..][..16], &mut out_low[i * 16..][..16]);
-        // SAFETY: the slices hold the sixteen values that are written.
-        unsafe {
-            _mm512_storeu_si512(h.as_mut_ptr().cast(), sum[0]);
-            _mm512_storeu_si512(l.as_mut_ptr().cast(), sum[1]);
+
+        /// `R` rows by `N` registers of eight columns.
+        ///
+        /// # Safety
+        /// [`Product::check`] holds for the outputs; the tile lies inside the product.
+        #[inline]
+        #[target_feature(enable = $features)]
+        unsafe fn $tile<const R: usize, const N: usize>(
+            p: &Product<'_>,
+            row: usize,
+            column: usize,
+            high: &mut [i32],
+            low: &mut [i32],
+        ) {
+            let steps = p.steps();
+            let mut sum = [[[_mm256_setzero_si256(); N]; 2]; R];
+            for step in 0..steps {
+                // SAFETY: step, rows and columns are inside the product, whose lengths are checked.
+                unsafe {
+                    let from = p.values.as_ptr().add(2 * (step * p.width + column));
+                    let mut v = [_mm256_setzero_si256(); N];
+                    for (n, v) in v.iter_mut().enumerate() {
+                        *v = _mm256_loadu_si256(from.add(16 * n).cast());
+                    }
+                    for (r, sum) in sum.iter_mut().enumerate() {
+                        let at = (row + r) * steps + step;
+                        let h = _mm256_set1_epi32(*p.high.get_unchecked(at));
+                        let l = _mm256_set1_epi32(*p.low.get_unchecked(at));
+                        for n in 0..N {
+                            sum[0][n] = $dot(sum[0][n], v[n], h);
+                            sum[1][n] = $dot(sum[1][n], v[n], l);
+                        }
+                    }
+                }
+            }
+            for (r, sum) in sum.iter().enumerate() {
+                for n in 0..N {
+                    let at = (row + r) * p.width + column + 8 * n;
+                    // SAFETY: as above.
+                    unsafe {
+                        _mm256_storeu_si256(high.as_mut_ptr().add(at).cast(), sum[0][n]);
+                        _mm256_storeu_si256(low.as_mut_ptr().add(at).cast(), sum[1][n]);
+                    }
+                }
+            }
         }
-    }
+    };
 }
 
-/// Eight elements at a time; returns how many elements are done.
+#[inline]
 #[target_feature(enable = "avx2")]
-pub(super) fn weigh_avx2(v: &[i16], high: &[i32], low: &[i32], num: &mut [i64]) -> usize {
-    let row = 2 * num.len();
-    for (i, num) in num.chunks_exact_mut(8).enumerate() {
-        let (mut h, mut l) = (_mm256_setzero_si256(), _mm256_setzero_si256());
-        for ((v, high), low) in v.chunks_exact(row).zip(high).zip(low) {
-            let v: &[i16] = &v[i * 16..][..16];
-            // SAFETY: the slice holds the sixteen values that are read.
-            let v = unsafe { _mm256_loadu_si256(v.as_ptr().cast()) };
-            h = _mm256_add_epi32(h, _mm256_madd_epi16(v, _mm256_set1_epi32(*high)));
-            l = _mm256_add_epi32(l, _mm256_madd_epi16(v, _mm256_set1_epi32(*low)));
-        }
-        let (mut high, mut low) = ([0i32; 8], [0i32; 8]);
-        // SAFETY: the arrays hold the eight values that are written.
-        unsafe {
-            _mm256_storeu_si256(high.as_mut_ptr().cast(), h);
-            _mm256_storeu_si256(low.as_mut_ptr().cast(), l);
-        }
-        combine(num, &high, &low);
-    }
-    num.len() / 8 * 8
+fn add_pairs(sum: __m256i, a: __m256i, b: __m256i) -> __m256i {
+    _mm256_add_epi32(sum, _mm256_madd_epi16(a, b))
 }
 
-/// Sixteen elements at a time; returns how many elements are done.
-#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")]
-pub(super) fn weigh_avx512(v: &[i16], high: &[i32], low: &[i32], num: &mut [i64]) -> usize {
-    let row = 2 * num.len();
-    for (i, num) in num.chunks_exact_mut(16).enumerate() {
-        let (mut h, mut l) = (_mm512_setzero_si512(), _mm512_setzero_si512());
-        for ((v, high), low) in v.chunks_exact(row).zip(high).zip(low) {
-            let v: &[i16] = &v[i * 32..][..32];
-            // SAFETY: the slice holds the 32 values that are read.
-            let v = unsafe { _mm512_loadu_si512(v.as_ptr().cast()) };
-            h = _mm512_dpwssd_epi32(h, v, _mm512_set1_epi32(*high));
-            l = _mm512_dpwssd_epi32(l, v, _mm512_set1_epi32(*low));
-        }
-        let (mut high, mut low) = ([0i32; 16], [0i32; 16]);
-        // SAFETY: the arrays hold the sixteen values that are written.
-        unsafe {
-            _mm512_storeu_si512(high.as_mut_ptr().cast(), h);
-            _mm512_storeu_si512(low.as_mut_ptr().cast(), l);
-        }
-        combine(num, &high, &low);
-    }
-    num.len() / 16 * 16
-}
-
-#[inline(always)]
-fn combine(num: &mut [i64], high: &[i32], low: &[i32]) {
-    for ((num, high), low) in num.iter_mut().zip(high).zip(low) {
-        *num = i64::from(*high) * 128 + i64::from(*low);
-    }
-}
+narrow!(multiply_avx2, tile_avx2, "avx2", add_pairs);
+narrow!(multiply_avx_vnni, tile_avx_vnni, "avx2,avxvnni", _mm256_dpwssd_avx_epi32);

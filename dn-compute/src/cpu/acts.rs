@@ -1,0 +1,196 @@
+//! Quantised activations, cut into tiles as the kernels read them.
+
+use crate::spec::{BLOCK, NumericError, Op, float::pow2, quantise};
+
+use super::isa::{Level, multiversioned};
+use super::threads::Threads;
+
+/// Tokens of a full tile of pairs.
+pub(crate) const TILE: usize = 8;
+/// Tokens of a full tile of digits.
+pub(crate) const WIDE_TILE: usize = 16;
+/// Columns of a line of digits.
+pub(crate) const STEP: usize = 64;
+
+/// What a token gives in a line: 32 columns as 16-bit integers, or 64 columns of one digit.
+#[derive(Debug, Clone, Copy)]
+#[repr(C, align(64))]
+pub(crate) struct Line(pub(crate) [i16; 32]);
+
+/// How activations lie.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Form {
+    /// `[block of 32][token]` lines of 16-bit integers; of four columns the first and third, then the second and fourth.
+    Pairs,
+    /// `[64 columns][high, low][token]` lines of signed bytes: `A = 256 * high + low`.
+    Digits,
+}
+
+/// Some tokens that a kernel takes together.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Tile {
+    /// First token.
+    pub(crate) first: usize,
+    /// Tokens: 8, 4, 2 or 1 as pairs, 1 to 16 as digits.
+    pub(crate) width: usize,
+}
+
+/// Quantised activations of a call.
+#[derive(Debug)]
+pub(crate) struct Acts {
+    pub(crate) form: Form,
+    pub(crate) tiles: Vec<Tile>,
+    /// Lines of a token.
+    pub(crate) lines_per_token: usize,
+    /// Tile-major.
+    lines: Vec<Line>,
+    /// `et` of every token.
+    pub(crate) et: Vec<i32>,
+}
+
+impl Acts {
+    /// Quantises `tokens` rows of `cols`.
+    ///
+    /// # Errors
+    /// As [`quantise::quantise`], for the first element at fault.
+    pub(crate) fn new(
+        level: Level,
+        threads: &Threads,
+        form: Form,
+        x: &[f32],
+        cols: usize,
+    ) -> Result<Self, NumericError> {
+        let tokens = x.len() / cols;
+        let (tiles, lines_per_token) = match form {
+            Form::Pairs => (tiles(tokens, &[TILE, 4, 2, 1]), cols.div_ceil(BLOCK)),
+            Form::Digits => (wide_tiles(tokens), 2 * cols.div_ceil(STEP)),
+        };
+        let mut lines = vec![Line([0; 32]); tokens * lines_per_token];
+        let mut et = vec![0i32; tokens];
+        let mut parts = Vec::with_capacity(tiles.len());
+        let (mut rest, mut rest_et) = (&mut lines[..], &mut et[..]);
+        for tile in &tiles {
+            let (part, more) = rest.split_at_mut(tile.width * lines_per_token);
+            let (part_et, more_et) = rest_et.split_at_mut(tile.width);
+            (rest, rest_et) = (more, more_et);
+            parts.push((*tile, part, part_et));
+        }
+        let one = |(tile, lines, et): (Tile, &mut [Line], &mut [i32])| match form {
+            Form::Pairs => pairs_tile(level, x, cols, tile, lines, et),
+            Form::Digits => digits_tile(level, x, cols, tile, lines, et),
+        };
+        let results = if threads.pieces(x.len()) > 1 {
+            threads.map(parts, one)
+        } else {
+            parts.into_iter().map(one).collect()
+        };
+        results.into_iter().collect::<Result<(), _>>()?;
+        Ok(Self { form, tiles, lines_per_token, lines, et })
+    }
+
+    /// The lines of a tile.
+    pub(crate) fn tile(&self, tile: Tile) -> &[Line] {
+        &self.lines[tile.first * self.lines_per_token..][..tile.width * self.lines_per_token]
+    }
+}
+
+/// Tiles of these widths, as many of each as fit.
+fn tiles(tokens: usize, widths: &[usize]) -> Vec<Tile> {
+    let mut out = Vec::with_capacity(tokens / widths[0] + widths.len());
+    let mut first = 0;
+    for width in widths {
+        while tokens - first >= *width {
+            out.push(Tile { first, width: *width });
+            first += width;
+        }
+    }
+    out
+}
+
+/// Full tiles, and the rest in one.
+fn wide_tiles(tokens: usize) -> Vec<Tile> {
+    let tile = |first| Tile { first, width: WIDE_TILE.min(tokens - first) };
+    (0..tokens).step_by(WIDE_TILE).map(tile).collect()
+}
+
+multiversioned! {
+    fn pairs_tile(x: &[f32], cols: usize, tile: Tile, lines: &mut [Line], et: &mut [i32]) -> Result<(), NumericError>
+        = pairs_tile_body;
+}
+multiversioned! {
+    fn digits_tile(x: &[f32], cols: usize, tile: Tile, lines: &mut [Line], et: &mut [i32]) -> Result<(), NumericError>
+        = digits_tile_body;
+}
+
+/// Exponent of a token's row, and what to multiply it by; `None` for the zero vector.
+#[inline(always)]
+fn exponent(row: &[f32], base: usize, et: &mut i32) -> Result<Option<f32>, NumericError> {
+    let amax = quantise::largest(Op::Linear, "x", row).map_err(|error| quantise::rebase(error, base))?;
+    *et = quantise::exponent(amax);
+    Ok((*et != quantise::ZERO_EXPONENT).then(|| pow2(-*et) as f32))
+}
+
+/// The integers of at most `N` values; beyond them 0.
+#[inline(always)]
+fn integers<const N: usize>(x: &[f32], factor: f32) -> [i16; N] {
+    let mut a = [0i16; N];
+    for (a, v) in a.iter_mut().zip(x) {
+        *a = nearest(v * factor) as i16;
+    }
+    a
+}
+
+#[inline(always)]
+fn pairs_tile_body(
+    x: &[f32],
+    cols: usize,
+    tile: Tile,
+    lines: &mut [Line],
+    et: &mut [i32],
+) -> Result<(), NumericError> {
+    for (t, et) in et.iter_mut().enumerate() {
+        let base = (tile.first + t) * cols;
+        let row = &x[base..][..cols];
+        let Some(factor) = exponent(row, base, et)? else { continue }; // the lines are zero already
+        let slots = lines[t..].iter_mut().step_by(tile.width);
+        for (slot, x) in slots.zip(row.chunks(BLOCK)) {
+            let a: [i16; BLOCK] = integers(x, factor);
+            for (to, from) in slot.0.chunks_exact_mut(4).zip(a.chunks_exact(4)) {
+                (to[0], to[1], to[2], to[3]) = (from[0], from[2], from[1], from[3]);
+            }
+        }
+    }
+    Ok(())
+}
+
+#[inline(always)]
+fn digits_tile_body(
+    x: &[f32],
+    cols: usize,
+    tile: Tile,
+    lines: &mut [Line],
+    et: &mut [i32],
+) -> Result<(), NumericError> {
+    for (t, et) in et.iter_mut().enumerate() {
+        let base = (tile.first + t) * cols;
+        let row = &x[base..][..cols];
+        let Some(factor) = exponent(row, base, et)? else { continue };
+        for (step, x) in lines.chunks_exact_mut(2 * tile.width).zip(row.chunks(STEP)) {
+            let a: [i16; STEP] = integers(x, factor);
+            let (high, low) = step.split_at_mut(tile.width);
+            for (high, two) in high[t].0.iter_mut().zip(a.chunks_exact(2)) {
+                *high = (((two[0] + 128) >> 8) & 0xff) | ((two[1] + 128) & !0xff);
+            }
+            for (low, two) in low[t].0.iter_mut().zip(a.chunks_exact(2)) {
+                *low = (two[0] & 0xff) | (two[1] << 8);
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Nearest even integer of `|v| < 2^22`, by adding 1.5 * 2^23: the sum's last bit is the unit.
+#[inline(always)]
+pub(crate) fn nearest(v: f32) -> i32 {
+    ((v + 12_582_912.0).to_bits() as i32).wrapping_sub(0x4b40_0000)
+}

@@ -1,0 +1,289 @@
+//! One pass of tokens of many sequences through the layers.
+//!
+//! Linear layers, norms and positions take the rows of all sequences together; attention takes each sequence with its
+//! own keys. A row's bits depend on that row and its own sequence only, so who else is in a step cannot matter.
+
+use std::ops::Range;
+
+use rayon::prelude::*;
+
+use super::weights::Layer;
+use super::{Decoder, MAX_LOGITS, Scratch, Session};
+use crate::spec::{KvLayer, NumericError, RopeTable};
+use crate::trace::StepTrace;
+
+/// One sequence's share of a step.
+#[derive(Debug)]
+pub struct Part<'a> {
+    /// The sequence.
+    pub session: &'a mut Session,
+    /// What to feed; at least one token.
+    pub tokens: &'a [u32],
+    /// Positions from this one on get logits.
+    pub logits_from: usize,
+}
+
+/// Whose logits a row is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LogitsRow {
+    /// Index of the part.
+    pub part: usize,
+    /// Position in its sequence, from 0.
+    pub position: u32,
+}
+
+/// What takes rows of logits: whose they are, and as many rows of the vocabulary's length.
+///
+/// Rows come in the order of parts and positions, some at a time.
+pub type OnRows<'a> = dyn FnMut(&[LogitsRow], &[f32]) + Send + 'a;
+
+/// Why a step was not done. All its sequences are as they were before.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum StepError {
+    /// The computation of some sequence left the numbers that the spec allows.
+    #[error(transparent)]
+    Numeric(#[from] NumericError),
+    /// The caller gave up.
+    #[error("the step was given up")]
+    Aborted,
+}
+
+/// What belongs to the rows of a step.
+struct Rows {
+    positions: Vec<u32>,
+    tokens: Vec<u32>,
+    /// The rows of each part.
+    parts: Vec<Range<usize>>,
+    /// Position of each part's first row.
+    first: Vec<usize>,
+}
+
+/// One sequence in one layer's attention.
+struct Job<'a> {
+    kv: &'a mut KvLayer,
+    first: usize,
+    k: &'a [f32],
+    v: &'a [f32],
+    q: &'a [f32],
+    out: &'a mut [f32],
+}
+
+impl Rows {
+    fn new(parts: &[Part<'_>]) -> Self {
+        let mut rows =
+            Self { positions: Vec::new(), tokens: Vec::new(), parts: Vec::new(), first: Vec::new() };
+        for part in parts {
+            let (from, first) = (rows.tokens.len(), part.session.len());
+            rows.tokens.extend_from_slice(part.tokens);
+            rows.positions.extend((first as u32..).take(part.tokens.len()));
+            rows.parts.push(from..rows.tokens.len());
+            rows.first.push(first);
+        }
+        rows
+    }
+
+    fn len(&self) -> usize {
+        self.tokens.len()
+    }
+}
+
+impl Decoder {
+    /// Feeds each part's tokens to its sequence; calls `on_rows` with the logits that were asked for. `abort` is asked
+    /// before every layer.
+    ///
+    /// After an error `on_rows` may have been called already: what it was given does not count.
+    ///
+    /// # Errors
+    /// [`StepError`]; all sequences then are as they were before. A part of another's numbers does not fail for them
+    /// when it is fed alone.
+    pub fn step(
+        &self,
+        parts: &mut [Part<'_>],
+        abort: &(dyn Fn() -> bool + Sync),
+        on_rows: &mut OnRows<'_>,
+    ) -> Result<(), StepError> {
+        if parts.is_empty() {
+            return Ok(());
+        }
+        let before: Vec<usize> = parts.iter().map(|part| part.session.len()).collect();
+        let mut scratch = self.scratch.take();
+        let mut result = Ok(());
+        self.backend.enter(&mut || result = self.forward(parts, &mut scratch, abort, on_rows));
+        self.scratch.give(scratch);
+        if result.is_err() {
+            parts.iter_mut().zip(before).for_each(|(part, len)| part.session.roll_back(len));
+        }
+        result
+    }
+
+    fn forward(
+        &self,
+        parts: &mut [Part<'_>],
+        s: &mut Scratch,
+        abort: &(dyn Fn() -> bool + Sync),
+        on_rows: &mut OnRows<'_>,
+    ) -> Result<(), StepError> {
+        let rows = Rows::new(parts);
+        let rope = self.rope(rows.positions.iter().max().map_or(1, |last| *last as usize + 1))?;
+        s.resize(&self.hyper, rows.len());
+        let traced = parts.iter().any(|part| part.session.traced);
+        let layers = self.hyper.layers;
+        let mut trace =
+            traced.then(|| StepTrace::new(&rows.positions, &rows.tokens, layers, self.parallel()));
+        self.backend.embed(&self.weights.embedding, &rows.tokens, &mut s.x)?;
+        if let Some(trace) = &mut trace {
+            trace.boundary(&s.x);
+        }
+        for (l, layer) in self.weights.layers.iter().enumerate() {
+            if abort() {
+                return Err(StepError::Aborted);
+            }
+            self.attention(l, layer, parts, &rows, &rope, s)?;
+            self.feed_forward(layer, s)?;
+            if let Some(trace) = &mut trace {
+                for ((part, range), first) in parts.iter().zip(&rows.parts).zip(&rows.first) {
+                    trace.entries(range.clone(), &part.session.kv[l], *first);
+                }
+                trace.boundary(&s.x);
+            }
+        }
+        self.logits(parts, &rows, s, trace.as_mut(), on_rows)?;
+        if let Some(trace) = trace {
+            let leaves = trace.finish();
+            let own = parts.iter_mut().zip(&rows.parts).filter(|(part, _)| part.session.traced);
+            own.for_each(|(part, range)| part.session.extend_trace(&leaves[range.clone()]));
+        }
+        Ok(())
+    }
+
+    fn parallel(&self) -> bool {
+        self.backend.info().threads > 1
+    }
+
+    pub(super) fn epsilon(&self) -> f32 {
+        f32::from_bits(self.hyper.norm_epsilon_bits)
+    }
+
+    fn attention(
+        &self,
+        l: usize,
+        layer: &Layer,
+        parts: &mut [Part<'_>],
+        rows: &Rows,
+        rope: &RopeTable,
+        s: &mut Scratch,
+    ) -> Result<(), NumericError> {
+        let b = &self.backend;
+        b.rms_norm(&layer.attention_norm, self.epsilon(), &s.x, &mut s.h)?;
+        let weights = [&layer.query, &layer.key, &layer.value];
+        b.linear(&weights, &s.h, rows.len(), &mut [&mut s.q, &mut s.k, &mut s.v])?;
+        if let Some([query, key, value]) = &layer.biases {
+            b.add(&mut s.q, query)?;
+            b.add(&mut s.k, key)?;
+            b.add(&mut s.v, value)?;
+        }
+        if let Some([query, key]) = &layer.head_norms {
+            // What attention gives is written over before it is read.
+            b.rms_norm(query, self.epsilon(), &s.q, &mut s.a)?;
+            std::mem::swap(&mut s.q, &mut s.a);
+            b.rms_norm(key, self.epsilon(), &s.k, &mut s.k_normed)?;
+            std::mem::swap(&mut s.k, &mut s.k_normed);
+        }
+        b.rope(rope, &rows.positions, &mut s.q)?;
+        b.rope(rope, &rows.positions, &mut s.k)?;
+        self.attend(l, parts, rows, s)?;
+        b.linear(&[&layer.attention_output], &s.a, rows.len(), &mut [&mut s.h])?;
+        if let Some(bias) = &layer.output_bias {
+            b.add(&mut s.h, bias)?;
+        }
+        b.add(&mut s.x, &s.h)
+    }
+
+    /// Each sequence's new keys and values to its cache, and its queries over them.
+    fn attend(
+        &self,
+        l: usize,
+        parts: &mut [Part<'_>],
+        rows: &Rows,
+        s: &mut Scratch,
+    ) -> Result<(), NumericError> {
+        let kv_width = (self.hyper.kv_heads * self.hyper.head_size) as usize;
+        let width = (self.hyper.heads * self.hyper.head_size) as usize;
+        let mut jobs = Vec::with_capacity(parts.len());
+        let (mut q, mut k, mut v, mut out) = (&s.q[..], &s.k[..], &s.v[..], &mut s.a[..]);
+        for ((part, range), first) in parts.iter_mut().zip(&rows.parts).zip(&rows.first) {
+            let (own_q, own_k, own_v, own_out);
+            (own_q, q) = q.split_at(range.len() * width);
+            (own_k, k) = k.split_at(range.len() * kv_width);
+            (own_v, v) = v.split_at(range.len() * kv_width);
+            (own_out, out) = out.split_at_mut(range.len() * width);
+            let kv = &mut part.session.kv[l];
+            jobs.push(Job { kv, first: *first, k: own_k, v: own_v, q: own_q, out: own_out });
+        }
+        let (heads, mask) = (self.hyper.heads as usize, self.mask());
+        let one = |job: Job<'_>| {
+            self.backend.kv_append(job.kv, job.k, job.v)?;
+            self.backend.attention(job.kv, mask, heads, job.first, job.q, job.out)
+        };
+        if jobs.len() > 1 && self.parallel() {
+            jobs.into_par_iter().try_for_each(one)
+        } else {
+            jobs.into_iter().try_for_each(one)
+        }
+    }
+
+    fn feed_forward(&self, layer: &Layer, s: &mut Scratch) -> Result<(), NumericError> {
+        let b = &self.backend;
+        let tokens = s.x.len() / self.hyper.width as usize;
+        b.rms_norm(&layer.ffn_norm, self.epsilon(), &s.x, &mut s.h)?;
+        b.linear(&[&layer.gate, &layer.up], &s.h, tokens, &mut [&mut s.gate, &mut s.up])?;
+        b.silu_mul(&mut s.gate, &s.up)?;
+        b.linear(&[&layer.down], &s.gate, tokens, &mut [&mut s.h])?;
+        b.add(&mut s.x, &s.h)
+    }
+
+    /// Logits of the positions that want them, some rows at a time.
+    fn logits(
+        &self,
+        parts: &[Part<'_>],
+        rows: &Rows,
+        s: &mut Scratch,
+        mut trace: Option<&mut StepTrace>,
+        on_rows: &mut OnRows<'_>,
+    ) -> Result<(), NumericError> {
+        let (width, vocabulary) = (self.hyper.width as usize, self.hyper.vocabulary as usize);
+        let mut wanted = Vec::new();
+        for (index, part) in parts.iter().enumerate() {
+            let (range, first) = (&rows.parts[index], rows.first[index]);
+            let without = part.logits_from.saturating_sub(first).min(range.len());
+            wanted.extend(
+                (range.start + without..range.end)
+                    .map(|row| (row, LogitsRow { part: index, position: rows.positions[row] })),
+            );
+        }
+        for some in wanted.chunks(logits_rows(vocabulary)) {
+            let (at, whose): (Vec<usize>, Vec<LogitsRow>) = some.iter().copied().unzip();
+            s.picked.clear();
+            at.iter().for_each(|row| s.picked.extend_from_slice(&s.x[row * width..][..width]));
+            let normed = &mut s.h[..s.picked.len()];
+            self.backend.rms_norm(&self.weights.output_norm, self.epsilon(), &s.picked, normed)?;
+            s.logits.resize(at.len() * vocabulary, 0.0);
+            self.backend.linear(&[&self.weights.output], normed, at.len(), &mut [&mut s.logits])?;
+            if let Some(trace) = &mut trace {
+                trace.logits(&at, &s.logits, vocabulary);
+            }
+            on_rows(&whose, &s.logits);
+        }
+        Ok(())
+    }
+}
+
+/// Rows of logits computed at a time: whole tiles of eight where they fit.
+pub(super) const fn logits_rows(vocabulary: usize) -> usize {
+    match MAX_LOGITS / vocabulary {
+        0 => 1,
+        few @ 1..8 => few,
+        many => many / 8 * 8,
+    }
+}

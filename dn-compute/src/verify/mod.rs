@@ -1,0 +1,23 @@
+//! Openings, the referee and disputes: how a wrong computation is pinned to one tile, and judged.
+//!
+//! `docs/verification.md` argues why this is sound.
+
+pub mod claim;
+pub mod dispute;
+pub mod error;
+pub mod plan;
+pub mod referee;
+pub mod slice;
+#[cfg(feature = "engine")]
+pub mod witness;
+
+#[cfg(all(test, feature = "engine"))]
+mod tests;
+
+pub use claim::{Claim, Opening, Subject};
+pub use dispute::{Answer, Dispute, Due, MoveError, Outcome, Party, Pick};
+pub use error::{Fault, RefereeError};
+pub use plan::{OpName, Stage};
+pub use referee::{Verdict, referee};
+#[cfg(feature = "engine")]
+pub use witness::Witness;

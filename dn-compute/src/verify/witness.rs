@@ -1,0 +1,239 @@
+//! A computation that can be opened at any place: the worker's own, or the auditor's replay of it.
+//!
+//! Nothing finer than leaves is kept: the rows of a position are computed again when they are asked for.
+
+use std::ops::Range;
+use std::sync::{Mutex, PoisonError};
+
+use dn_core::merkle::MerkleTree;
+use dn_core::objects::JobRequest;
+use dn_core::{Canonical, Hash32};
+
+use super::claim::{
+    Claim, KeyBlock, KeyTerm, Opening, Parts, PastEntry, RANGE, RequestSlice, Subject, Sum, WeightSlice,
+};
+use super::dispute::{Answer, Dispute, Due, Pick};
+use super::plan::{Geometry, Kind, ManifestError, OpName, OpPlan, Source, Stage};
+use super::referee::{attention as tiles, attention_parts, ranges, sums};
+use super::slice::{CHUNK, Slice, group_chunks, list};
+use crate::model::{Model, ModelError, Tensor};
+use crate::runtime::{Decoder, Observer, PositionRows, Session};
+use crate::spec::NumericError;
+use crate::spec::linear::exact_sum;
+use crate::tensors::Slot;
+use crate::trace::Leaf;
+
+/// Why something cannot be opened.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum WitnessError {
+    /// The computation left the numbers that the spec allows.
+    #[error(transparent)]
+    Numeric(#[from] NumericError),
+    /// The weights cannot be read.
+    #[error(transparent)]
+    Model(#[from] ModelError),
+    /// The model's sizes are outside what disputes handle.
+    #[error(transparent)]
+    Manifest(#[from] ManifestError),
+    /// There is no such thing in the computation.
+    #[error("the computation has no {what}")]
+    Missing {
+        /// What was asked for.
+        what: &'static str,
+    },
+}
+
+const fn missing(what: &'static str) -> WitnessError {
+    WitnessError::Missing { what }
+}
+
+/// What a cheating worker does to its rows; an honest one has none.
+type Cheat<'a> = dyn Fn(u32, Stage, OpName, &mut [f32]) + 'a;
+
+/// A computation that can be opened.
+pub struct Witness<'a> {
+    model: &'a Model,
+    decoder: &'a Decoder,
+    geometry: Geometry,
+    request: &'a JobRequest,
+    output: &'a [u32],
+    fed: Vec<u32>,
+    session: Session,
+    tree: MerkleTree,
+    /// The rows asked for last.
+    rows: Mutex<Option<(u32, PositionRows)>>,
+    cheat: Option<&'a Cheat<'a>>,
+    /// The first position whose choice is not the sampler's, where that is known.
+    wrong_choice: Option<u32>,
+}
+
+impl std::fmt::Debug for Witness<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Witness").field("positions", &self.fed.len()).finish_non_exhaustive()
+    }
+}
+
+impl<'a> Witness<'a> {
+    /// Computes prompt and output in one pass.
+    ///
+    /// # Errors
+    /// [`WitnessError`].
+    pub(crate) fn replay(
+        model: &'a Model,
+        decoder: &'a Decoder,
+        request: &'a JobRequest,
+        output: &'a [u32],
+        chunk: usize,
+    ) -> Result<Self, WitnessError> {
+        let fed = fed(request, output);
+        let mut session = decoder.session(fed.len().max(1))?;
+        session.detail();
+        let (from, mut wrong_choice) = (request.prompt.len().saturating_sub(1), None);
+        for part in fed.chunks(chunk) {
+            decoder.feed(&mut session, part, from, &mut |position, logits| {
+                let index = position - from as u32;
+                let choice = crate::sampling::sample(logits, &request.sampling, index);
+                if output.get(index as usize) != Some(&choice) && wrong_choice.is_none() {
+                    wrong_choice = Some(position);
+                }
+            })?;
+        }
+        Self::assemble(model, decoder, request, output, session, None, wrong_choice)
+    }
+
+    /// Computes as a worker that changes rows does, one position at a time, feeding `tokens`.
+    #[cfg(test)]
+    pub(crate) fn cheating(
+        model: &'a Model,
+        decoder: &'a Decoder,
+        request: &'a JobRequest,
+        output: &'a [u32],
+        tokens: &[u32],
+        cheat: &'a Cheat<'a>,
+    ) -> Result<Self, WitnessError> {
+        let mut session = decoder.session(tokens.len())?;
+        session.detail();
+        for (position, token) in tokens.iter().enumerate() {
+            let with_logits = position + 1 >= request.prompt.len();
+            decoder.open_position(&mut session, *token, with_logits, &mut |p, s, n, x| cheat(p, s, n, x))?;
+        }
+        let mut out = Self::assemble(model, decoder, request, output, session, Some(cheat), None)?;
+        out.fed = tokens.to_vec();
+        Ok(out)
+    }
+
+    fn assemble(
+        model: &'a Model,
+        decoder: &'a Decoder,
+        request: &'a JobRequest,
+        output: &'a [u32],
+        session: Session,
+        cheat: Option<&'a Cheat<'a>>,
+        wrong_choice: Option<u32>,
+    ) -> Result<Self, WitnessError> {
+        Ok(Self {
+            geometry: Geometry::new(model.manifest())?,
+            tree: session.trace().tree(),
+            fed: fed(request, output),
+            rows: Mutex::new(None),
+            model,
+            decoder,
+            request,
+            output,
+            session,
+            cheat,
+            wrong_choice,
+        })
+    }
+
+    /// The commitment.
+    pub fn root(&self) -> Hash32 {
+        self.tree.root()
+    }
+
+    /// The subject of a dispute about this computation, as its own receipt would bind it.
+    pub fn subject(&self) -> Subject {
+        Subject {
+            manifest: self.model.manifest().clone(),
+            trace_root: self.root(),
+            job: self.request.id(),
+            output_hash: dn_core::objects::token_hash(self.output),
+            prompt_tokens: self.request.prompt.len() as u32,
+            output_tokens: self.output.len() as u32,
+        }
+    }
+
+    /// What the leaf of a position binds.
+    ///
+    /// # Errors
+    /// [`WitnessError::Missing`] for a position that was not fed.
+    pub fn leaf(&self, position: u32) -> Result<Leaf, WitnessError> {
+        self.session.trace().leaf(position).ok_or(missing("such position"))
+    }
+
+    /// The operations of a stage with the hashes of what they give.
+    ///
+    /// # Errors
+    /// [`WitnessError`].
+    pub fn hashes(&self, position: u32, stage: Stage) -> Result<Vec<(OpName, Hash32)>, WitnessError> {
+        let hash = |op: &OpPlan| {
+            let row = self.row(position, stage, op.name)?;
+            Ok((op.name, Hash32(*blake3::hash(&row).as_bytes())))
+        };
+        self.geometry.ops(stage).iter().map(hash).collect()
+    }
+
+    /// The bytes of what an operation gives.
+    ///
+    /// # Errors
+    /// [`WitnessError`].
+    pub fn row(&self, position: u32, stage: Stage, name: OpName) -> Result<Vec<u8>, WitnessError> {
+        let mut kept = self.rows.lock().unwrap_or_else(PoisonError::into_inner);
+        if kept.as_ref().is_none_or(|(at, _)| *at != position) {
+            let token = *self.fed.get(position as usize).ok_or(missing("such position"))?;
+            let mut session = self.session.prefix(position as usize);
+            let with_logits = position as usize + 1 >= self.request.prompt.len();
+            let mut honest = |_: u32, _: Stage, _: OpName, _: &mut [f32]| {};
+            let mut cheat = |p: u32, s: Stage, n: OpName, x: &mut [f32]| {
+                if let Some(cheat) = self.cheat {
+                    cheat(p, s, n, x);
+                }
+            };
+            let observe: &mut Observer<'_> = if self.cheat.is_some() { &mut cheat } else { &mut honest };
+            let rows = self.decoder.open_position(&mut session, token, with_logits, observe)?;
+            *kept = Some((position, rows));
+        }
+        let rows = kept.as_ref().and_then(|(_, rows)| rows.get(stage, name));
+        rows.map(<[u8]>::to_vec).ok_or(missing("such operation"))
+    }
+
+    fn values(&self, claim: &Claim, source: Source) -> Result<Vec<u8>, WitnessError> {
+        match (source, claim.stage) {
+            (Source::Op(name), stage) => self.row(claim.position, stage, name),
+            (Source::Start, Stage::Layer { layer: 0 }) => {
+                self.row(claim.position, Stage::Embedding, OpName::Embedding)
+            }
+            (Source::Start, Stage::Layer { layer }) => {
+                self.row(claim.position, Stage::Layer { layer: layer - 1 }, OpName::FfnResidual)
+            }
+            (Source::Start, Stage::Choice) => self.row(claim.position, Stage::Logits, OpName::Logits),
+            (Source::Start, _) => {
+                let layer = self.geometry.h.layers - 1;
+                self.row(claim.position, Stage::Layer { layer }, OpName::FfnResidual)
+            }
+        }
+    }
+}
+
+/// The tokens that are fed for a request and its output.
+fn fed(request: &JobRequest, output: &[u32]) -> Vec<u32> {
+    [&request.prompt, &output[..output.len().saturating_sub(1)]].concat()
+}
+
+fn floats(bytes: &[u8]) -> Vec<f32> {
+    bytes.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect()
+}
+
+mod answers;
+mod picks;

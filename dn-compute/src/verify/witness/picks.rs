@@ -1,0 +1,255 @@
+//! Where an auditor points: the first thing that differs from its own computation.
+
+use dn_core::merkle::{InclusionProof, fold};
+
+use super::*;
+
+impl Witness<'_> {
+    /// Where the worker's opening first departs from this computation, where it is the accuser's turn; `None` where it is
+    /// not. Of an opening that departs nowhere it points to the first of everything.
+    ///
+    /// # Errors
+    /// [`WitnessError`].
+    pub fn pick(&self, dispute: &Dispute) -> Result<Option<Pick>, WitnessError> {
+        let claim = dispute.claim();
+        let index = |index: Option<usize>| Pick::Index { index: index.unwrap_or(0) as u32 };
+        Ok(Some(match dispute.due() {
+            Due::Node { level, first, nodes } => {
+                let own = self.tree.level(*level as usize).unwrap_or_default();
+                let own = own.get(*first as usize..).unwrap_or_default();
+                let differs = (0..nodes.len()).find(|i| own.get(*i) != Some(&nodes[*i].0));
+                let choice = self.wrong_choice.map(|p| (p as usize >> level).wrapping_sub(*first as usize));
+                let choice = choice.filter(|i| *i < nodes.len());
+                index(differs.into_iter().chain(choice).min())
+            }
+            Due::Stage => {
+                let leaf = dispute.leaf().ok_or(missing("such leaf"))?;
+                Pick::Stage { stage: self.first_stage(leaf)? }
+            }
+            Due::Op => {
+                let own = self.hashes(claim.position, claim.stage)?;
+                let differs = dispute.rows().zip(own).position(|(theirs, own)| theirs != own);
+                Pick::Op { op: differs.unwrap_or(0) as u8 }
+            }
+            Due::Group { groups } => {
+                let own = list(&self.output_row(dispute)?);
+                index((0..groups.len()).find(|i| own.get(*i) != groups.get(*i)))
+            }
+            Due::Element { slice } => {
+                let row = self.output_row(dispute)?;
+                let own = &row[slice.first as usize * CHUNK..][..slice.bytes.len()];
+                let at = own.iter().zip(&slice.bytes).position(|(a, b)| a != b);
+                let size = self.op(dispute)?.element_bytes();
+                index(at.map(|at| at / size))
+            }
+            Due::Block { blocks } => {
+                let own = self.blocks(claim, &self.op(dispute)?)?;
+                index((0..blocks.len()).find(|i| own.get(*i) != blocks.get(*i)))
+            }
+            Due::Tile => Pick::Tile { opening: self.tile(dispute)? },
+            _ => return Ok(None),
+        }))
+    }
+
+    fn first_stage(&self, theirs: &Leaf) -> Result<Stage, WitnessError> {
+        let position = theirs.position;
+        let own = self.leaf(position)?;
+        if theirs.token != own.token {
+            return Ok(Stage::Token);
+        }
+        if theirs.boundaries.first() != own.boundaries.first() {
+            return Ok(Stage::Embedding);
+        }
+        let same = |l: &usize| {
+            theirs.entries.get(*l) == own.entries.get(*l)
+                && theirs.boundaries.get(l + 1) == own.boundaries.get(l + 1)
+        };
+        let layers = self.geometry.h.layers as usize;
+        if let Some(layer) = (0..layers).find(|l| !same(l)) {
+            return Ok(Stage::Layer { layer: layer as u32 });
+        }
+        let chooses = theirs.logits.is_some();
+        Ok(match (theirs.logits == own.logits, chooses) {
+            (false, _) => Stage::Logits,
+            (true, true) => Stage::Choice,
+            (true, false) => Stage::Token,
+        })
+    }
+
+    /// What the referee needs to judge the claim.
+    ///
+    /// # Errors
+    /// [`WitnessError`].
+    pub fn tile(&self, dispute: &Dispute) -> Result<Opening, WitnessError> {
+        let (claim, op) = (dispute.claim(), self.op(dispute)?);
+        let element = claim.element as usize;
+        let mut opening = Opening::default();
+        let mut show = |row: &[u8], range: Range<usize>| opening.rows.push(Slice::cut(row, range));
+        let inputs: Vec<Vec<u8>> =
+            op.inputs.iter().map(|source| self.values(claim, *source)).collect::<Result<_, _>>()?;
+        let d = self.geometry.h.head_size as usize;
+        match op.kind {
+            Kind::Token => self.show_token(claim, &mut opening)?,
+            Kind::Embed { table } => opening.weights = self.weights(table, claim.token as usize, 0..0)?,
+            Kind::Norm { weight } => {
+                let cols = weight.shape(&self.geometry.h).0 as usize;
+                let base = element / cols * cols;
+                let pick = self.first_sum(claim, &op)?;
+                show(&inputs[0], range_bytes(base, cols, pick));
+                show(&inputs[0], element * 4..element * 4 + 4);
+                let at = (element - base) * 4;
+                opening.weights = self.weights(weight, 0, at..at + 4)?;
+                opening.pick = pick as u32;
+            }
+            Kind::Linear { weight } => {
+                let cols = weight.shape(&self.geometry.h).0 as usize;
+                let pick = self.first_sum(claim, &op)?;
+                show(&inputs[0], range_bytes(0, cols, pick));
+                opening.weights = self.weights(weight, element, 0..0)?;
+                opening.pick = pick as u32;
+            }
+            Kind::Bias { weight } => {
+                show(&inputs[0], element * 4..element * 4 + 4);
+                opening.weights = self.weights(weight, 0, element * 4..element * 4 + 4)?;
+            }
+            Kind::Rope => show(&inputs[0], element / d * d * 4..(element / d + 1) * d * 4),
+            Kind::Entry => {
+                let (head, field) = (element / (2 + 2 * d), element % (2 + 2 * d));
+                let input = if field < 2 { field } else { (field - 2) / d };
+                show(&inputs[input], head * d * 4..(head + 1) * d * 4);
+            }
+            Kind::Attention => {
+                let head = element / d;
+                show(&inputs[0], head * d * 4..(head + 1) * d * 4);
+                self.show_key(dispute, &op, &mut opening)?;
+            }
+            Kind::Add | Kind::SiluMul => {
+                inputs.iter().for_each(|row| show(row, element * 4..element * 4 + 4));
+            }
+            Kind::Choice => self.show_choice(claim, &inputs[0], &mut opening)?,
+        }
+        Ok(opening)
+    }
+
+    /// The first range that is not as stated.
+    fn first_sum(&self, claim: &Claim, op: &OpPlan) -> Result<usize, WitnessError> {
+        let Parts::Sums { sums: theirs } = &claim.parts else { return Ok(0) };
+        let own = self.sums(claim, op)?;
+        let pairs = || theirs.iter().zip(&own);
+        // Before the exponent agrees, sums cannot be compared.
+        let largest = pairs().position(|(a, b)| a.largest != b.largest);
+        Ok(largest.or_else(|| pairs().position(|(a, b)| a != b)).unwrap_or(0))
+    }
+
+    fn weights(
+        &self,
+        slot: Slot,
+        row: usize,
+        part: Range<usize>,
+    ) -> Result<Option<WeightSlice>, WitnessError> {
+        let opened = self.model.open_tile(slot, row)?;
+        let (tile, proof, bytes) = opened.ok_or(missing("such tile"))?;
+        let part = if part.is_empty() { 0..bytes.len() } else { part };
+        Ok(Some(WeightSlice { tile, proof, slice: Slice::cut(&bytes, part) }))
+    }
+
+    fn show_key(&self, dispute: &Dispute, op: &OpPlan, opening: &mut Opening) -> Result<(), WitnessError> {
+        let claim = dispute.claim();
+        let (Stage::Layer { layer }, Parts::Keys { block, keys, .. }) = (claim.stage, &claim.parts) else {
+            return Err(missing("such keys"));
+        };
+        let own = self.keys(claim, op, *block)?;
+        let pick = own.iter().zip(keys).position(|(a, b)| a != b).unwrap_or(0);
+        let range = tiles::keys_of(self.geometry.first_key(layer, claim.position), claim.position, *block);
+        let key = range.start + pick as u32;
+        let entry = self.entry(claim, layer, key)?;
+        let h = &self.geometry.h;
+        let d = h.head_size as usize;
+        let kv_head = claim.element as usize / d / (h.heads / h.kv_heads) as usize;
+        let size = (2 + 2 * d) * 2;
+        opening.pick = pick as u32;
+        // Of the disputed position, what counts is the worker's leaf.
+        let theirs = dispute.leaf().filter(|leaf| leaf.position == key).cloned();
+        let body = theirs.map_or_else(|| self.leaf(key), Ok)?.to_bytes();
+        let proof = self.worker_proof(dispute, key);
+        let entry = Slice::cut(&entry, kv_head * size..(kv_head + 1) * size);
+        opening.past = Some(past(layer, body, proof, entry));
+        Ok(())
+    }
+
+    /// The proof of a leaf to the *worker's* root: nodes that the worker opened, and below them nodes before the first
+    /// difference, which are this computation's own.
+    fn worker_proof(&self, dispute: &Dispute, position: u32) -> InclusionProof {
+        let count = dispute.claim().subject.positions();
+        let node = |level: u32, index: u64, size: u64| {
+            let covered = dispute.opened().iter().rev().find_map(|opened| {
+                let down = level.checked_sub(opened.level)?;
+                let below = count.div_ceil(1 << opened.level);
+                let (start, end) = (index << down, ((index + 1) << down).min(below));
+                let from = usize::try_from(start.checked_sub(opened.first)?).ok()?;
+                let to = usize::try_from(end - opened.first).ok()?;
+                let nodes: Vec<[u8; 32]> = opened.nodes.get(from..to)?.iter().map(|n| n.0).collect();
+                fold(&nodes)
+            });
+            let own = || self.tree.level(level as usize).and_then(|nodes| nodes.get(index as usize)).copied();
+            (index < size).then(|| Hash32(covered.or_else(own).unwrap_or_default()))
+        };
+        let (mut at, mut size, mut level, mut path) = (u64::from(position), count, 0, Vec::new());
+        while size > 1 {
+            path.extend(node(level, at ^ 1, size));
+            (at, size, level) = (at / 2, size.div_ceil(2), level + 1);
+        }
+        InclusionProof { index: position.into(), count, path }
+    }
+
+    fn show_token(&self, claim: &Claim, opening: &mut Opening) -> Result<(), WitnessError> {
+        match claim.position.checked_sub(claim.subject.prompt_tokens) {
+            None => {
+                let at = JobRequest::PROMPT_OFFSET + 4 * claim.position as usize;
+                opening.request = Some(self.request_slice(at..at + 4));
+            }
+            Some(index) => opening.rows.push(self.output_slice(index)?),
+        }
+        Ok(())
+    }
+
+    fn show_choice(&self, claim: &Claim, logits: &[u8], opening: &mut Opening) -> Result<(), WitnessError> {
+        let index = claim.position + 1 - claim.subject.prompt_tokens;
+        let chosen = *self.output.get(index as usize).ok_or(missing("such output token"))?;
+        let rival = crate::sampling::sample(&floats(logits), &self.request.sampling, index);
+        opening.rows.push(self.output_slice(index)?);
+        for token in [chosen.min(self.geometry.h.vocabulary - 1), rival] {
+            opening.rows.push(Slice::cut(logits, token as usize * 4..token as usize * 4 + 4));
+        }
+        let at = JobRequest::PROMPT_OFFSET + 4 * self.request.prompt.len();
+        opening.request = Some(self.request_slice(at..at + dn_core::objects::Sampling::MIN_LEN));
+        opening.pick = rival;
+        Ok(())
+    }
+
+    fn request_slice(&self, range: Range<usize>) -> RequestSlice {
+        let bytes = self.request.to_bytes();
+        RequestSlice { len: bytes.len() as u32, slice: Slice::cut(&bytes, range) }
+    }
+
+    fn output_slice(&self, index: u32) -> Result<Slice, WitnessError> {
+        let bytes: Vec<u8> = self.output.iter().flat_map(|t| t.to_le_bytes()).collect();
+        let at = index as usize * 4;
+        if at + 4 > bytes.len() {
+            return Err(missing("such output token"));
+        }
+        Ok(Slice::cut(&bytes, at..at + 4))
+    }
+}
+
+/// Bytes of a range of a row of `cols` values that starts at `base`.
+fn range_bytes(base: usize, cols: usize, pick: usize) -> Range<usize> {
+    debug_assert!(pick < ranges(cols));
+    (base + pick * RANGE) * 4..(base + cols.min((pick + 1) * RANGE)) * 4
+}
+
+fn past(layer: u32, body: Vec<u8>, proof: InclusionProof, entry: Slice) -> PastEntry {
+    let at = Leaf::entry_offset(layer as usize);
+    let leaf = Hash32(*blake3::hash(&body).as_bytes());
+    PastEntry { leaf, proof, body: Slice::cut(&body, at..at + 32), entry }
+}
