@@ -18,7 +18,7 @@ mod open;
 pub mod package;
 mod source;
 mod tiles;
-mod weights;
+pub(crate) mod weights;
 
 #[cfg(test)]
 mod tests;
@@ -35,6 +35,7 @@ pub use crate::tensors::Tile;
 pub use error::ModelError;
 pub use front::ModelFront;
 pub use source::ModelBytes;
+pub(crate) use tiles::of as tiles;
 
 use crate::spec::{BlockLength, Blocks, NumericSpec, QuantMatrix};
 use layout::{Entry, Form, Slot};
@@ -300,7 +301,7 @@ impl Model {
             Tensor::Matrix(matrix) => Tensor::Matrix(weights::remade(matrix, recipe).map_err(wrong)?),
             vector => vector,
         };
-        let tiles = tiles::of(index, &tensor);
+        let tiles = tiles(index, &tensor);
         Ok((tensor, tiles))
     }
 }

@@ -21,7 +21,7 @@ pub(super) fn count(entry: &Entry, blocks: Blocks) -> usize {
 }
 
 /// The tiles of a tensor.
-pub(super) fn of(tensor: usize, values: &Tensor) -> Vec<Tile> {
+pub(crate) fn of(tensor: usize, values: &Tensor) -> Vec<Tile> {
     let tensor = tensor as u32;
     match values {
         Tensor::Vector(values) => {

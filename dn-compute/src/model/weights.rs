@@ -68,7 +68,7 @@ pub(super) fn remade(matrix: QuantMatrix, recipe: Recipe) -> Result<QuantMatrix,
 }
 
 /// A matrix from the bytes of a tensor.
-fn matrix(
+pub(crate) fn matrix(
     kind: TensorType,
     rows: usize,
     cols: usize,
@@ -88,7 +88,7 @@ fn matrix(
 }
 
 /// A vector from the bytes of a tensor: floats as they are, blocks as a matrix of one row holds them.
-pub(super) fn vector(kind: TensorType, len: usize, bytes: &[u8]) -> Result<Vec<f32>, MatrixError> {
+pub(crate) fn vector(kind: TensorType, len: usize, bytes: &[u8]) -> Result<Vec<f32>, MatrixError> {
     match kind {
         TensorType::F32 | TensorType::F16 | TensorType::Bf16 => {
             Ok(floats(kind, bytes).into_iter().map(float::flush).collect())
