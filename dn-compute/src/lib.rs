@@ -41,7 +41,7 @@
 //! - [`conformance`]: the suite that compares any backend with the reference;
 //! - [`formats`], [`tokenizer`], [`chat`], [`model`]: from a file to a checked model;
 //! - [`runtime`]: the decoder over any backend; [`sampling`] and [`trace`]: what a receipt binds;
-//! - [`engine`]: all of it together.
+//! - [`engine`]: all of it together; [`encoder`]: embeddings, of models of the BERT family.
 #![deny(unsafe_code)]
 
 #[cfg(feature = "engine")]
@@ -53,6 +53,8 @@ pub mod conformance;
 pub mod cpu;
 #[cfg(feature = "embedded-model")]
 pub mod embedded;
+#[cfg(feature = "engine")]
+pub mod encoder;
 #[cfg(feature = "engine")]
 pub mod engine;
 #[cfg(feature = "engine")]

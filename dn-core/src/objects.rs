@@ -1,6 +1,7 @@
 //! The typed objects that cross crates, each with one canonical encoding.
 
 mod batch;
+mod encoder;
 mod manifest;
 mod receipt;
 mod request;
@@ -9,6 +10,7 @@ mod verdict;
 mod voucher;
 
 pub use batch::{BatchLine, BatchRoot};
+pub use encoder::{EncoderHyperparameters, EncoderManifest, Pooling};
 pub use manifest::{Hyperparameters, ModelManifest, RopePairing};
 pub use receipt::{FinishReason, Receipt};
 pub use request::{JobRequest, Price, token_hash};

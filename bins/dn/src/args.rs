@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
 
-use crate::{bench, devnet, doctor, infer, query, tx, verify, wallet};
+use crate::{bench, devnet, doctor, embed, infer, query, tx, verify, wallet};
 
 /// Run, pay for, check and inspect verified model answers.
 ///
@@ -45,6 +45,8 @@ pub(crate) enum Command {
     Devnet(devnet::Args),
     /// Run a model on this machine: tokens, text, trace root, timings.
     Infer(infer::Args),
+    /// Turn texts into embeddings with an encoder on this machine.
+    Embed(embed::Args),
     /// Measure.
     #[command(subcommand)]
     Bench(Bench),

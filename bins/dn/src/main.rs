@@ -9,6 +9,7 @@ mod args;
 mod bench;
 mod devnet;
 mod doctor;
+mod embed;
 mod error;
 mod home;
 mod infer;
@@ -38,6 +39,7 @@ fn run(cli: args::Cli) -> Result<ExitCode, error::CliError> {
     match cli.command {
         args::Command::Devnet(args) => devnet::run(args, &config),
         args::Command::Infer(args) => infer::run(args, &config),
+        args::Command::Embed(args) => embed::run(args, &config),
         args::Command::Bench(args::Bench::Infer(args)) => bench::run(args, &config),
         args::Command::Verify(args) => verify::run(args, &config),
         args::Command::Wallet(args) => wallet::run(args, &config),

@@ -14,7 +14,7 @@ mod front;
 mod hyper;
 pub(crate) mod layout;
 mod source;
-mod weights;
+pub(crate) mod weights;
 
 #[cfg(test)]
 mod tests;
@@ -275,7 +275,8 @@ fn vector(entry: &Entry, bytes: &[u8]) -> Result<Vec<f32>, ModelError> {
     }
 }
 
-fn tiles(tensor: usize, values: &Tensor) -> Vec<Tile> {
+/// The tiles of the tensor with this place in the order of the architecture.
+pub(crate) fn tiles(tensor: usize, values: &Tensor) -> Vec<Tile> {
     let tensor = tensor as u32;
     match values {
         Tensor::Vector(values) => {

@@ -16,7 +16,7 @@ pub(super) const fn blocks(kind: TensorType) -> Blocks {
 }
 
 /// A matrix from the bytes of a tensor.
-pub(super) fn matrix(
+pub(crate) fn matrix(
     kind: TensorType,
     rows: usize,
     cols: usize,
@@ -35,7 +35,7 @@ pub(super) fn matrix(
 }
 
 /// A vector from the bytes of a tensor: floats as they are, blocks as a matrix of one row holds them.
-pub(super) fn vector(kind: TensorType, len: usize, bytes: &[u8]) -> Result<Vec<f32>, MatrixError> {
+pub(crate) fn vector(kind: TensorType, len: usize, bytes: &[u8]) -> Result<Vec<f32>, MatrixError> {
     match kind {
         TensorType::F32 | TensorType::F16 | TensorType::Bf16 => {
             Ok(floats(kind, bytes).into_iter().map(float::flush).collect())

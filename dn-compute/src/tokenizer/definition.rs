@@ -151,10 +151,11 @@ pub(crate) fn special(meta: &Metadata, name: &str, vocabulary: usize) -> Result<
 fn canonical_pre(found: Option<&str>) -> Result<&'static str, TokenizerError> {
     match found {
         // Files from before the key existed hold byte pairs of the GPT-2 kind.
-        None | Some("gpt-2" | "gpt2") => Ok("gpt-2"),
+        None | Some("gpt-2" | "gpt2" | "default") => Ok("gpt-2"),
         Some("llama-bpe" | "llama3" | "llama-v3") => Ok("llama-bpe"),
         Some("qwen2") => Ok("qwen2"),
         Some("smollm") => Ok("smollm"),
+        Some("tekken") => Ok("tekken"),
         Some(other) => Err(TokenizerError::Pre { found: other.to_owned() }),
     }
 }
