@@ -1,6 +1,6 @@
 use std::sync::Arc;
 
-use dn_core::objects::{JobRequest, Price, Sampling};
+use dn_core::objects::{Decoding, JobRequest, Price, Sampling};
 use dn_core::{Address, Amount, ChannelId, Hash32};
 use proptest::prelude::*;
 
@@ -34,6 +34,7 @@ fn request(model: &Model, prompt: Vec<u32>, sampling: Sampling, max_tokens: u32)
         numeric_spec: 1,
         prompt,
         sampling,
+        decoding: Decoding::default(),
         max_tokens,
         stop: vec!["never".to_owned()],
         price: Price { prompt_token: Amount::ZERO, output_token: Amount::ZERO },
