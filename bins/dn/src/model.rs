@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use dn_compute::{BackendKind, Engine, EngineOptions, Isa, Model, ModelError};
+use dn_compute::{BackendKind, Engine, EngineError, EngineOptions, Isa, Model, ModelError};
 
 use crate::error::CliError;
 use crate::home::Config;
@@ -67,6 +67,7 @@ pub(crate) enum IsaArg {
 pub(crate) struct Loaded {
     pub(crate) name: String,
     pub(crate) engine: Engine,
+    pub(crate) options: EngineOptions,
     pub(crate) load: Duration,
 }
 
@@ -77,17 +78,19 @@ impl ModelArgs {
         Self { model: None, compute }
     }
 
-    /// Loads the model without an engine.
-    pub(crate) fn load_model(&self, config: &Config) -> Result<(String, Arc<Model>), CliError> {
-        load(self.model.as_ref().or(config.model.as_ref()))
-    }
-
     /// Loads the model and prepares its weights.
     pub(crate) fn load(&self, config: &Config) -> Result<Loaded, CliError> {
         let started = Instant::now();
-        let (name, model) = self.load_model(config)?;
-        let engine = Engine::new(model, self.compute.options(config)?)?;
-        Ok(Loaded { name, engine, load: started.elapsed() })
+        let (path, options) = (self.model.as_ref().or(config.model.as_ref()), self.compute.options(config)?);
+        let (name, engine) = match path {
+            Some(path) => (path.display().to_string(), Engine::load(path, options)),
+            None => ("embedded".to_owned(), Engine::load_bytes(dn_compute::embedded::tiny_rust(), options)),
+        };
+        match engine {
+            Ok(engine) => Ok(Loaded { name, engine, options, load: started.elapsed() }),
+            Err(EngineError::Model(source)) => Err(refused(name, source)),
+            Err(error) => Err(error.into()),
+        }
     }
 }
 
@@ -120,9 +123,15 @@ pub(crate) fn load(path: Option<&PathBuf>) -> Result<(String, Arc<Model>), CliEr
     };
     match model {
         Ok(model) => Ok((name, Arc::new(model))),
-        Err(ModelError::Read { path, source, .. }) => {
-            Err(CliError::File { action: "read the model file", path: path.into(), source })
+        Err(source) => Err(refused(name, source)),
+    }
+}
+
+fn refused(name: String, source: ModelError) -> CliError {
+    match source {
+        ModelError::Read { path, source, .. } => {
+            CliError::File { action: "read the model file", path: path.into(), source }
         }
-        Err(source) => Err(CliError::Model { name, source }),
+        source => CliError::Model { name, source },
     }
 }

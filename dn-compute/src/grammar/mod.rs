@@ -17,6 +17,8 @@
 #[cfg(not(feature = "grammar"))]
 mod absent;
 #[cfg(feature = "grammar")]
+mod check;
+#[cfg(feature = "grammar")]
 mod guidance;
 
 #[cfg(all(test, feature = "grammar"))]
@@ -42,6 +44,11 @@ pub mod limits {
     pub const JSON_BLANKS: usize = 16;
     /// Largest number of repetitions (`{1000}`, `minItems`, `maxLength`, …) that a grammar may write down.
     pub const REPETITIONS: u64 = 10_000;
+    /// Signs `?`, `*` and `{` of an expression or grammar, and properties of a schema: the work before the first token
+    /// grows with their square.
+    pub const OPTIONS: usize = 512;
+    /// Signs `|` of an expression or grammar.
+    pub const ALTERNATIVES: usize = 2048;
     /// Symbols of the compiled grammar.
     pub const SYMBOLS: usize = 100_000;
     /// Work on the expressions of a grammar before the first token.
@@ -80,6 +87,16 @@ pub enum GrammarError {
         /// The most allowed.
         limit: usize,
         /// How deep it is.
+        found: usize,
+    },
+    /// There is too much of something.
+    #[error("the grammar has {found} {what}, at most {limit} allowed")]
+    Size {
+        /// What there is too much of.
+        what: &'static str,
+        /// The most allowed.
+        limit: usize,
+        /// How many there are.
         found: usize,
     },
     /// A number of repetitions is too large.

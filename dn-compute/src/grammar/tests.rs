@@ -90,16 +90,6 @@ fn byte(b: u8) -> u32 {
     3 + 255 - u32::from(b)
 }
 
-/// Feeds a text byte by byte.
-fn feed(constraint: &mut Constraint, text: &str) -> Progress {
-    let mut progress = Progress::Open;
-    for b in text.bytes() {
-        assert_eq!(progress, Progress::Open, "before the end of {text:?}");
-        progress = constraint.accept(byte(b));
-    }
-    progress
-}
-
 /// Whether a text is a whole text of the grammar.
 fn matches(constrainer: &Constrainer, grammar: &Grammar, text: &str) -> bool {
     let mut constraint = constrainer.start(grammar).unwrap();
@@ -249,7 +239,10 @@ fn masks(c: &Constrainer) -> dn_core::Hash32 {
 /// Another hash is another numeric spec: replicas with different masks disagree about honest answers.
 #[test]
 fn masks_are_pinned() {
-    assert_eq!(masks(&constrainer()).to_string(), "MASKHASH");
+    assert_eq!(
+        masks(&constrainer()).to_string(),
+        "0x9302f64468df0226315621c04f88a9493afc7e262ab6e11b9191ff9d9aae1f15"
+    );
 }
 
 /// Hash seeds, caches and the shortcuts of the engine change no mask.
@@ -272,6 +265,9 @@ fn grammars_that_cannot_be_used_say_why() {
     assert_eq!(refused(&regex("a{100000}")), GrammarError::Repetitions { limit: 10_000, found: 100_000 });
     let long = json!({ "type": "string", "minLength": 1u64 << 40 });
     assert_eq!(refused(&schema(&long)), GrammarError::Repetitions { limit: 10_000, found: 1 << 40 });
+    let options = GrammarError::Size { what: "optional or repeated parts", limit: 512, found: 5000 };
+    assert_eq!(refused(&regex(&"a?".repeat(5000))), options);
+    assert_eq!(refused(&schema(&json!({ "pattern": "a*".repeat(5000) }))), options);
     assert_eq!(
         refused(&Grammar::JsonSchema { schema: "{\n\"type\": }".into() }),
         GrammarError::SchemaSyntax { line: 2, column: 9 }
@@ -317,7 +313,7 @@ fn grammars_that_cannot_be_used_say_why() {
 #[test]
 fn hostile_grammars_come_to_an_end() {
     let c = constrainer();
-    let chain: String = (0..4000).map(|i| format!("r{i}: \"a\" r{}\n", i + 1)).collect();
+    let chain: String = (0..2500).map(|i| format!("r{i}: \"a\" r{}\n", i + 1)).collect();
     let refs: serde_json::Map<String, Value> = (0..900)
         .map(|i| (format!("d{i}"), json!({ "$ref": format!("#/$defs/d{}", (i + 1) % 900) })))
         .collect();
@@ -331,10 +327,11 @@ fn hostile_grammars_come_to_an_end() {
         .collect();
     let wide: Vec<Value> = (0..2000).map(|i| json!(format!("value {i}"))).collect();
     let properties: serde_json::Map<String, Value> =
-        (0..500).map(|i| (format!("p{i}"), json!({ "type": "integer" }))).collect();
+        (0..300).map(|i| (format!("p{i}"), json!({ "type": "integer" }))).collect();
     let hostile = [
-        regex(&"a?".repeat(5000)),
-        regex(&format!("{}{}", "a?".repeat(2000), "a".repeat(2000))),
+        regex(&"a?".repeat(limits::OPTIONS)),
+        regex(&format!("{}{}", "a?".repeat(300), "a".repeat(2000))),
+        regex(&"(a|)".repeat(1000)),
         regex("((((a{100}){100}){100}){100}){100}"),
         regex("(a|b|ab)*c(a|b|ab)*d(a|b|ab)*"),
         regex(&format!("({})*", (0..300).map(|i| format!("w{i}x*")).collect::<Vec<_>>().join("|"))),
@@ -342,11 +339,11 @@ fn hostile_grammars_come_to_an_end() {
         regex(r"[\p{L}--\p{Lu}]{1,9000}"),
         regex(&"(a|".repeat(60)),
         regex(&format!("{}{}", "(a|".repeat(60), "b)".repeat(60))),
-        lark(&format!("start: r0\n{chain}r4000: \"b\"")),
+        lark(&format!("start: r0\n{chain}r2500: \"b\"")),
         lark("start: start start | \"a\" | "),
         lark("start: a\na: b\nb: c\nc: a"),
         lark("start: x{0,10000}\nx: y{0,10000}\ny: \"a\"{0,10000}"),
-        lark(&format!("start: {}", "\"a\"? ".repeat(9000))),
+        lark(&format!("start: {}", "\"a\"? ".repeat(limits::OPTIONS))),
         lark("start: /a*/ & /b+/ | ~/a/"),
         lark("%llguidance { \"allow_invalid_utf8\": true }\nstart: /(?s:.)*/"),
         lark("start: <[300]> \"a\""),
@@ -441,7 +438,8 @@ fn fits(value: &Value, schema: &Value) -> bool {
     match schema["type"].as_str().unwrap() {
         "boolean" => value.is_boolean(),
         "null" => value.is_null(),
-        "integer" => value.as_i64().is_some_and(|n| {
+        // `-0` is an integer, but not one of serde_json's.
+        "integer" => value.as_i64().or((value.as_f64() == Some(0.0)).then_some(0)).is_some_and(|n| {
             n >= schema["minimum"].as_i64().unwrap() && n <= schema["maximum"].as_i64().unwrap()
         }),
         "string" => value.as_str().is_some_and(|text| {
@@ -464,7 +462,7 @@ fn fits(value: &Value, schema: &Value) -> bool {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(48))]
+    #![proptest_config(ProptestConfig::with_cases(24))]
 
     /// Every text that a mask lets through to its end is JSON and fits its schema.
     #[test]

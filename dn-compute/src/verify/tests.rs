@@ -34,6 +34,7 @@ fn request(model: &Model, prompt: Vec<u32>, sampling: Sampling, max_tokens: u32)
         numeric_spec: 1,
         prompt,
         sampling,
+        decoding: dn_core::objects::Decoding::default(),
         max_tokens,
         stop: vec!["never".to_owned()],
         price: Price { prompt_token: Amount::ZERO, output_token: Amount::ZERO },
