@@ -35,7 +35,7 @@ fn main() -> Result<(), Box<dyn Error>> {
             write(&embedding.to_f32())?;
         }
     } else {
-        let model = Arc::new(Model::load(model)?);
+        let model = Arc::new(Model::load_in_blocks(model, block)?);
         let engine = Engine::new(model, EngineOptions::default())?;
         for text in &texts {
             write(&engine.logits(text)?)?;
