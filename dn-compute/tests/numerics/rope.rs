@@ -36,7 +36,7 @@ fn spec(rotary_dim: usize, theta: f32, scaling: RopeScaling) -> RopeSpec {
 #[test]
 fn stretched_positions_are_those_of_the_generator() {
     let golden: Golden =
-        golden("rope_scaling", "0x0000000000000000000000000000000000000000000000000000000000000000");
+        golden("rope_scaling", "0x97e6821173ec68debdf92f9d86ad3927313ff88eb583bc0fbe637520781bf03c");
     assert!(golden.cases.len() > 40 && golden.attention.len() > 5);
     for case in golden.cases {
         let p: Vec<f32> = case.parameters.iter().map(|b| f32::from_bits(*b)).collect();
