@@ -1,7 +1,8 @@
 //! Bit-exact inference: the same model, tokens and settings give the same bits on every device.
 //!
 //! # What a caller uses
-//! - [`Model::load`] reads a GGUF file; [`Model::id`] is its identity on the network.
+//! - [`Model::load`] reads a GGUF file, a directory of safetensors or a package ([`model::package`]); [`Model::id`] is its
+//!   identity on the network. `hub` (feature `hub`) fetches models.
 //! - [`ModelFront`] is the cheap half of it: tokenizer, chat template and sizes, read from the file's header alone. A
 //!   gateway needs no more.
 //! - [`Engine`] generates ([`Engine::generate`]), proves ([`Engine::replay`]) and computes logits
@@ -41,7 +42,7 @@
 //! - [`conformance`]: the suite that compares any backend with the reference;
 //! - [`formats`], [`tokenizer`], [`chat`], [`model`]: from a file to a checked model;
 //! - [`runtime`]: the decoder over any backend; [`sampling`] and [`trace`]: what a receipt binds;
-//! - [`engine`]: all of it together.
+//! - [`engine`]: all of it together; [`encoder`]: embeddings, of models of the BERT family.
 #![deny(unsafe_code)]
 
 #[cfg(feature = "engine")]
@@ -54,11 +55,15 @@ pub mod cpu;
 #[cfg(feature = "embedded-model")]
 pub mod embedded;
 #[cfg(feature = "engine")]
+pub mod encoder;
+#[cfg(feature = "engine")]
 pub mod engine;
 #[cfg(feature = "engine")]
 pub mod formats;
 #[cfg(feature = "engine")]
 pub mod grammar;
+#[cfg(feature = "hub")]
+pub mod hub;
 #[cfg(feature = "engine")]
 pub mod model;
 pub mod reference;

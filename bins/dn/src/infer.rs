@@ -6,7 +6,9 @@ use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use dn_compute::{ChatMessage, Engine, GenerateRequest, Generation, Model, Role, Timings};
+use dn_compute::{
+    ChatMessage, Engine, GenerateRequest, Generation, MemoryNeed, Model, Role, Timings, Workload,
+};
 use dn_core::objects::{Decoding, FinishReason, Grammar, Sampling};
 use dn_core::{Hash32, ModelId};
 use serde::Serialize;
@@ -159,6 +161,7 @@ struct Report<'a> {
     backend: &'static str,
     isa: &'static str,
     threads: usize,
+    memory: MemoryNeed,
     timings: TimingsReport,
 }
 
@@ -222,6 +225,9 @@ pub(crate) fn run(args: Args, config: &Config) -> Result<ExitCode, CliError> {
     };
     let (generation, text) = generate(engine, &request, !args.json)?;
     let info = engine.info();
+    let positions = (prompt.len() as u32).saturating_add(args.max_tokens);
+    let work = Workload { context: positions, ..Workload::default() };
+    let memory = MemoryNeed::new(engine.model().front(), &loaded.options, &work);
     let timings = TimingsReport::new(loaded.load, &generation.timings);
     if !args.json {
         out::line("");
@@ -242,14 +248,18 @@ pub(crate) fn run(args: Args, config: &Config) -> Result<ExitCode, CliError> {
             backend: info.name,
             isa: info.isa,
             threads: info.threads,
+            memory,
             timings,
         });
     } else {
         out::note(format_args!(
-            "\n{} tokens · prefill {:.0} tok/s · decode {:.1} tok/s · {info}\nmodel {}\ntrace {}",
+            "\n{} tokens · prefill {:.0} tok/s · decode {:.1} tok/s · {info}\n\
+             memory up to {:.0} MB, weights {:.0} MB\nmodel {}\ntrace {}",
             generation.tokens.len(),
             timings.prefill_tok_per_s,
             timings.decode_tok_per_s,
+            memory.total_bytes() as f64 / 1e6,
+            memory.weights_bytes as f64 / 1e6,
             engine.model().id(),
             generation.trace_root,
         ));

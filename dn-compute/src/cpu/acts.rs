@@ -11,6 +11,8 @@ pub(crate) const TILE: usize = 8;
 pub(crate) const WIDE_TILE: usize = 16;
 /// Columns of a line of digits.
 pub(crate) const STEP: usize = 64;
+/// Columns of a unit: what the kernels know the sums of.
+pub(crate) const UNIT: usize = 16;
 
 /// What a token gives in a line: 32 columns as 16-bit integers, or 64 columns of one digit.
 #[derive(Debug, Clone, Copy)]
@@ -44,6 +46,8 @@ pub(crate) struct Acts {
     pub(crate) lines_per_token: usize,
     /// Tile-major.
     lines: Vec<Line>,
+    /// Of pairs, the sum of every 16 columns: tile-major, then `[unit][token]`.
+    sums: Vec<i32>,
     /// `et` of every token.
     pub(crate) et: Vec<i32>,
 }
@@ -67,16 +71,19 @@ impl Acts {
         };
         let mut lines = vec![Line([0; 32]); tokens * lines_per_token];
         let mut et = vec![0i32; tokens];
+        let units_per_token = if form == Form::Pairs { lines_per_token * UNITS } else { 0 };
+        let mut sums = vec![0i32; tokens * units_per_token];
         let mut parts = Vec::with_capacity(tiles.len());
-        let (mut rest, mut rest_et) = (&mut lines[..], &mut et[..]);
+        let (mut rest, mut rest_et, mut rest_sums) = (&mut lines[..], &mut et[..], &mut sums[..]);
         for tile in &tiles {
             let (part, more) = rest.split_at_mut(tile.width * lines_per_token);
             let (part_et, more_et) = rest_et.split_at_mut(tile.width);
-            (rest, rest_et) = (more, more_et);
-            parts.push((*tile, part, part_et));
+            let (part_sums, more_sums) = rest_sums.split_at_mut(tile.width * units_per_token);
+            (rest, rest_et, rest_sums) = (more, more_et, more_sums);
+            parts.push((*tile, part, part_et, part_sums));
         }
-        let one = |(tile, lines, et): (Tile, &mut [Line], &mut [i32])| match form {
-            Form::Pairs => pairs_tile(level, x, cols, tile, lines, et),
+        let one = |(tile, lines, et, sums): (Tile, &mut [Line], &mut [i32], &mut [i32])| match form {
+            Form::Pairs => pairs_tile(level, x, cols, tile, lines, et, sums),
             Form::Digits => digits_tile(level, x, cols, tile, lines, et),
         };
         let results = if threads.pieces(x.len()) > 1 {
@@ -85,14 +92,23 @@ impl Acts {
             parts.into_iter().map(one).collect()
         };
         results.into_iter().collect::<Result<(), _>>()?;
-        Ok(Self { form, tiles, lines_per_token, lines, et })
+        Ok(Self { form, tiles, lines_per_token, lines, sums, et })
     }
 
     /// The lines of a tile.
     pub(crate) fn tile(&self, tile: Tile) -> &[Line] {
         &self.lines[tile.first * self.lines_per_token..][..tile.width * self.lines_per_token]
     }
+
+    /// The sums of a tile of pairs, `[unit][token]`.
+    pub(crate) fn sums(&self, tile: Tile) -> &[i32] {
+        let per = self.lines_per_token * UNITS;
+        &self.sums[tile.first * per..][..tile.width * per]
+    }
 }
+
+/// Units of a line of pairs.
+const UNITS: usize = BLOCK / UNIT;
 
 /// Tiles of these widths, as many of each as fit.
 fn tiles(tokens: usize, widths: &[usize]) -> Vec<Tile> {
@@ -114,7 +130,14 @@ fn wide_tiles(tokens: usize) -> Vec<Tile> {
 }
 
 multiversioned! {
-    fn pairs_tile(x: &[f32], cols: usize, tile: Tile, lines: &mut [Line], et: &mut [i32]) -> Result<(), NumericError>
+    fn pairs_tile(
+        x: &[f32],
+        cols: usize,
+        tile: Tile,
+        lines: &mut [Line],
+        et: &mut [i32],
+        sums: &mut [i32],
+    ) -> Result<(), NumericError>
         = pairs_tile_body;
 }
 multiversioned! {
@@ -147,14 +170,19 @@ fn pairs_tile_body(
     tile: Tile,
     lines: &mut [Line],
     et: &mut [i32],
+    sums: &mut [i32],
 ) -> Result<(), NumericError> {
     for (t, et) in et.iter_mut().enumerate() {
         let base = (tile.first + t) * cols;
         let row = &x[base..][..cols];
         let Some(factor) = exponent(row, base, et)? else { continue }; // the lines are zero already
         let slots = lines[t..].iter_mut().step_by(tile.width);
-        for (slot, x) in slots.zip(row.chunks(BLOCK)) {
+        let units = sums.chunks_exact_mut(UNITS * tile.width);
+        for ((slot, units), x) in slots.zip(units).zip(row.chunks(BLOCK)) {
             let a: [i16; BLOCK] = integers(x, factor);
+            for (sums, a) in units.chunks_exact_mut(tile.width).zip(a.chunks_exact(UNIT)) {
+                sums[t] = a.iter().map(|a| i32::from(*a)).sum();
+            }
             for (to, from) in slot.0.chunks_exact_mut(4).zip(a.chunks_exact(4)) {
                 (to[0], to[1], to[2], to[3]) = (from[0], from[2], from[1], from[3]);
             }

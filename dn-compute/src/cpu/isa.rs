@@ -115,7 +115,15 @@ pub(crate) struct Neon(());
 /// Proof that the machine has NEON and its products of four bytes. Only detection makes one.
 #[cfg(target_arch = "aarch64")]
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct NeonDot(());
+pub(crate) struct NeonDot(Neon);
+
+#[cfg(target_arch = "aarch64")]
+impl NeonDot {
+    /// What comes with it.
+    pub(crate) const fn neon(self) -> Neon {
+        self.0
+    }
+}
 
 /// An instruction set that is there.
 #[derive(Debug, Clone, Copy)]
@@ -157,10 +165,15 @@ impl Level {
             #[cfg(target_arch = "aarch64")]
             Isa::NeonDot => (std::arch::is_aarch64_feature_detected!("neon")
                 && std::arch::is_aarch64_feature_detected!("dotprod"))
-            .then_some(Self::NeonDot(NeonDot(()))),
+            .then_some(Self::NeonDot(NeonDot(Neon(())))),
             #[cfg(not(target_arch = "aarch64"))]
             Isa::Neon | Isa::NeonDot => None,
         }
+    }
+
+    /// Whether its kernels read weights in four bits.
+    pub(crate) const fn takes_four_bits(self) -> bool {
+        !matches!(self.isa(), Isa::Neon | Isa::NeonDot)
     }
 
     pub(crate) const fn isa(self) -> Isa {

@@ -2,11 +2,12 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use crate::spec::matrix::MIN_SHIFT;
 use crate::spec::{BLOCK, LinearPlan, Matrix, NumericError, Op, Prepared, quantise::no_overflow};
 
 use super::acts::{Acts, Form, TILE, Tile};
 use super::isa::Level;
-use super::pack::{BLOCK_BYTES, GROUP, MANTISSA_BYTES, Packed, QUAD, QUAD_BYTES, QUADS, mantissa};
+use super::pack::{self, GROUP, OCT, OCTS, Packed, half, oct_bytes};
 use super::{Cpu, own};
 
 #[cfg(target_arch = "x86_64")]
@@ -15,16 +16,13 @@ mod amx;
 mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
-mod general;
 #[cfg(target_arch = "aarch64")]
 mod neon;
-
-pub(super) use general::General;
 
 /// Tiles that stay in the second-level cache while the rows pass by.
 const TILES_AT_ONCE: usize = 8;
 
-/// Groups that a kernel takes together where a single token passes: each is a stream of its own from memory, and one
+/// Groups that a kernel takes together where one or two tokens pass: each is a stream of its own from memory, and one
 /// stream at a time does not use the memory's whole bandwidth.
 const STREAMS: usize = 4;
 
@@ -46,6 +44,13 @@ unsafe impl Send for Out {}
 unsafe impl Sync for Out {}
 
 impl Out {
+    /// Where the outputs of some rows for one token go.
+    fn place(&self, token: usize, row: usize, rows: usize) -> *mut f32 {
+        assert!(token < self.tokens && row + rows <= self.rows);
+        // SAFETY: in bounds by the assertion.
+        unsafe { self.at.add(token * self.rows + row) }
+    }
+
     /// Writes the outputs of some rows for one token.
     ///
     /// # Safety
@@ -69,11 +74,8 @@ pub(super) fn linear(
 ) -> Result<(), NumericError> {
     let shapes: Vec<&dyn Prepared> = weights.iter().map(|w| &***w).collect();
     let plan = LinearPlan::new(&shapes, x, tokens, out)?;
-    if weights.iter().any(|w| super::general(w).is_some()) {
-        return general::linear(cpu, weights, x, tokens, out);
-    }
     let own: Vec<&Packed> = weights.iter().map(|w| own(Op::Linear, w)).collect::<Result<_, _>>()?;
-    let form = form(cpu.level, tokens);
+    let form = form(cpu.level, tokens, &own);
     let acts = Acts::new(cpu.level, &cpu.threads, form, x, plan.cols)?;
     let targets: Vec<Out> = out
         .iter_mut()
@@ -96,16 +98,13 @@ pub(super) fn linear(
 }
 
 /// How the kernels that will run want the activations.
-#[cfg_attr(
-    not(target_arch = "x86_64"),
-    allow(unused_variables, reason = "only AMX asks how many tokens there are")
-)]
-fn form(level: Level, tokens: usize) -> Form {
+fn form(level: Level, tokens: usize, weights: &[&Packed]) -> Form {
+    let _for_some = (tokens, weights);
     match level {
         #[cfg(target_arch = "x86_64")]
         Level::Amx(_) if tokens >= amx::MIN_TOKENS => Form::Digits,
         #[cfg(target_arch = "aarch64")]
-        Level::NeonDot(_) => Form::Digits,
+        Level::NeonDot(_) if weights.iter().all(|w| neon::takes(w)) => Form::Digits,
         _ => Form::Pairs,
     }
 }
@@ -138,8 +137,9 @@ unsafe fn piece(level: Level, w: &Packed, acts: &Acts, first: usize, end: usize,
     let mut results: Results = [[0.0; GROUP]; 2 * TILE];
     let mut largest = 0u32;
     let together = match (acts.et.len(), acts.form) {
-        (1, _) => STREAMS,
+        (1 | 2, Form::Pairs) => STREAMS,
         (_, Form::Pairs) => 2,
+        (1, Form::Digits) => STREAMS,
         (_, Form::Digits) => 1,
     };
     for tiles in acts.tiles.chunks(TILES_AT_ONCE) {
@@ -176,13 +176,6 @@ fn kernel(
     results: &mut Results,
 ) {
     match level {
-        Level::Scalar => {
-            for g in 0..groups {
-                for t in 0..tile.width {
-                    results[g * tile.width + t] = scalar(w, acts, group + g, tile, t);
-                }
-            }
-        }
         #[cfg(target_arch = "x86_64")]
         Level::Avx2(token) => avx2::kernel(token, w, acts, group, groups, tile, results),
         #[cfg(target_arch = "x86_64")]
@@ -192,28 +185,51 @@ fn kernel(
         #[cfg(target_arch = "x86_64")]
         Level::Amx(token) => avx512::kernel(token.avx512(), w, acts, group, groups, tile, results),
         #[cfg(target_arch = "aarch64")]
-        Level::Neon(token) => neon::kernel(token, w, acts, group, groups, tile, results),
+        Level::NeonDot(token) if acts.form == Form::Digits => {
+            neon::kernel_dot(token, w, acts, group, groups, tile, results);
+        }
         #[cfg(target_arch = "aarch64")]
-        Level::NeonDot(token) => neon::kernel_dot(token, w, acts, group, groups, tile, results),
+        Level::NeonDot(token) if neon::takes(w) => {
+            neon::kernel(token.neon(), w, acts, group, groups, tile, results);
+        }
+        #[cfg(target_arch = "aarch64")]
+        Level::Neon(token) if neon::takes(w) => neon::kernel(token, w, acts, group, groups, tile, results),
+        _ => {
+            for g in 0..groups {
+                for t in 0..tile.width {
+                    results[g * tile.width + t] = scalar(w, acts, group + g, tile, t);
+                }
+            }
+        }
     }
 }
 
 /// Sixteen rows by one token in plain integers.
 fn scalar(w: &Packed, acts: &Acts, group: usize, tile: Tile, t: usize) -> [f32; GROUP] {
-    let lines = acts.tile(tile)[t..].iter().step_by(tile.width);
+    let (weights, lines) = (w.group(group), acts.tile(tile));
     let mut sum = [0i64; GROUP];
-    let blocks =
-        w.group_q(group).chunks_exact(BLOCK_BYTES).zip(w.group_m(group).chunks_exact(MANTISSA_BYTES));
-    for ((q, m), line) in blocks.zip(lines) {
+    let octs: Vec<&[u8]> = weights.q.chunks_exact(oct_bytes(w.bits)).collect();
+    for (span, octs) in octs.chunks(w.span()).enumerate() {
+        let block = w.block_of_span(span);
         let mut dot = [0i32; GROUP];
-        for (q, a) in q.chunks_exact(QUAD_BYTES).zip(line.0.chunks_exact(QUAD)) {
-            let a = [a[0], a[2], a[1], a[3]].map(i32::from);
-            for (dot, q) in dot.iter_mut().zip(q.chunks_exact(QUAD)) {
-                *dot += q.iter().zip(a).map(|(q, a)| i32::from(*q as i8) * a).sum::<i32>();
+        let mut total = 0i32;
+        for (i, oct) in octs.iter().enumerate() {
+            let at = span * w.span() + i;
+            let line = &lines[at / OCTS * tile.width + t].0;
+            let a: &[i16] = &line[at % OCTS * OCT..][..OCT];
+            let a = [a[0], a[2], a[1], a[3], a[4], a[6], a[5], a[7]].map(i32::from);
+            total += a.iter().sum::<i32>();
+            for (lane, dot) in dot.iter_mut().enumerate() {
+                let q = pack::eight(oct, lane, w.bits, weights.f.get(block));
+                *dot += q.iter().zip(a).map(|(q, a)| i32::from(*q) * a).sum::<i32>();
             }
         }
+        let Some((m, n)) = w.scales(weights, block) else { continue };
         for (lane, (sum, dot)) in sum.iter_mut().zip(&dot).enumerate() {
-            *sum += i64::from(*dot) * i64::from(mantissa(m, lane));
+            *sum += i64::from(*dot) * i64::from(half(m, lane));
+            if w.minima {
+                *sum -= (i64::from(total) * i64::from(half(n, lane) as i16)) << MIN_SHIFT;
+            }
         }
     }
     let et = acts.et[tile.first + t];
@@ -226,4 +242,4 @@ fn token_scale(acts: &Acts, tile: Tile, t: usize) -> f64 {
     crate::spec::float::pow2(acts.et[tile.first + t])
 }
 
-const _: () = assert!(BLOCK == 32 && GROUP == 16 && QUADS == 8, "the kernels are written for these");
+const _: () = assert!(BLOCK == 32 && GROUP == 16 && OCT == 8, "the kernels are written for these");

@@ -1,4 +1,4 @@
-//! The CPU backend: portable, AVX2 and AVX-512-VNNI code behind one interface, chosen at run time, over a pool of
+//! The CPU backend: portable code, AVX2 to AMX and NEON behind one interface, chosen at run time, over a pool of
 //! threads. The only part of this crate with `unsafe`.
 
 mod acts;
@@ -16,15 +16,11 @@ mod rope;
 mod silu;
 mod threads;
 
-use crate::spec::{
-    Backend, BackendInfo, BlockLength, Blocks, KvLayer, Mask, Matrix, NumericError, Op, QuantMatrix,
-    RopeTable,
-};
+use crate::spec::{Backend, BackendInfo, KvLayer, Mask, Matrix, NumericError, Op, QuantMatrix, RopeTable};
 
 pub use isa::{Isa, ParseIsaError};
 
 use isa::Level;
-use linear::General;
 use pack::Packed;
 use threads::Threads;
 
@@ -96,21 +92,13 @@ fn own(op: Op, matrix: &Matrix) -> Result<&Packed, NumericError> {
     matrix.as_any().downcast_ref().ok_or(NumericError::ForeignMatrix { op, backend: "cpu" })
 }
 
-/// The matrix of a form that has no packed kernel.
-fn general(matrix: &Matrix) -> Option<&QuantMatrix> {
-    matrix.as_any().downcast_ref::<General>().map(|w| &w.0)
-}
-
 impl Backend for Cpu {
     fn info(&self) -> BackendInfo {
         BackendInfo { name: "cpu", isa: self.isa().name(), threads: self.threads.count() }
     }
 
     fn prepare(&self, matrix: QuantMatrix) -> Result<Matrix, NumericError> {
-        if matrix.blocks() != Blocks::plain(BlockLength::B32) {
-            return Ok(std::sync::Arc::new(General(matrix)));
-        }
-        Ok(std::sync::Arc::new(Packed::new(&matrix, &self.threads)))
+        Ok(std::sync::Arc::new(Packed::new(self.level, &matrix, &self.threads)))
     }
 
     fn enter(&self, job: &mut (dyn FnMut() + Send)) {

@@ -89,7 +89,7 @@ impl Default for EngineOptions {
 }
 
 impl EngineOptions {
-    pub(super) fn backend(&self) -> Result<Box<dyn Backend>, EngineError> {
+    pub(crate) fn backend(&self) -> Result<Box<dyn Backend>, EngineError> {
         if self.backend == BackendKind::Reference {
             return Ok(Box::new(Reference));
         }

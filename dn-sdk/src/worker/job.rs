@@ -228,6 +228,6 @@ const fn fail_reason(error: &ExecuteError) -> FailReason {
     match error {
         ExecuteError::UnknownModel { .. } => FailReason::UnknownModel,
         ExecuteError::Diverges { position } => FailReason::Diverges { position: *position },
-        ExecuteError::Engine(_) => FailReason::Engine,
+        ExecuteError::Engine(_) | ExecuteError::Batch(_) => FailReason::Engine,
     }
 }

@@ -6,7 +6,7 @@
 //! `d0*low`. The largest of them over 32,768 columns, `32768 * 2 * 255 * 128`, is below `2^31`. Put together in f64 they are the
 //! exact sum, whose every part is below `2^53`.
 //!
-//! The digits of some columns of a group are made once and used for all tokens; they fit the first-level cache.
+//! The digits of some columns of a group are made once and used for all tokens.
 
 use std::arch::asm;
 use std::arch::x86_64::*;
@@ -14,16 +14,15 @@ use std::cell::RefCell;
 
 use super::avx512::finish;
 use super::{Out, token_scale};
-use crate::cpu::acts::{Acts, Line, STEP, Tile, WIDE_TILE};
+use crate::cpu::acts::{Acts, Line, STEP, Tile, UNIT, WIDE_TILE};
 use crate::cpu::isa::Amx;
-use crate::cpu::pack::{BLOCK_BYTES, GROUP, MANTISSA_BYTES, Packed, QUAD_BYTES};
-use crate::spec::BLOCK;
+use crate::cpu::pack::{Bits, GROUP, Group, HALVES, OCT, Packed, oct_bytes};
 
 /// Tokens from which making digits pays.
-pub(super) const MIN_TOKENS: usize = 5;
+pub(super) const MIN_TOKENS: usize = 12;
 
-/// Steps of 64 columns whose digits are held at once: 24 KiB.
-const STEPS: usize = 8;
+/// Steps of 64 columns whose digits are held at once: 48 KiB.
+const STEPS: usize = 16;
 /// Tiles of tokens that pass one set of digits.
 const TILES: usize = 16;
 /// Groups that take turns with the same activations, when a row needs several sets of digits.
@@ -58,7 +57,7 @@ thread_local! {
 /// No other thread writes these rows of `out` at the same time.
 pub(super) unsafe fn piece(token: Amx, w: &Packed, acts: &Acts, first: usize, end: usize, out: &Out) -> bool {
     SCRATCH.with_borrow_mut(|scratch| {
-        let groups = if w.blocks <= 2 * STEPS { 1 } else { GROUPS };
+        let groups = if steps_of(w) <= STEPS { 1 } else { GROUPS };
         let sums = groups * TILES.min(acts.tiles.len());
         if scratch.sums.len() < sums {
             scratch.sums.resize(sums, [Tmm([0; 1024]); 4]);
@@ -76,6 +75,11 @@ pub(super) unsafe fn piece(token: Amx, w: &Packed, acts: &Acts, first: usize, en
     })
 }
 
+/// Steps of a row.
+const fn steps_of(w: &Packed) -> usize {
+    (w.octs() * OCT).div_ceil(STEP)
+}
+
 /// One matrix and the tokens that pass.
 struct Work<'a> {
     w: &'a Packed,
@@ -89,7 +93,7 @@ impl Work<'_> {
     /// No other thread writes these rows of the output at the same time.
     #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")]
     unsafe fn groups(&self, first: usize, end: usize, scratch: &mut Scratch, shape: &mut Shape) -> bool {
-        let steps = self.w.blocks.div_ceil(2);
+        let steps = steps_of(self.w);
         let sets = steps.div_ceil(STEPS);
         let per = steps.div_ceil(sets);
         let mut largest = _mm512_setzero_si512();
@@ -97,9 +101,9 @@ impl Work<'_> {
             let range = from..steps.min(from + per);
             for group in first..end {
                 let digits = &mut scratch.digits[..range.len()];
-                make_digits(self.w, group, range.start, digits);
                 let sums = &mut scratch.sums[(group - first) * self.tiles.len()..][..self.tiles.len()];
                 let last = range.end == steps;
+                let mut next = Next::new(self, group + 1, range.clone());
                 for i in 0..=self.tiles.len() {
                     // While tile i is multiplied, the sums of the one before are put together.
                     let (done, rest) = sums.split_at_mut(i);
@@ -109,13 +113,21 @@ impl Work<'_> {
                     if let Some(tile) = self.tiles.get(i) {
                         shape.set(tile.width);
                         let lines = self.acts.tile(*tile);
+                        if last {
+                            self.claim(group, *tile);
+                        }
                         // SAFETY: the shape is set for this tile.
                         unsafe { start(from > 0, &rest[0]) };
                         let share = WIDE_TILE.div_ceil(range.len());
-                        for (s, digits) in digits.iter().enumerate() {
+                        for (s, digits) in digits.iter_mut().enumerate() {
+                            if i == 0 {
+                                // Made as they are first used, so that the vector units work while the tiles do.
+                                make_digits(self.w, group, range.start + s, digits);
+                            }
                             let lines = &lines[(range.start + s) * 2 * tile.width..][..2 * tile.width];
                             // SAFETY: the shape is set, and the lines are two tiles of that many rows.
                             unsafe { step(lines, tile.width, digits) };
+                            next.ask();
                             if let Some((tile, sums)) = previous {
                                 let until = tile.width.min(finished + share);
                                 // SAFETY: the caller's promise.
@@ -134,6 +146,19 @@ impl Work<'_> {
             }
         }
         _mm512_reduce_max_epu32(largest) < 0x7f80_0000
+    }
+
+    /// Asks for the lines that a tile's outputs go to, which are used one tile later.
+    #[inline]
+    fn claim(&self, group: usize, tile: Tile) {
+        let row = group * GROUP;
+        for t in 0..tile.width {
+            let at = self.out.place(tile.first + t, row, 1);
+            // SAFETY: a prefetch writes nothing and never faults.
+            unsafe {
+                asm!("prefetchw [{0}]", "prefetchw [{0} + 60]", in(reg) at, options(nostack, preserves_flags))
+            };
+        }
     }
 
     /// Puts the sums of some tokens together, writes them; returns the largest magnitudes' bits so far.
@@ -155,6 +180,7 @@ impl Work<'_> {
         // SAFETY: the slice holds the sixteen values that the two loads read.
         let rows = unsafe { [_mm512_loadu_pd(rows.as_ptr()), _mm512_loadu_pd(rows.as_ptr().add(8))] };
         let valid = GROUP.min(self.w.rows - row);
+        let mask = u16::MAX >> (GROUP - valid);
         for t in tokens {
             let token = _mm512_set1_pd(token_scale(self.acts, tile, t));
             let mut halves = [_mm256_setzero_ps(); 2];
@@ -172,41 +198,113 @@ impl Work<'_> {
             let values = _mm512_insertf32x8::<1>(_mm512_castps256_ps512(halves[0]), halves[1]);
             let bits = _mm512_castps_si512(_mm512_abs_ps(values));
             largest = _mm512_max_epu32(largest, bits);
-            let mut row_of = [0f32; GROUP];
-            // SAFETY: the array holds the sixteen values that are written.
-            unsafe { _mm512_storeu_ps(row_of.as_mut_ptr(), values) };
-            // SAFETY: the caller's promise.
-            unsafe { self.out.write(tile.first + t, row, &row_of[..valid]) };
+            let to = self.out.place(tile.first + t, row, valid);
+            // SAFETY: the mask leaves the rows that are there, for which the place has room; no one else writes them.
+            unsafe { _mm512_mask_storeu_ps(to, mask, values) };
         }
         largest
     }
 }
 
-/// The digits of `digits.len()` steps of a group, from step `from`; past the last block they are zero.
+/// Weights that are needed next, asked for a few lines at a time.
+struct Next<'a> {
+    lines: std::slice::Chunks<'a, u8>,
+    at_once: usize,
+}
+
+impl<'a> Next<'a> {
+    /// Those of some steps of a group; if it is the last, nothing.
+    fn new(work: &Work<'a>, group: usize, steps: std::ops::Range<usize>) -> Self {
+        let none: &[u8] = &[];
+        let bytes = if group * GROUP < work.w.rows {
+            let octs = steps.start * STEP / OCT..work.w.octs().min(steps.end * STEP / OCT);
+            let bytes = oct_bytes(work.w.bits);
+            &work.w.group(group).q[octs.start * bytes..octs.end * bytes]
+        } else {
+            none
+        };
+        let at_once = (STEP / OCT * oct_bytes(work.w.bits) / 64).div_ceil(work.tiles.len());
+        Self { lines: bytes.chunks(64), at_once }
+    }
+
+    fn ask(&mut self) {
+        for line in self.lines.by_ref().take(self.at_once) {
+            // SAFETY: a prefetch reads nothing and never faults.
+            unsafe { _mm_prefetch::<_MM_HINT_T1>(line.as_ptr().cast()) };
+        }
+    }
+}
+
+/// The digits of a step of a group; past the last column they are zero.
+#[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")]
-fn make_digits(w: &Packed, group: usize, from: usize, digits: &mut [Digits]) {
-    const HALF: usize = BLOCK_BYTES;
-    let (q, m) = (w.group_q(group), w.group_m(group));
-    for (s, digits) in digits.iter_mut().enumerate() {
-        for half in 0..STEP / BLOCK {
-            let block = (from + s) * 2 + half;
-            if block >= w.blocks {
-                digits.iter_mut().for_each(|tile| tile.0[half * HALF..].fill(0));
-                break;
-            }
-            let mantissas: &[u8] = &m[block * MANTISSA_BYTES..][..MANTISSA_BYTES];
+fn make_digits(w: &Packed, group: usize, step: usize, digits: &mut Digits) {
+    match (w.bits, w.minima) {
+        (Bits::Eight, false) => digits_of::<false, false>(w, group, step, digits),
+        (Bits::Eight, true) => digits_of::<false, true>(w, group, step, digits),
+        (Bits::Four { .. }, false) => digits_of::<true, false>(w, group, step, digits),
+        (Bits::Four { .. }, true) => digits_of::<true, true>(w, group, step, digits),
+    }
+}
+
+/// What the weights of a group have in common in 16 columns, twice in each lane.
+#[derive(Clone, Copy)]
+struct Common {
+    /// The mantissa, unsigned.
+    m: __m512i,
+    /// The minimum.
+    n: __m512i,
+    /// 256 times the least value.
+    least: __m512i,
+}
+
+impl Common {
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")]
+    fn new(w: &Packed, weights: Group<'_>, block: usize) -> Self {
+        let zero = _mm512_setzero_si512();
+        let Some((m, n)) = w.scales(weights, block) else { return Self { m: zero, n: zero, least: zero } };
+        let twice = |halves: &[u8]| {
+            let bytes: &[u8] = &halves[..HALVES];
             // SAFETY: the slice holds the 32 bytes that are read.
-            let m16 = unsafe { _mm256_loadu_si256(mantissas.as_ptr().cast()) };
-            let m32 = _mm512_cvtepu16_epi32(m16);
-            let m = _mm512_or_si512(m32, _mm512_slli_epi32::<16>(m32));
-            let quads = q[block * BLOCK_BYTES..][..BLOCK_BYTES].chunks_exact(QUAD_BYTES);
-            for (p, quad) in quads.enumerate() {
-                // SAFETY: the slice holds the 64 bytes that are read.
-                let v = unsafe { _mm512_loadu_si512(quad.as_ptr().cast()) };
-                let even = _mm512_srai_epi16::<8>(_mm512_slli_epi16::<8>(v));
-                let three = split(even, _mm512_srai_epi16::<8>(v), m);
-                for (tile, v) in digits.iter_mut().zip(three) {
-                    let to: &mut [u8] = &mut tile.0[half * HALF + p * QUAD_BYTES..][..QUAD_BYTES];
+            let v = _mm512_cvtepu16_epi32(unsafe { _mm256_loadu_si256(bytes.as_ptr().cast()) });
+            _mm512_or_si512(v, _mm512_slli_epi32::<16>(v))
+        };
+        let least = match (w.bits, weights.f.get(block)) {
+            (Bits::Four { base }, Some(f)) => {
+                let least = |base: i8| _mm512_set1_epi16(i16::from(base) << 8);
+                _mm512_mask_mov_epi32(least(base), *f, least(base.wrapping_add(1)))
+            }
+            _ => zero,
+        };
+        Self { m: twice(m), n: if w.minima { twice(n) } else { zero }, least }
+    }
+}
+
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")]
+fn digits_of<const FOUR: bool, const MINIMA: bool>(
+    w: &Packed,
+    group: usize,
+    step: usize,
+    digits: &mut Digits,
+) {
+    let oct_bytes = oct_bytes(w.bits);
+    let weights = w.group(group);
+    // A block, or the part of a row that stands for one, begins with a unit of 16 columns.
+    for unit in 0..STEP / UNIT {
+        let first = (step * STEP + unit * UNIT) / OCT;
+        if first >= w.octs() {
+            digits.iter_mut().for_each(|tile| tile.0[unit * UNIT * GROUP..].fill(0));
+            break;
+        }
+        let common = Common::new(w, weights, w.block_of_span(first / w.span()));
+        for i in 0..UNIT / OCT {
+            let oct = &weights.q[(first + i) * oct_bytes..][..oct_bytes];
+            for (j, [even, odd]) in times_256::<FOUR>(oct, common).into_iter().enumerate() {
+                let at = (unit * UNIT + i * OCT + j * OCT / 2) * GROUP;
+                for (tile, v) in digits.iter_mut().zip(split::<MINIMA>(even, odd, common)) {
+                    let to: &mut [u8] = &mut tile.0[at..][..64];
                     // SAFETY: the slice holds the 64 bytes that are written.
                     unsafe { _mm512_storeu_si512(to.as_mut_ptr().cast(), v) };
                 }
@@ -215,25 +313,60 @@ fn make_digits(w: &Packed, group: usize, from: usize, digits: &mut [Digits]) {
     }
 }
 
-/// The digits, highest first, of the products of a quad's even and odd columns with a mantissa (unsigned, twice in each lane).
+/// 256 times the values of an oct: of each four columns the even ones and the odd ones.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")]
-fn split(even: __m512i, odd: __m512i, m: __m512i) -> [__m512i; 3] {
-    let low = _mm512_set1_epi16(0xff);
-    // The multiplication takes the mantissa for signed; where it is `2^15` or more that lacks `2^16 * q`.
-    let large = _mm512_movepi16_mask(m);
-    let high = |q: __m512i| {
-        let high = _mm512_mulhi_epi16(q, m);
-        _mm512_mask_add_epi16(high, large, high, q)
+fn times_256<const FOUR: bool>(oct: &[u8], common: Common) -> [[__m512i; 2]; 2] {
+    let line = |i: usize| {
+        let bytes: &[u8] = &oct[i * 64..][..64];
+        // SAFETY: the slice holds the 64 bytes that are read.
+        unsafe { _mm512_loadu_si512(bytes.as_ptr().cast()) }
     };
-    let (e, o) = (_mm512_mullo_epi16(even, m), _mm512_mullo_epi16(odd, m));
-    let (eh, oh) = (high(even), high(odd));
-    // `low ? even : odd`, bit by bit.
-    let pick = |even: __m512i, odd: __m512i| _mm512_ternarylogic_epi32::<0xca>(low, even, odd);
+    if FOUR {
+        let v = line(0);
+        let value = |v| {
+            let above = _mm512_and_si512(v, _mm512_set1_epi16(0x0f00));
+            _mm512_add_epi16(above, common.least)
+        };
+        [
+            [value(_mm512_slli_epi16::<8>(v)), value(_mm512_slli_epi16::<4>(v))],
+            [value(v), value(_mm512_srli_epi16::<4>(v))],
+        ]
+    } else {
+        let values =
+            |v| [_mm512_slli_epi16::<8>(v), _mm512_and_si512(v, _mm512_set1_epi16(0xff00u16 as i16))];
+        [values(line(0)), values(line(1))]
+    }
+}
+
+/// The digits, highest first, of the weights of four columns of every row, whose values come times 256.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")]
+fn split<const MINIMA: bool>(even: __m512i, odd: __m512i, common: Common) -> [__m512i; 3] {
+    let upper = _mm512_set1_epi16(0xff00u16 as i16);
+    let m = common.m;
+    // The multiplication takes the mantissa for signed; where it is `2^15` or more that lacks `2^16` times the value.
+    let large = _mm512_movepi16_mask(m);
+    // The product in two halves: `q * m >> 8`, and its lowest byte in an upper one.
+    let product = |q: __m512i| {
+        let high = _mm512_mulhi_epi16(q, m);
+        let (high, low) = (_mm512_mask_add_epi16(high, large, high, q), _mm512_mullo_epi16(q, m));
+        if !MINIMA {
+            return [high, low];
+        }
+        // Less `16 * n`, whose lowest byte is the lowest four bits of `n`.
+        let less = _mm512_slli_epi16::<12>(common.n);
+        let borrow = _mm512_cmplt_epu16_mask(low, less);
+        let high = _mm512_sub_epi16(high, _mm512_srai_epi16::<4>(common.n));
+        [_mm512_mask_sub_epi16(high, borrow, high, _mm512_set1_epi16(1)), _mm512_sub_epi16(low, less)]
+    };
+    let ([eh, el], [oh, ol]) = (product(even), product(odd));
+    // `upper ? odd : even`, bit by bit.
+    let pick = |even: __m512i, odd: __m512i| _mm512_ternarylogic_epi32::<0xca>(upper, odd, even);
     [
+        pick(_mm512_srli_epi16::<8>(eh), oh),
         pick(eh, _mm512_slli_epi16::<8>(oh)),
-        pick(_mm512_srli_epi16::<8>(e), o),
-        pick(e, _mm512_slli_epi16::<8>(o)),
+        _mm512_or_si512(_mm512_srli_epi16::<8>(el), ol),
     ]
 }
 

@@ -9,9 +9,13 @@
 use std::arch::x86_64::*;
 
 use super::{Results, token_scale};
-use crate::cpu::acts::{Acts, Tile};
+use crate::cpu::acts::{Acts, Tile, UNIT};
 use crate::cpu::isa::{Avx2, AvxVnni};
-use crate::cpu::pack::{BLOCK_BYTES, GROUP, MANTISSA_BYTES, Packed, QUAD_BYTES, QUADS};
+use crate::cpu::pack::{Bits, GROUP, OCT, OCTS, Packed, oct_bytes};
+use crate::spec::matrix::MIN_SHIFT;
+
+/// Octs of a unit of sums.
+const UNIT_OCTS: usize = UNIT / OCT;
 
 /// `groups` groups of 16 rows from `group`, times a tile.
 pub(super) fn kernel(
@@ -82,37 +86,58 @@ macro_rules! half_group {
             first: usize,
             out: &mut [[f32; GROUP]],
         ) {
+            let (lines, sums) = (acts.tile(tile), acts.sums(tile));
+            let weights = w.group(group);
+            let base = if let Bits::Four { base } = w.bits { i32::from(base) } else { 0 };
+            // The rows of this half as bits, lowest first.
+            let rows = _mm256_setr_epi32(1, 2, 4, 8, 16, 32, 64, 128);
             let mut sum = [[_mm256_setzero_pd(); 2]; T];
-            let blocks =
-                w.group_q(group).chunks_exact(BLOCK_BYTES).zip(w.group_m(group).chunks_exact(MANTISSA_BYTES));
-            for ((q, m), lines) in blocks.zip(acts.tile(tile).chunks_exact(tile.width)) {
-                let lines = &lines[first..][..T];
+            for (span, from) in (0..w.octs()).step_by(w.span()).enumerate() {
+                let octs = from..w.octs().min(from + w.span());
+                let block = w.block_of_span(span);
                 let mut dot = [_mm256_setzero_si256(); T];
-                for p in 0..QUADS {
-                    let bytes: &[u8] = &q[p * QUAD_BYTES + half * (QUAD_BYTES / 2)..][..QUAD_BYTES / 2];
-                    // SAFETY: the slice holds the 32 bytes that are read.
-                    let v = unsafe { _mm256_loadu_si256(bytes.as_ptr().cast()) };
-                    let v = [_mm256_srai_epi16::<8>(_mm256_slli_epi16::<8>(v)), _mm256_srai_epi16::<8>(v)];
-                    for t in 0..T {
-                        for (pair, v) in v.into_iter().enumerate() {
-                            let two: &[i16] = &lines[t].0[4 * p + 2 * pair..][..2];
+                for at in octs.clone() {
+                    let lines = &lines[at / OCTS * tile.width + first..][..T];
+                    let oct = &weights.q[at * oct_bytes(w.bits)..][..oct_bytes(w.bits)];
+                    for (i, v) in widen(oct, half, w.bits).into_iter().enumerate() {
+                        for t in 0..T {
+                            let two: &[i16] = &lines[t].0[at % OCTS * OCT + 2 * i..][..2];
                             // SAFETY: the slice holds the four bytes that are read.
                             let x = _mm256_set1_epi32(unsafe { two.as_ptr().cast::<i32>().read_unaligned() });
                             dot[t] = $dot_add(dot[t], v, x);
                         }
                     }
                 }
-                let mantissas: &[u8] = &m[half * 16..][..16];
-                // SAFETY: the slice holds the eight mantissas that are read.
-                let v = _mm256_cvtepu16_epi32(unsafe { _mm_loadu_si128(mantissas.as_ptr().cast()) });
-                let m0 = _mm256_cvtepi32_pd(_mm256_castsi256_si128(v));
-                let m1 = _mm256_cvtepi32_pd(_mm256_extracti128_si256::<1>(v));
+                // What the activations sum up to, for what all weights of a block have in common.
+                let mut totals = [0i32; T];
+                if w.minima || w.bits != Bits::Eight {
+                    let units = from / UNIT_OCTS * tile.width..octs.end / UNIT_OCTS * tile.width;
+                    for sums in sums[units].chunks_exact(tile.width) {
+                        totals.iter_mut().zip(&sums[first..]).for_each(|(total, sum)| *total += sum);
+                    }
+                }
+                let Some((m, n)) = w.scales(weights, block) else { continue };
+                let m = numbers(m, half, false);
                 for t in 0..T {
+                    let mut d = dot[t];
+                    if let Some(f) = weights.f.get(block) {
+                        let f = _mm256_set1_epi32(i32::from(*f) >> (8 * half));
+                        let above = _mm256_cmpeq_epi32(_mm256_and_si256(f, rows), rows);
+                        d = _mm256_add_epi32(d, _mm256_set1_epi32(totals[t].wrapping_mul(base)));
+                        d = _mm256_add_epi32(d, _mm256_and_si256(above, _mm256_set1_epi32(totals[t])));
+                    }
                     // Integers below 2^53 throughout: product and sum are exact.
-                    let d0 = _mm256_cvtepi32_pd(_mm256_castsi256_si128(dot[t]));
-                    let d1 = _mm256_cvtepi32_pd(_mm256_extracti128_si256::<1>(dot[t]));
-                    sum[t][0] = _mm256_add_pd(sum[t][0], _mm256_mul_pd(d0, m0));
-                    sum[t][1] = _mm256_add_pd(sum[t][1], _mm256_mul_pd(d1, m1));
+                    let d = pair(d);
+                    for part in 0..2 {
+                        sum[t][part] = _mm256_add_pd(sum[t][part], _mm256_mul_pd(d[part], m[part]));
+                    }
+                    if w.minima {
+                        let n = numbers(n, half, true);
+                        let total = _mm256_set1_pd(f64::from(totals[t]) * f64::from(1 << MIN_SHIFT));
+                        for part in 0..2 {
+                            sum[t][part] = _mm256_sub_pd(sum[t][part], _mm256_mul_pd(n[part], total));
+                        }
+                    }
                 }
             }
             for t in 0..T {
@@ -132,6 +157,51 @@ macro_rules! half_group {
 }
 half_group!(half_group, "avx2", |sum, v, x| _mm256_add_epi32(sum, _mm256_madd_epi16(v, x)));
 half_group!(half_group_vnni, "avx2,avxvnni", |sum, v, x| _mm256_dpwssd_avx_epi32(sum, v, x));
+
+/// Half of the rows of an oct as 16-bit integers, each register a pair of every row: the first and third column, the second
+/// and fourth, then the same of the other four. Of weights in four bits, what is above their least.
+#[inline]
+#[target_feature(enable = "avx2")]
+fn widen(oct: &[u8], half: usize, bits: Bits) -> [__m256i; 4] {
+    let line = |i: usize| {
+        let bytes: &[u8] = &oct[i * 64 + half * 32..][..32];
+        // SAFETY: the slice holds the 32 bytes that are read.
+        unsafe { _mm256_loadu_si256(bytes.as_ptr().cast()) }
+    };
+    match bits {
+        Bits::Four { .. } => {
+            let (v, low) = (line(0), _mm256_set1_epi16(15));
+            [
+                _mm256_and_si256(v, low),
+                _mm256_and_si256(_mm256_srli_epi16::<4>(v), low),
+                _mm256_and_si256(_mm256_srli_epi16::<8>(v), low),
+                _mm256_srli_epi16::<12>(v),
+            ]
+        }
+        Bits::Eight => {
+            let (a, b) = (line(0), line(1));
+            let even = |v| _mm256_srai_epi16::<8>(_mm256_slli_epi16::<8>(v));
+            [even(a), _mm256_srai_epi16::<8>(a), even(b), _mm256_srai_epi16::<8>(b)]
+        }
+    }
+}
+
+/// Eight 16-bit numbers of half a group, four at a time as f64.
+#[inline]
+#[target_feature(enable = "avx2")]
+fn numbers(halves: &[u8], half: usize, signed: bool) -> [__m256d; 2] {
+    let bytes: &[u8] = &halves[half * 16..][..16];
+    // SAFETY: the slice holds the 16 bytes that are read.
+    let v = unsafe { _mm_loadu_si128(bytes.as_ptr().cast()) };
+    pair(if signed { _mm256_cvtepi16_epi32(v) } else { _mm256_cvtepu16_epi32(v) })
+}
+
+/// Eight integers, four at a time as f64.
+#[inline]
+#[target_feature(enable = "avx2")]
+fn pair(v: __m256i) -> [__m256d; 2] {
+    [_mm256_cvtepi32_pd(_mm256_castsi256_si128(v)), _mm256_cvtepi32_pd(_mm256_extracti128_si256::<1>(v))]
+}
 
 /// Rounds to 24 bits, scales exactly, turns what is below `2^-126` into `+0`.
 #[inline]

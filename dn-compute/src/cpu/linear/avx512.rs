@@ -9,11 +9,15 @@
 use std::arch::x86_64::*;
 
 use super::{Results, token_scale};
-use crate::cpu::acts::{Acts, Tile};
+use crate::cpu::acts::{Acts, Tile, UNIT};
 use crate::cpu::isa::Avx512;
-use crate::cpu::pack::{BLOCK_BYTES, GROUP, MANTISSA_BYTES, Packed, QUAD_BYTES, QUADS};
+use crate::cpu::pack::{Bits, GROUP, Group, HALVES, OCT, OCTS, Packed};
+use crate::spec::matrix::MIN_SHIFT;
 
-/// `groups` (1 or 2, 4 for a tile of one token) groups of 16 rows from `group`, times a tile.
+/// Octs of a unit of sums.
+const UNIT_OCTS: usize = UNIT / OCT;
+
+/// `groups` (1 or 2, 4 where at most two tokens pass) groups of 16 rows from `group`, times a tile.
 pub(super) fn kernel(
     _: Avx512,
     w: &Packed,
@@ -25,91 +29,163 @@ pub(super) fn kernel(
 ) {
     // SAFETY: the token proves the features; everything else is checked by slices inside.
     unsafe {
-        match (groups, tile.width) {
-            (4, 1) => tile_of::<4, 1>(w, acts, group, tile, out),
-            (2, 8) => tile_of::<2, 8>(w, acts, group, tile, out),
-            (2, 4) => tile_of::<2, 4>(w, acts, group, tile, out),
-            (2, 2) => tile_of::<2, 2>(w, acts, group, tile, out),
-            (2, _) => tile_of::<2, 1>(w, acts, group, tile, out),
-            (_, 8) => tile_of::<1, 8>(w, acts, group, tile, out),
-            (_, 4) => tile_of::<1, 4>(w, acts, group, tile, out),
-            (_, 2) => tile_of::<1, 2>(w, acts, group, tile, out),
-            (_, _) => tile_of::<1, 1>(w, acts, group, tile, out),
+        match (w.bits, w.minima) {
+            (Bits::Eight, false) => shapes::<false, false>(w, acts, group, groups, tile, out),
+            (Bits::Eight, true) => shapes::<false, true>(w, acts, group, groups, tile, out),
+            (Bits::Four { .. }, false) => shapes::<true, false>(w, acts, group, groups, tile, out),
+            (Bits::Four { .. }, true) => shapes::<true, true>(w, acts, group, groups, tile, out),
         }
+    }
+}
+
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")]
+fn shapes<const FOUR: bool, const MINIMA: bool>(
+    w: &Packed,
+    acts: &Acts,
+    group: usize,
+    groups: usize,
+    tile: Tile,
+    out: &mut Results,
+) {
+    match (groups, tile.width) {
+        (4, 1) => tile_of::<4, 1, FOUR, MINIMA>(w, acts, group, tile, out),
+        (4, _) => tile_of::<4, 2, FOUR, MINIMA>(w, acts, group, tile, out),
+        (2, 8) => tile_of::<2, 8, FOUR, MINIMA>(w, acts, group, tile, out),
+        (2, 4) => tile_of::<2, 4, FOUR, MINIMA>(w, acts, group, tile, out),
+        (2, 2) => tile_of::<2, 2, FOUR, MINIMA>(w, acts, group, tile, out),
+        (2, _) => tile_of::<2, 1, FOUR, MINIMA>(w, acts, group, tile, out),
+        (_, 8) => tile_of::<1, 8, FOUR, MINIMA>(w, acts, group, tile, out),
+        (_, 4) => tile_of::<1, 4, FOUR, MINIMA>(w, acts, group, tile, out),
+        (_, 2) => tile_of::<1, 2, FOUR, MINIMA>(w, acts, group, tile, out),
+        (_, _) => tile_of::<1, 1, FOUR, MINIMA>(w, acts, group, tile, out),
     }
 }
 
 /// Bytes ahead of the one in use that are asked for.
 const AHEAD: usize = 4096;
 
-/// A quad's columns as 16-bit integers: the first and third of every row, and the second and fourth.
+/// An oct's columns as 16-bit integers, each register a pair of every row: the first and third, the second and fourth, then
+/// the same of the other four. Of weights in four bits, what is above their least.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")]
-fn widen(quad: &[u8]) -> [__m512i; 2] {
-    assert!(quad.len() == QUAD_BYTES);
-    // SAFETY: the slice holds the 64 bytes that are read.
-    let v = unsafe { _mm512_loadu_si512(quad.as_ptr().cast()) };
-    [_mm512_srai_epi16::<8>(_mm512_slli_epi16::<8>(v)), _mm512_srai_epi16::<8>(v)]
+fn widen<const FOUR: bool>(oct: &[u8]) -> [__m512i; 4] {
+    let line = |i: usize| {
+        let bytes: &[u8] = &oct[i * 64..][..64];
+        // SAFETY: the slice holds the 64 bytes that are read.
+        unsafe { _mm512_loadu_si512(bytes.as_ptr().cast()) }
+    };
+    if FOUR {
+        let (v, low) = (line(0), _mm512_set1_epi16(15));
+        [
+            _mm512_and_si512(v, low),
+            _mm512_and_si512(_mm512_srli_epi16::<4>(v), low),
+            _mm512_and_si512(_mm512_srli_epi16::<8>(v), low),
+            _mm512_srli_epi16::<12>(v),
+        ]
+    } else {
+        let (a, b) = (line(0), line(1));
+        let even = |v| _mm512_srai_epi16::<8>(_mm512_slli_epi16::<8>(v));
+        [even(a), _mm512_srai_epi16::<8>(a), even(b), _mm512_srai_epi16::<8>(b)]
+    }
 }
 
-/// Asks for the line that lies `AHEAD` of a quad; past the end of the weights nothing happens.
+/// Asks for the lines that lie `AHEAD` of an oct; past the end of the weights nothing happens.
 #[inline]
-fn ask(quad: &[u8]) {
-    // SAFETY: a prefetch reads nothing and never faults.
-    unsafe { _mm_prefetch::<_MM_HINT_T0>(quad.as_ptr().wrapping_add(AHEAD).cast()) };
+fn ask(oct: &[u8]) {
+    for line in (0..oct.len()).step_by(64) {
+        // SAFETY: a prefetch reads nothing and never faults.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(oct.as_ptr().wrapping_add(AHEAD + line).cast()) };
+    }
+}
+
+/// Sixteen 16-bit numbers, eight at a time as f64.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")]
+fn numbers<const SIGNED: bool>(halves: &[u8]) -> [__m512d; 2] {
+    let bytes: &[u8] = &halves[..HALVES];
+    // SAFETY: the slice holds the 32 bytes that are read.
+    let v = unsafe { _mm256_loadu_si256(bytes.as_ptr().cast()) };
+    pair(if SIGNED { _mm512_cvtepi16_epi32(v) } else { _mm512_cvtepu16_epi32(v) })
+}
+
+/// Sixteen integers, eight at a time as f64.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")]
+fn pair(v: __m512i) -> [__m512d; 2] {
+    [_mm512_cvtepi32_pd(_mm512_castsi512_si256(v)), _mm512_cvtepi32_pd(_mm512_extracti64x4_epi64::<1>(v))]
 }
 
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")]
-fn tile_of<const G: usize, const T: usize>(
+fn tile_of<const G: usize, const T: usize, const FOUR: bool, const MINIMA: bool>(
     w: &Packed,
     acts: &Acts,
     group: usize,
     tile: Tile,
     out: &mut Results,
 ) {
+    let oct_bytes = if FOUR { OCT * GROUP / 2 } else { OCT * GROUP };
+    let base = if let Bits::Four { base } = w.bits { i32::from(base) } else { 0 };
+    let (lines, sums) = (acts.tile(tile), acts.sums(tile));
+    let weights: [Group<'_>; G] = std::array::from_fn(|g| w.group(group + g));
     let mut lo = [[_mm512_setzero_pd(); G]; T];
     let mut hi = [[_mm512_setzero_pd(); G]; T];
-    let q: [&[u8]; G] = std::array::from_fn(|g| w.group_q(group + g));
-    let m: [&[u8]; G] = std::array::from_fn(|g| w.group_m(group + g));
-    for (b, lines) in acts.tile(tile).chunks_exact(T).enumerate() {
-        let q: [&[u8]; G] = std::array::from_fn(|g| &q[g][b * BLOCK_BYTES..][..BLOCK_BYTES]);
+    for (span, first) in (0..w.octs()).step_by(w.span()).enumerate() {
+        let octs = first..w.octs().min(first + w.span());
+        let block = w.block_of_span(span);
         let mut dot = [[_mm512_setzero_si512(); G]; T];
         // One token leaves a single chain of dependent dots per group: spread it over two.
         let mut odd = [_mm512_setzero_si512(); G];
-        for p in 0..QUADS {
-            for g in 0..G {
-                let quad = &q[g][p * QUAD_BYTES..][..QUAD_BYTES];
-                if T == 1 {
-                    ask(quad);
+        for at in octs.clone() {
+            let lines = &lines[at / OCTS * T..][..T];
+            let v: [[__m512i; 4]; G] = std::array::from_fn(|g| {
+                let oct = &weights[g].q[at * oct_bytes..][..oct_bytes];
+                if tile.first == 0 {
+                    ask(oct); // later tiles find the weights in the cache
                 }
-                let v = widen(quad);
+                widen::<FOUR>(oct)
+            });
+            for i in 0..4 {
                 for t in 0..T {
-                    for (half, v) in v.into_iter().enumerate() {
-                        let two = &lines[t].0[4 * p + 2 * half..][..2];
-                        // SAFETY: the slice holds the four bytes that are read.
-                        let x = _mm512_set1_epi32(unsafe { two.as_ptr().cast::<i32>().read_unaligned() });
-                        let d = if T == 1 && half == 1 { &mut odd[g] } else { &mut dot[t][g] };
-                        *d = _mm512_dpwssd_epi32(*d, v, x);
+                    let two: &[i16] = &lines[t].0[at % OCTS * OCT + 2 * i..][..2];
+                    // SAFETY: the slice holds the four bytes that are read.
+                    let x = _mm512_set1_epi32(unsafe { two.as_ptr().cast::<i32>().read_unaligned() });
+                    for g in 0..G {
+                        let d = if T == 1 && i % 2 == 1 { &mut odd[g] } else { &mut dot[t][g] };
+                        *d = _mm512_dpwssd_epi32(*d, v[g][i], x);
                     }
                 }
+            }
+        }
+        // What the activations sum up to, for what all weights of a block have in common.
+        let mut totals = [0i32; T];
+        if FOUR || MINIMA {
+            for sums in sums[first / UNIT_OCTS * T..octs.end / UNIT_OCTS * T].chunks_exact(T) {
+                totals.iter_mut().zip(sums).for_each(|(total, sum)| *total += sum);
             }
         }
         for g in 0..G {
             if T == 1 {
                 dot[0][g] = _mm512_add_epi32(dot[0][g], odd[g]);
             }
-            let bytes = &m[g][b * MANTISSA_BYTES..][..MANTISSA_BYTES];
-            // SAFETY: the slice holds the 32 bytes that are read.
-            let mantissa = unsafe { _mm256_loadu_si256(bytes.as_ptr().cast()) };
-            let mantissa = _mm512_cvtepu16_epi32(mantissa);
-            let m0 = _mm512_cvtepi32_pd(_mm512_castsi512_si256(mantissa));
-            let m1 = _mm512_cvtepi32_pd(_mm512_extracti64x4_epi64::<1>(mantissa));
+            let Some((m, n)) = w.scales(weights[g], block) else { continue };
+            let m = numbers::<false>(m);
+            let n = if MINIMA { numbers::<true>(n) } else { m };
             for t in 0..T {
+                let mut d = dot[t][g];
+                if FOUR {
+                    let total = _mm512_set1_epi32(totals[t]);
+                    d = _mm512_add_epi32(d, _mm512_set1_epi32(totals[t].wrapping_mul(base)));
+                    d = _mm512_mask_add_epi32(d, weights[g].f[block], d, total);
+                }
                 // Integers below 2^53 throughout: the fused product and sum is exact.
-                let d0 = _mm512_cvtepi32_pd(_mm512_castsi512_si256(dot[t][g]));
-                let d1 = _mm512_cvtepi32_pd(_mm512_extracti64x4_epi64::<1>(dot[t][g]));
-                lo[t][g] = _mm512_fmadd_pd(d0, m0, lo[t][g]);
-                hi[t][g] = _mm512_fmadd_pd(d1, m1, hi[t][g]);
+                let d = pair(d);
+                lo[t][g] = _mm512_fmadd_pd(d[0], m[0], lo[t][g]);
+                hi[t][g] = _mm512_fmadd_pd(d[1], m[1], hi[t][g]);
+                if MINIMA {
+                    let total = _mm512_set1_pd(-f64::from(totals[t]) * f64::from(1 << MIN_SHIFT));
+                    lo[t][g] = _mm512_fmadd_pd(n[0], total, lo[t][g]);
+                    hi[t][g] = _mm512_fmadd_pd(n[1], total, hi[t][g]);
+                }
             }
         }
     }

@@ -12,8 +12,22 @@ use std::arch::asm;
 use super::Results;
 use crate::cpu::acts::{Acts, Line, Tile};
 use crate::cpu::isa::{Neon, NeonDot};
-use crate::cpu::pack::{BLOCK_BYTES, GROUP, MANTISSA_BYTES, Packed, QUAD, QUAD_BYTES, QUADS};
-use crate::spec::float::finish;
+use crate::cpu::pack::{GROUP, HALVES, Packed};
+use crate::spec::{BLOCK, float::finish};
+
+/// Columns of a row that lie side by side.
+const QUAD: usize = 4;
+/// Quads of a block.
+const QUADS: usize = BLOCK / QUAD;
+/// Bytes of a quad of columns of a group.
+const QUAD_BYTES: usize = QUAD * GROUP;
+/// Bytes of a block of columns of a group.
+const BLOCK_BYTES: usize = BLOCK * GROUP;
+
+/// Whether these kernels take a matrix: the usual form only.
+pub(super) fn takes(w: &Packed) -> bool {
+    w.is_usual()
+}
 
 /// `groups` groups of 16 rows from `group`, times a tile of pairs.
 pub(super) fn kernel(
@@ -77,8 +91,8 @@ fn half_group<const T: usize>(
     out: &mut [[f32; GROUP]],
 ) {
     let mut sum = [[0i64; 8]; T];
-    let blocks =
-        w.group_q(group).chunks_exact(BLOCK_BYTES).zip(w.group_m(group).chunks_exact(MANTISSA_BYTES));
+    let weights = w.group(group);
+    let blocks = weights.q.chunks_exact(BLOCK_BYTES).zip(weights.m.chunks_exact(HALVES));
     for ((q, m), lines) in blocks.zip(acts.tile(tile).chunks_exact(tile.width)) {
         let lines = &lines[first..][..T];
         let mut dot = [[vdupq_n_s32(0); 8]; T];
@@ -173,8 +187,8 @@ fn whole_group<const T: usize>(
 ) {
     let mut sum = [[0i64; GROUP]; T];
     let lines = acts.tile(tile);
-    let blocks =
-        w.group_q(group).chunks_exact(BLOCK_BYTES).zip(w.group_m(group).chunks_exact(MANTISSA_BYTES));
+    let weights = w.group(group);
+    let blocks = weights.q.chunks_exact(BLOCK_BYTES).zip(weights.m.chunks_exact(HALVES));
     for (block, (q, m)) in blocks.enumerate() {
         // A line of digits holds two blocks.
         let lines = &lines[block / 2 * 2 * tile.width..][..2 * tile.width];
