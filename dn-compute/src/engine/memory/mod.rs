@@ -65,8 +65,8 @@ impl MemoryNeed {
         let context = work.context.min(h.context);
         let page = KvLayer::page_bytes(h.kv_heads as usize, h.head_size as usize);
         let pages = u64::from(context).div_ceil(KEY_BLOCK as u64);
-        // Rows end in groups of 16, and each has 12 bytes more than in canonical form.
-        let padding = front.weight_bytes() / 32;
+        // Rows end in groups of 16, and each has 12 bytes more than in canonical form: a sixteenth for rows of 192 columns.
+        let padding = front.weight_bytes() / 16;
         let rope = u64::from(context.max(1024)).next_power_of_two() * u64::from(h.rope_size) * 4;
         Self {
             weights_bytes: front.weight_bytes() + padding,
