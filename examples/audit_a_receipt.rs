@@ -39,6 +39,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         prompt: &request.prompt,
         already: &[],
         sampling: request.sampling,
+        decoding: &request.decoding,
         max_tokens: request.max_tokens,
         stop: &request.stop,
     };

@@ -1,7 +1,8 @@
 //! Bit-exact inference: the same model, tokens and settings give the same bits on every device.
 //!
 //! # What a caller uses
-//! - [`Model::load`] reads a GGUF file; [`Model::id`] is its identity on the network.
+//! - [`Model::load`] reads a GGUF file, a directory of safetensors or a package ([`model::package`]); [`Model::id`] is its
+//!   identity on the network. `hub` (feature `hub`) fetches models.
 //! - [`ModelFront`] is the cheap half of it: tokenizer, chat template and sizes, read from the file's header alone. A
 //!   gateway needs no more.
 //! - [`Engine`] generates ([`Engine::generate`]), proves ([`Engine::replay`]) and computes logits
@@ -14,14 +15,14 @@
 //! use std::sync::Arc;
 //!
 //! use dn_compute::{ChatMessage, Engine, EngineOptions, GenerateRequest, Model};
-//! use dn_core::objects::Sampling;
+//! use dn_core::objects::{Decoding, Sampling};
 //!
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! let model = Arc::new(Model::load(Path::new("model.gguf"))?);
 //! let engine = Engine::new(Arc::clone(&model), EngineOptions::default())?;
 //! let prompt = model.front().chat_prompt(&[ChatMessage::user("What is ownership?")])?;
 //! let sampling = Sampling::GREEDY;
-//! let request = GenerateRequest { prompt: &prompt, already: &[], sampling, max_tokens: 90, stop: &[] };
+//! let request = GenerateRequest { prompt: &prompt, already: &[], sampling, decoding: Decoding::plain(), max_tokens: 90, stop: &[] };
 //! let mut text = model.front().text_stream(request.stop);
 //! let answer = engine.generate(&request, &mut |token| {
 //!     let _now_certain = text.push(token);
@@ -41,7 +42,7 @@
 //! - [`conformance`]: the suite that compares any backend with the reference;
 //! - [`formats`], [`tokenizer`], [`chat`], [`model`]: from a file to a checked model;
 //! - [`runtime`]: the decoder over any backend; [`sampling`] and [`trace`]: what a receipt binds;
-//! - [`engine`]: all of it together.
+//! - [`engine`]: all of it together; [`encoder`]: embeddings, of models of the BERT family.
 #![deny(unsafe_code)]
 
 #[cfg(feature = "engine")]
@@ -54,9 +55,15 @@ pub mod cpu;
 #[cfg(feature = "embedded-model")]
 pub mod embedded;
 #[cfg(feature = "engine")]
+pub mod encoder;
+#[cfg(feature = "engine")]
 pub mod engine;
 #[cfg(feature = "engine")]
 pub mod formats;
+#[cfg(feature = "engine")]
+pub mod grammar;
+#[cfg(feature = "hub")]
+pub mod hub;
 #[cfg(feature = "engine")]
 pub mod model;
 pub mod reference;
@@ -81,8 +88,11 @@ pub use cpu::Isa;
 pub use engine::{
     BackendKind, BatchError, BatchEvent, BatchOptions, BatchRequest, BatchStatus, Batcher, CacheScope,
     CancelHandle, Divergence, DivergenceKind, Engine, EngineError, EngineOptions, GenerateError,
-    GenerateRequest, Generation, Replay, ReplayRequest, RequestId, Runner, Ticket, Timings, Update,
+    GenerateRequest, Generation, MemoryNeed, Replay, ReplayRequest, RequestId, Runner, Ticket, Timings,
+    Untraced, Update, Workload, available_memory,
 };
+#[cfg(feature = "engine")]
+pub use grammar::GrammarError;
 #[cfg(feature = "engine")]
 pub use model::{Model, ModelError, ModelFront};
 #[cfg(feature = "engine")]

@@ -1,15 +1,19 @@
 //! The typed objects that cross crates, each with one canonical encoding.
 
 mod batch;
+mod encoder;
 mod manifest;
 mod receipt;
 mod request;
+pub mod sampling;
 mod verdict;
 mod voucher;
 
 pub use batch::{BatchLine, BatchRoot};
-pub use manifest::{Hyperparameters, ModelManifest, RopePairing};
+pub use encoder::{EncoderHyperparameters, EncoderManifest, Pooling};
+pub use manifest::{Hyperparameters, ModelManifest, RopePairing, RopeScaling};
 pub use receipt::{FinishReason, Receipt};
-pub use request::{JobRequest, Price, Sampling, token_hash};
+pub use request::{JobRequest, Price, token_hash};
+pub use sampling::{Decoding, Grammar, Sampling, SettingsError, TokenBias, TokenLogprob, TokenLogprobs};
 pub use verdict::{AuditOutcome, Verdict};
 pub use voucher::Voucher;

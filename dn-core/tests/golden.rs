@@ -56,6 +56,7 @@ fn check<T: Canonical + PartialEq + std::fmt::Debug>(
 fn every_object_has_its_golden_encoding() {
     let mut left = golden().objects;
     check(&mut left, "sampling", &common::sampling());
+    check(&mut left, "decoding", &common::decoding());
     check(&mut left, "price", &common::price());
     check(&mut left, "job_request", &common::request());
     check(&mut left, "receipt", &common::receipt());
@@ -64,6 +65,9 @@ fn every_object_has_its_golden_encoding() {
     check(&mut left, "batch_root", &common::batch_root(&[0, 1]));
     check(&mut left, "batch_root_empty", &common::batch_root(&[]));
     check(&mut left, "hyperparameters", &common::hyperparameters());
+    for (name, scaling) in common::rope_scalings() {
+        check(&mut left, name, &scaling);
+    }
     check(&mut left, "model_manifest", &common::manifest());
     let mut bare = common::manifest();
     (bare.bos_token, bare.stop_tokens) = (None, Vec::new());

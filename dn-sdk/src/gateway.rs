@@ -21,6 +21,7 @@ mod config;
 mod countersign;
 mod error;
 mod http;
+mod logprobs;
 mod lookup;
 mod metrics;
 mod money;

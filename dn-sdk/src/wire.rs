@@ -27,7 +27,7 @@ pub use auth::{HelloError, hello_digest, verify_hello, verify_welcome, welcome_d
 pub use lease::{Effect, Input, Lease, LeaseEnd, LeaseLimits, Violation};
 
 use dn_core::encoding::{Canonical, DecodeError};
-use dn_core::objects::{BatchRoot, JobRequest, Receipt, Voucher};
+use dn_core::objects::{BatchRoot, JobRequest, Receipt, TokenLogprobs, Voucher};
 use dn_core::{Address, Hash32, ModelId, ReceiptId, Signature, Signed, canonical_enum, keccak256};
 
 /// Version of this protocol.
@@ -223,6 +223,8 @@ pub enum ToGateway {
         sequence: u32,
         /// The tokens.
         tokens: Vec<u32>,
+        /// One for each token where the job asks for them, else none. The receipt does not bind them; a replay gives them.
+        logprobs: Vec<TokenLogprobs>,
         /// [`running_hash`] over all chunks to here.
         hash: Hash32,
     },
@@ -261,7 +263,7 @@ canonical_enum!(ToGateway {
     },
     1 => Accept { lease: u64 },
     2 => Busy { lease: u64 },
-    3 => Chunk { lease: u64, sequence: u32, tokens: Vec<u32>, hash: Hash32 },
+    3 => Chunk { lease: u64, sequence: u32, tokens: Vec<u32>, logprobs: Vec<TokenLogprobs>, hash: Hash32 },
     4 => Done { lease: u64, receipt: Signed<Receipt> },
     5 => Failed { lease: u64, reason: FailReason },
     6 => Countersign { batch: BatchRoot, receipts: Vec<ReceiptId> },

@@ -4,7 +4,8 @@
     python check.py PATH_TO_DN [FOLDER]
 
 Writes each file to FOLDER (a temporary one by default), runs `dn infer --model FILE --tokens IDS --logits-out OUT` and
-compares the logits with those of the weights as the numeric spec rounds them (Q8_0 is taken as it is). Prints one line a file;
+compares the logits with those of the weights as the numeric spec rounds them (quantised blocks are taken as they are: their
+scales are rounded to 16 bits, too little to be seen here). Prints one line a file;
 exits with 1 when one differs. The distance to the unrounded weights is printed beside it: random weights make it large.
 """
 
@@ -25,12 +26,40 @@ SHAPES = {
     "wide-heads": ("llama", 2, 64, 2, 1, 128, 224, 300, False, 10_000.0, ["Q8_0", "F16", "F32"]),
     "odd-columns": ("llama", 2, 44, 3, 3, 12, 50, 33, True, 10_000.0, ["F32", "F16"]),
     "qwen2": ("qwen2", 3, 64, 4, 2, 16, 96, 513, True, 1_000_000.0, ["Q8_0", "F32"]),
+    "four-bits": ("llama", 2, 96, 3, 1, 32, 160, 200, True, 10_000.0, ["Q4_0"]),
+    "k-quants": ("llama", 2, 256, 4, 2, 64, 512, 300, False, 10_000.0, ["Q4_K", "Q6_K", "Q5_K"]),
+    "qwen2-k-quants": ("qwen2", 2, 512, 8, 2, 64, 256, 300, True, 1_000_000.0, ["Q4_K", "Q4_K", "Q6_K"]),
 }
+# bytes of a block of 256, spread of its integers, their middle
+K_QUANTS = {"Q4_K": (144, 4.6, 7.5), "Q5_K": (176, 9.2, 15.5), "Q6_K": (210, 18.5, None)}
 TOKENS = 90
 
 
+def six_bits(scales, minima):
+    """Eight scales and eight minima of six bits in twelve bytes."""
+    s, m = scales.astype(np.uint8), minima.astype(np.uint8)
+    low = [s[..., :4] | s[..., 4:] >> 4 << 6, m[..., :4] | m[..., 4:] >> 4 << 6]
+    return np.concatenate([*low, s[..., 4:] & 15 | m[..., 4:] << 4], axis=-1)
+
+
+def k_quants(rng, rows, cols, name):
+    """Random blocks (the package reads them, and does not write them) of a deviation of 1.5 / sqrt(cols)."""
+    size, spread, middle = K_QUANTS[name]
+    out = rng.integers(0, 256, (rows, cols // 256, size), dtype=np.uint8)
+    half = lambda value: np.full(out.shape[:2] + (1,), value).astype(np.float16).view(np.uint8)
+    unit = 1.5 / cols**0.5 / spread / 44
+    if middle is None:
+        out[..., 192:208] = (rng.integers(24, 64, out.shape[:2] + (16,)) * rng.choice([-1, 1], out.shape[:2] + (16,))).astype(np.int8).view(np.uint8)
+        out[..., 208:] = half(unit)
+    else:
+        scales = rng.integers(24, 64, out.shape[:2] + (8,))
+        out[..., :2], out[..., 2:4] = half(unit), half(unit * middle)
+        out[..., 4:16] = six_bits(scales, scales)
+    return out.reshape(rows, -1)
+
+
 def write(path, shape, seed):
-    """Writes a file; the weights as the reader will see them, by name."""
+    """Writes a file; the weights as the reader will see them, by name, and the names of those that are stored as floats."""
     arch, layers, width, heads, kv, size, ffn, vocabulary, tied, theta, kinds = shape
     rng = np.random.default_rng(seed)
     w = gguf.GGUFWriter(str(path), arch)
@@ -46,14 +75,20 @@ def write(path, shape, seed):
     w.add_rope_dimension_count(size)
     w.add_rope_freq_base(theta)
     w.add_layer_norm_rms_eps(1e-6)
-    weights, turn = {}, 0
+    weights, floats, turn = {}, set(), 0
 
     def matrix(name, rows, cols):
         nonlocal turn
-        kind = gguf.GGMLQuantizationType[kinds[turn % len(kinds)]]
+        kind_name = kinds[turn % len(kinds)]
+        kind = gguf.GGMLQuantizationType[kind_name]
         turn += 1
-        values = (rng.standard_normal((rows, cols)) * 1.5 / cols**0.5).astype(np.float32)
-        data = gguf.quants.quantize(values, kind)
+        if kind_name in K_QUANTS:
+            data = k_quants(rng, rows, cols, kind_name)
+        else:
+            values = (rng.standard_normal((rows, cols)) * 1.5 / cols**0.5).astype(np.float32)
+            data = gguf.quants.quantize(values, kind)
+        if kind_name.startswith("F"):
+            floats.add(name)
         w.add_tensor(name, data, raw_dtype=kind)
         weights[name] = gguf.quants.dequantize(data, kind).astype(np.float64)
 
@@ -88,11 +123,11 @@ def write(path, shape, seed):
     w.write_kv_data_to_file()
     w.write_tensors_to_file()
     w.close()
-    return weights
+    return weights, floats
 
 
-def rounded(weights):
-    """Matrices as the numeric spec holds them: `q * m * 2^e`, q of 8 bits, m of 16 bits for 32 columns, e for a row."""
+def rounded(weights, floats):
+    """Matrices of floats as the numeric spec holds them: `q * m * 2^e`, q of 8 bits, m of 16 bits for 32 columns, e for a row."""
 
     def matrix(w):
         parts = [w[:, i : i + 32] for i in range(0, w.shape[1], 32)]
@@ -104,7 +139,7 @@ def rounded(weights):
         steps = [np.clip(np.round(p / scales[:, [i]]), -127, 127) * scales[:, [i]] for i, p in enumerate(parts)]
         return np.concatenate(steps, axis=1)
 
-    return {name: matrix(w) if w.ndim == 2 else w for name, w in weights.items()}
+    return {name: matrix(w) if name in floats else w for name, w in weights.items()}
 
 
 def forward(weights, shape, tokens):
@@ -165,13 +200,13 @@ def main():
     good = True
     for seed, (name, shape) in enumerate(SHAPES.items()):
         path, out = folder / f"{name}.gguf", folder / f"{name}.safetensors"
-        weights = write(path, shape, seed)
+        weights, floats = write(path, shape, seed)
         tokens = np.random.default_rng(100 + seed).integers(0, shape[7], TOKENS)
         ids = ",".join(map(str, tokens))
         command = [dn, "infer", "--model", str(path), "--tokens", ids, "--max-tokens", "1", "--logits-out", str(out)]
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
         found = read_safetensors(out)
-        stored, own = (forward(w, shape, tokens) for w in (weights, rounded(weights)))
+        stored, own = (forward(w, shape, tokens) for w in (weights, rounded(weights, floats)))
         cosine = lowest_cosine(own, found)
         good &= cosine > 1 - 1e-5
         print(f"{name} ({'/'.join(shape[10])}): lowest cosine {cosine:.7f}, to the weights as stored {lowest_cosine(stored, found):.5f}")

@@ -227,7 +227,15 @@ label = lambda text: keccak(text.encode())
 SECRETS = {who: label(who) for who in ("payer", "worker", "gateway", "auditor")}
 PAYER, WORKER, GATEWAY, AUDITOR = (address_of(secret) for secret in SECRETS.values())
 
-sampling = [("u32", 700_000), ("u32", 40), ("u32", 950_000), ("u32", 50_000), ("u64", 0x0123456789ABCDEF)]
+sampling = [("u32", 700_000), ("u32", 40), ("u32", 950_000), ("u32", 50_000)]
+sampling += [("u32", 1_100_000), ("i32", -500_000), ("i32", 250_000), ("u32", 64), ("u64", 0x0123456789ABCDEF)]
+decoding = [
+    ("list struct", [[("u32", 5), ("i32", -100_000_000)], [("u32", 50256), ("i32", 1)]]),
+    ("list u32", [0, 7]),
+    ("raw", b"\x02"),  # a JSON schema
+    ("text", '{"type":"object"}'),
+    ("option u8", 5),
+]
 price = [("u128", 3 * 10**12), ("u128", 9 * 10**12 + 1)]
 request = [
     ("u64", CHAIN),
@@ -240,6 +248,7 @@ request = [
     ("u16", 1),
     ("list u32", [1, 2, 0xFFFFFFFF]),
     ("struct", sampling),
+    ("struct", decoding),
     ("u32", 256),
     ("list text", ["\n\n", "é stop"]),
     ("struct", price),
@@ -326,7 +335,15 @@ TYPES = {
     "BatchLine": types_of(line_fields(0)),
 }
 hyperparameters = [("u32", value) for value in (22, 2048, 32, 4, 64, 5632, 32000, 2048, 0x461C4000, 64)]
-hyperparameters += [("u8", 1), ("u32", 0x3727C5AC), ("bool", True)]
+hyperparameters += [("u8", 1), ("u8", 1), ("u32", 0x40000000), ("u32", 0x3727C5AC)]
+hyperparameters += [("bool", False), ("bool", True), ("bool", False), ("option u32", 1024), ("bool", True)]
+rope_scalings = {
+    "rope_none": [("u8", 0)],
+    "rope_linear": [("u8", 1), ("u32", 0x40000000)],
+    "rope_yarn": [("u8", 2)] + [("u32", n) for n in (0x40800000, 32768, 0x42000000, 0x3F800000, 0x3FC00000)],
+    "rope_llama3": [("u8", 3)] + [("u32", n) for n in (0x41000000, 0x3F800000, 0x40800000, 8192)],
+    "rope_factors": [("u8", 4)],
+}
 manifest = [
     ("u16", 1),
     ("u16", 32),
@@ -348,6 +365,7 @@ proof = [("u64", 4), ("u64", 6), ("list raw", [label("left"), label("right")])]
 
 OBJECTS = {
     "sampling": sampling,
+    "decoding": decoding,
     "price": price,
     "job_request": request,
     "receipt": canonical(receipt_fields),
@@ -356,6 +374,7 @@ OBJECTS = {
     "batch_root": canonical(batch_fields([0, 1])),
     "batch_root_empty": canonical(batch_fields([])),
     "hyperparameters": hyperparameters,
+    **rope_scalings,
     "model_manifest": manifest,
     "model_manifest_bare": manifest[:7] + [("option u32", None), ("list u32", [])],
     "verdict_match": verdict(b"\x00"),

@@ -3,14 +3,15 @@
 //! - dependency arrows between the workspace's packages, and what the pure crates may never pull in;
 //! - licences of all dependencies;
 //! - file lengths (a report above 400 lines, a failure above 800);
-//! - the pure crates build for `wasm32-unknown-unknown`, where that target is installed.
+//! - the pure crates build for `wasm32-unknown-unknown`, where that target is installed;
+//! - the kernels compile for `aarch64-unknown-linux-gnu`, where that target and a C compiler for it are installed.
 #![forbid(unsafe_code)]
 #![allow(clippy::print_stdout, clippy::print_stderr)]
 
 mod arrows;
 mod lengths;
 mod licences;
-mod wasm;
+mod targets;
 
 use std::process::{Command, ExitCode};
 
@@ -39,7 +40,8 @@ fn main() -> ExitCode {
         ("dependency arrows", arrows::check(&metadata)),
         ("licences", licences::check(&metadata)),
         ("file lengths", lengths::check()),
-        ("wasm32 build of the pure crates", wasm::check()),
+        ("wasm32 build of the pure crates", targets::wasm()),
+        ("aarch64 check of the kernels", targets::arm()),
     ] {
         println!("tidy: {name}: {}", if report.problems.is_empty() { "ok" } else { "FAILED" });
         for note in &report.notes {

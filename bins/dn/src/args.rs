@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
 
-use crate::{bench, devnet, doctor, infer, query, tx, verify, wallet};
+use crate::{bench, devnet, doctor, embed, infer, model_command, query, tx, verify, wallet};
 
 /// Run, pay for, check and inspect verified model answers.
 ///
@@ -45,9 +45,14 @@ pub(crate) enum Command {
     Devnet(devnet::Args),
     /// Run a model on this machine: tokens, text, trace root, timings.
     Infer(infer::Args),
+    /// Turn texts into embeddings with an encoder on this machine.
+    Embed(embed::Args),
     /// Measure.
     #[command(subcommand)]
     Bench(Bench),
+    /// Models: convert to a package, inspect, verify.
+    #[command(subcommand)]
+    Model(model_command::Command),
     /// Check a receipt against a model by replaying it.
     Verify(verify::Args),
     /// Keys in encrypted keystore files.

@@ -1,14 +1,17 @@
 //! `dn bench infer`: how fast this machine computes, and how cheap the proof is.
 
+mod figures;
+
 use std::hint::black_box;
 use std::ops::ControlFlow;
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use dn_compute::{Engine, GenerateRequest};
 use dn_core::ModelId;
-use dn_core::objects::Sampling;
+use dn_core::objects::{Decoding, Sampling};
 use serde::Serialize;
 
 use crate::error::CliError;
@@ -31,6 +34,9 @@ pub(crate) struct Args {
     /// Runs; the fastest counts.
     #[arg(long, default_value_t = 3, value_name = "N")]
     runs: u32,
+    /// Also a prompt of 4,096 tokens, which takes a while.
+    #[arg(long)]
+    full: bool,
     /// Print one JSON object instead of a table.
     #[arg(long)]
     json: bool,
@@ -52,6 +58,17 @@ struct Report {
     generation_ms: f64,
     replay_ms: f64,
     replay_over_generation: f64,
+    prefill_256_tok_per_s: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    prefill_4096_tok_per_s: Option<f64>,
+    batch_1_tok_per_s: f64,
+    batch_8_tok_per_s: f64,
+    batch_8_over_1: f64,
+    trace_on_over_off: f64,
+    weights_mb: f64,
+    /// After one request of `prompt_tokens` and `output_tokens`.
+    resident_mb: Option<f64>,
+    resident_peak_mb: Option<f64>,
     read_gb_per_s: f64,
     read_gb_per_s_one_thread: f64,
 }
@@ -73,11 +90,14 @@ pub(crate) fn run(args: Args, config: &Config) -> Result<ExitCode, CliError> {
     let runs = args.runs.max(1);
     let waiting = out::spinner("measuring");
     let loaded = args.model.load(config)?;
-    let best = measure(&loaded.engine, args.prompt_tokens, args.output_tokens, runs)?;
-    let info = loaded.engine.info();
+    let engine = Arc::new(loaded.engine);
+    let best = measure(&engine, args.prompt_tokens, args.output_tokens, runs)?;
+    let resident = figures::resident_mb();
+    let (one, eight) = (figures::batch(&engine, 1, runs)?, figures::batch(&engine, 8, runs)?);
+    let info = engine.info();
     let threads = info.threads.max(1);
     let report = Report {
-        model_id: loaded.engine.model().id(),
+        model_id: engine.model().id(),
         model: loaded.name,
         backend: info.name,
         isa: info.isa,
@@ -91,6 +111,15 @@ pub(crate) fn run(args: Args, config: &Config) -> Result<ExitCode, CliError> {
         generation_ms: millis(best.generation),
         replay_ms: millis(best.replay),
         replay_over_generation: ratio(best.replay, best.generation),
+        prefill_256_tok_per_s: figures::prefill(&engine, 256, runs)?,
+        prefill_4096_tok_per_s: if args.full { figures::prefill(&engine, 4096, 1)? } else { None },
+        batch_1_tok_per_s: one,
+        batch_8_tok_per_s: eight,
+        batch_8_over_1: if one > 0.0 { (eight / one * 1e2).round() / 1e2 } else { 0.0 },
+        trace_on_over_off: figures::trace_ratio(&engine, (args.prompt_tokens, args.output_tokens), runs)?,
+        weights_mb: figures::mb(engine.weight_bytes() as f64),
+        resident_mb: resident.map(|(now, _)| now),
+        resident_peak_mb: resident.map(|(_, peak)| peak),
         read_gb_per_s: read_bandwidth(threads),
         read_gb_per_s_one_thread: read_bandwidth(1),
     };
@@ -119,6 +148,7 @@ fn measure(engine: &Engine, prompt_tokens: u32, output_tokens: u32, runs: u32) -
         prompt: &prompt,
         already: &[],
         // Random sampling seldom meets a stop token early, as a greedy walk over a nonsense prompt may.
+        decoding: Decoding::plain(),
         sampling: Sampling { temperature_micro: 1_000_000, ..Sampling::GREEDY },
         max_tokens: output_tokens.max(1),
         stop: &[],
@@ -197,6 +227,17 @@ fn show(report: &Report) {
     add("generation", format!("{:.1}", report.generation_ms), "ms");
     add("replay", format!("{:.1}", report.replay_ms), "ms");
     add("replay over generation", format!("{:.4}", report.replay_over_generation), "");
+    let or_none = |rate: Option<f64>| rate.map_or("-".to_owned(), |rate| format!("{rate:.0}"));
+    add("prefill of 256 tokens", or_none(report.prefill_256_tok_per_s), "tokens/s");
+    if report.prefill_4096_tok_per_s.is_some() {
+        add("prefill of 4096 tokens", or_none(report.prefill_4096_tok_per_s), "tokens/s");
+    }
+    add("batch of 8 decodes", format!("{:.1}", report.batch_8_tok_per_s), "tokens/s");
+    add("batch of 8 over one", format!("{:.2}", report.batch_8_over_1), "");
+    add("trace on over off", format!("{:.4}", report.trace_on_over_off), "");
+    add("loading", format!("{:.0}", report.load_ms), "ms");
+    add("weights", format!("{:.1}", report.weights_mb), "MB");
+    add("resident", report.resident_mb.map_or("-".to_owned(), |mb| format!("{mb:.1}")), "MB");
     add("memory read", format!("{:.2}", report.read_gb_per_s), "GB/s");
     add("memory read, one thread", format!("{:.2}", report.read_gb_per_s_one_thread), "GB/s");
     out::line(format_args!(

@@ -8,7 +8,7 @@ use std::thread;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use dn_compute::{GenerateRequest, Isa};
-use dn_core::objects::Sampling;
+use dn_core::objects::{Decoding, Sampling};
 use serde::Serialize;
 
 use crate::error::CliError;
@@ -233,6 +233,7 @@ fn self_test(config: &Config) -> Result<Option<String>, CliError> {
     let request = GenerateRequest {
         prompt: &prompt,
         already: &[],
+        decoding: Decoding::plain(),
         sampling: Sampling { temperature_micro: 700_000, seed: 7, ..Sampling::GREEDY },
         max_tokens: 24,
         stop: &[],

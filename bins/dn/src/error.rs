@@ -41,12 +41,26 @@ pub(crate) enum CliError {
         /// Why.
         source: dn_compute::ModelError,
     },
+    /// The model cannot be fetched.
+    #[error(transparent)]
+    Hub(#[from] dn_compute::hub::HubError),
     /// The engine cannot run the model as asked.
     #[error(transparent)]
     Engine(#[from] dn_compute::EngineError),
     /// The request cannot be served.
     #[error(transparent)]
     Generate(#[from] dn_compute::GenerateError),
+    /// The encoder is refused, or cannot run as asked.
+    #[error("encoder {name}: {source}")]
+    Encoder {
+        /// The directory or file.
+        name: String,
+        /// Why.
+        source: Box<dn_compute::encoder::EncoderError>,
+    },
+    /// The texts cannot be embedded.
+    #[error(transparent)]
+    Embed(#[from] dn_compute::encoder::EmbedError),
     /// The text has no tokens.
     #[error(transparent)]
     Tokenizer(#[from] dn_compute::TokenizerError),

@@ -6,8 +6,10 @@ use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use dn_compute::{ChatMessage, Engine, GenerateRequest, Generation, Model, Role, Timings};
-use dn_core::objects::{FinishReason, Sampling};
+use dn_compute::{
+    ChatMessage, Engine, GenerateRequest, Generation, MemoryNeed, Model, Role, Timings, Workload,
+};
+use dn_core::objects::{Decoding, FinishReason, Grammar, Sampling};
 use dn_core::{Hash32, ModelId};
 use serde::Serialize;
 
@@ -63,6 +65,27 @@ pub(crate) struct SamplingArgs {
     /// Only the K best tokens; 0 is no limit.
     #[arg(long, default_value_t = 0, value_name = "K")]
     top_k: u32,
+    /// Only tokens with at least this fraction of the best one's probability.
+    #[arg(long, default_value_t = 0.0, value_name = "P", allow_negative_numbers = true)]
+    min_p: f64,
+    /// Makes tokens of prompt and answer less likely (over 1) or more (under 1).
+    #[arg(long, default_value_t = 1.0, value_name = "R", allow_negative_numbers = true)]
+    repetition_penalty: f64,
+    /// Taken from the logit of tokens that were generated; -2 to 2.
+    #[arg(long, default_value_t = 0.0, value_name = "X", allow_negative_numbers = true)]
+    presence_penalty: f64,
+    /// Taken from the logit of a token each time that it was generated; -2 to 2.
+    #[arg(long, default_value_t = 0.0, value_name = "X", allow_negative_numbers = true)]
+    frequency_penalty: f64,
+    /// The answer becomes JSON of the schema in this file.
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["regex", "grammar"])]
+    json_schema: Option<PathBuf>,
+    /// The answer becomes a text that this expression matches from beginning to end.
+    #[arg(long, value_name = "REGEX", conflicts_with = "grammar")]
+    regex: Option<String>,
+    /// The answer becomes a text of the Lark grammar in this file.
+    #[arg(long, value_name = "FILE")]
+    grammar: Option<PathBuf>,
     /// Key of the randomness: the same seed gives the same answer on every machine.
     #[arg(long, default_value_t = 0, value_name = "N")]
     seed: u64,
@@ -82,9 +105,41 @@ impl SamplingArgs {
             temperature_micro: micro(self.temperature),
             top_k: self.top_k,
             top_p_micro,
-            min_p_micro: 0,
             seed: self.seed,
+            ..self.penalties()?
         })
+    }
+
+    fn penalties(&self) -> Result<Sampling, CliError> {
+        let range =
+            |name: &'static str, value: f64, least: f64, most: f64| match (least..=most).contains(&value) {
+                true => Ok(value),
+                false => Err(CliError::argument(name, format!("{value} is not in {least}..={most}"))),
+            };
+        let signed = |value: f64| (value * 1e6).round() as i32;
+        Ok(Sampling {
+            min_p_micro: micro(range("--min-p", self.min_p, 0.0, 1.0)?),
+            repetition_micro: micro(range("--repetition-penalty", self.repetition_penalty, 0.01, 100.0)?),
+            presence_micro: signed(range("--presence-penalty", self.presence_penalty, -2.0, 2.0)?),
+            frequency_micro: signed(range("--frequency-penalty", self.frequency_penalty, -2.0, 2.0)?),
+            ..Sampling::GREEDY
+        })
+    }
+
+    /// The grammar, if one is given.
+    pub(crate) fn decoding(&self) -> Result<Decoding, CliError> {
+        let grammar = if let Some(path) = &self.json_schema {
+            let schema = fs::read_to_string(path).map_err(CliError::file("read", path))?;
+            Grammar::JsonSchema { schema }
+        } else if let Some(path) = &self.grammar {
+            let grammar = fs::read_to_string(path).map_err(CliError::file("read", path))?;
+            Grammar::Lark { grammar }
+        } else if let Some(pattern) = &self.regex {
+            Grammar::Regex { pattern: pattern.clone() }
+        } else {
+            Grammar::None
+        };
+        Ok(Decoding { grammar, ..Decoding::default() })
     }
 }
 
@@ -106,6 +161,7 @@ struct Report<'a> {
     backend: &'static str,
     isa: &'static str,
     threads: usize,
+    memory: MemoryNeed,
     timings: TimingsReport,
 }
 
@@ -158,15 +214,20 @@ pub(crate) fn run(args: Args, config: &Config) -> Result<ExitCode, CliError> {
     waiting.finish_and_clear();
     let engine = &loaded.engine;
     let prompt = prompt_tokens(&args, engine.model())?;
+    let decoding = args.sampling.decoding()?;
     let request = GenerateRequest {
         prompt: &prompt,
         already: &[],
         sampling,
+        decoding: &decoding,
         max_tokens: args.max_tokens,
         stop: &args.stop,
     };
     let (generation, text) = generate(engine, &request, !args.json)?;
     let info = engine.info();
+    let positions = (prompt.len() as u32).saturating_add(args.max_tokens);
+    let work = Workload { context: positions, ..Workload::default() };
+    let memory = MemoryNeed::new(engine.model().front(), &loaded.options, &work);
     let timings = TimingsReport::new(loaded.load, &generation.timings);
     if !args.json {
         out::line("");
@@ -187,14 +248,18 @@ pub(crate) fn run(args: Args, config: &Config) -> Result<ExitCode, CliError> {
             backend: info.name,
             isa: info.isa,
             threads: info.threads,
+            memory,
             timings,
         });
     } else {
         out::note(format_args!(
-            "\n{} tokens · prefill {:.0} tok/s · decode {:.1} tok/s · {info}\nmodel {}\ntrace {}",
+            "\n{} tokens · prefill {:.0} tok/s · decode {:.1} tok/s · {info}\n\
+             memory up to {:.0} MB, weights {:.0} MB\nmodel {}\ntrace {}",
             generation.tokens.len(),
             timings.prefill_tok_per_s,
             timings.decode_tok_per_s,
+            memory.total_bytes() as f64 / 1e6,
+            memory.weights_bytes as f64 / 1e6,
             engine.model().id(),
             generation.trace_root,
         ));
@@ -259,6 +324,7 @@ fn prompt_only(engine: &Engine, request: &GenerateRequest<'_>) -> Result<Generat
     Ok(Generation {
         tokens: Vec::new(),
         finish: FinishReason::Length,
+        logprobs: Vec::new(),
         trace_root: replay.trace_root,
         trace: replay.trace,
         timings: replay.timings,
@@ -311,7 +377,19 @@ mod tests {
     use super::*;
 
     fn args(temperature: f64, top_p: f64) -> SamplingArgs {
-        SamplingArgs { temperature, top_p, top_k: 3, seed: 9 }
+        SamplingArgs {
+            temperature,
+            top_p,
+            top_k: 3,
+            min_p: 0.0,
+            repetition_penalty: 1.0,
+            presence_penalty: 0.0,
+            frequency_penalty: 0.0,
+            json_schema: None,
+            regex: None,
+            grammar: None,
+            seed: 9,
+        }
     }
 
     #[test]

@@ -5,17 +5,27 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use dn_compute::{BackendKind, Engine, EngineOptions, Isa, Model, ModelError};
+use dn_compute::hub::{self, HubModel, HubOptions};
+use dn_compute::{BackendKind, Engine, EngineError, EngineOptions, Isa, Model, ModelError};
 
 use crate::error::CliError;
 use crate::home::Config;
+use crate::out;
 
 /// Which model, and how to compute it. The way of computing changes the speed, never a bit of the result.
 #[derive(Debug, Clone, clap::Args)]
 pub(crate) struct ModelArgs {
-    /// GGUF file of the Llama family; without it the small demonstration model inside this program.
-    #[arg(long, env = "DN_MODEL", value_name = "FILE")]
+    /// GGUF file, model package, directory of safetensors, or org/name[@revision][:file] on the Hugging Face hub; without
+    /// it the small demonstration model inside this program.
+    #[arg(long, env = "DN_MODEL", value_name = "MODEL")]
     pub(crate) model: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) compute: ComputeArgs,
+}
+
+/// How to compute. It changes the speed, never a bit of the result.
+#[derive(Debug, Clone, clap::Args)]
+pub(crate) struct ComputeArgs {
     /// How to compute.
     #[arg(long, value_enum, default_value_t = Backend::Auto)]
     pub(crate) backend: Backend,
@@ -60,29 +70,37 @@ pub(crate) enum IsaArg {
 pub(crate) struct Loaded {
     pub(crate) name: String,
     pub(crate) engine: Engine,
+    pub(crate) options: EngineOptions,
     pub(crate) load: Duration,
 }
 
 impl ModelArgs {
     /// The embedded model, computed in the fastest way.
     pub(crate) fn automatic() -> Self {
-        Self { model: None, backend: Backend::Auto, isa: IsaArg::Auto, threads: None }
-    }
-
-    /// Loads the model without an engine.
-    pub(crate) fn load_model(&self, config: &Config) -> Result<(String, Arc<Model>), CliError> {
-        load(self.model.as_ref().or(config.model.as_ref()))
+        let compute = ComputeArgs { backend: Backend::Auto, isa: IsaArg::Auto, threads: None };
+        Self { model: None, compute }
     }
 
     /// Loads the model and prepares its weights.
     pub(crate) fn load(&self, config: &Config) -> Result<Loaded, CliError> {
         let started = Instant::now();
-        let (name, model) = self.load_model(config)?;
-        let engine = Engine::new(model, self.options(config)?)?;
-        Ok(Loaded { name, engine, load: started.elapsed() })
+        let (path, options) = (self.model.as_ref().or(config.model.as_ref()), self.compute.options(config)?);
+        let (name, path) = find(path)?;
+        let engine = match path {
+            Some(path) => Engine::load(&path, options),
+            None => Engine::load_bytes(dn_compute::embedded::tiny_rust(), options),
+        };
+        match engine {
+            Ok(engine) => Ok(Loaded { name, engine, options, load: started.elapsed() }),
+            Err(EngineError::Model(source)) => Err(refused(name, source)),
+            Err(error) => Err(error.into()),
+        }
     }
+}
 
-    fn options(&self, config: &Config) -> Result<EngineOptions, CliError> {
+impl ComputeArgs {
+    /// The same for the library.
+    pub(crate) fn options(&self, config: &Config) -> Result<EngineOptions, CliError> {
         let backend = match self.backend {
             Backend::Auto | Backend::Cpu => BackendKind::Cpu,
             Backend::Reference => BackendKind::Reference,
@@ -101,17 +119,44 @@ impl ModelArgs {
     }
 }
 
-/// Loads a GGUF file, or the embedded model.
+/// Where a model is: its name, and its path unless it is the embedded one. One that is no file here and is called
+/// like one on the hub is fetched.
+pub(crate) fn find(model: Option<&PathBuf>) -> Result<(String, Option<PathBuf>), CliError> {
+    let Some(path) = model else { return Ok(("embedded".to_owned(), None)) };
+    let name = path.display().to_string();
+    let on_hub = match path.to_str().map(str::parse::<HubModel>) {
+        Some(Ok(model)) if !path.exists() => model,
+        _ => return Ok((name, Some(path.clone()))),
+    };
+    let bar = out::download();
+    let options = HubOptions::from_env()?;
+    let fetched = hub::fetch(&options, &on_hub, &mut |progress| {
+        bar.set_message(progress.file.clone());
+        bar.set_length(progress.size);
+        bar.set_position(progress.have);
+    });
+    bar.finish_and_clear();
+    Ok((name, Some(fetched?)))
+}
+
+/// Loads a model, or the embedded one.
 pub(crate) fn load(path: Option<&PathBuf>) -> Result<(String, Arc<Model>), CliError> {
-    let (name, model) = match path {
-        Some(path) => (path.display().to_string(), Model::load(path)),
-        None => ("embedded".to_owned(), Model::from_bytes(dn_compute::embedded::tiny_rust())),
+    let (name, path) = find(path)?;
+    let model = match path {
+        Some(path) => Model::load(&path),
+        None => Model::from_bytes(dn_compute::embedded::tiny_rust()),
     };
     match model {
         Ok(model) => Ok((name, Arc::new(model))),
-        Err(ModelError::Read { path, source, .. }) => {
-            Err(CliError::File { action: "read the model file", path: path.into(), source })
+        Err(source) => Err(refused(name, source)),
+    }
+}
+
+fn refused(name: String, source: ModelError) -> CliError {
+    match source {
+        ModelError::Read { path, source, .. } => {
+            CliError::File { action: "read the model file", path: path.into(), source }
         }
-        Err(source) => Err(CliError::Model { name, source }),
+        source => CliError::Model { name, source },
     }
 }

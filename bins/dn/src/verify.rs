@@ -110,6 +110,7 @@ fn verify(
         prompt: &request.prompt,
         already: &[],
         sampling: request.sampling,
+        decoding: &request.decoding,
         max_tokens: request.max_tokens,
         stop: &request.stop,
     };

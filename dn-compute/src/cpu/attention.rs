@@ -14,7 +14,7 @@ use crate::spec::{
 
 use super::Cpu;
 use super::isa::{Level, multiversioned};
-use dot::{Digits, Product, Tiles, multiply};
+use dot::{Product, multiply};
 use queries::{Piece, Queries};
 use softmax::{Exponents, NO_TOPS, STRIP, Tops};
 
@@ -61,7 +61,8 @@ pub(super) fn attention(
     let pieces = pieces(&plan, wanted, keys);
     let target = Out { at: out.as_mut_ptr(), len: out.len() };
     let call = Call { level: cpu.level, kv, plan: &plan, q, out: &target };
-    if wanted > pieces.len() && pages(&plan, &pieces[0].tokens).len() > 1 {
+    let idle = pieces.len() < cpu.threads.count().min(wanted);
+    if idle && pages(&plan, &pieces[0].tokens).len() > 1 {
         split::run(&cpu.threads, &call, &pieces, wanted.div_ceil(pieces.len()))?;
     } else if wanted == 1 {
         first_error(pieces.iter().map(|piece| call.run(piece)))?;
@@ -132,7 +133,7 @@ struct Call<'a> {
     out: &'a Out,
 }
 
-/// Working memory of one thread: at most a few MiB, kept.
+/// Working memory of one thread, kept: about a MiB, and `64 * keys` bytes (or `4 * group * keys`) once a context was longer.
 #[derive(Default)]
 struct Work {
     queries: Queries,
@@ -151,7 +152,6 @@ struct Buffers {
     /// The digits of probabilities.
     p_high: Vec<i32>,
     p_low: Vec<i32>,
-    tiles: Tiles,
 }
 
 impl Buffers {
@@ -215,19 +215,12 @@ impl Call<'_> {
     ) {
         let (rows, d) = (queries.rows(), self.plan.head_dim);
         buffers.fit(d);
-        let Buffers { high, low, tiles, .. } = buffers;
-        tiles.begin(self.level, rows);
-        if tiles.ready() {
-            tiles.rows(&queries.high, &queries.low, d / 2);
-        }
+        let Buffers { high, low, .. } = buffers;
         let outputs = scores.chunks_exact_mut(rows * KEY_BLOCK).zip(tops.chunks_exact_mut(rows));
         for (index, (scores, tops)) in pages.zip(outputs) {
             let page = self.kv.page(index);
             let exponents = Exponents::new(page, kv_head);
             let values = &page.k[kv_head * KEY_BLOCK * d..][..KEY_BLOCK * d];
-            if tiles.ready() {
-                tiles.page(values, KEY_BLOCK);
-            }
             let strips = scores.chunks_mut(STRIP * KEY_BLOCK).zip(tops.chunks_mut(STRIP));
             for (strip, (scores, tops)) in strips.enumerate() {
                 let first = strip * STRIP;
@@ -239,18 +232,13 @@ impl Call<'_> {
                     high: &queries.high[digits.clone()],
                     low: &queries.low[digits],
                 };
-                if tiles.ready() {
-                    tiles.multiply(&product, first, Digits::Signed, high, low);
-                } else {
-                    multiply(self.level, &product, high, low);
-                }
+                multiply(self.level, &product, high, low);
                 let (factor, seen) = (&queries.factor[first..], &queries.seen[first..]);
                 let (factor, seen) = (&factor[..tops.len()], &seen[..tops.len()]);
                 let base = index * KEY_BLOCK;
                 softmax::score(self.level, high, low, factor, seen, base, &exponents, scores, tops);
             }
         }
-        tiles.end();
     }
 
     /// Adds what some pages weigh to the sums of all rows.
@@ -267,29 +255,19 @@ impl Call<'_> {
     ) {
         let (rows, width) = (of_rows.len(), value_width(self.plan.head_dim));
         buffers.fit(self.plan.head_dim);
-        let Buffers { high, low, p_high, p_low, tiles } = buffers;
-        tiles.begin(self.level, rows);
+        let Buffers { high, low, p_high, p_low } = buffers;
         let inputs = scores.chunks_exact(rows * KEY_BLOCK).zip(tops.chunks_exact(rows));
         for (index, (scores, tops)) in pages.zip(inputs) {
             let page = self.kv.page(index);
             let exponents = Exponents::new(page, kv_head);
             let values = &page.v[kv_head * KEY_BLOCK * width..][..KEY_BLOCK * width];
-            if tiles.ready() {
-                tiles.page(values, width);
-            }
             let strips = scores.chunks(STRIP * KEY_BLOCK).zip(tops.chunks(STRIP));
             for (strip, (scores, tops)) in strips.enumerate() {
                 let first = strip * STRIP;
                 let mut dens = [0i64; STRIP];
                 softmax::weights(self.level, scores, tops, &exponents, &mut dens, p_high, p_low);
                 let product = Product { values, width, rows: tops.len(), high: p_high, low: p_low };
-                if tiles.ready() {
-                    let digits = ..tops.len() * KEY_BLOCK / 2;
-                    tiles.rows(&p_high[digits], &p_low[digits], KEY_BLOCK / 2);
-                    tiles.multiply(&product, 0, Digits::Unsigned, high, low);
-                } else {
-                    multiply(self.level, &product, high, low);
-                }
+                multiply(self.level, &product, high, low);
                 for (row, block) in tops.iter().enumerate() {
                     let top = of_rows[first + row];
                     softmax::add_sum(&mut sums.den[first + row], dens[row], top[0] - block[0]);
@@ -299,7 +277,6 @@ impl Call<'_> {
                 }
             }
         }
-        tiles.end();
     }
 
     /// Divides and writes the outputs of a piece.

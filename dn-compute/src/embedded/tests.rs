@@ -2,7 +2,7 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use dn_core::blake3_256;
-use dn_core::objects::{FinishReason, Sampling};
+use dn_core::objects::{Decoding, FinishReason, Sampling};
 
 use super::*;
 use crate::{ChatMessage, Engine, EngineOptions, GenerateRequest, Generation, Model};
@@ -13,7 +13,14 @@ fn engine() -> Engine {
 }
 
 fn greedy(engine: &Engine, prompt: &[u32], max_tokens: u32) -> (String, Generation) {
-    let request = GenerateRequest { prompt, already: &[], sampling: Sampling::GREEDY, max_tokens, stop: &[] };
+    let request = GenerateRequest {
+        prompt,
+        already: &[],
+        sampling: Sampling::GREEDY,
+        decoding: Decoding::plain(),
+        max_tokens,
+        stop: &[],
+    };
     let done = engine.generate(&request, &mut |_| ControlFlow::Continue(())).unwrap();
     (engine.model().front().tokenizer().decode(&done.tokens), done)
 }
@@ -80,7 +87,14 @@ fn a_stop_text_ends_the_answer_and_is_not_part_of_its_text() {
     let prompt = front.chat_prompt(&[ChatMessage::user("What is ownership?")]).unwrap();
     let stop = ["manages".to_owned(), "never said".to_owned()];
     let sampling = Sampling::GREEDY;
-    let request = GenerateRequest { prompt: &prompt, already: &[], sampling, max_tokens: 90, stop: &stop };
+    let request = GenerateRequest {
+        prompt: &prompt,
+        already: &[],
+        sampling,
+        decoding: Decoding::plain(),
+        max_tokens: 90,
+        stop: &stop,
+    };
     let mut stream = front.text_stream(&stop);
     let mut text = String::new();
     let done = engine

@@ -2,6 +2,7 @@
 
 use crate::cpu::CpuError;
 use crate::model::ModelError;
+use crate::sampling::SamplerError;
 use crate::spec::NumericError;
 
 /// Why an engine cannot be made.
@@ -17,6 +18,14 @@ pub enum EngineError {
     /// The numeric spec does not allow the model's sizes.
     #[error(transparent)]
     Numeric(#[from] NumericError),
+    /// The model and one short request do not fit.
+    #[error("the model needs up to {needed} bytes of memory, {limit} are available")]
+    Memory {
+        /// Bytes with one request of 1,024 positions, while loading or after.
+        needed: u64,
+        /// Bytes allowed, or left on this machine.
+        limit: u64,
+    },
 }
 
 /// Why a request cannot be served.
@@ -83,6 +92,9 @@ pub enum GenerateError {
         /// Tokens of the prompt.
         prompt: usize,
     },
+    /// The sampler's settings or its grammar cannot be used.
+    #[error(transparent)]
+    Sampler(#[from] SamplerError),
     /// The computation left the numbers that the spec allows.
     #[error(transparent)]
     Numeric(#[from] NumericError),

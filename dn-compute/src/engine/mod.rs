@@ -3,10 +3,13 @@
 //! An answer is a function of model, prompt, sampler settings and limits. [`Engine::generate`] computes it token by
 //! token, [`Engine::replay`] all at once; both feed the same decoder, so their bits are equal.
 
+mod answer;
 mod batch;
 mod ending;
 mod error;
 mod feed;
+mod load;
+mod memory;
 mod options;
 mod replay;
 
@@ -18,23 +21,26 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use dn_core::Hash32;
-use dn_core::objects::{FinishReason, JobRequest, Sampling};
+use dn_core::objects::{Decoding, FinishReason, JobRequest, Sampling, TokenLogprobs};
 
 pub use batch::{
     BatchError, BatchEvent, BatchOptions, BatchRequest, BatchStatus, Batcher, CacheScope, CancelHandle,
     RequestId, Runner, Ticket, Update,
 };
 pub use error::{EngineError, GenerateError};
+pub use memory::{MemoryNeed, Workload, available_memory};
 pub use options::{BackendKind, EngineOptions, ParseBackendError};
 pub use replay::{Divergence, DivergenceKind, Replay, ReplayRequest};
 
 use crate::model::Model;
 use crate::runtime::{Decoder, OnLogits, Session};
-use crate::sampling::sample;
+use crate::sampling::Choice;
 use crate::spec::{BackendInfo, NumericError};
 use crate::trace::Trace;
 use crate::verify::witness::{Witness, WitnessError};
+use answer::{Answer, Followed};
 use ending::Ending;
+use feed::Feed;
 
 /// What to generate.
 #[derive(Debug, Clone, Copy)]
@@ -43,8 +49,10 @@ pub struct GenerateRequest<'a> {
     pub prompt: &'a [u32],
     /// Output that exists already, to be continued bit for bit; empty for a new answer.
     pub already: &'a [u32],
-    /// Sampler settings.
+    /// Numbers of the sampler.
     pub sampling: Sampling,
+    /// Biases, bans, grammar and log-probabilities; [`Decoding::plain`] for none.
+    pub decoding: &'a Decoding,
     /// Most output tokens, those of `already` counted.
     pub max_tokens: u32,
     /// Texts that end the answer: it ends with the token that completes the first of them.
@@ -58,11 +66,26 @@ pub struct Generation {
     pub tokens: Vec<u32>,
     /// Why it ended.
     pub finish: FinishReason,
+    /// What the model thought of each output token, where that was asked for.
+    pub logprobs: Vec<TokenLogprobs>,
     /// The trace commitment.
     pub trace_root: Hash32,
     /// What the commitment is made of.
     pub trace: Trace,
     /// How long it took.
+    pub timings: Timings,
+}
+
+/// What was generated without a trace.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Untraced {
+    /// As [`Generation::tokens`].
+    pub tokens: Vec<u32>,
+    /// As [`Generation::finish`].
+    pub finish: FinishReason,
+    /// As [`Generation::logprobs`].
+    pub logprobs: Vec<TokenLogprobs>,
+    /// As [`Generation::timings`].
     pub timings: Timings,
 }
 
@@ -74,6 +97,7 @@ impl Generation {
             // The last token is not fed, so it has no leaf.
             self.trace.truncate(self.trace.leaves().len() - (self.tokens.len() - kept));
             self.tokens.truncate(kept);
+            self.logprobs.truncate(kept);
             self.trace_root = self.trace.root();
             self.finish = FinishReason::Cancelled;
         }
@@ -122,6 +146,14 @@ impl Engine {
         self.decoder.info()
     }
 
+    /// Bytes that the weights take.
+    ///
+    /// # Units
+    /// Bytes.
+    pub fn weight_bytes(&self) -> u64 {
+        self.decoder.weight_bytes()
+    }
+
     /// Generates, calling `on_token` with each new token; it may break off.
     ///
     /// With [`GenerateRequest::already`], what exists is checked against the model and continued; `on_token` sees the new
@@ -134,46 +166,90 @@ impl Engine {
         request: &GenerateRequest<'_>,
         on_token: &mut dyn FnMut(u32) -> ControlFlow<()>,
     ) -> Result<Generation, GenerateError> {
+        self.generate_choices(request, &mut |choice| on_token(choice.token))
+    }
+
+    /// [`generate`](Self::generate) for a caller who wants the log-probabilities as they come.
+    ///
+    /// # Errors
+    /// [`GenerateError`].
+    pub fn generate_choices(
+        &self,
+        request: &GenerateRequest<'_>,
+        on_choice: &mut dyn FnMut(&Choice) -> ControlFlow<()>,
+    ) -> Result<Generation, GenerateError> {
+        let (Untraced { tokens, finish, logprobs, timings }, session) = self.run(request, true, on_choice)?;
+        let trace = session.into_trace();
+        Ok(Generation { tokens, finish, logprobs, trace_root: trace.root(), trace, timings })
+    }
+
+    /// Generates without a trace: for measuring what the trace costs. The result has no commitment, so nothing can be
+    /// claimed with it.
+    ///
+    /// # Errors
+    /// [`GenerateError`].
+    pub fn generate_untraced(
+        &self,
+        request: &GenerateRequest<'_>,
+        on_token: &mut dyn FnMut(u32) -> ControlFlow<()>,
+    ) -> Result<Untraced, GenerateError> {
+        self.run(request, false, &mut |choice| on_token(choice.token)).map(|(answer, _)| answer)
+    }
+
+    fn run(
+        &self,
+        request: &GenerateRequest<'_>,
+        traced: bool,
+        on_choice: &mut dyn FnMut(&Choice) -> ControlFlow<()>,
+    ) -> Result<(Untraced, Session), GenerateError> {
         let started = Instant::now();
         self.check(request)?;
-        let mut ending = Ending::new(self.model.front(), request);
-        let mut finish = already_ends(&mut ending, request.already)?;
+        let mut finish = self.already_ends(request)?;
+        let answer = Answer::new(self.model.front(), request)?;
         let mut tokens = request.already.to_vec();
-        let mut session = self.decoder.session(request.prompt.len() + ending.limit())?;
+        let positions = request.prompt.len() + answer.limit();
+        let mut session = match traced {
+            true => self.decoder.session(positions)?,
+            false => self.decoder.untraced_session(positions)?,
+        };
         // The last token of an answer that has ended is not fed.
         let fed = tokens.len() - usize::from(finish.is_some());
         let known = [request.prompt, &tokens[..fed]].concat();
-        let choices = self.choices(&mut session, &known, request)?;
-        for (index, (expected, found)) in choices.iter().zip(&tokens).enumerate() {
-            if expected != found {
-                let (position, expected, found) = (request.prompt.len() + index, *expected, *found);
+        let mut followed = Followed::new(answer);
+        self.follow(&mut session, &known, request, &mut followed)?;
+        for (index, (choice, found)) in followed.choices.iter().zip(&tokens).enumerate() {
+            if choice.token != *found {
+                let (position, expected, found) = (request.prompt.len() + index, choice.token, *found);
                 return Err(GenerateError::AlreadyDiverges { position, expected, found });
             }
         }
         let mut timings = Timings { prefill_tokens: known.len() as u32, ..Timings::default() };
         timings.prefill = started.elapsed();
-        let mut next = choices[choices.len() - 1];
         let finish = loop {
             if let Some(reason) = finish {
                 break reason;
             }
-            tokens.push(next);
-            finish = ending.push(next);
-            let flow = on_token(next);
+            finish = followed.accept();
+            let choice = followed.choices.last().expect("a token was chosen after the last one fed");
+            let token = choice.token;
+            tokens.push(token);
+            let flow = on_choice(choice);
             if finish.is_none() {
                 if flow.is_break() {
                     break FinishReason::Cancelled;
                 }
-                let index = tokens.len() as u32;
-                self.feed(&mut session, &[next], 0, &mut |_, logits| {
-                    next = sample(logits, &request.sampling, index);
-                })?;
+                self.follow(
+                    &mut session,
+                    &[token],
+                    &GenerateRequest { already: &tokens, ..*request },
+                    &mut followed,
+                )?;
                 timings.decode_tokens += 1;
             }
         };
         timings.decode = started.elapsed() - timings.prefill;
-        let trace = session.trace().clone();
-        Ok(Generation { tokens, finish, trace_root: trace.root(), trace, timings })
+        let logprobs = followed.into_logprobs();
+        Ok((Untraced { tokens, finish, logprobs, timings }, session))
     }
 
     /// Logits of every position, `tokens.len()` rows of the vocabulary's length.
@@ -208,19 +284,41 @@ impl Engine {
         Witness::replay(&self.model, &self.decoder, request, output, self.chunk.max(1))
     }
 
-    /// Feeds `known`, prompt and output; what the sampler chooses after the prompt and after each further token.
-    fn choices(
+    /// Feeds tokens that come next, and asks the sampler after the prompt and after each further token. The output known
+    /// is `request.already`.
+    fn follow(
         &self,
         session: &mut Session,
-        known: &[u32],
+        tokens: &[u32],
         request: &GenerateRequest<'_>,
-    ) -> Result<Vec<u32>, NumericError> {
-        let from = request.prompt.len() - 1;
-        let mut choices = Vec::with_capacity(known.len() - from);
-        self.feed_chunks(session, known, from, &mut |position, logits| {
-            choices.push(sample(logits, &request.sampling, position - from as u32));
-        })?;
-        Ok(choices)
+        followed: &mut Followed,
+    ) -> Result<(), NumericError> {
+        let (from, output) = (request.prompt.len() - 1, request.already);
+        tokens.chunks(self.chunk).try_for_each(|tokens| {
+            let feed = Feed { session: &mut *session, tokens, from, output, followed: &mut *followed };
+            let Ok(mut fed) = self.feed_many(&mut [feed], &|| false) else {
+                unreachable!("nobody gave it up")
+            };
+            fed.pop().unwrap_or(Ok(()))
+        })
+    }
+
+    /// Whether what exists has ended with its last token.
+    fn already_ends(&self, request: &GenerateRequest<'_>) -> Result<Option<FinishReason>, GenerateError> {
+        if request.already.is_empty() {
+            return Ok(None);
+        }
+        let mut answer = Answer::new(self.model.front(), request)?;
+        for (index, token) in request.already.iter().enumerate() {
+            if let Some(reason) = answer.push(*token) {
+                let (length, found) = (index + 1, request.already.len());
+                if length < found {
+                    return Err(GenerateError::AlreadyTooLong { length, found });
+                }
+                return Ok(Some(reason));
+            }
+        }
+        Ok(None)
     }
 
     fn feed_chunks(
@@ -271,18 +369,4 @@ impl Engine {
             None => Ok(()),
         }
     }
-}
-
-/// Runs what exists through the ending: whether it has ended with its last token.
-fn already_ends(ending: &mut Ending, already: &[u32]) -> Result<Option<FinishReason>, GenerateError> {
-    for (index, token) in already.iter().enumerate() {
-        if let Some(reason) = ending.push(*token) {
-            let (length, found) = (index + 1, already.len());
-            if length < found {
-                return Err(GenerateError::AlreadyTooLong { length, found });
-            }
-            return Ok(Some(reason));
-        }
-    }
-    Ok(None)
 }

@@ -5,7 +5,7 @@ use std::num::NonZeroUsize;
 use std::str::FromStr;
 
 use super::EngineError;
-use crate::cpu::{Cpu, Isa, MAX_THREADS};
+use crate::cpu::{Cpu, Isa};
 use crate::reference::Reference;
 use crate::spec::Backend;
 
@@ -72,6 +72,8 @@ pub struct EngineOptions {
     pub threads: Option<NonZeroUsize>,
     /// Most tokens fed at a time.
     pub prefill_chunk: NonZeroUsize,
+    /// Bytes that [`Engine::load`](super::Engine::load) may count on; `None` asks the system what is left.
+    pub memory_limit: Option<u64>,
 }
 
 impl Default for EngineOptions {
@@ -81,19 +83,17 @@ impl Default for EngineOptions {
             isa: Isa::default(),
             threads: None,
             prefill_chunk: PREFILL_CHUNK,
+            memory_limit: None,
         }
     }
 }
 
 impl EngineOptions {
-    pub(super) fn backend(&self) -> Result<Box<dyn Backend>, EngineError> {
+    pub(crate) fn backend(&self) -> Result<Box<dyn Backend>, EngineError> {
         if self.backend == BackendKind::Reference {
             return Ok(Box::new(Reference));
         }
-        let threads = match self.threads {
-            Some(threads) => threads.get(),
-            None => std::thread::available_parallelism().map_or(1, NonZeroUsize::get).min(MAX_THREADS),
-        };
+        let threads = self.threads.map_or_else(|| self.thread_count(), NonZeroUsize::get);
         Ok(Box::new(Cpu::new(self.isa, threads)?))
     }
 }

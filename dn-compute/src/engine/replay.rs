@@ -3,10 +3,11 @@
 use std::time::Instant;
 
 use dn_core::Hash32;
-use dn_core::objects::FinishReason;
+use dn_core::objects::{FinishReason, TokenLogprobs};
 
+use super::answer::{Answer, Followed};
 use super::feed::Feed;
-use super::{Ending, Engine, GenerateError, GenerateRequest, Timings};
+use super::{Engine, GenerateError, GenerateRequest, Timings};
 use crate::runtime::Session;
 use crate::trace::Trace;
 
@@ -19,6 +20,8 @@ pub struct Replay {
     pub trace: Trace,
     /// The first place where the output is not the model's.
     pub divergence: Option<Divergence>,
+    /// What the model thinks of each output token up to the divergence, where the request asks for it.
+    pub logprobs: Vec<TokenLogprobs>,
     /// How long it took.
     pub timings: Timings,
 }
@@ -71,7 +74,7 @@ struct Job<'a> {
     session: Session,
     /// The prompt and the output tokens that can be fed.
     known: Vec<u32>,
-    choices: Vec<u32>,
+    followed: Followed,
 }
 
 impl Job<'_> {
@@ -144,13 +147,14 @@ impl Engine {
         let asked = ReplayRequest { request: GenerateRequest { already: &[], ..asked.request }, ..asked };
         self.check(&asked.request)?;
         let front = self.model.front();
-        let limit = Ending::new(front, &asked.request).limit();
-        let possible = asked.output.iter().take(limit).take_while(|t| **t < front.vocabulary()).count();
+        let answer = Answer::new(front, &asked.request)?;
+        let possible =
+            asked.output.iter().take(answer.limit()).take_while(|t| **t < front.vocabulary()).count();
         // The last token is not fed, for it needs no logits after it.
         let fed = possible.min(asked.output.len().saturating_sub(1));
         let known = [asked.request.prompt, &asked.output[..fed]].concat();
         let session = self.decoder.session(known.len())?;
-        Ok(Job { index, asked, session, known, choices: Vec::new() })
+        Ok(Job { index, asked, session, known, followed: Followed::new(answer) })
     }
 
     /// Feeds as many tokens of the jobs as a step takes, in their order. Those that fail are not fed again.
@@ -170,19 +174,17 @@ impl Engine {
                 session: &mut job.session,
                 tokens: &job.known[first..first + share],
                 from: job.asked.request.prompt.len() - 1,
-                sampling: &job.asked.request.sampling,
+                output: job.asked.output,
+                followed: &mut job.followed,
             });
         }
-        let Ok(choices) = self.feed_many(&mut feeds, &|| false) else { unreachable!("nobody gave it up") };
+        let Ok(results) = self.feed_many(&mut feeds, &|| false) else { unreachable!("nobody gave it up") };
         let mut failed = Vec::new();
-        for (at, choices) in fed.into_iter().zip(choices) {
-            let job = &mut jobs[at];
-            match choices {
-                Ok(choices) => job.choices.extend(choices),
-                Err(error) => {
-                    job.known.truncate(job.session.len());
-                    failed.push((job.index, error.into()));
-                }
+        for (at, result) in fed.into_iter().zip(results) {
+            if let Err(error) = result {
+                let job = &mut jobs[at];
+                job.known.truncate(job.session.len());
+                failed.push((job.index, error.into()));
             }
         }
         failed
@@ -190,42 +192,42 @@ impl Engine {
 
     fn replayed(&self, job: Job<'_>, since: &mut Instant) -> Replay {
         let ReplayRequest { request, output, finish } = job.asked;
-        let divergence = self.divergence(&request, output, finish, &job.choices);
+        let divergence = divergence(request.prompt.len(), output, finish, &job.followed);
+        let matched = job.followed.choices.into_iter().zip(output).filter(|(c, found)| c.token == **found);
+        let logprobs = matched.filter_map(|(choice, _)| choice.logprobs).collect();
         let trace = job.session.into_trace();
         let now = Instant::now();
         let prefill = now.duration_since(std::mem::replace(since, now));
         let timings = Timings { prefill_tokens: job.known.len() as u32, prefill, ..Timings::default() };
-        Replay { trace_root: trace.root(), trace, divergence, timings }
+        Replay { trace_root: trace.root(), trace, divergence, logprobs, timings }
     }
+}
 
-    fn divergence(
-        &self,
-        request: &GenerateRequest<'_>,
-        output: &[u32],
-        finish: FinishReason,
-        choices: &[u32],
-    ) -> Option<Divergence> {
-        let mut ending = Ending::new(self.model.front(), request);
-        let at = |index: usize, kind| {
-            let position = u32::try_from(request.prompt.len() + index).unwrap_or(u32::MAX);
-            Some(Divergence { position, kind })
-        };
-        let mut expected = None;
-        for (index, found) in output.iter().enumerate() {
-            if expected.is_some() {
-                return at(index, DivergenceKind::End { expected, found: None });
-            }
-            // There is a choice for every token up to the first that could not be fed.
-            let choice = choices[index];
-            if choice != *found {
-                return at(index, DivergenceKind::Token { expected: choice, found: *found });
-            }
-            expected = ending.push(*found);
+fn divergence(
+    prompt: usize,
+    output: &[u32],
+    finish: FinishReason,
+    followed: &Followed,
+) -> Option<Divergence> {
+    let at = |index: usize, kind| {
+        let position = u32::try_from(prompt + index).unwrap_or(u32::MAX);
+        Some(Divergence { position, kind })
+    };
+    let mut expected = None;
+    for (index, found) in output.iter().enumerate() {
+        if expected.is_some() {
+            return at(index, DivergenceKind::End { expected, found: None });
         }
-        let fits = match expected {
-            Some(reason) => reason == finish,
-            None => finish == FinishReason::Cancelled && !output.is_empty(),
-        };
-        if fits { None } else { at(output.len(), DivergenceKind::End { expected, found: Some(finish) }) }
+        // There is a choice for every token up to the first that differs, could not be fed, or ends the answer.
+        let choice = followed.choices[index].token;
+        if choice != *found {
+            return at(index, DivergenceKind::Token { expected: choice, found: *found });
+        }
+        expected = followed.ends[index];
     }
+    let fits = match expected {
+        Some(reason) => reason == finish,
+        None => finish == FinishReason::Cancelled && !output.is_empty(),
+    };
+    if fits { None } else { at(output.len(), DivergenceKind::End { expected, found: Some(finish) }) }
 }

@@ -5,6 +5,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::cpu::Isa;
 use crate::formats::gguf::TensorType;
+use crate::sampling::sample;
 use crate::testing::{Rng, Shape};
 
 fn engine_with(file: Vec<u8>, options: EngineOptions) -> Engine {
@@ -20,7 +21,8 @@ fn go_on(_: u32) -> ControlFlow<()> {
 }
 
 fn warm(seed: u64) -> Sampling {
-    Sampling { temperature_micro: 1_200_000, top_k: 40, top_p_micro: 950_000, min_p_micro: 10_000, seed }
+    let (temperature_micro, top_p_micro) = (1_200_000, 950_000);
+    Sampling { temperature_micro, top_k: 40, top_p_micro, min_p_micro: 10_000, seed, ..Sampling::GREEDY }
 }
 
 fn prompt_of(rng: &mut Rng, len: usize, vocabulary: u64) -> Vec<u32> {
@@ -28,7 +30,7 @@ fn prompt_of(rng: &mut Rng, len: usize, vocabulary: u64) -> Vec<u32> {
 }
 
 fn request(prompt: &[u32], sampling: Sampling, max_tokens: u32) -> GenerateRequest<'_> {
-    GenerateRequest { prompt, already: &[], sampling, max_tokens, stop: &[] }
+    GenerateRequest { prompt, already: &[], sampling, decoding: Decoding::plain(), max_tokens, stop: &[] }
 }
 
 fn shapes() -> impl Strategy<Value = Shape> {

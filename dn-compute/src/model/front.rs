@@ -1,17 +1,16 @@
 //! The half of a model that text needs.
 
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use dn_core::Hash32;
 use dn_core::objects::Hyperparameters;
 
-use super::layout::{self, Entry};
-use super::source::{ModelBytes, Source};
-use super::{ModelError, hyper};
+use super::layout::Sizes;
+use super::source::ModelBytes;
+use super::{ModelError, open};
 use crate::chat::{ChatError, ChatMessage, ChatTemplate};
-use crate::formats::gguf::{Gguf, Metadata};
-use crate::tokenizer::definition::special;
+use crate::grammar::{Constrainer, GrammarError};
 use crate::tokenizer::{TextStream, Tokenizer, TokenizerError};
 
 /// Control tokens that end an answer in the families that are read here, whatever the file calls its end of text.
@@ -35,47 +34,68 @@ pub struct ModelFront {
     chat: Option<ChatTemplate>,
     bos: Option<u32>,
     stop_tokens: Vec<u32>,
+    sizes: Sizes,
+    /// Made when the first grammar asks for it.
+    constrainer: OnceLock<Result<Constrainer, GrammarError>>,
+}
+
+/// A chat template and the texts of the tokens that start and end texts.
+#[derive(Debug, Clone)]
+pub(super) struct Chat {
+    pub(super) source: String,
+    pub(super) bos: String,
+    pub(super) eos: String,
+}
+
+/// What a front is made of.
+#[derive(Debug)]
+pub(super) struct Parts {
+    pub(super) name: Option<String>,
+    pub(super) architecture: String,
+    pub(super) hyper: Hyperparameters,
+    pub(super) tokenizer: Tokenizer,
+    pub(super) chat: Option<Chat>,
+    pub(super) bos: Option<u32>,
+    /// Tokens that end an answer; those of well-known texts are added.
+    pub(super) stops: Vec<u32>,
+    pub(super) sizes: Sizes,
 }
 
 impl ModelFront {
-    /// Reads the header of a GGUF file.
+    /// Reads everything of a model but its weights.
     ///
     /// # Errors
     /// [`ModelError`].
     pub fn load(path: &Path) -> Result<Self, ModelError> {
-        Self::from_header(&Source::open(path)?.header()?).map(|(front, _)| front)
+        Ok(open::path(path)?.front)
     }
 
-    /// Reads the header of a GGUF file in memory.
+    /// Reads everything but the weights of a GGUF file or a package in memory.
     ///
     /// # Errors
     /// [`ModelError`].
     pub fn from_bytes(bytes: impl Into<ModelBytes>) -> Result<Self, ModelError> {
-        Self::from_header(&Source::Memory(bytes.into()).header()?).map(|(front, _)| front)
+        Ok(open::bytes(bytes.into())?.front)
     }
 
-    /// The front and the tensors of the model, all checked but for their values.
-    pub(super) fn from_header(gguf: &Gguf) -> Result<(Self, Vec<Entry>), ModelError> {
-        let (architecture, hyper) = hyper::read(gguf)?;
-        let entries = layout::entries(gguf, &architecture, &hyper)?;
-        let meta = &gguf.metadata;
-        let tokenizer = Tokenizer::from_metadata(meta)?;
-        if tokenizer.vocabulary() > hyper.vocabulary as usize {
+    /// Puts a front together from what a file says.
+    pub(super) fn new(parts: Parts) -> Result<Self, ModelError> {
+        let Parts { name, architecture, hyper, tokenizer, chat, bos, stops, sizes } = parts;
+        let vocabulary = hyper.vocabulary as usize;
+        if tokenizer.vocabulary() > vocabulary {
             return Err(ModelError::Vocabulary { tokens: tokenizer.vocabulary(), rows: hyper.vocabulary });
         }
-        let vocabulary = hyper.vocabulary as usize;
-        let bos = special(meta, "bos", vocabulary)?;
-        let eos = special(meta, "eos", vocabulary)?;
-        let front = Self {
-            name: meta.string("general.name")?.map(str::to_owned),
-            chat: chat_template(meta, bos, eos)?,
-            stop_tokens: stop_tokens(meta, &tokenizer, eos, vocabulary)?,
-            tokenizer: Arc::new(tokenizer),
-            architecture,
-            hyper,
-            bos,
-        };
-        Ok((front, entries))
+        let mut stop_tokens = stops;
+        if let Some(found) = bos.iter().chain(&stop_tokens).find(|id| **id as usize >= vocabulary) {
+            let (key, found) = ("a special token".to_owned(), *found);
+            return Err(TokenizerError::SpecialToken { key, found, vocabulary }.into());
+        }
+        stop_tokens.extend(END_TEXTS.iter().filter_map(|text| tokenizer.control_token(text)));
+        stop_tokens.sort_unstable();
+        stop_tokens.dedup();
+        let chat = chat.map(|c| ChatTemplate::new(&c.source, &c.bos, &c.eos)).transpose()?;
+        let (tokenizer, constrainer) = (Arc::new(tokenizer), OnceLock::new());
+        Ok(Self { name, architecture, hyper, tokenizer, chat, bos, stop_tokens, sizes, constrainer })
     }
 
     /// The name that the file gives, if any.
@@ -103,6 +123,32 @@ impl ModelFront {
         self.hyper.vocabulary
     }
 
+    /// Bytes that the weights take in canonical form. A backend's own form takes about as much.
+    ///
+    /// # Units
+    /// Bytes.
+    pub const fn weight_bytes(&self) -> u64 {
+        self.sizes.canonical
+    }
+
+    /// Bytes of the largest tensor while it is loaded: as in the file, and in canonical form.
+    ///
+    /// # Units
+    /// Bytes.
+    pub const fn largest_tensor_bytes(&self) -> u64 {
+        self.sizes.largest
+    }
+
+    /// Bytes that keys and values take for one position of one request.
+    ///
+    /// # Units
+    /// Bytes.
+    pub fn kv_bytes_per_position(&self) -> u64 {
+        let h = &self.hyper;
+        // Two vectors of 16-bit integers, each under one exponent.
+        u64::from(h.layers) * u64::from(h.kv_heads) * (u64::from(h.head_size) * 4 + 8)
+    }
+
     /// The token that starts a text, if the file names one.
     pub const fn bos_token(&self) -> Option<u32> {
         self.bos
@@ -126,6 +172,12 @@ impl ModelFront {
     /// BLAKE3 of the chat template's bytes; zero when the file has none.
     pub(super) fn chat_template_hash(&self) -> Hash32 {
         self.chat.as_ref().map_or(Hash32::ZERO, ChatTemplate::hash)
+    }
+
+    /// What turns grammars into allowed tokens.
+    pub(crate) fn constrainer(&self) -> Result<&Constrainer, GrammarError> {
+        let make = || Constrainer::new(&self.tokenizer, self.hyper.vocabulary, &self.stop_tokens);
+        self.constrainer.get_or_init(make).as_ref().map_err(Clone::clone)
     }
 
     /// The prompt for a chat, up to where the model answers.
@@ -152,30 +204,4 @@ impl ModelFront {
     pub fn text_stream(&self, stop: &[String]) -> TextStream {
         TextStream::new(Arc::clone(&self.tokenizer), stop)
     }
-}
-
-fn chat_template(
-    meta: &Metadata,
-    bos: Option<u32>,
-    eos: Option<u32>,
-) -> Result<Option<ChatTemplate>, ModelError> {
-    let Some(source) = meta.string("tokenizer.chat_template")? else { return Ok(None) };
-    let tokens = meta.strings("tokenizer.ggml.tokens")?.unwrap_or_default();
-    let text = |id: Option<u32>| id.and_then(|id| tokens.get(id as usize)).map_or("", String::as_str);
-    Ok(Some(ChatTemplate::new(source, text(bos), text(eos))?))
-}
-
-fn stop_tokens(
-    meta: &Metadata,
-    tokenizer: &Tokenizer,
-    eos: Option<u32>,
-    vocabulary: usize,
-) -> Result<Vec<u32>, ModelError> {
-    let mut tokens: Vec<u32> = eos.into_iter().collect();
-    tokens.extend(special(meta, "eot", vocabulary)?);
-    tokens.extend(special(meta, "eom", vocabulary)?);
-    tokens.extend(END_TEXTS.iter().filter_map(|text| tokenizer.control_token(text)));
-    tokens.sort_unstable();
-    tokens.dedup();
-    Ok(tokens)
 }

@@ -2,12 +2,13 @@
 
 use std::borrow::Cow;
 use std::fs::File;
-use std::io::{self, Read, Seek, SeekFrom};
+use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use super::ModelError;
 use crate::formats::gguf::{Gguf, GgufError};
+use crate::formats::safetensors::{Safetensors, SafetensorsError};
 
 /// First guess at the length of a header.
 const HEAD_BYTES: u64 = 1 << 20;
@@ -53,7 +54,7 @@ impl AsRef<[u8]> for ModelBytes {
 /// A file is read, not mapped: one that shrinks under the program is an error, not a signal.
 #[derive(Debug, Clone)]
 pub(super) enum Source {
-    File { path: PathBuf, file: Arc<Mutex<File>>, len: u64 },
+    File { path: PathBuf, file: Arc<File>, len: u64 },
     Memory(ModelBytes),
 }
 
@@ -68,11 +69,34 @@ impl Source {
             Ok((file, meta.len()))
         };
         let (file, len) = open().map_err(|e| read_error(path, e))?;
-        Ok(Self::File { path: path.to_owned(), file: Arc::new(Mutex::new(file)), len })
+        Ok(Self::File { path: path.to_owned(), file: Arc::new(file), len })
     }
 
-    /// Reads the header: of a file only as many bytes as it takes.
-    pub(super) fn header(&self) -> Result<Gguf, ModelError> {
+    /// Bytes of the file.
+    pub(super) fn len(&self) -> u64 {
+        match self {
+            Self::File { len, .. } => *len,
+            Self::Memory(bytes) => bytes.as_ref().len() as u64,
+        }
+    }
+
+    /// The first bytes, at most `most`.
+    pub(super) fn first(&self, most: u64) -> Result<Cow<'_, [u8]>, ModelError> {
+        self.read(0, most.min(self.len()))
+    }
+
+    /// Reads the header of a safetensors file.
+    pub(super) fn safetensors(&self) -> Result<Safetensors, ModelError> {
+        let first = self.first(8)?;
+        let Some(first) = first.first_chunk::<8>() else {
+            return Err(SafetensorsError::Short { file: self.len() }.into());
+        };
+        let header = self.read(0, Safetensors::header_bytes(*first, self.len())?)?;
+        Ok(Safetensors::parse_header(&header, self.len())?)
+    }
+
+    /// Reads the header of a GGUF file: of a file only as many bytes as it takes.
+    pub(super) fn gguf(&self) -> Result<Gguf, ModelError> {
         let (len, mut have) = match self {
             Self::Memory(bytes) => return Ok(Gguf::parse(bytes.as_ref())?),
             Self::File { len, .. } => (*len, (*len).min(HEAD_BYTES)),
@@ -94,17 +118,30 @@ impl Source {
             }
             Self::File { path, file, .. } => {
                 let mut out = vec![0; size as usize];
-                // Nothing panics while it holds the lock, and a position is set before every read.
-                let mut file = file.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-                file.seek(SeekFrom::Start(start))
-                    .and_then(|_| file.read_exact(&mut out))
-                    .map_err(|e| read_error(path, e))?;
+                read_exact_at(file, &mut out, start).map_err(|e| read_error(path, e))?;
                 Ok(Cow::Owned(out))
             }
         }
     }
 }
 
-fn read_error(path: &Path, source: io::Error) -> ModelError {
+/// Reads at a place, from many threads at once.
+#[cfg(unix)]
+fn read_exact_at(file: &File, out: &mut [u8], start: u64) -> io::Result<()> {
+    std::os::unix::fs::FileExt::read_exact_at(file, out, start)
+}
+
+/// Reads at a place; one at a time, for the file has only one position.
+#[cfg(not(unix))]
+fn read_exact_at(mut file: &File, out: &mut [u8], start: u64) -> io::Result<()> {
+    use std::io::{Read, Seek, SeekFrom};
+    use std::sync::{Mutex, PoisonError};
+    static POSITION: Mutex<()> = Mutex::new(());
+    let _held = POSITION.lock().unwrap_or_else(PoisonError::into_inner);
+    file.seek(SeekFrom::Start(start))?;
+    file.read_exact(out)
+}
+
+pub(super) fn read_error(path: &Path, source: io::Error) -> ModelError {
     ModelError::Read { path: path.display().to_string(), source }
 }

@@ -228,7 +228,8 @@ impl KvLayer {
     /// # Panics
     /// When the position is not held.
     pub fn entry(&self, position: usize, out: &mut Vec<u8>) {
-        let (page, slot, d) = (&self.pages[position / KEY_BLOCK], position % KEY_BLOCK, self.shape.head_dim);
+        let (page, at, d) = (&self.pages[position / KEY_BLOCK], position % KEY_BLOCK, self.shape.head_dim);
+        let (slot, width) = (slot(at), value_width(d));
         for head in 0..self.shape.heads {
             for exponents in [&page.ke, &page.ve] {
                 let exponent = exponents[head * KEY_BLOCK + slot] as i16;
@@ -239,9 +240,9 @@ impl KvLayer {
                 out.extend_from_slice(&pair[2 * slot].to_le_bytes());
                 out.extend_from_slice(&pair[2 * slot + 1].to_le_bytes());
             }
-            let values = &page.v[(head * KEY_BLOCK + slot / 2 * 2) * d..][..2 * d];
+            let values = &page.v[(head * KEY_BLOCK + at / 2 * 2) * width..][..2 * d];
             for pair in values.chunks_exact(2) {
-                out.extend_from_slice(&pair[slot % 2].to_le_bytes());
+                out.extend_from_slice(&pair[at % 2].to_le_bytes());
             }
         }
     }
@@ -359,4 +360,38 @@ pub fn normalise(num: i64, recip_den: f32, e: i32) -> f32 {
 #[inline]
 pub fn reciprocal(den: i64) -> f32 {
     recip(den as f32)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_entry_is_what_was_appended() {
+        let shape = KvShape { heads: 3, head_dim: 6, capacity: 200 };
+        let mut kv = KvLayer::new(shape).unwrap();
+        let row = shape.heads * shape.head_dim;
+        let numbers = |n: usize, from: usize| (0..n).map(|i| (from + i * 7) as i16).collect::<Vec<i16>>();
+        let exponents = |n: usize, from: usize| (0..n).map(|i| (from + i) as i32 % 100 - 50).collect();
+        let rows = KvRows {
+            k: numbers(150 * row, 1),
+            v: numbers(150 * row, 2),
+            ke: exponents(150 * shape.heads, 3),
+            ve: exponents(150 * shape.heads, 4),
+        };
+        kv.append(150, &rows);
+        for position in 0..150 {
+            let mut expected: Vec<i16> = Vec::new();
+            for head in 0..shape.heads {
+                let at = position * shape.heads + head;
+                expected.extend([rows.ke[at] as i16, rows.ve[at] as i16]);
+                expected.extend(&rows.k[at * shape.head_dim..][..shape.head_dim]);
+                expected.extend(&rows.v[at * shape.head_dim..][..shape.head_dim]);
+            }
+            let mut found = Vec::new();
+            kv.entry(position, &mut found);
+            let expected: Vec<u8> = expected.iter().flat_map(|n| n.to_le_bytes()).collect();
+            assert_eq!(found, expected, "position {position}");
+        }
+    }
 }

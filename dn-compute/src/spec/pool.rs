@@ -10,20 +10,13 @@
 //! `|N| < 2^17 * 2^31 = 2^48` for 131,072 rows; `Q <= 32768 * 2^46 = 2^61`; `M^2 * 2^50 <= 2^96`. Every sum is exact, so neither the order
 //! of the rows nor that of the elements matters.
 
+pub use dn_core::objects::Pooling;
+
 use super::error::{NumericError, Op};
 use super::exp2::shift_round_i64;
 use super::limits::{MAX_COLS, MAX_CONTEXT};
 use super::linear::check;
 use super::quantise::{quantise, rebase};
-
-/// How one vector comes of many.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Pooling {
-    /// The mean of all positions.
-    Mean,
-    /// The first position (BERT's `[CLS]`).
-    First,
-}
 
 /// What 1 is in the integers of a pooled vector: they stand for multiples of `2^-24`, each an exact f32.
 pub const ONE: i32 = 1 << 24;
@@ -94,7 +87,10 @@ mod tests {
     #[test]
     fn length_one_whatever_the_scale() {
         assert_eq!(pool(Pooling::Mean, 2, &[3.0, -4.0]).unwrap(), [10_066_330, -13_421_773]);
-        assert_eq!(pool(Pooling::Mean, 2, &[3e-20, -4e-20]).unwrap()[1], -13_421_773);
+        assert_eq!(
+            pool(Pooling::Mean, 2, &[3.0 * 2f32.powi(-70), -4.0 * 2f32.powi(-70)]).unwrap()[1],
+            -13_421_773
+        );
         assert_eq!(pool(Pooling::Mean, 1, &[-1e-9]).unwrap(), [-ONE]);
         assert_eq!(pool(Pooling::Mean, 3, &[0.0, -0.0, 1e-38]).unwrap(), [0, 0, 0]);
         // Opposite rows cancel; the first alone stays.

@@ -13,6 +13,8 @@ use super::{TokenizerError, TokenizerFault};
 
 /// How Llama 3 splits text.
 const LLAMA3: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
+/// How Mistral's Tekken splits text.
+const TEKKEN: &str = r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+";
 /// How Qwen 2 splits text.
 const QWEN2: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
 
@@ -36,8 +38,8 @@ fn byte_pairs(def: &Definition) -> Result<tokenizers::Tokenizer, TokenizerError>
         }
     }
     let vocabulary = vocabulary(def, |kind| kind == TokenKind::Normal);
-    // A whole word that is a token is that token, whatever the merges say (Llama 3).
-    let ignore_merges = def.pre == "llama-bpe";
+    // A whole word that is a token is that token, whatever the merges say (Llama 3, Tekken).
+    let ignore_merges = matches!(def.pre.as_str(), "llama-bpe" | "tekken");
     let model = BPE::builder()
         .vocab_and_merges(vocabulary, merges)
         .ignore_merges(ignore_merges)
@@ -47,6 +49,7 @@ fn byte_pairs(def: &Definition) -> Result<tokenizers::Tokenizer, TokenizerError>
     let pre: PreTokenizerWrapper = match def.pre.as_str() {
         "llama-bpe" => split_then_bytes(LLAMA3)?,
         "qwen2" => split_then_bytes(QWEN2)?,
+        "tekken" => split_then_bytes(TEKKEN)?,
         "smollm" => {
             Sequence::new(vec![Digits::new(true).into(), ByteLevel::new(false, true, true).into()]).into()
         }
@@ -133,19 +136,24 @@ pub(super) fn token_bytes(def: &Definition, token: usize) -> Vec<u8> {
         (_, "llama") => text.replace(SPACE, " ").into_bytes(),
         _ => {
             let mut out = Vec::with_capacity(text.len());
-            for c in text.chars() {
-                match alphabet_byte(c) {
-                    Some(byte) => out.push(byte),
-                    None => out.extend(c.encode_utf8(&mut [0; 4]).as_bytes()),
-                }
-            }
+            append_alphabet(text, &mut out);
             out
         }
     }
 }
 
+/// The bytes that a text in GPT-2's alphabet stands for; what is not in the alphabet stands for itself.
+pub(super) fn append_alphabet(text: &str, out: &mut Vec<u8>) {
+    for c in text.chars() {
+        match alphabet_byte(c) {
+            Some(byte) => out.push(byte),
+            None => out.extend(c.encode_utf8(&mut [0; 4]).as_bytes()),
+        }
+    }
+}
+
 /// `<0x0A>` to 10.
-fn byte_of(text: &str) -> Option<u8> {
+pub(super) fn byte_of(text: &str) -> Option<u8> {
     let digits = text.strip_prefix("<0x")?.strip_suffix('>')?;
     if digits.len() == 2 { u8::from_str_radix(digits, 16).ok() } else { None }
 }

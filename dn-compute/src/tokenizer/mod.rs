@@ -2,6 +2,10 @@
 
 mod bpe;
 pub(crate) mod definition;
+mod error;
+#[cfg(test)]
+mod hard;
+mod json;
 pub(crate) mod special;
 mod stream;
 
@@ -10,24 +14,29 @@ pub(crate) mod tests;
 
 use dn_core::Hash32;
 
+pub use error::{TokenizerError, TokenizerFault};
 pub use stream::TextStream;
 
-use crate::formats::gguf::{GgufError, Metadata};
-use definition::{Definition, TokenKind};
+use crate::formats::gguf::Metadata;
+use definition::{Definition, TokenKind, TokenizerSource};
+use json::Strip;
 use special::{Matcher, Part};
 
-/// The tokenizer of a model file.
+/// The tokenizer of a model.
 ///
-/// Byte-pair vocabularies (`gpt2`, split as `gpt-2`, `llama-bpe`, `qwen2` or `smollm`) and SentencePiece vocabularies
-/// (`llama`). A file without a tokenizer gives one that encodes nothing and decodes to nothing.
+/// From GGUF: byte-pair vocabularies (`gpt2`, split as `gpt-2`, `llama-bpe`, `qwen2`, `smollm` or `tekken`) and
+/// SentencePiece vocabularies (`llama`). From `tokenizer.json`: byte pairs and WordPiece. A file without a tokenizer gives one that encodes nothing and decodes to nothing.
 #[derive(Debug)]
 pub struct Tokenizer {
     machine: Option<tokenizers::Tokenizer>,
+    /// For text behind a control token, where that is encoded in another way than the beginning.
+    later: Option<tokenizers::Tokenizer>,
     /// The bytes of all tokens, one after another.
     bytes: Vec<u8>,
     /// Where each token's bytes end.
     ends: Vec<usize>,
     control: Matcher,
+    strips: Vec<Strip>,
     user_defined: Matcher,
     /// For byte pairs: bytes that no token begins with; text with one cannot be encoded.
     missing: Vec<u8>,
@@ -42,10 +51,31 @@ impl Tokenizer {
     /// # Errors
     /// [`TokenizerError`].
     pub fn from_metadata(metadata: &Metadata) -> Result<Self, TokenizerError> {
-        let def = Definition::from_metadata(metadata)?;
+        Self::from_definition(&Definition::from_metadata(metadata)?)
+    }
+
+    /// A tokenizer that encodes nothing and decodes to nothing.
+    pub(crate) fn none() -> Self {
+        Self::from_definition(&Definition::none()).expect("a definition of nothing is whole")
+    }
+
+    /// Builds the tokenizer again from what a package keeps of it.
+    pub(crate) fn from_source(source: &TokenizerSource) -> Result<Self, TokenizerError> {
+        match source {
+            TokenizerSource::None {} => Ok(Self::none()),
+            TokenizerSource::Gguf { definition } => {
+                definition.check()?;
+                Self::from_definition(definition)
+            }
+            TokenizerSource::Json { start, text } => Self::from_json_with_start(text, *start),
+        }
+    }
+
+    /// Builds the tokenizer of a checked definition.
+    pub(crate) fn from_definition(def: &Definition) -> Result<Self, TokenizerError> {
         let (mut bytes, mut ends) = (Vec::new(), Vec::with_capacity(def.tokens.len()));
         for token in 0..def.tokens.len() {
-            bytes.extend(bpe::token_bytes(&def, token));
+            bytes.extend(bpe::token_bytes(def, token));
             ends.push(bytes.len());
         }
         let of_kind = |kind| {
@@ -54,7 +84,7 @@ impl Tokenizer {
                 tokens.filter(|(id, _)| def.kind(*id) == kind).map(|(id, t)| (t.as_str(), id as u32)),
             )
         };
-        let machine = if def.tokens.is_empty() { None } else { Some(bpe::machine(&def)?) };
+        let machine = if def.tokens.is_empty() { None } else { Some(bpe::machine(def)?) };
         let missing = match &machine {
             Some(machine) if def.model == "gpt2" => (0..=255u8)
                 .filter(|b| machine.token_to_id(bpe::alphabet_char(*b).encode_utf8(&mut [0; 4])).is_none())
@@ -64,7 +94,9 @@ impl Tokenizer {
         Ok(Self {
             bytes,
             ends,
+            later: None,
             control: of_kind(TokenKind::Control).without_single_characters(),
+            strips: Vec::new(),
             user_defined: of_kind(TokenKind::UserDefined),
             missing,
             space_prefix: def.space_prefix,
@@ -96,13 +128,27 @@ impl Tokenizer {
     pub fn encode(&self, text: &str) -> Result<Vec<u32>, TokenizerError> {
         let machine = self.machine.as_ref().ok_or(TokenizerError::Absent)?;
         let mut out = Vec::new();
-        for part in self.user_defined.split(text) {
-            match part {
-                Part::Token(id) => out.push(id),
-                Part::Text(part) => self.encode_part(machine, part, &mut out)?,
-            }
-        }
+        self.encode_with(machine, text, &mut out)?;
         Ok(out)
+    }
+
+    /// Token ids of plain text between the tokens that `tokenizer.json` puts around a single text (`[CLS]` and `[SEP]` of
+    /// an encoder), the text cut so that all are at most `limit`. Without such a rule, as [`encode`](Self::encode), cut.
+    ///
+    /// # Errors
+    /// As [`encode`](Self::encode).
+    pub fn encode_marked(&self, text: &str, limit: usize) -> Result<Vec<u32>, TokenizerError> {
+        use tokenizers::PostProcessor;
+        let machine = self.machine.as_ref().ok_or(TokenizerError::Absent)?;
+        self.refuse_missing(text)?;
+        let mut encoding = machine.encode(text, false).map_err(TokenizerFault::new)?;
+        let Some(processor) = machine.get_post_processor() else {
+            return Ok(encoding.get_ids()[..encoding.len().min(limit)].to_vec());
+        };
+        let room = limit.saturating_sub(processor.added_tokens(false));
+        encoding.truncate(room, 0, tokenizers::TruncationDirection::Right);
+        let marked = processor.process(encoding, None, true).map_err(TokenizerFault::new)?;
+        Ok(marked.get_ids()[..marked.len().min(limit)].to_vec())
     }
 
     /// Token ids of a template's text: control tokens written out in it are meant.
@@ -113,12 +159,31 @@ impl Tokenizer {
     /// # Errors
     /// As [`encode`](Self::encode).
     pub(crate) fn encode_template(&self, text: &str, blind: char) -> Result<Vec<u32>, TokenizerError> {
+        let first = self.machine.as_ref().ok_or(TokenizerError::Absent)?;
+        let later = self.later.as_ref().unwrap_or(first);
+        let parts = self.control.split(text);
+        let strip = |part: Option<&Part<'_>>, side: fn(&Strip) -> bool| match part {
+            Some(Part::Token(id)) => self.strips.iter().any(|s| s.token == *id && side(s)),
+            _ => false,
+        };
         let mut out = Vec::new();
-        for part in self.control.split(text) {
-            match part {
-                Part::Token(id) => out.push(id),
-                Part::Text(part) => out.extend(self.encode(&part.replace(blind, ""))?),
+        for (index, part) in parts.iter().enumerate() {
+            let part = match part {
+                Part::Token(id) => {
+                    out.push(*id);
+                    continue;
+                }
+                Part::Text(part) => part.replace(blind, ""),
+            };
+            let before = index.checked_sub(1).and_then(|i| parts.get(i));
+            let mut part = part.as_str();
+            if strip(before, |s| s.right) {
+                part = part.trim_start();
             }
+            if strip(parts.get(index + 1), |s| s.left) {
+                part = part.trim_end();
+            }
+            self.encode_with(if index == 0 { first } else { later }, part, &mut out)?;
         }
         Ok(out)
     }
@@ -132,18 +197,32 @@ impl Tokenizer {
         &self.control
     }
 
-    fn encode_part(
+    fn encode_with(
         &self,
         machine: &tokenizers::Tokenizer,
         text: &str,
         out: &mut Vec<u32>,
     ) -> Result<(), TokenizerError> {
-        if let Some(at) = text.bytes().position(|b| self.missing.contains(&b)) {
-            return Err(TokenizerError::Byte { byte: text.as_bytes()[at] });
+        for part in self.user_defined.split(text) {
+            let part = match part {
+                Part::Token(id) => {
+                    out.push(id);
+                    continue;
+                }
+                Part::Text(part) => part,
+            };
+            self.refuse_missing(part)?;
+            let encoding = machine.encode_fast(part, false).map_err(TokenizerFault::new)?;
+            out.extend_from_slice(encoding.get_ids());
         }
-        let encoding = machine.encode_fast(text, false).map_err(TokenizerFault::new)?;
-        out.extend_from_slice(encoding.get_ids());
         Ok(())
+    }
+
+    fn refuse_missing(&self, text: &str) -> Result<(), TokenizerError> {
+        match text.bytes().find(|b| self.missing.contains(b)) {
+            Some(byte) => Err(TokenizerError::Byte { byte }),
+            None => Ok(()),
+        }
     }
 
     /// The bytes that a token stands for; none for a control token or an id without a text.
@@ -162,107 +241,5 @@ impl Tokenizer {
             Some(rest) if self.space_prefix => rest.to_owned(),
             _ => text.into_owned(),
         }
-    }
-}
-
-/// Why text cannot be encoded or a tokenizer cannot be built.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum TokenizerError {
-    /// The file holds no tokenizer.
-    #[error("the model file holds no tokenizer; give token ids instead of text")]
-    Absent,
-    /// A byte that no token can stand for.
-    #[error("no token stands for the byte 0x{byte:02x}")]
-    Byte {
-        /// The byte.
-        byte: u8,
-    },
-    /// The metadata has a problem.
-    #[error(transparent)]
-    Gguf(#[from] GgufError),
-    /// A kind of tokenizer that is not built here.
-    #[error("`tokenizer.ggml.model` is `{found}`; supported are gpt2 and llama")]
-    Model {
-        /// The kind.
-        found: String,
-    },
-    /// A way of splitting that is not known.
-    #[error("`tokenizer.ggml.pre` is `{found}`; supported are gpt-2, llama-bpe, qwen2 and smollm")]
-    Pre {
-        /// The name.
-        found: String,
-    },
-    /// No tokens.
-    #[error("`tokenizer.ggml.tokens` is empty")]
-    Empty,
-    /// A token that is too long.
-    #[error("token {token} has {found} bytes, at most {limit} allowed")]
-    TokenLength {
-        /// The token.
-        token: usize,
-        /// Its bytes.
-        found: usize,
-        /// The most allowed.
-        limit: usize,
-    },
-    /// An array that does not have one element per token.
-    #[error("`{key}` has {found} elements, expected one for each of {expected} tokens")]
-    Length {
-        /// The key.
-        key: &'static str,
-        /// Tokens.
-        expected: usize,
-        /// Elements.
-        found: usize,
-    },
-    /// A kind of token that GGUF does not have.
-    #[error("token {token} is of type {found}, expected 1 to 6")]
-    Kind {
-        /// The token.
-        token: usize,
-        /// Its type.
-        found: u32,
-    },
-    /// A score that is not a number.
-    #[error("the score of token {token} is not a finite number")]
-    Score {
-        /// The token.
-        token: usize,
-    },
-    /// A special token that does not exist.
-    #[error("`{key}` is {found}, but there are {vocabulary} tokens")]
-    SpecialToken {
-        /// The key.
-        key: String,
-        /// The id.
-        found: u32,
-        /// Number of tokens.
-        vocabulary: usize,
-    },
-    /// A merge that is not two tokens.
-    #[error("`tokenizer.ggml.merges`[{index}] is not two parts with a space between them")]
-    Merge {
-        /// Its index.
-        index: usize,
-    },
-    /// Neither byte tokens nor an unknown token.
-    #[error(
-        "the vocabulary has neither 256 byte tokens nor an unknown token: not every text could be encoded"
-    )]
-    NoFallback,
-    /// The merging machine refused.
-    #[error(transparent)]
-    Machine(#[from] TokenizerFault),
-}
-
-/// An error of the `tokenizers` crate.
-#[derive(Debug, thiserror::Error)]
-#[error("the tokenizer refused: {0}")]
-pub struct TokenizerFault(#[source] tokenizers::Error);
-
-impl TokenizerFault {
-    fn new(error: tokenizers::Error) -> Self {
-        Self(error)
     }
 }

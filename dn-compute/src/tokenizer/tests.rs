@@ -1,8 +1,9 @@
 use proptest::prelude::*;
 use std::sync::Arc;
 
+use super::hard::HARD;
 use super::*;
-use crate::formats::gguf::{Array, Gguf, GgufWriter, Value, ValueType};
+use crate::formats::gguf::{Array, Gguf, GgufError, GgufWriter, Value, ValueType};
 
 pub(crate) fn alphabet(byte: u8) -> char {
     bpe::alphabet_char(byte)
@@ -18,39 +19,6 @@ fn tiny() -> Tokenizer {
     let bytes = std::fs::read(path).unwrap();
     Tokenizer::from_metadata(&Gguf::parse(&bytes).unwrap().metadata).unwrap()
 }
-
-const HARD: [&str; 30] = [
-    "",
-    " ",
-    "  ",
-    "\n",
-    "\t\n \r\n",
-    "a",
-    " a",
-    "a ",
-    "Hello, world!",
-    "fn main() { println!(\"{}\", x?); }",
-    "let v: Vec<Box<dyn Fn(&'static str) -> Result<(), E> + 'a>> = vec![];",
-    "I'll don't we've it's they're I'd I'm",
-    "IT'S I'LL",
-    "123 4567 89.10e-3 0xff 1_000",
-    "naïve café résumé — “quotes” … ‘single’",
-    "日本語のテキスト。中文字符，한국어",
-    "Привет мир, κόσμε, שלום, مرحبا",
-    "🦀🔥👩‍👩‍👧‍👦🇩🇪 e\u{301}",
-    "\u{0}\u{1}\u{7f}\u{80}\u{a0}\u{ad}\u{200b}\u{feff}\u{fdd0}",
-    "a    b\n\n\n    c\t\td",
-    "    indented\n        more",
-    "trailing spaces   ",
-    "\u{3000}wide\u{2003}space",
-    "<|bos|><|eos|><|user|><| user |>",
-    "![[img]](http://a.b/c?d=e&f#g)",
-    "snake_case camelCase SCREAMING_CASE kebab-case r#type",
-    "////// ====== ------ ~~~~~~",
-    "x\u{300}\u{301}\u{302}y",
-    "ÀÁÂÃÄÅÆÇÈÉ ß ẞ ſt ﬁ Ⅷ ½ ²",
-    "\u{1f600}\u{10ffff}\u{e000}",
-];
 
 #[test]
 fn ids_are_those_of_the_original_tokenizer() {

@@ -7,34 +7,7 @@ use crate::amount::{Amount, AmountError};
 use crate::canonical_struct;
 use crate::encoding::Canonical;
 use crate::hash::{ChannelId, Hash32, JobId, ModelId, blake3_256};
-
-/// Settings of the canonical sampler, in integers so that they hash the same everywhere.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Sampling {
-    /// Temperature in millionths; 0 is greedy.
-    pub temperature_micro: u32,
-    /// Only the `top_k` best tokens; 0 is no limit.
-    pub top_k: u32,
-    /// Smallest set of best tokens with at least this probability, in millionths; 1,000,000 is no limit.
-    pub top_p_micro: u32,
-    /// Only tokens with at least this fraction of the best one's probability, in millionths; 0 is no limit.
-    pub min_p_micro: u32,
-    /// Key of the counter-based randomness.
-    pub seed: u64,
-}
-canonical_struct!(Sampling {
-    temperature_micro: u32,
-    top_k: u32,
-    top_p_micro: u32,
-    min_p_micro: u32,
-    seed: u64
-});
-
-impl Sampling {
-    /// Always the best token.
-    pub const GREEDY: Self =
-        Self { temperature_micro: 0, top_k: 0, top_p_micro: 1_000_000, min_p_micro: 0, seed: 0 };
-}
+use crate::objects::{Decoding, Sampling};
 
 /// Prices per token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -79,8 +52,10 @@ pub struct JobRequest {
     pub numeric_spec: u16,
     /// Prompt as token ids.
     pub prompt: Vec<u32>,
-    /// Sampler settings.
+    /// Numbers of the sampler.
     pub sampling: Sampling,
+    /// Biases, bans, grammar and log-probabilities.
+    pub decoding: Decoding,
     /// Most tokens to generate.
     pub max_tokens: u32,
     /// Texts that end the answer.
@@ -103,6 +78,7 @@ canonical_struct!(JobRequest {
     numeric_spec: u16,
     prompt: Vec<u32>,
     sampling: Sampling,
+    decoding: Decoding,
     max_tokens: u32,
     stop: Vec<String>,
     price: Price,

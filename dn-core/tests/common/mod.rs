@@ -3,8 +3,8 @@
 
 use dn_core::merkle::InclusionProof;
 use dn_core::objects::{
-    AuditOutcome, BatchLine, BatchRoot, FinishReason, Hyperparameters, JobRequest, ModelManifest, Price,
-    Receipt, RopePairing, Sampling, Verdict, Voucher,
+    AuditOutcome, BatchLine, BatchRoot, Decoding, FinishReason, Grammar, Hyperparameters, JobRequest,
+    ModelManifest, Price, Receipt, RopePairing, RopeScaling, Sampling, TokenBias, Verdict, Voucher,
 };
 use dn_core::{Address, Amount, BatchId, ChannelId, Hash32, JobId, ModelId, SecretKey, keccak256};
 use proptest::prelude::*;
@@ -32,7 +32,23 @@ pub(crate) fn sampling() -> Sampling {
         top_k: 40,
         top_p_micro: 950_000,
         min_p_micro: 50_000,
+        repetition_micro: 1_100_000,
+        presence_micro: -500_000,
+        frequency_micro: 250_000,
+        penalty_window: 64,
         seed: 0x0123_4567_89ab_cdef,
+    }
+}
+
+pub(crate) fn decoding() -> Decoding {
+    Decoding {
+        bias: vec![
+            TokenBias { token: 5, bias_micro: -100_000_000 },
+            TokenBias { token: 50_256, bias_micro: 1 },
+        ],
+        banned: vec![0, 7],
+        grammar: Grammar::JsonSchema { schema: "{\"type\":\"object\"}".into() },
+        logprobs: Some(5),
     }
 }
 
@@ -55,6 +71,7 @@ pub(crate) fn request() -> JobRequest {
         numeric_spec: 1,
         prompt: vec![1, 2, u32::MAX],
         sampling: sampling(),
+        decoding: decoding(),
         max_tokens: 256,
         stop: vec!["\n\n".into(), "é stop".into()],
         price: price(),
@@ -139,9 +156,38 @@ pub(crate) fn hyperparameters() -> Hyperparameters {
         rope_theta_bits: 10_000f32.to_bits(),
         rope_size: 64,
         rope_pairing: RopePairing::HalfSplit,
+        rope_scaling: RopeScaling::Linear { factor_bits: 2f32.to_bits() },
         norm_epsilon_bits: 1e-5f32.to_bits(),
+        head_norms: false,
+        attention_bias: true,
+        output_bias: false,
+        window: Some(1024),
         tied_embeddings: true,
     }
+}
+
+/// One of each way to stretch positions, by name.
+pub(crate) fn rope_scalings() -> [(&'static str, RopeScaling); 5] {
+    let yarn = RopeScaling::Yarn {
+        factor_bits: 4f32.to_bits(),
+        original_context: 32_768,
+        beta_fast_bits: 32f32.to_bits(),
+        beta_slow_bits: 1f32.to_bits(),
+        attention_bits: 1.5f32.to_bits(),
+    };
+    let llama3 = RopeScaling::Llama3 {
+        factor_bits: 8f32.to_bits(),
+        low_bits: 1f32.to_bits(),
+        high_bits: 4f32.to_bits(),
+        original_context: 8192,
+    };
+    [
+        ("rope_none", RopeScaling::None {}),
+        ("rope_linear", RopeScaling::Linear { factor_bits: 2f32.to_bits() }),
+        ("rope_yarn", yarn),
+        ("rope_llama3", llama3),
+        ("rope_factors", RopeScaling::Factors {}),
+    ]
 }
 
 pub(crate) fn manifest() -> ModelManifest {
@@ -174,11 +220,48 @@ fn prices() -> impl Strategy<Value = Price> {
     (amounts(), amounts()).prop_map(|(prompt_token, output_token)| Price { prompt_token, output_token })
 }
 
+fn samplings() -> impl Strategy<Value = Sampling> {
+    let penalty = || -2_000_000..=2_000_000i32;
+    (any::<(u32, u32, u32, u32, u32, u64)>(), 10_000..=100_000_000u32, penalty(), penalty()).prop_map(
+        |(n, repetition_micro, presence_micro, frequency_micro)| Sampling {
+            temperature_micro: n.0,
+            top_k: n.1,
+            top_p_micro: n.2,
+            min_p_micro: n.3,
+            repetition_micro,
+            presence_micro,
+            frequency_micro,
+            penalty_window: n.4,
+            seed: n.5,
+        },
+    )
+}
+
+fn decodings() -> impl Strategy<Value = Decoding> {
+    let tokens = || prop::collection::btree_set(any::<u32>(), 0..5);
+    let grammar = prop_oneof![
+        Just(Grammar::None),
+        Just(Grammar::JsonObject),
+        ".{0,9}".prop_map(|schema| Grammar::JsonSchema { schema }),
+        ".{0,9}".prop_map(|pattern| Grammar::Regex { pattern }),
+        ".{0,9}".prop_map(|grammar| Grammar::Lark { grammar }),
+    ];
+    let bias = -100_000_000..=100_000_000i32;
+    (tokens(), tokens(), bias, grammar, prop::option::of(0..=20u8)).prop_map(
+        |(biased, banned, bias_micro, grammar, logprobs)| Decoding {
+            bias: biased.into_iter().map(|token| TokenBias { token, bias_micro }).collect(),
+            banned: banned.into_iter().collect(),
+            grammar,
+            logprobs,
+        },
+    )
+}
+
 /// Any request: every field varies.
 pub(crate) fn requests() -> impl Strategy<Value = JobRequest> {
     let who = any::<([u8; 20], [u8; 20], [u8; 32], [u8; 32])>();
     let numbers = any::<(u64, u32, u32, u16, u32, u64, [u8; 16])>();
-    let sampling = any::<(u32, u32, u32, u32, u64)>();
+    let sampling = (samplings(), decodings());
     let lists = (prop::collection::vec(any::<u32>(), 0..9), prop::collection::vec(".{0,9}", 0..4));
     (who, numbers, sampling, lists, prices()).prop_map(|(who, n, s, (prompt, stop), price)| JobRequest {
         chain_id: n.0,
@@ -190,13 +273,8 @@ pub(crate) fn requests() -> impl Strategy<Value = JobRequest> {
         model: ModelId(who.3),
         numeric_spec: n.3,
         prompt,
-        sampling: Sampling {
-            temperature_micro: s.0,
-            top_k: s.1,
-            top_p_micro: s.2,
-            min_p_micro: s.3,
-            seed: s.4,
-        },
+        sampling: s.0,
+        decoding: s.1,
         max_tokens: n.4,
         stop,
         price,
@@ -283,8 +361,26 @@ pub(crate) fn batch_roots() -> impl Strategy<Value = BatchRoot> {
 
 /// Any manifest; its sizes need not make sense.
 pub(crate) fn manifests() -> impl Strategy<Value = ModelManifest> {
-    let hyperparameters =
-        any::<([u32; 11], bool, bool)>().prop_map(|(n, half, tied_embeddings)| Hyperparameters {
+    let scaling = prop_oneof![
+        Just(RopeScaling::None {}),
+        Just(RopeScaling::Factors {}),
+        any::<u32>().prop_map(|factor_bits| RopeScaling::Linear { factor_bits }),
+        any::<[u32; 5]>().prop_map(|n| RopeScaling::Yarn {
+            factor_bits: n[0],
+            original_context: n[1],
+            beta_fast_bits: n[2],
+            beta_slow_bits: n[3],
+            attention_bits: n[4],
+        }),
+        any::<[u32; 4]>().prop_map(|n| RopeScaling::Llama3 {
+            factor_bits: n[0],
+            low_bits: n[1],
+            high_bits: n[2],
+            original_context: n[3],
+        }),
+    ];
+    let hyperparameters = (any::<([u32; 11], [bool; 5], Option<u32>)>(), scaling).prop_map(
+        |((n, flags, window), rope_scaling)| Hyperparameters {
             layers: n[0],
             width: n[1],
             heads: n[2],
@@ -295,10 +391,16 @@ pub(crate) fn manifests() -> impl Strategy<Value = ModelManifest> {
             context: n[7],
             rope_theta_bits: n[8],
             rope_size: n[9],
-            rope_pairing: if half { RopePairing::HalfSplit } else { RopePairing::Interleaved },
+            rope_pairing: if flags[0] { RopePairing::HalfSplit } else { RopePairing::Interleaved },
+            rope_scaling,
             norm_epsilon_bits: n[10],
-            tied_embeddings,
-        });
+            head_norms: flags[1],
+            attention_bias: flags[2],
+            output_bias: flags[3],
+            window,
+            tied_embeddings: flags[4],
+        },
+    );
     let rest = any::<(u16, u16, [[u8; 32]; 3], Option<u32>)>();
     (hyperparameters, rest, "[a-z0-9é]{0,12}", prop::collection::vec(any::<u32>(), 0..5)).prop_map(
         |(hyperparameters, (numeric_spec, block, hashes, bos_token), architecture, stop_tokens)| {

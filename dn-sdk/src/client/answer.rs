@@ -1,6 +1,6 @@
 //! What comes back.
 
-use dn_core::objects::{FinishReason, JobRequest, Price, Receipt};
+use dn_core::objects::{FinishReason, JobRequest, Price, Receipt, TokenLogprobs};
 use dn_core::{Address, ModelId, Signed};
 use serde::Deserialize;
 use serde_json::Value;
@@ -27,6 +27,8 @@ pub struct Answer {
     pub finish: FinishReason,
     /// The output tokens.
     pub tokens: Vec<u32>,
+    /// What the model thought of each of them, where that was asked for; not bound by the receipt, but by a replay.
+    pub logprobs: Vec<TokenLogprobs>,
     /// Counts.
     pub usage: Usage,
     /// The receipt.
@@ -65,6 +67,7 @@ impl Listed {
 pub(super) struct Parts {
     pub(super) text: String,
     pub(super) tokens: Vec<u32>,
+    pub(super) logprobs: Vec<TokenLogprobs>,
     pub(super) receipt: Option<Signed<Receipt>>,
     pub(super) request: Option<JobRequest>,
     pub(super) usage: Option<Usage>,
@@ -94,6 +97,9 @@ impl Parts {
         let dn = &value["dn"];
         if !dn["output_tokens"].is_null() {
             self.tokens.extend(Vec::<u32>::deserialize(&dn["output_tokens"])?);
+        }
+        if !dn["logprobs"].is_null() {
+            self.logprobs.extend(Vec::<TokenLogprobs>::deserialize(&dn["logprobs"])?);
         }
         if !dn["receipt"].is_null() {
             self.receipt = Some(Signed::deserialize(&dn["receipt"])?);

@@ -1,7 +1,7 @@
 //! The checks of an answer.
 
 use dn_compute::{Engine, GenerateRequest, ModelFront};
-use dn_core::objects::{JobRequest, Receipt};
+use dn_core::objects::{JobRequest, Receipt, TokenBias};
 
 use super::answer::{Listed, Parts};
 use super::request::{Body, Sent, Settings};
@@ -14,15 +14,16 @@ impl Client {
         &self,
         terms: &Listed,
         body: &Body,
-        parts: Parts,
+        mut parts: Parts,
     ) -> Result<Answer, ClientError> {
         let missing = |field| ClientError::Shape { field };
-        let receipt = parts.receipt.ok_or(missing("dn.receipt"))?;
-        let request = parts.request.ok_or(missing("dn.request"))?;
+        let receipt = parts.receipt.take().ok_or(missing("dn.receipt"))?;
+        let request = parts.request.take().ok_or(missing("dn.request"))?;
         let usage = parts.usage.ok_or(missing("usage"))?;
         self.check_terms(terms, &request)?;
         check_settings(&body.settings, &request)?;
         check_receipt(&receipt, &request, &parts.tokens).map_err(CheckError::from)?;
+        check_logprobs(&request, &parts)?;
         check_usage(usage, &receipt.body)?;
         let front = self.fronts.iter().find(|(model, _)| *model == request.model);
         if let Some((_, front)) = front {
@@ -31,13 +32,14 @@ impl Client {
         let engine = self.engines.iter().find(|engine| engine.model().id() == request.model).cloned();
         let replayed = engine.is_some();
         if let Some(engine) = engine {
-            let (request, tokens, receipt) = (request.clone(), parts.tokens.clone(), receipt.body.clone());
+            let (request, receipt, parts) = (request.clone(), receipt.body.clone(), parts.clone());
             let replay =
-                tokio::task::spawn_blocking(move || check_replay(&engine, &request, &tokens, &receipt));
+                tokio::task::spawn_blocking(move || check_replay(&engine, &request, &parts, &receipt));
             replay.await.map_err(|_| CheckError::Refused)??;
         }
         let (text, finish, tokens) = (parts.text, receipt.body.finish, parts.tokens);
-        Ok(Answer { text, finish, tokens, usage, receipt, request, replayed })
+        let logprobs = parts.logprobs;
+        Ok(Answer { text, finish, tokens, logprobs, usage, receipt, request, replayed })
     }
 
     fn check_terms(&self, listed: &Listed, request: &JobRequest) -> Result<(), CheckError> {
@@ -69,14 +71,40 @@ fn check_settings(asked: &Settings, request: &JobRequest) -> Result<(), CheckErr
     let sampling = &request.sampling;
     let micro = |number: f64| (number * 1_000_000.0).round();
     let same = |asked: Option<f64>, found: u32| asked.is_none_or(|asked| micro(asked) == f64::from(found));
+    let signed = |asked: Option<f64>, found: i32| asked.unwrap_or(0.0) * 1_000_000.0 - f64::from(found);
+    let signed = |asked: Option<f64>, found: i32| signed(asked, found).abs() <= 0.5;
+    let decoding = &request.decoding;
+    let entry = |(token, bias): &(u32, f64)| TokenBias { token: *token, bias_micro: micro(*bias) as i32 };
+    let mut bias: Vec<TokenBias> = asked.logit_bias.iter().map(entry).collect();
+    bias.sort_unstable();
+    let mut banned = asked.banned_tokens.clone();
+    banned.sort_unstable();
+    banned.dedup();
     first_wrong(&[
         ("temperature", same(asked.temperature, sampling.temperature_micro)),
         ("top_p", same(asked.top_p.map(|top_p| top_p.max(0.000_001)), sampling.top_p_micro)),
         ("top_k", asked.top_k.is_none_or(|top_k| top_k == sampling.top_k)),
+        ("min_p", same(asked.min_p, sampling.min_p_micro)),
+        ("repetition_penalty", same(asked.repetition_penalty, sampling.repetition_micro)),
+        ("presence_penalty", signed(asked.presence_penalty, sampling.presence_micro)),
+        ("frequency_penalty", signed(asked.frequency_penalty, sampling.frequency_micro)),
+        ("penalty_window", asked.penalty_window.is_none_or(|window| window == sampling.penalty_window)),
+        ("logit_bias", bias == decoding.bias),
+        ("banned_tokens", banned == decoding.banned),
+        ("logprobs", asked.logprobs == decoding.logprobs),
+        ("grammar", asked.grammar == decoding.grammar),
         ("seed", asked.seed.is_none_or(|seed| seed == sampling.seed)),
         ("stop", asked.stop == request.stop),
         ("max_tokens", asked.max_tokens.is_none_or(|most| request.max_tokens <= most)),
     ])
+}
+
+/// One for each token where they were asked for.
+fn check_logprobs(request: &JobRequest, parts: &Parts) -> Result<(), CheckError> {
+    let wanted = if request.decoding.logprobs.is_some() { parts.tokens.len() } else { 0 };
+    let of = parts.logprobs.iter().map(|shown| shown.chosen.token);
+    let fits = parts.logprobs.len() == wanted && of.eq(parts.tokens.iter().copied().take(wanted));
+    if fits { Ok(()) } else { Err(CheckError::Logprobs) }
 }
 
 fn check_usage(usage: Usage, receipt: &Receipt) -> Result<(), CheckError> {
@@ -109,19 +137,25 @@ fn check_text(
 fn check_replay(
     engine: &Engine,
     request: &JobRequest,
-    tokens: &[u32],
+    parts: &Parts,
     receipt: &Receipt,
 ) -> Result<(), CheckError> {
+    let tokens = &parts.tokens;
     let generate = GenerateRequest {
         prompt: &request.prompt,
         already: &[],
         sampling: request.sampling,
+        decoding: &request.decoding,
         max_tokens: request.max_tokens,
         stop: &request.stop,
     };
     let replay = engine.replay(&generate, tokens, receipt.finish).map_err(|_| CheckError::Refused)?;
     if let Some(divergence) = replay.divergence {
         return Err(CheckError::Replay { position: divergence.position });
+    }
+    // No receipt binds them, but they are a function of the logits.
+    if replay.logprobs != parts.logprobs {
+        return Err(CheckError::Logprobs);
     }
     if replay.trace_root == receipt.trace_root { Ok(()) } else { Err(CheckError::Trace) }
 }

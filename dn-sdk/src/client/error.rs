@@ -113,6 +113,9 @@ pub enum CheckError {
         /// First position of prompt and output that differs.
         position: u32,
     },
+    /// The log-probabilities are not one for each token, or not the model's.
+    #[error("the log-probabilities are not those of the answer's tokens")]
+    Logprobs,
     /// The trace commitment is not the model's.
     #[error("replay: the trace commitment is not the model's")]
     Trace,

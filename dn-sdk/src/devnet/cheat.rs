@@ -4,6 +4,7 @@ use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use dn_compute::sampling::Choice;
 use dn_compute::{Engine, GenerateRequest};
 use dn_core::objects::JobRequest;
 use dn_core::{Hash32, JobId, ModelId};
@@ -73,19 +74,25 @@ impl CheatingExecutor {
             prompt: &job.prompt,
             already,
             sampling: job.sampling,
+            decoding: &job.decoding,
             max_tokens: job.max_tokens,
             stop: &job.stop,
         };
         let generation = match cheat {
-            Cheat::CheaperWeights => self.cheaper.generate(&request, on_token)?,
+            Cheat::CheaperWeights => self.cheaper.generate_choices(&request, on_token)?,
             _ => {
                 let mut generation = self.engine.generate(&request, &mut |_| ControlFlow::Continue(()))?;
                 let middle = already.len() + (generation.tokens.len() - already.len()) / 2;
                 if let Some(token) = generation.tokens.get_mut(middle) {
                     *token = another(*token, &self.engine);
                 }
-                for &token in &generation.tokens[already.len()..] {
-                    if on_token(token).is_break() {
+                for (at, &token) in generation.tokens.iter().enumerate().skip(already.len()) {
+                    // The altered token's log-probabilities are made to name it.
+                    let mut logprobs = generation.logprobs.get(at).cloned();
+                    if let Some(shown) = &mut logprobs {
+                        shown.chosen.token = token;
+                    }
+                    if on_token(&Choice { token, logprobs }).is_break() {
                         break;
                     }
                 }

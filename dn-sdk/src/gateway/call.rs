@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use dn_core::objects::{JobRequest, Receipt};
+use dn_core::objects::{JobRequest, Receipt, TokenLogprobs};
 use dn_core::{Address, Amount, ChannelId, Hash32, SecretKey, Signed};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
@@ -47,7 +47,11 @@ pub(crate) struct Call {
 /// What the caller sees of it.
 #[derive(Debug)]
 pub(crate) enum CallEvent {
-    Tokens(Vec<u32>),
+    /// New tokens, and a log-probability for each where the caller asked for them.
+    Tokens {
+        tokens: Vec<u32>,
+        logprobs: Vec<TokenLogprobs>,
+    },
     Done(Box<Outcome>),
     Failed(ApiError),
 }
@@ -64,7 +68,7 @@ impl CallStream {
     /// The next event; when the answer is streamed, tokens count as delivered once they are returned here.
     pub(crate) async fn next(&mut self) -> Option<CallEvent> {
         let event = self.events.recv().await?;
-        if let CallEvent::Tokens(tokens) = &event
+        if let CallEvent::Tokens { tokens, .. } = &event
             && self.streamed
         {
             let count = u32::try_from(tokens.len()).unwrap_or(u32::MAX);
@@ -83,7 +87,8 @@ pub(crate) fn start(shared: Arc<Shared>, call: Call, streamed: bool) -> CallStre
     tokio::spawn(async move {
         shared.calls.fetch_add(1, Ordering::Relaxed);
         let started = Instant::now();
-        let mut driver = Driver { shared, call, events, delivered, started, tokens: Vec::new(), sent: 0 };
+        let (tokens, logprobs) = (Vec::new(), Vec::new());
+        let mut driver = Driver { shared, call, events, delivered, started, tokens, logprobs, sent: 0 };
         match driver.run().await {
             Ok(Some(outcome)) => {
                 let _ = driver.events.send(CallEvent::Done(Box::new(outcome))).await;
@@ -106,6 +111,8 @@ struct Driver {
     started: Instant,
     /// All output so far, over all workers.
     tokens: Vec<u32>,
+    /// One for each of them where the caller asked for it, else none.
+    logprobs: Vec<TokenLogprobs>,
     /// How many of them were handed to the caller's channel.
     sent: usize,
 }
@@ -228,6 +235,7 @@ impl Driver {
             match effect {
                 Effect::Send(message) => session.send(*message).await,
                 Effect::Accepted => {}
+                Effect::Logprobs(logprobs) => self.logprobs.extend(logprobs),
                 Effect::Tokens(tokens) => {
                     if self.tokens.is_empty() {
                         self.shared.metrics.first_token(self.started.elapsed());
@@ -256,7 +264,9 @@ impl Driver {
             permit = self.events.reserve(), if deliver => match permit {
                 Err(_) => gone,
                 Ok(permit) if self.sent < self.tokens.len() => {
-                    permit.send(CallEvent::Tokens(self.tokens[self.sent..].to_vec()));
+                    let tokens = self.tokens[self.sent..].to_vec();
+                    let logprobs = self.logprobs.get(self.sent..).unwrap_or_default().to_vec();
+                    permit.send(CallEvent::Tokens { tokens, logprobs });
                     self.sent = self.tokens.len();
                     return;
                 }
@@ -282,7 +292,9 @@ impl Driver {
         let body = &receipt.body;
         let output = self.tokens[..body.output_tokens as usize].to_vec();
         let request = self.call.request.clone();
-        let record = ReceiptRecord { receipt: receipt.clone(), request, output, assignments: Vec::new() };
+        let logprobs = self.logprobs.iter().take(output.len()).cloned().collect();
+        let record =
+            ReceiptRecord { receipt: receipt.clone(), request, output, logprobs, assignments: Vec::new() };
         let settled_ms = now_ms();
         let idempotency = self.call.idempotency.map(|(key, body_hash)| {
             (key, IdempotencyRecord { body: body_hash, receipt: body.id(), settled_ms })

@@ -11,7 +11,8 @@ use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, Uri};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Json, Response};
 use axum::routing::{get, post};
-use dn_core::objects::JobRequest;
+use dn_compute::sampling::{Sampler, SamplerError};
+use dn_core::objects::{Decoding, JobRequest, Sampling, TokenLogprobs};
 use dn_core::{Hash32, ReceiptId, keccak256};
 use http_body_util::BodyExt;
 use rand_core::{OsRng, RngCore};
@@ -113,7 +114,7 @@ async fn completions(kind: Kind, shared: Arc<Shared>, request: Request) -> Resul
     };
     let model = shared.model(&body.model).ok_or(ApiError::UnknownModel { model: body.model.clone() })?;
     let request = job(&shared, &model, &body, &payer).await?;
-    let head = Head::new(kind, &request, body.model.clone(), now_ms(), with_tokens, body.include_usage);
+    let head = Head::new(kind, &request, &model.front, &body, now_ms(), with_tokens);
     let idempotency = running.as_ref().map(|running| (running.key, running.body));
     let text = model.front.text_stream(&request.stop);
     let stream = call::start(shared, Call { request, model, payer, idempotency }, body.stream);
@@ -159,23 +160,26 @@ async fn whole(
     first: CallEvent,
     mut events: Events,
 ) -> Result<Response, ApiError> {
-    let mut answer = String::new();
+    let (mut answer, mut logprobs) = (String::new(), Vec::new());
     let mut event = first;
     loop {
         match event {
-            CallEvent::Tokens(tokens) => answer.extend(tokens.iter().map(|token| text.push(*token))),
+            CallEvent::Tokens { tokens, logprobs: shown } => {
+                answer.extend(tokens.iter().map(|token| text.push(*token)));
+                logprobs.extend(shown);
+            }
             CallEvent::Failed(error) => return Err(error),
             CallEvent::Done(outcome) => {
                 answer.push_str(&text.finish());
-                return Ok(answered(&head, &answer, &outcome));
+                return Ok(answered(&head, &answer, &logprobs, &outcome));
             }
         }
         event = events.next().await.ok_or(ApiError::Internal)?;
     }
 }
 
-fn answered(head: &Head, text: &str, outcome: &Outcome) -> Response {
-    let mut response = Json(head.whole(text, outcome)).into_response();
+fn answered(head: &Head, text: &str, logprobs: &[TokenLogprobs], outcome: &Outcome) -> Response {
+    let mut response = Json(head.whole(text, logprobs, outcome)).into_response();
     let id = outcome.receipt.body.id().to_string();
     if let Ok(value) = HeaderValue::from_str(&id) {
         response.headers_mut().insert("x-dn-receipt", value);
@@ -199,9 +203,8 @@ async fn replay(
     let model = shared.model(&record.request.model.to_string()).ok_or_else(unknown)?;
     let text = model.front.text_stream(&record.request.stop);
     let created = record.receipt.body.started_ms;
-    let head =
-        Head::new(body.kind, &record.request, body.model.clone(), created, with_tokens, body.include_usage);
-    let first = CallEvent::Tokens(record.output.clone());
+    let head = Head::new(body.kind, &record.request, &model.front, body, created, with_tokens);
+    let first = CallEvent::Tokens { tokens: record.output.clone(), logprobs: record.logprobs };
     let outcome = Outcome { request: record.request, receipt: record.receipt, tokens: record.output };
     let (sender, events) = mpsc::unbounded_channel();
     let _ = sender.send(CallEvent::Done(Box::new(outcome)));
@@ -253,8 +256,13 @@ async fn job(
     payer: &Payer,
 ) -> Result<JobRequest, ApiError> {
     let prompt = {
-        let (front, prompt) = (model.front.clone(), body.prompt.clone());
-        off_thread(move || tokens(&front, prompt)).await??
+        let (front, body) = (model.front.clone(), body.clone());
+        off_thread(move || {
+            let prompt = tokens(&front, body.prompt)?;
+            check_sampler(&front, &body.sampling, &body.decoding, body.grammar_param)?;
+            Ok::<_, ApiError>(prompt)
+        })
+        .await??
     };
     let context = model.front.context();
     let room = usize::try_from(context).unwrap_or(usize::MAX).saturating_sub(prompt.len());
@@ -281,6 +289,7 @@ async fn job(
         numeric_spec: model.view.manifest.numeric_spec,
         prompt,
         sampling,
+        decoding: body.decoding.clone(),
         max_tokens: body.max_tokens.unwrap_or(shared.limits().default_max_tokens).min(room),
         stop: body.stop.clone(),
         price: model.view.price,
@@ -308,6 +317,24 @@ fn tokens(front: &dn_compute::ModelFront, prompt: Prompt) -> Result<Vec<u32>, Ap
         return Err(range("at least one token".into(), "none".into()));
     }
     Ok(tokens)
+}
+
+/// Refuses what no worker could serve, a grammar above all, before money is held and a worker is asked.
+fn check_sampler(
+    front: &dn_compute::ModelFront,
+    sampling: &Sampling,
+    decoding: &Decoding,
+    grammar_param: &'static str,
+) -> Result<(), ApiError> {
+    let Err(error) = Sampler::new(front, &[], sampling, decoding) else { return Ok(()) };
+    let (param, expected) = match &error {
+        SamplerError::Token { vocabulary, .. } => ("logit_bias", format!("token ids below {vocabulary}")),
+        SamplerError::Grammar(_) | SamplerError::NothingLeft => {
+            (grammar_param, "a grammar that can be applied to this model".to_owned())
+        }
+        _ => ("body", "sampler settings within their bounds".to_owned()),
+    };
+    Err(ApiError::Range { param: param.to_owned(), expected, found: format!("refused ({error})") })
 }
 
 /// A running call with an `Idempotency-Key`; the key is free again when it ends.

@@ -4,15 +4,16 @@
 //! without meaning here (`user`, `metadata`, `store`, …) are.
 
 use dn_compute::{ChatMessage, Role};
-use dn_core::objects::Sampling;
+use dn_core::objects::sampling::{MAX_REPETITION_MICRO, MAX_STOP_BYTES, MIN_REPETITION_MICRO};
+use dn_core::objects::{Decoding, Sampling};
 use serde_json::{Map, Value};
 
 use super::error::ApiError;
 
+mod decoding;
+
 /// The most stop texts.
 const MAX_STOPS: usize = 4;
-/// The most bytes of a stop text.
-const MAX_STOP_BYTES: usize = 256;
 /// The most bytes of a model's name.
 const MAX_MODEL_BYTES: usize = 256;
 /// The most messages of a chat.
@@ -45,6 +46,9 @@ pub(crate) struct CallBody {
     /// The seed is 0 where `seeded` is false.
     pub(crate) sampling: Sampling,
     pub(crate) seeded: bool,
+    pub(crate) decoding: Decoding,
+    /// The field that the grammar came from.
+    pub(crate) grammar_param: &'static str,
     pub(crate) max_tokens: Option<u32>,
     pub(crate) stop: Vec<String>,
     pub(crate) stream: bool,
@@ -70,12 +74,15 @@ pub(crate) fn parse(kind: Kind, bytes: &[u8]) -> Result<CallBody, ApiError> {
     };
     let (sampling, seeded) = sampling(&fields)?;
     let (stream, include_usage) = streaming(&fields)?;
+    let (decoding, grammar_param) = decoding::decoding(kind, &fields)?;
     Ok(CallBody {
         kind,
         model: model(&fields)?,
         prompt,
         sampling,
         seeded,
+        decoding,
+        grammar_param,
         max_tokens: max_tokens(kind, &fields)?,
         stop: stop(&fields)?,
         stream,
@@ -148,11 +155,6 @@ fn refuse_unsupported(kind: Kind, fields: &Fields<'_>) -> Result<(), ApiError> {
     let never: &[(&str, &str)] = &[
         ("tools", "this network does not call tools yet"),
         ("functions", "this network does not call functions yet"),
-        ("logprobs", "log probabilities are not returned yet"),
-        ("top_logprobs", "log probabilities are not returned yet"),
-        ("logit_bias", "the canonical sampler has no bias"),
-        ("presence_penalty", "the canonical sampler has no penalties yet"),
-        ("frequency_penalty", "the canonical sampler has no penalties yet"),
         ("audio", "only text is generated"),
         ("prediction", "predicted outputs are not supported"),
         ("web_search_options", "there is no web search"),
@@ -177,11 +179,6 @@ fn refuse_unsupported(kind: Kind, fields: &Fields<'_>) -> Result<(), ApiError> {
             let reason = "one choice per call; send the call again for another";
             return Err(ApiError::Unsupported { param: name.into(), reason });
         }
-    }
-    let is_text = |format: &Value| format.get("type").and_then(Value::as_str) == Some("text");
-    if fields.value("response_format").is_some_and(|format| !is_text(format)) {
-        let reason = "only `{\"type\": \"text\"}`";
-        return Err(ApiError::Unsupported { param: "response_format".into(), reason });
     }
     let text_only = serde_json::json!(["text"]);
     if kind == Kind::Chat && fields.value("modalities").is_some_and(|found| *found != text_only) {
@@ -308,11 +305,22 @@ fn micro(number: f64) -> u32 {
     (number * MICRO).round() as u32
 }
 
+/// The same with a sign.
+#[allow(clippy::cast_possible_truncation)]
+fn signed_micro(number: f64) -> i32 {
+    (number * MICRO).round() as i32
+}
+
 fn sampling(fields: &Fields<'_>) -> Result<(Sampling, bool), ApiError> {
     let temperature = fields.number("temperature", 0.0, 2.0)?.unwrap_or(1.0);
     let top_p = fields.number("top_p", 0.0, 1.0)?.unwrap_or(1.0);
     let min_p = fields.number("min_p", 0.0, 1.0)?.unwrap_or(0.0);
     let top_k = fields.integer("top_k", 0, i64::from(u32::MAX))?.unwrap_or(0);
+    let presence = fields.number("presence_penalty", -2.0, 2.0)?.unwrap_or(0.0);
+    let frequency = fields.number("frequency_penalty", -2.0, 2.0)?.unwrap_or(0.0);
+    let (least, most) = (f64::from(MIN_REPETITION_MICRO) / MICRO, f64::from(MAX_REPETITION_MICRO) / MICRO);
+    let repetition = fields.number("repetition_penalty", least, most)?.unwrap_or(1.0);
+    let window = fields.integer("penalty_window", 0, i64::from(u32::MAX))?.unwrap_or(0);
     let seed = fields.integer("seed", i64::MIN, i64::MAX)?;
     let sampling = Sampling {
         temperature_micro: micro(temperature),
@@ -320,6 +328,10 @@ fn sampling(fields: &Fields<'_>) -> Result<(Sampling, bool), ApiError> {
         // The best token always stays.
         top_p_micro: micro(top_p).max(1),
         min_p_micro: micro(min_p),
+        repetition_micro: micro(repetition),
+        presence_micro: signed_micro(presence),
+        frequency_micro: signed_micro(frequency),
+        penalty_window: u32::try_from(window).unwrap_or(0),
         seed: seed.unwrap_or(0).cast_unsigned(),
     };
     Ok((sampling, seed.is_some()))

@@ -1,13 +1,17 @@
 //! OpenAI answer bodies and stream events.
 
-use dn_core::objects::{FinishReason, JobRequest, Receipt};
+use std::sync::Arc;
+
+use dn_compute::ModelFront;
+use dn_core::objects::{FinishReason, JobRequest, Receipt, TokenLogprobs};
 use dn_core::{ModelId, Signed};
 use serde_json::{Value, json};
 
-use super::parse::Kind;
+use super::logprobs;
+use super::parse::{CallBody, Kind};
 
 /// What every part of one answer repeats.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub(crate) struct Head {
     pub(crate) kind: Kind,
     id: String,
@@ -17,6 +21,18 @@ pub(crate) struct Head {
     /// The caller wants token ids and the canonical request, to check the receipt.
     with_tokens: bool,
     include_usage: bool,
+    /// Names tokens where log-probabilities are wanted.
+    front: Option<Arc<ModelFront>>,
+}
+
+/// The tokens of a piece of text.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Shown<'a> {
+    pub(crate) tokens: &'a [u32],
+    /// One for each where that was asked for, else none.
+    pub(crate) logprobs: &'a [TokenLogprobs],
+    /// Characters of the answer before them.
+    pub(crate) offset: usize,
 }
 
 /// A finished answer.
@@ -31,17 +47,19 @@ impl Head {
     pub(crate) fn new(
         kind: Kind,
         request: &JobRequest,
-        model: String,
+        front: &Arc<ModelFront>,
+        body: &CallBody,
         created_ms: u64,
         with_tokens: bool,
-        include_usage: bool,
     ) -> Self {
         let prefix = if kind == Kind::Chat { "chatcmpl" } else { "cmpl" };
         let job = request.id().to_string();
         let ModelId(bytes) = request.model;
         let fingerprint = format!("dn_{}", bytes[..8].iter().map(|b| format!("{b:02x}")).collect::<String>());
         let (id, created) = (format!("{prefix}-{}", &job[2..34]), created_ms / 1000);
-        Self { kind, id, created, model, fingerprint, with_tokens, include_usage }
+        let (model, include_usage) = (body.model.clone(), body.include_usage);
+        let front = request.decoding.logprobs.is_some().then(|| front.clone());
+        Self { kind, id, created, model, fingerprint, with_tokens, include_usage, front }
     }
 
     fn envelope(&self, object: &str, choices: Value) -> Value {
@@ -56,7 +74,9 @@ impl Head {
     }
 
     /// The whole answer at once.
-    pub(crate) fn whole(&self, text: &str, outcome: &Outcome) -> Value {
+    pub(crate) fn whole(&self, text: &str, logprobs: &[TokenLogprobs], outcome: &Outcome) -> Value {
+        let shown = Shown { tokens: &outcome.tokens, logprobs, offset: 0 };
+        let logprobs = self.logprobs(shown);
         let finish = finish_name(outcome.receipt.body.finish);
         let (object, choice) = match self.kind {
             Kind::Chat => (
@@ -64,33 +84,34 @@ impl Head {
                 json!({
                     "index": 0,
                     "message": { "role": "assistant", "content": text, "refusal": null },
-                    "logprobs": null,
+                    "logprobs": logprobs,
                     "finish_reason": finish,
                 }),
             ),
             Kind::Text => (
                 "text_completion",
-                json!({ "index": 0, "text": text, "logprobs": null, "finish_reason": finish }),
+                json!({ "index": 0, "text": text, "logprobs": logprobs, "finish_reason": finish }),
             ),
         };
         let mut body = self.envelope(object, json!([choice]));
         body["usage"] = usage(&outcome.receipt.body);
         body["dn"] = self.receipt(outcome);
-        if self.with_tokens {
-            body["dn"]["output_tokens"] = json!(outcome.tokens);
-        }
+        self.add_tokens(&mut body, shown);
         body
     }
 
-    fn chunk(&self, delta: Option<Value>, text: &str, finish: Option<&str>) -> Value {
+    fn chunk(&self, delta: Option<Value>, text: &str, shown: Shown<'_>, finish: Option<&str>) -> Value {
+        let logprobs = self.logprobs(shown);
         let (object, choice) = match self.kind {
             Kind::Chat => {
                 let delta = delta.unwrap_or_else(|| json!({ "content": text }));
-                let choice = json!({ "index": 0, "delta": delta, "logprobs": null, "finish_reason": finish });
+                let choice =
+                    json!({ "index": 0, "delta": delta, "logprobs": logprobs, "finish_reason": finish });
                 ("chat.completion.chunk", choice)
             }
             Kind::Text => {
-                let choice = json!({ "index": 0, "text": text, "logprobs": null, "finish_reason": finish });
+                let choice =
+                    json!({ "index": 0, "text": text, "logprobs": logprobs, "finish_reason": finish });
                 ("text_completion", choice)
             }
         };
@@ -104,27 +125,41 @@ impl Head {
     /// The first event of a chat: who speaks. A plain completion has none.
     pub(crate) fn role(&self) -> Option<Value> {
         let delta = json!({ "role": "assistant", "content": "", "refusal": null });
-        (self.kind == Kind::Chat).then(|| self.chunk(Some(delta), "", None))
+        (self.kind == Kind::Chat).then(|| self.chunk(Some(delta), "", Shown::default(), None))
     }
 
     /// More text, and the tokens that arrived since the last event.
-    pub(crate) fn text(&self, text: &str, tokens: &[u32]) -> Value {
-        let mut chunk = self.chunk(None, text, None);
-        if self.with_tokens {
-            chunk["dn"] = json!({ "output_tokens": tokens });
-        }
+    pub(crate) fn text(&self, text: &str, shown: Shown<'_>) -> Value {
+        let mut chunk = self.chunk(None, text, shown, None);
+        self.add_tokens(&mut chunk, shown);
         chunk
     }
 
     /// Why it ended, and the receipt.
-    pub(crate) fn finish(&self, tokens: &[u32], outcome: &Outcome) -> Value {
+    pub(crate) fn finish(&self, shown: Shown<'_>, outcome: &Outcome) -> Value {
         let finish = finish_name(outcome.receipt.body.finish);
-        let mut chunk = self.chunk(Some(json!({})), "", Some(finish));
+        let mut chunk = self.chunk(Some(json!({})), "", shown, Some(finish));
         chunk["dn"] = self.receipt(outcome);
-        if self.with_tokens {
-            chunk["dn"]["output_tokens"] = json!(tokens);
-        }
+        self.add_tokens(&mut chunk, shown);
         chunk
+    }
+
+    /// What is needed to check the answer, where that was asked for.
+    fn add_tokens(&self, body: &mut Value, shown: Shown<'_>) {
+        if self.with_tokens {
+            body["dn"]["output_tokens"] = json!(shown.tokens);
+            if self.front.is_some() {
+                body["dn"]["logprobs"] = json!(shown.logprobs);
+            }
+        }
+    }
+
+    /// In the shape of the API; null where they were not asked for.
+    fn logprobs(&self, shown: Shown<'_>) -> Value {
+        match &self.front {
+            None => Value::Null,
+            Some(front) => logprobs::shape(self.kind, front, shown),
+        }
     }
 
     /// The last event, when it was asked for: usage and no choice.

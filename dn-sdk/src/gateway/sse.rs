@@ -7,11 +7,12 @@ use axum::body::{Body, Bytes};
 use axum::http::{HeaderValue, header};
 use axum::response::Response;
 use dn_compute::TextStream;
+use dn_core::objects::TokenLogprobs;
 use serde_json::Value;
 use tokio::sync::mpsc;
 
 use super::call::{CallEvent, CallStream};
-use super::render::{Head, Outcome};
+use super::render::{Head, Outcome, Shown};
 
 /// Where a call's events come from.
 #[derive(Debug)]
@@ -37,6 +38,10 @@ struct Sse {
     text: Option<TextStream>,
     /// Tokens whose text is still held back.
     tokens: Vec<u32>,
+    /// One for each of them where that was asked for.
+    logprobs: Vec<TokenLogprobs>,
+    /// Characters sent.
+    offset: usize,
     queue: VecDeque<Bytes>,
     over: bool,
 }
@@ -48,13 +53,13 @@ impl Sse {
 
     fn event(&mut self, event: CallEvent) {
         match event {
-            CallEvent::Tokens(tokens) => {
+            CallEvent::Tokens { tokens, logprobs } => {
                 let Some(stream) = &mut self.text else { return };
                 let text: String = tokens.iter().map(|token| stream.push(*token)).collect();
                 self.tokens.extend_from_slice(&tokens);
+                self.logprobs.extend(logprobs);
                 if !text.is_empty() {
-                    let tokens = std::mem::take(&mut self.tokens);
-                    self.push(&self.head.text(&text, &tokens));
+                    self.text_event(&text);
                 }
             }
             CallEvent::Done(outcome) => self.finish(&outcome),
@@ -65,14 +70,23 @@ impl Sse {
         }
     }
 
+    /// More text, with the tokens that it came from.
+    fn text_event(&mut self, text: &str) {
+        let (tokens, logprobs) = (std::mem::take(&mut self.tokens), std::mem::take(&mut self.logprobs));
+        let shown = Shown { tokens: &tokens, logprobs: &logprobs, offset: self.offset };
+        let event = self.head.text(text, shown);
+        self.push(&event);
+        self.offset += text.chars().count();
+    }
+
     fn finish(&mut self, outcome: &Outcome) {
         let rest = self.text.take().map(TextStream::finish).unwrap_or_default();
         if !rest.is_empty() {
-            let tokens = std::mem::take(&mut self.tokens);
-            self.push(&self.head.text(&rest, &tokens));
+            self.text_event(&rest);
         }
-        let tokens = std::mem::take(&mut self.tokens);
-        self.push(&self.head.finish(&tokens, outcome));
+        let shown = Shown { tokens: &self.tokens, logprobs: &self.logprobs, offset: self.offset };
+        let last = self.head.finish(shown, outcome);
+        self.push(&last);
         if let Some(usage) = self.head.usage(outcome) {
             self.push(&usage);
         }
@@ -83,8 +97,8 @@ impl Sse {
 
 /// The response; `first` was awaited already, so that a call that cannot start gets a status code of its own.
 pub(crate) fn response(head: Head, text: TextStream, first: CallEvent, events: Events) -> Response {
-    let (tokens, queue) = (Vec::new(), VecDeque::new());
-    let mut sse = Sse { events, head, text: Some(text), tokens, queue, over: false };
+    let (tokens, logprobs, queue) = (Vec::new(), Vec::new(), VecDeque::new());
+    let mut sse = Sse { events, head, text: Some(text), tokens, logprobs, offset: 0, queue, over: false };
     if let Some(role) = sse.head.role() {
         sse.push(&role);
     }

@@ -7,7 +7,7 @@
 use std::path::Path;
 
 use dn_core::encoding::Canonical;
-use dn_core::objects::{BatchRoot, JobRequest, Receipt, Voucher};
+use dn_core::objects::{BatchRoot, JobRequest, Receipt, TokenLogprobs, Voucher};
 use dn_core::{
     Address, Amount, BatchId, ChannelId, Hash32, ReceiptId, SecretKey, Signed, canonical_struct, keccak256,
 };
@@ -108,12 +108,14 @@ pub(crate) struct ReceiptRecord {
     pub(crate) receipt: Signed<Receipt>,
     pub(crate) request: JobRequest,
     pub(crate) output: Vec<u32>,
+    pub(crate) logprobs: Vec<TokenLogprobs>,
     pub(crate) assignments: Vec<Assignment>,
 }
 canonical_struct!(ReceiptRecord {
     receipt: Signed<Receipt>,
     request: JobRequest,
     output: Vec<u32>,
+    logprobs: Vec<TokenLogprobs>,
     assignments: Vec<Assignment>,
 });
 

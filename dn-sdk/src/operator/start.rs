@@ -2,11 +2,14 @@
 
 use std::fs;
 use std::io;
+use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use dn_compute::{Engine, EngineError, EngineOptions, Model, ModelError, ModelFront};
+use dn_compute::{
+    BatchOptions, Engine, EngineError, EngineOptions, Model, ModelError, ModelFront, available_memory,
+};
 use dn_core::keystore::{Keystore, KeystoreError};
 use dn_core::{Amount, SecretKey};
 use dn_ledger::node::{Node, NodeConfig, NodeError};
@@ -123,12 +126,20 @@ pub fn load_model(path: &Path) -> Result<Arc<Model>, OperatorError> {
     model.map(Arc::new).map_err(|source| OperatorError::Model { path: path.to_owned(), source })
 }
 
-fn engines(
-    models: &[PathBuf],
-    threads: Option<std::num::NonZeroUsize>,
-) -> Result<Vec<Arc<Engine>>, OperatorError> {
+fn engines(models: &[PathBuf], threads: Option<NonZeroUsize>) -> Result<Vec<Arc<Engine>>, OperatorError> {
     let options = EngineOptions { threads, ..EngineOptions::default() };
-    models.iter().map(|path| Ok(Arc::new(Engine::new(load_model(path)?, options)?))).collect()
+    let load = |path: &PathBuf| {
+        let loaded = if path == Path::new(EMBEDDED) {
+            Engine::load_bytes(dn_compute::embedded::tiny_rust(), options)
+        } else {
+            Engine::load(path, options)
+        };
+        loaded.map(Arc::new).map_err(|error| match error {
+            EngineError::Model(source) => OperatorError::Model { path: path.clone(), source },
+            other => other.into(),
+        })
+    };
+    models.iter().map(load).collect()
 }
 
 /// Waits until the ledger node answers, so that the processes of a network may start in any order.
@@ -253,7 +264,16 @@ pub async fn start_worker(settings: &WorkerSettings) -> Result<Worker, OperatorE
             None => tracing::warn!(%model, "this model is not published; nobody can ask for it yet"),
         }
     }
-    let executor = Arc::new(EngineExecutor::new(engines));
+    let defaults = BatchOptions::default();
+    let options = BatchOptions {
+        slots: NonZeroUsize::new(settings.slots.into()).unwrap_or(defaults.slots),
+        // What the weights leave, halved: the rest is the prefix cache's, the ledger's and the system's.
+        kv_bytes: available_memory().map_or(defaults.kv_bytes, |free| free / 2),
+        prefix_cache_bytes: available_memory()
+            .map_or(defaults.prefix_cache_bytes, |free| defaults.prefix_cache_bytes.min(free / 8)),
+        ..defaults
+    };
+    let executor = Arc::new(EngineExecutor::with_options(engines, options));
     let gateways = settings.gateways.clone();
     let mut config = WorkerConfig::new(key, ledger, gateways, executor, &settings.data_dir);
     config.slots = settings.slots;

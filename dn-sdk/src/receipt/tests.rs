@@ -1,6 +1,6 @@
 use super::*;
 use dn_core::encoding::Canonical;
-use dn_core::objects::Sampling;
+use dn_core::objects::{Decoding, Sampling};
 use dn_core::{ChannelId, SecretKey};
 
 pub(crate) fn worker() -> SecretKey {
@@ -20,6 +20,7 @@ pub(crate) fn request() -> JobRequest {
         numeric_spec: 1,
         prompt: vec![1, 2, 3],
         sampling: Sampling::GREEDY,
+        decoding: Decoding::default(),
         max_tokens: 8,
         stop: Vec::new(),
         price: Price { prompt_token: Amount::from_atto(2), output_token: Amount::from_atto(5) },

@@ -39,6 +39,7 @@ pub fn judge(engine: &Engine, opening: &Opening) -> Judgement {
         prompt: &request.prompt,
         already: &[],
         sampling: request.sampling,
+        decoding: &request.decoding,
         max_tokens: request.max_tokens,
         stop: &request.stop,
     };

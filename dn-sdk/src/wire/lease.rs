@@ -3,7 +3,7 @@
 //! A worker may lie, stall, repeat or cut; every deviation ends the lease with a [`Violation`], and the call goes on
 //! elsewhere from the last good token.
 
-use dn_core::objects::{FinishReason, JobRequest, Receipt};
+use dn_core::objects::{FinishReason, JobRequest, Receipt, TokenLogprob, TokenLogprobs};
 use dn_core::{Address, Hash32, Signed};
 
 use super::{FailReason, ToGateway, ToWorker, running_hash};
@@ -53,6 +53,8 @@ pub enum Effect {
     Send(Box<ToWorker>),
     /// The worker has begun.
     Accepted,
+    /// Pass these on with the tokens of the next effect, one for each.
+    Logprobs(Vec<TokenLogprobs>),
     /// Pass these tokens on.
     Tokens(Vec<u32>),
     /// The worker is done and its receipt is good; say [`Input::Delivered`] once all tokens reached the client, or
@@ -126,6 +128,12 @@ pub enum Violation {
         found: u32,
         /// Number of token ids.
         vocabulary: u32,
+    },
+    /// Log-probabilities that are not those of the chunk's tokens, or not as many as were asked for.
+    #[error("chunk {sequence} has other log-probabilities than were asked for")]
+    Logprobs {
+        /// The chunk.
+        sequence: u32,
     },
     /// The receipt is not for what was asked and sent.
     #[error(transparent)]
@@ -256,8 +264,12 @@ impl Lease {
             }
             (ToGateway::Busy { .. }, Phase::Offered) => self.end(LeaseEnd::Busy, effects),
             (ToGateway::Failed { reason, .. }, _) => self.end(LeaseEnd::Failed(reason), effects),
-            (ToGateway::Chunk { sequence, tokens, hash, .. }, Phase::Running) => {
+            (ToGateway::Chunk { sequence, tokens, logprobs, hash, .. }, Phase::Running) => {
                 self.chunk(sequence, &tokens, hash)?;
+                self.check_logprobs(sequence, &tokens, &logprobs)?;
+                if !logprobs.is_empty() {
+                    effects.push(Effect::Logprobs(logprobs));
+                }
                 self.deadline_ms = now_ms.saturating_add(self.limits.stall_ms);
                 effects.push(Effect::Tokens(tokens));
             }
@@ -305,6 +317,27 @@ impl Lease {
         self.sequence += 1;
         self.tokens.extend_from_slice(tokens);
         Ok(())
+    }
+
+    /// One for each token where they were asked for, each of it, with as many alternatives as were asked for.
+    fn check_logprobs(
+        &self,
+        sequence: u32,
+        tokens: &[u32],
+        logprobs: &[TokenLogprobs],
+    ) -> Result<(), Violation> {
+        let fits = match self.request.decoding.logprobs {
+            None => logprobs.is_empty(),
+            Some(top) => {
+                let top = u32::from(top).min(self.vocabulary) as usize;
+                let exists = |one: &TokenLogprob| one.token < self.vocabulary;
+                let of = |(shown, token): (&TokenLogprobs, &u32)| {
+                    shown.chosen.token == *token && shown.top.len() == top && shown.top.iter().all(exists)
+                };
+                logprobs.len() == tokens.len() && logprobs.iter().zip(tokens).all(of)
+            }
+        };
+        if fits { Ok(()) } else { Err(Violation::Logprobs { sequence }) }
     }
 
     fn check(

@@ -28,7 +28,7 @@ fn input(lease: &mut Lease, now_ms: u64, input: Input) -> Vec<Effect> {
 
 fn chunk(sequence: u32, before: Hash32, tokens: &[u32]) -> (ToGateway, Hash32) {
     let hash = running_hash(before, sequence, tokens);
-    (ToGateway::Chunk { lease: 1, sequence, tokens: tokens.to_vec(), hash }, hash)
+    (ToGateway::Chunk { lease: 1, sequence, tokens: tokens.to_vec(), logprobs: Vec::new(), hash }, hash)
 }
 
 fn violation(effects: &[Effect]) -> Violation {

@@ -1,15 +1,22 @@
 //! The seam between a worker and what computes.
 
 use std::ops::ControlFlow;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use dn_compute::{Engine, GenerateError, GenerateRequest};
+use dn_compute::sampling::Choice;
+use dn_compute::{
+    BatchError, BatchOptions, BatchRequest, CacheScope, Engine, GenerateError, GenerateRequest, Runner,
+    Update,
+};
 use dn_core::objects::{FinishReason, JobRequest};
-use dn_core::{Hash32, ModelId};
+use dn_core::{Canonical, Hash32, ModelId};
 
-/// Takes each new token; may break off.
-pub type TokenSink<'a> = &'a mut dyn FnMut(u32) -> ControlFlow<()>;
+/// How long a job waits for room in the batch's queue.
+const QUEUE_WAIT: Duration = Duration::from_secs(30);
+
+/// Takes each new token, with its log-probabilities where the job asks for them; may break off.
+pub type TokenSink<'a> = &'a mut dyn FnMut(&Choice) -> ControlFlow<()>;
 
 /// What a job gave.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -43,6 +50,9 @@ pub enum ExecuteError {
     /// The engine refuses.
     #[error(transparent)]
     Engine(#[from] GenerateError),
+    /// The batch of jobs cannot take it.
+    #[error(transparent)]
+    Batch(BatchError),
 }
 
 /// Computes jobs. Called on threads that may block; several at a time.
@@ -68,22 +78,59 @@ pub trait Executor: Send + Sync + 'static {
     fn cut(&self, job: &JobRequest, output: &[u32]) -> Result<Hash32, ExecuteError>;
 }
 
-/// The honest executor: one engine for each model.
+/// The honest executor: one engine for each model, whose jobs run through its layers together.
 #[derive(Debug)]
 pub struct EngineExecutor {
-    engines: Vec<Arc<Engine>>,
+    served: Vec<Served>,
+    options: BatchOptions,
+}
+
+/// A model's engine and the batch of its jobs, which starts with the first of them.
+#[derive(Debug)]
+struct Served {
+    engine: Arc<Engine>,
+    runner: Mutex<Option<Arc<Runner>>>,
 }
 
 impl EngineExecutor {
     /// An executor over these engines.
-    pub const fn new(engines: Vec<Arc<Engine>>) -> Self {
-        Self { engines }
+    pub fn new(engines: Vec<Arc<Engine>>) -> Self {
+        Self::with_options(engines, BatchOptions::default())
     }
 
-    fn engine(&self, model: ModelId) -> Result<&Engine, ExecuteError> {
-        let found = self.engines.iter().find(|engine| engine.model().id() == model);
-        found.map(AsRef::as_ref).ok_or(ExecuteError::UnknownModel { model })
+    /// An executor whose jobs share each engine as told.
+    pub fn with_options(engines: Vec<Arc<Engine>>, options: BatchOptions) -> Self {
+        let served = engines.into_iter().map(|engine| Served { engine, runner: Mutex::default() }).collect();
+        Self { served, options }
     }
+
+    fn served(&self, model: ModelId) -> Result<&Served, ExecuteError> {
+        let found = self.served.iter().find(|served| served.engine.model().id() == model);
+        found.ok_or(ExecuteError::UnknownModel { model })
+    }
+
+    fn runner(&self, model: ModelId) -> Result<Arc<Runner>, ExecuteError> {
+        let served = self.served(model)?;
+        let mut held = served.runner.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(runner) = &*held {
+            return Ok(Arc::clone(runner));
+        }
+        let runner = Runner::start(Arc::clone(&served.engine), self.options).map_err(batch_error)?;
+        Ok(Arc::clone(held.insert(Arc::new(runner))))
+    }
+}
+
+fn batch_error(error: BatchError) -> ExecuteError {
+    match error {
+        BatchError::Request(error) => engine_error(error),
+        other => ExecuteError::Batch(other),
+    }
+}
+
+/// Jobs share the beginnings of their prompts with others of the same channel only: who pays from it may know what
+/// was asked through it.
+fn cache_scope(job: &JobRequest) -> CacheScope {
+    CacheScope::new(&(job.payer, job.channel).to_bytes())
 }
 
 fn engine_error(error: GenerateError) -> ExecuteError {
@@ -102,6 +149,7 @@ pub(crate) fn generate_request<'a>(job: &'a JobRequest, already: &'a [u32]) -> G
         prompt: &job.prompt,
         already,
         sampling: job.sampling,
+        decoding: &job.decoding,
         max_tokens: job.max_tokens,
         stop: &job.stop,
     }
@@ -109,7 +157,7 @@ pub(crate) fn generate_request<'a>(job: &'a JobRequest, already: &'a [u32]) -> G
 
 impl Executor for EngineExecutor {
     fn models(&self) -> Vec<ModelId> {
-        self.engines.iter().map(|engine| engine.model().id()).collect()
+        self.served.iter().map(|served| served.engine.model().id()).collect()
     }
 
     fn execute(
@@ -118,9 +166,28 @@ impl Executor for EngineExecutor {
         already: &[u32],
         on_token: TokenSink<'_>,
     ) -> Result<Execution, ExecuteError> {
-        let engine = self.engine(job.model)?;
+        let runner = self.runner(job.model)?;
         // The engine checks what exists already: whoever signs for the whole answer must not sign another's cheat.
-        let generation = engine.generate(&generate_request(job, already), on_token).map_err(engine_error)?;
+        let mut request = BatchRequest::new(&generate_request(job, already));
+        request.scope = Some(cache_scope(job));
+        let ticket = runner.submit_within(request, QUEUE_WAIT).map_err(batch_error)?;
+        let (mut kept, mut broken_off) = (already.len(), false);
+        let generation = loop {
+            match ticket.wait() {
+                Update::Token(_) if broken_off => {}
+                Update::Token(choice) => {
+                    kept += 1;
+                    broken_off = on_token(&choice).is_break();
+                    if broken_off {
+                        ticket.cancel();
+                    }
+                }
+                Update::Done(generation) => break *generation,
+                Update::Failed(error) => return Err(batch_error(error)),
+            }
+        };
+        // The batch may have gone on while the sink broke off.
+        let generation = if broken_off { generation.cut(kept) } else { generation };
         Ok(Execution {
             tokens: generation.tokens,
             finish: generation.finish,
@@ -130,7 +197,7 @@ impl Executor for EngineExecutor {
     }
 
     fn cut(&self, job: &JobRequest, output: &[u32]) -> Result<Hash32, ExecuteError> {
-        let engine = self.engine(job.model)?;
+        let engine = &self.served(job.model)?.engine;
         Ok(engine.replay(&generate_request(job, &[]), output, FinishReason::Cancelled)?.trace_root)
     }
 }

@@ -4,6 +4,7 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::Duration;
 
+use dn_compute::sampling::Choice;
 use dn_core::objects::{FinishReason, JobRequest, Receipt, token_hash};
 use dn_core::{Hash32, ReceiptId, Signed};
 use tokio::sync::{OwnedSemaphorePermit, mpsc, watch};
@@ -46,10 +47,10 @@ impl Job {
                 (self.shared.clone(), self.request.clone(), self.already.clone());
             let signal = self.signal.clone();
             tokio::task::spawn_blocking(move || {
-                shared.executor().execute(&request, &already, &mut |token| {
+                shared.executor().execute(&request, &already, &mut |choice| {
                     // A closed signal means that the connection is gone.
                     let running = signal.has_changed().is_ok() && *signal.borrow() == Signal::Run;
-                    if running && tokens.send(token).is_ok() {
+                    if running && tokens.send(choice.clone()).is_ok() {
                         ControlFlow::Continue(())
                     } else {
                         ControlFlow::Break(())
@@ -71,12 +72,13 @@ impl Job {
         }
     }
 
-    async fn stream(&self, mut received: mpsc::UnboundedReceiver<u32>) {
-        let (mut sequence, mut hash, mut tokens) = (0, Hash32::ZERO, Vec::new());
-        while received.recv_many(&mut tokens, MAX_CHUNK_TOKENS).await > 0 {
+    async fn stream(&self, mut received: mpsc::UnboundedReceiver<Choice>) {
+        let (mut sequence, mut hash, mut choices) = (0, Hash32::ZERO, Vec::new());
+        while received.recv_many(&mut choices, MAX_CHUNK_TOKENS).await > 0 {
+            let tokens: Vec<u32> = choices.iter().map(|choice| choice.token).collect();
+            let logprobs = choices.drain(..).filter_map(|choice| choice.logprobs).collect();
             hash = running_hash(hash, sequence, &tokens);
-            let tokens = std::mem::take(&mut tokens);
-            let chunk = ToGateway::Chunk { lease: self.lease, sequence, tokens, hash };
+            let chunk = ToGateway::Chunk { lease: self.lease, sequence, tokens, logprobs, hash };
             if self.out.send(chunk).await.is_err() {
                 return;
             }
@@ -226,6 +228,6 @@ const fn fail_reason(error: &ExecuteError) -> FailReason {
     match error {
         ExecuteError::UnknownModel { .. } => FailReason::UnknownModel,
         ExecuteError::Diverges { position } => FailReason::Diverges { position: *position },
-        ExecuteError::Engine(_) => FailReason::Engine,
+        ExecuteError::Engine(_) | ExecuteError::Batch(_) => FailReason::Engine,
     }
 }

@@ -28,9 +28,9 @@ impl Executor for Slow {
         already: &[u32],
         on_token: TokenSink<'_>,
     ) -> Result<Execution, ExecuteError> {
-        honest().execute(job, already, &mut |token| {
+        honest().execute(job, already, &mut |choice| {
             std::thread::sleep(self.0);
-            on_token(token)
+            on_token(choice)
         })
     }
     fn cut(&self, job: &JobRequest, output: &[u32]) -> Result<Hash32, ExecuteError> {
@@ -52,9 +52,9 @@ impl Executor for Dying {
         on_token: TokenSink<'_>,
     ) -> Result<Execution, ExecuteError> {
         let mut left = 3;
-        honest().execute(job, already, &mut |token| {
+        honest().execute(job, already, &mut |choice| {
             left -= 1;
-            if left < 0 { ControlFlow::Break(()) } else { on_token(token) }
+            if left < 0 { ControlFlow::Break(()) } else { on_token(choice) }
         })?;
         Err(ExecuteError::UnknownModel { model: job.model })
     }
@@ -77,10 +77,11 @@ impl Executor for Cheating {
         on_token: TokenSink<'_>,
     ) -> Result<Execution, ExecuteError> {
         let mut tokens = already.to_vec();
-        let mut execution = honest().execute(job, already, &mut |token| {
-            let altered = if tokens.len() == 2 { token ^ 1 } else { token };
-            tokens.push(altered);
-            on_token(altered)
+        let mut execution = honest().execute(job, already, &mut |choice| {
+            let mut altered = choice.clone();
+            altered.token ^= u32::from(tokens.len() == 2);
+            tokens.push(altered.token);
+            on_token(&altered)
         })?;
         execution.tokens = tokens;
         Ok(execution)
@@ -107,9 +108,9 @@ impl Executor for Gated {
         on_token: TokenSink<'_>,
     ) -> Result<Execution, ExecuteError> {
         let mut count = 0;
-        honest().execute(job, already, &mut |token| {
+        honest().execute(job, already, &mut |choice| {
             count += 1;
-            let flow = on_token(token);
+            let flow = on_token(choice);
             while count == 5 && flow.is_continue() && !self.open.load(Ordering::Relaxed) {
                 std::thread::sleep(Duration::from_millis(5));
             }

@@ -4,12 +4,8 @@ use crate::cpu::isa::Level;
 
 #[cfg(target_arch = "aarch64")]
 mod neon;
-#[cfg_attr(not(target_arch = "x86_64"), path = "dot/no_tiles.rs")]
-mod tiles;
 #[cfg(target_arch = "x86_64")]
 mod x86;
-
-pub(super) use tiles::{Digits, Tiles};
 
 /// Columns come in multiples of this.
 pub(super) const LANES: usize = 16;

@@ -34,7 +34,7 @@ pub use options::{BatchEvent, BatchOptions, BatchRequest, BatchStatus, RequestId
 pub use prefix::CacheScope;
 pub use runner::{CancelHandle, Runner, Ticket, Update};
 
-use super::feed::{Aborted, Choices};
+use super::feed::{Aborted, Fed};
 use super::{Engine, GenerateError};
 use prefix::PrefixCache;
 use sequence::{Interrupt, Sequence, Waiting};
@@ -136,8 +136,8 @@ impl Batcher {
         self.sweep(now, &mut events);
         self.admit(now, &mut events);
         let shares = self.shares();
-        if let Ok(choices) = self.feed(&shares) {
-            self.take(&shares, choices, &mut events);
+        if let Ok(results) = self.feed(&shares) {
+            self.take(&shares, results, &mut events);
         }
         events
     }
@@ -200,7 +200,7 @@ impl Batcher {
         shares
     }
 
-    fn feed(&mut self, shares: &[usize]) -> Result<Vec<Choices>, Aborted> {
+    fn feed(&mut self, shares: &[usize]) -> Result<Vec<Fed>, Aborted> {
         let cancels: Vec<Arc<AtomicBool>> = self.running.iter().map(|s| Arc::clone(&s.cancel)).collect();
         // Others' work is not thrown away: only when nobody wants the step it is given up.
         let abort = || cancels.iter().all(|cancel| cancel.load(Ordering::Relaxed));
@@ -211,15 +211,15 @@ impl Batcher {
         self.engine.feed_many(&mut feeds, &abort)
     }
 
-    /// Gives each sequence its choices; those that have ended leave.
-    fn take(&mut self, shares: &[usize], choices: Vec<Choices>, events: &mut Vec<BatchEvent>) {
+    /// Gives each sequence its new tokens; those that have ended leave.
+    fn take(&mut self, shares: &[usize], results: Vec<Fed>, events: &mut Vec<BatchEvent>) {
         let mut ended = Vec::new();
-        for (index, ((sequence, choices), share)) in
-            self.running.iter_mut().zip(choices).zip(shares).enumerate()
+        for (index, ((sequence, result), share)) in
+            self.running.iter_mut().zip(results).zip(shares).enumerate()
         {
             let id = sequence.id;
-            let mut new = |token| events.push(BatchEvent::Token { id, token });
-            match choices.map_err(GenerateError::from).and_then(|c| sequence.take(&c, *share, &mut new)) {
+            let mut new = |choice| events.push(BatchEvent::Token { id, choice });
+            match result.map_err(GenerateError::from).and_then(|()| sequence.take(*share, &mut new)) {
                 Ok(()) => sequence.keep_pages(&mut self.cache),
                 Err(error) => {
                     ended.push((index, Some(error)));

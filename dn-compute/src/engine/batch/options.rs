@@ -3,10 +3,11 @@
 use std::num::NonZeroUsize;
 use std::time::Instant;
 
-use dn_core::objects::Sampling;
+use dn_core::objects::{Decoding, Sampling};
 
 use super::CacheScope;
 use crate::engine::{GenerateError, GenerateRequest, Generation};
+use crate::sampling::Choice;
 
 /// How requests share an engine. None of it changes a bit of any answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,6 +47,8 @@ pub struct BatchRequest {
     pub already: Vec<u32>,
     /// As [`GenerateRequest::sampling`].
     pub sampling: Sampling,
+    /// As [`GenerateRequest::decoding`].
+    pub decoding: Decoding,
     /// As [`GenerateRequest::max_tokens`].
     pub max_tokens: u32,
     /// As [`GenerateRequest::stop`].
@@ -63,6 +66,7 @@ impl BatchRequest {
             prompt: request.prompt.to_vec(),
             already: request.already.to_vec(),
             sampling: request.sampling,
+            decoding: request.decoding.clone(),
             max_tokens: request.max_tokens,
             stop: request.stop.to_vec(),
             scope: None,
@@ -76,6 +80,7 @@ impl BatchRequest {
             prompt: &self.prompt,
             already: &self.already,
             sampling: self.sampling,
+            decoding: &self.decoding,
             max_tokens: self.max_tokens,
             stop: &self.stop,
         }
@@ -93,8 +98,8 @@ pub enum BatchEvent {
     Token {
         /// Whose.
         id: RequestId,
-        /// The token.
-        token: u32,
+        /// The token, and what the model thought of it.
+        choice: Choice,
     },
     /// An answer has ended; the last event of its request. [`FinishReason::Cancelled`](dn_core::objects::FinishReason) after a
     /// cancellation or a deadline.

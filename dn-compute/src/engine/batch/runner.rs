@@ -9,12 +9,13 @@ use std::time::{Duration, Instant};
 
 use super::{BatchError, BatchEvent, BatchOptions, BatchRequest, BatchStatus, Batcher, RequestId};
 use crate::engine::{Engine, Generation};
+use crate::sampling::Choice;
 
 /// What comes of a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Update {
-    /// A new token.
-    Token(u32),
+    /// A new token, and what the model thought of it.
+    Token(Choice),
     /// The answer has ended; nothing comes after it.
     Done(Box<Generation>),
     /// There is no answer; nothing comes after it.
@@ -261,9 +262,9 @@ impl Driver {
 
     fn pass_on(&mut self, event: BatchEvent) {
         match event {
-            BatchEvent::Token { id, token } => {
+            BatchEvent::Token { id, choice } => {
                 if let Some(sink) = self.sinks.get_mut(&id) {
-                    sink(Update::Token(token));
+                    sink(Update::Token(choice));
                 }
             }
             BatchEvent::Done { id, generation } => self.close(id, Update::Done(generation)),

@@ -4,13 +4,15 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
-use dn_core::objects::{FinishReason, Sampling};
+use dn_core::objects::FinishReason;
 
 use super::prefix::{PageKey, PrefixCache};
 use super::{BatchEvent, BatchRequest, RequestId};
+use crate::engine::answer::{Answer, Followed};
 use crate::engine::feed::Feed;
-use crate::engine::{Ending, Engine, GenerateError, Generation, Timings, already_ends};
+use crate::engine::{Engine, GenerateError, Generation, Timings};
 use crate::runtime::Session;
+use crate::sampling::Choice;
 use crate::spec::attention::KEY_BLOCK;
 
 /// Why an answer is cut off.
@@ -45,7 +47,7 @@ pub(super) struct Waiting {
     pub(super) cancel: Arc<AtomicBool>,
     /// What the keys and values of the longest answer take.
     pub(super) bytes: u64,
-    ending: Ending,
+    answer: Answer,
     finish: Option<FinishReason>,
 }
 
@@ -58,10 +60,10 @@ impl Waiting {
     ) -> Result<Self, GenerateError> {
         let view = request.generate_request();
         engine.check(&view)?;
-        let mut ending = Ending::new(engine.model.front(), &view);
-        let finish = already_ends(&mut ending, view.already)?;
-        let bytes = engine.decoder.kv_bytes(request.prompt.len() + ending.limit());
-        Ok(Self { id, request, cancel, bytes, ending, finish })
+        let finish = engine.already_ends(&view)?;
+        let answer = Answer::new(engine.model.front(), &view)?;
+        let bytes = engine.decoder.kv_bytes(request.prompt.len() + answer.limit());
+        Ok(Self { id, request, cancel, bytes, answer, finish })
     }
 
     /// Gives it a session, with what the cache knows of the prompt.
@@ -71,9 +73,9 @@ impl Waiting {
         cache: &mut PrefixCache,
         now: Instant,
     ) -> Result<Sequence, GenerateError> {
-        let Self { id, request, cancel, bytes, ending, finish } = self;
+        let Self { id, request, cancel, bytes, answer, finish } = self;
         let prompt = request.prompt.len();
-        let mut session = engine.decoder.session(prompt + ending.limit())?;
+        let mut session = engine.decoder.session(prompt + answer.limit())?;
         let mut chain = request.scope.map(|scope| (None, PageKey::root(scope)));
         // The prompt's last position is always computed: the first choice needs its logits.
         for tokens in request.prompt[..prompt - 1].chunks_exact(KEY_BLOCK) {
@@ -94,8 +96,7 @@ impl Waiting {
             bytes,
             kept: session.len() / KEY_BLOCK,
             session,
-            sampling: request.sampling,
-            ending,
+            followed: Followed::new(answer),
             finish,
             known,
             prompt,
@@ -115,8 +116,7 @@ pub(super) struct Sequence {
     pub(super) deadline: Option<Instant>,
     pub(super) bytes: u64,
     pub(super) session: Session,
-    sampling: Sampling,
-    ending: Ending,
+    followed: Followed,
     finish: Option<FinishReason>,
     /// Prompt and output; the output's last token is not fed before it is known that the answer goes on.
     known: Vec<u32>,
@@ -156,34 +156,30 @@ impl Sequence {
             session: &mut self.session,
             tokens: &self.known[first..first + tokens],
             from: self.prompt - 1,
-            sampling: &self.sampling,
+            output: &self.known[self.prompt..],
+            followed: &mut self.followed,
         }
     }
 
-    /// Takes the choices after `fed` tokens; `new` gets the tokens that are new.
-    pub(super) fn take(
-        &mut self,
-        choices: &[u32],
-        fed: usize,
-        new: &mut dyn FnMut(u32),
-    ) -> Result<(), GenerateError> {
+    /// Takes what was chosen after `fed` tokens; `new` gets the tokens that are new.
+    pub(super) fn take(&mut self, fed: usize, new: &mut dyn FnMut(Choice)) -> Result<(), GenerateError> {
         if self.is_decoding() {
             self.timings.decode_tokens += fed as u32;
         }
-        for choice in choices {
+        while let Some(choice) = self.followed.choices.get(self.chosen) {
             match self.known.get(self.prompt + self.chosen) {
-                Some(found) if found == choice => self.chosen += 1,
+                Some(found) if *found == choice.token => {}
                 Some(found) => {
-                    let (position, expected, found) = (self.prompt + self.chosen, *choice, *found);
+                    let (position, expected, found) = (self.prompt + self.chosen, choice.token, *found);
                     return Err(GenerateError::AlreadyDiverges { position, expected, found });
                 }
                 None => {
-                    self.known.push(*choice);
-                    self.chosen += 1;
-                    self.finish = self.ending.push(*choice);
-                    new(*choice);
+                    self.known.push(choice.token);
+                    new(choice.clone());
+                    self.finish = self.followed.accept();
                 }
             }
+            self.chosen += 1;
         }
         if self.timings.prefill.is_zero() && self.is_decoding() {
             self.timings.prefill = self.started.elapsed();
@@ -221,6 +217,7 @@ impl Sequence {
         let generation = Generation {
             tokens: self.known[self.prompt..].to_vec(),
             finish: self.finish.unwrap_or(FinishReason::Cancelled),
+            logprobs: self.followed.into_logprobs(),
             trace_root: trace.root(),
             trace,
             timings,

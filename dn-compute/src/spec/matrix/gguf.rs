@@ -14,6 +14,9 @@ enum Fault {
     Quant(usize),
 }
 
+/// Takes the bytes of a block; writes its integers, scales and minima.
+type Decode = fn(&[u8], &mut [i8], &mut [f64], &mut [f64]) -> Result<(), Fault>;
+
 /// One of GGUF's block formats.
 struct Format {
     name: &'static str,
@@ -22,7 +25,7 @@ struct Format {
     /// Bytes of a block of the file.
     bytes: usize,
     blocks: Blocks,
-    decode: fn(&[u8], &mut [i8], &mut [f64], &mut [f64]) -> Result<(), Fault>,
+    decode: Decode,
 }
 
 const Q8_0: Format =

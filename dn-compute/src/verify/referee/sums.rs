@@ -83,9 +83,7 @@ impl Bench<'_> {
         self.expect_rows(1)?;
         let (cols, _) = weight.shape(&self.geometry.h);
         let (matrix, row) = self.matrix_row(weight, self.element())?;
-        let share = |range: std::ops::Range<usize>, a: &[i16]| {
-            exact_sum(matrix.row(row).columns(range), a)
-        };
+        let share = |range: std::ops::Range<usize>, a: &[i16]| exact_sum(matrix.row(row).columns(range), a);
         let er = matrix.row_exponent(row);
         self.summed((cols as usize, 0, cols as usize), share, |et, total| {
             // Beyond this no honest sum goes, and the exponent stays exact.

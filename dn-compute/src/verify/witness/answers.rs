@@ -57,9 +57,7 @@ impl Witness<'_> {
                     return Err(missing("such matrix"));
                 };
                 let row = claim.element as usize;
-                Ok(sums::state(&x, |range: Range<usize>, a| {
-                    exact_sum(matrix.row(row).columns(range), a)
-                }))
+                Ok(sums::state(&x, |range: Range<usize>, a| exact_sum(matrix.row(row).columns(range), a)))
             }
             Kind::Norm { weight } => {
                 let cols = weight.shape(&self.geometry.h).0 as usize;

@@ -1,4 +1,5 @@
 use super::*;
+use dn_core::objects::{Grammar, TokenBias};
 use proptest::prelude::*;
 use serde_json::json;
 
@@ -30,6 +31,7 @@ fn defaults_are_those_of_the_api() {
 #[test]
 fn settings_become_integers_that_hash_the_same_everywhere() {
     let change = json!({ "temperature": 0.7, "top_p": 0.95, "top_k": 40, "min_p": 0.05, "seed": -1, "stop": "x",
+        "repetition_penalty": 1.1, "presence_penalty": -0.5, "frequency_penalty": 2, "penalty_window": 64,
         "max_completion_tokens": 9 });
     let body = chat(&change).unwrap();
     let expected = Sampling {
@@ -37,10 +39,65 @@ fn settings_become_integers_that_hash_the_same_everywhere() {
         top_k: 40,
         top_p_micro: 950_000,
         min_p_micro: 50_000,
+        repetition_micro: 1_100_000,
+        presence_micro: -500_000,
+        frequency_micro: 2_000_000,
+        penalty_window: 64,
         seed: u64::MAX,
     };
     assert_eq!((body.sampling, body.seeded, body.max_tokens), (expected, true, Some(9)));
     assert_eq!(body.stop, ["x"]);
+}
+
+#[test]
+fn biases_bans_and_log_probabilities_are_ordered_and_bounded() {
+    let change = json!({ "logit_bias": { "50256": -100, "7": 0.25 }, "banned_tokens": [9, 3, 9], "logprobs": true,
+        "top_logprobs": 5 });
+    let decoding = chat(&change).unwrap().decoding;
+    let bias = |token, bias_micro| TokenBias { token, bias_micro };
+    assert_eq!(decoding.bias, [bias(7, 250_000), bias(50_256, -100_000_000)]);
+    assert_eq!((decoding.banned.as_slice(), decoding.logprobs), ([3, 9].as_slice(), Some(5)));
+    assert_eq!(decoding.check(), Ok(()));
+    assert_eq!(chat(&json!({ "logprobs": true })).unwrap().decoding.logprobs, Some(0));
+    assert_eq!(chat(&json!({ "logprobs": false, "top_logprobs": 0 })).unwrap().decoding.logprobs, None);
+    assert_eq!(text(&json!({ "logprobs": 3 })).unwrap().decoding.logprobs, Some(3));
+    for bad in [
+        json!({ "logit_bias": { "7": 101 } }),
+        json!({ "logit_bias": { "a": 1 } }),
+        json!({ "logit_bias": { "07": 1 } }),
+        json!({ "logit_bias": { "4294967296": 1 } }),
+        json!({ "top_logprobs": 2 }),
+        json!({ "logprobs": true, "top_logprobs": 21 }),
+        json!({ "presence_penalty": 2.1 }),
+        json!({ "repetition_penalty": 0 }),
+    ] {
+        assert!(matches!(chat(&bad), Err(ApiError::Range { .. })), "{bad}");
+    }
+}
+
+#[test]
+fn formats_become_grammars_with_keys_in_their_order() {
+    let grammar = |change: &Value| chat(change).map(|body| body.decoding.grammar);
+    let format = |format: Value| grammar(&json!({ "response_format": format }));
+    assert_eq!(format(json!({ "type": "text" })), Ok(Grammar::None));
+    assert_eq!(format(json!({ "type": "json_object" })), Ok(Grammar::JsonObject));
+    let body = br#"{"model":"m","messages":[{"role":"user","content":"x"}],
+        "response_format":{"type":"json_schema","json_schema":{"name":"n","strict":true,"schema":{"z":1,"a":2}}}}"#;
+    let schema = r#"{"z":1,"a":2}"#.to_owned();
+    assert_eq!(parse(Kind::Chat, body).unwrap().decoding.grammar, Grammar::JsonSchema { schema });
+    assert_eq!(grammar(&json!({ "guided_regex": "a+" })), Ok(Grammar::Regex { pattern: "a+".into() }));
+    let choice = Grammar::Lark { grammar: r#"start: "yes" | "n\"o""#.into() };
+    assert_eq!(grammar(&json!({ "guided_choice": ["yes", "n\"o"] })), Ok(choice));
+    for bad in [
+        json!({ "response_format": { "type": "xml" } }),
+        json!({ "response_format": { "type": "json_schema" } }),
+        json!({ "response_format": { "type": "json_schema", "json_schema": { "schema": 3 } } }),
+        json!({ "response_format": { "type": "json_object" }, "guided_regex": "a" }),
+        json!({ "guided_choice": [] }),
+        json!({ "guided_regex": "a".repeat(70_000) }),
+    ] {
+        assert!(chat(&bad).is_err(), "{bad}");
+    }
 }
 
 #[test]
@@ -96,7 +153,9 @@ proptest! {
     #[test]
     fn any_value_of_any_field_is_parsed_or_refused_by_name(
         field in prop::sample::select(vec!["model", "messages", "temperature", "top_p", "top_k", "min_p", "seed", "stop",
-            "stream", "stream_options", "max_tokens", "n", "tools", "logit_bias", "response_format"]),
+            "stream", "stream_options", "max_tokens", "n", "tools", "logit_bias", "response_format", "banned_tokens", "logprobs",
+            "top_logprobs", "presence_penalty", "frequency_penalty", "repetition_penalty", "penalty_window", "guided_json",
+            "guided_regex", "guided_choice", "guided_grammar"]),
         value in any_json(),
     ) {
         if let Err(error) = chat(&json!({ field: value })) {

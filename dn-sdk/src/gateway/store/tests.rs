@@ -11,7 +11,7 @@ fn spender() -> SecretKey {
 fn record_on(lane: u32, tokens: &[u32]) -> ReceiptRecord {
     let request = JobRequest { lane, nonce: [lane as u8; 16], ..request() };
     let receipt = receipt(&request, tokens, FinishReason::Stop);
-    ReceiptRecord { receipt, request, output: tokens.to_vec(), assignments: Vec::new() }
+    ReceiptRecord { receipt, request, output: tokens.to_vec(), logprobs: Vec::new(), assignments: Vec::new() }
 }
 
 fn settle(

@@ -1,0 +1,225 @@
+//! What a `tokenizer.json` may be made of.
+
+use serde_json::Value;
+
+use super::Strip;
+use crate::tokenizer::TokenizerError;
+
+/// Longest word of WordPiece, in characters: its search is quadratic.
+const MAX_WORD: u64 = 1000;
+/// Longest text of one token.
+const MAX_TOKEN_BYTES: usize = 1024;
+/// Longest pattern of a split.
+const MAX_PATTERN_BYTES: usize = 4096;
+/// Deepest nesting of sequences.
+const MAX_DEPTH: u32 = 4;
+
+const MODELS: &str = "BPE and WordPiece";
+const NORMALIZERS: &[&str] = &[
+    "NFC",
+    "NFD",
+    "NFKC",
+    "NFKD",
+    "Lowercase",
+    "StripAccents",
+    "Strip",
+    "Prepend",
+    "Replace",
+    "BertNormalizer",
+];
+const PRE_TOKENIZERS: &[&str] = &[
+    "ByteLevel",
+    "Split",
+    "Digits",
+    "Metaspace",
+    "BertPreTokenizer",
+    "Whitespace",
+    "WhitespaceSplit",
+    "Punctuation",
+];
+const POST_PROCESSORS: &[&str] = &["TemplateProcessing", "BertProcessing", "RobertaProcessing", "ByteLevel"];
+const DECODERS: &str =
+    "ByteLevel, Metaspace, WordPiece, and a sequence of Replace, ByteFallback, Fuse and Strip";
+
+/// How tokens become bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Decoding {
+    /// GPT-2's alphabet.
+    Bytes,
+    /// SentencePiece's; a text's first space may be one that encoding put there.
+    Pieces { space_prefix: bool },
+    /// Words, and parts that continue one behind `##`.
+    WordPiece,
+}
+
+/// A token that is matched whole.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Added {
+    pub(super) id: u32,
+    pub(super) content: String,
+    pub(super) special: bool,
+    left: bool,
+    right: bool,
+}
+
+impl Added {
+    /// What a control token takes of the text beside it.
+    pub(super) fn strip(&self) -> Option<Strip> {
+        let strip = Strip { token: self.id, left: self.left, right: self.right };
+        (self.special && (self.left || self.right)).then_some(strip)
+    }
+}
+
+/// What the file says, as far as it is not left to the crate.
+#[derive(Debug)]
+pub(super) struct Checked {
+    pub(super) added: Vec<Added>,
+    pub(super) decoding: Decoding,
+    /// The token that a single text starts with.
+    pub(super) start: Option<u32>,
+}
+
+/// Refuses what is not on the lists.
+pub(super) fn file(file: &Value) -> Result<Checked, TokenizerError> {
+    model(&file["model"])?;
+    parts("normalizer", &file["normalizer"], "normalizers", NORMALIZERS, 0)?;
+    parts("pre_tokenizer", &file["pre_tokenizer"], "pretokenizers", PRE_TOKENIZERS, 0)?;
+    parts("post_processor", &file["post_processor"], "processors", POST_PROCESSORS, 0)?;
+    let added = match &file["added_tokens"] {
+        Value::Null => Vec::new(),
+        Value::Array(tokens) => tokens.iter().map(added).collect::<Result<_, _>>()?,
+        _ => return Err(TokenizerError::JsonField { field: "added_tokens", expected: "an array" }),
+    };
+    Ok(Checked { added, decoding: decoding(&file["decoder"])?, start: start(&file["post_processor"]) })
+}
+
+fn kind(part: &Value) -> &str {
+    part["type"].as_str().unwrap_or("none")
+}
+
+fn component(field: &'static str, found: &str, supported: impl Into<String>) -> TokenizerError {
+    TokenizerError::Component { field, found: found.to_owned(), supported: supported.into() }
+}
+
+fn model(model: &Value) -> Result<(), TokenizerError> {
+    let plain = |field: &'static str, value: &Value| match value {
+        Value::Null => Ok(()),
+        Value::String(text) if text.is_empty() => Ok(()),
+        _ => Err(TokenizerError::JsonField { field, expected: "nothing" }),
+    };
+    match kind(model) {
+        "BPE" => {
+            // Chance has no place here.
+            if model["dropout"].as_f64().is_some_and(|p| p != 0.0) {
+                return Err(TokenizerError::JsonField { field: "model.dropout", expected: "nothing" });
+            }
+            plain("model.continuing_subword_prefix", &model["continuing_subword_prefix"])?;
+            plain("model.end_of_word_suffix", &model["end_of_word_suffix"])?;
+        }
+        "WordPiece" => {
+            if model["max_input_chars_per_word"].as_u64().is_some_and(|n| n > MAX_WORD) {
+                let (field, expected) = ("model.max_input_chars_per_word", "at most 1000");
+                return Err(TokenizerError::JsonField { field, expected });
+            }
+        }
+        other => return Err(component("model", other, MODELS)),
+    }
+    let Value::Object(vocabulary) = &model["vocab"] else {
+        return Err(TokenizerError::JsonField { field: "model.vocab", expected: "an object" });
+    };
+    for (text, id) in vocabulary {
+        let token = usize::try_from(id.as_u64().unwrap_or(u64::MAX)).unwrap_or(usize::MAX);
+        if text.len() > MAX_TOKEN_BYTES {
+            return Err(TokenizerError::TokenLength { token, found: text.len(), limit: MAX_TOKEN_BYTES });
+        }
+    }
+    Ok(())
+}
+
+/// A part, or a sequence of parts under the name `list`.
+fn parts(
+    field: &'static str,
+    part: &Value,
+    list: &str,
+    allowed: &[&str],
+    depth: u32,
+) -> Result<(), TokenizerError> {
+    if part.is_null() {
+        return Ok(());
+    }
+    match kind(part) {
+        "Sequence" if depth < MAX_DEPTH => {
+            let Value::Array(inner) = &part[list] else {
+                return Err(TokenizerError::JsonField { field, expected: "a sequence with its parts" });
+            };
+            inner.iter().try_for_each(|part| parts(field, part, list, allowed, depth + 1))
+        }
+        known if allowed.contains(&known) => pattern(field, part),
+        other => Err(component(field, other, format!("Sequence, {}", allowed.join(", ")))),
+    }
+}
+
+fn pattern(field: &'static str, part: &Value) -> Result<(), TokenizerError> {
+    let text = part["pattern"]["Regex"].as_str().or(part["pattern"]["String"].as_str());
+    match text {
+        Some(text) if text.len() > MAX_PATTERN_BYTES => {
+            Err(TokenizerError::JsonField { field, expected: "patterns of at most 4096 bytes" })
+        }
+        Some("") => Err(TokenizerError::JsonField { field, expected: "patterns that match something" }),
+        _ => Ok(()),
+    }
+}
+
+fn added(token: &Value) -> Result<Added, TokenizerError> {
+    let flag = |name: &str| token[name].as_bool().unwrap_or(false);
+    let id = token["id"].as_u64().and_then(|id| u32::try_from(id).ok());
+    let (Some(id), Some(content)) = (id, token["content"].as_str()) else {
+        let expected = "tokens with an id and a content";
+        return Err(TokenizerError::JsonField { field: "added_tokens", expected });
+    };
+    if content.is_empty() || content.len() > MAX_TOKEN_BYTES {
+        let (token, found) = (id as usize, content.len());
+        return Err(TokenizerError::TokenLength { token, found, limit: MAX_TOKEN_BYTES });
+    }
+    if flag("special") && flag("single_word") {
+        let expected = "no control token that is a single word only";
+        return Err(TokenizerError::JsonField { field: "added_tokens", expected });
+    }
+    let content = content.to_owned();
+    Ok(Added { id, content, special: flag("special"), left: flag("lstrip"), right: flag("rstrip") })
+}
+
+fn decoding(decoder: &Value) -> Result<Decoding, TokenizerError> {
+    match kind(decoder) {
+        "ByteLevel" => Ok(Decoding::Bytes),
+        "WordPiece" => Ok(Decoding::WordPiece),
+        "Metaspace" => {
+            let never = decoder["prepend_scheme"] == "never" || decoder["add_prefix_space"] == false;
+            Ok(Decoding::Pieces { space_prefix: !never })
+        }
+        "Sequence" => {
+            let steps = decoder["decoders"].as_array().map_or(&[][..], Vec::as_slice);
+            let known = ["Replace", "ByteFallback", "Fuse", "Strip"];
+            if let Some(other) = steps.iter().map(kind).find(|k| !known.contains(k)) {
+                return Err(component("decoder", other, DECODERS));
+            }
+            let strips = |s: &&Value| kind(s) == "Strip" && s["start"].as_u64().is_some_and(|n| n > 0);
+            Ok(Decoding::Pieces { space_prefix: steps.iter().any(|s| strips(&s)) })
+        }
+        other => Err(component("decoder", other, DECODERS)),
+    }
+}
+
+/// The special token before a single text, where the post-processor puts one.
+fn start(processor: &Value) -> Option<u32> {
+    match kind(processor) {
+        "Sequence" => processor["processors"].as_array()?.iter().find_map(start),
+        "TemplateProcessing" => {
+            let name = processor["single"].get(0)?["SpecialToken"]["id"].as_str()?;
+            let ids = processor["special_tokens"][name]["ids"].as_array()?;
+            u32::try_from(ids.first()?.as_u64()?).ok()
+        }
+        "BertProcessing" | "RobertaProcessing" => u32::try_from(processor["cls"][1].as_u64()?).ok(),
+        _ => None,
+    }
+}
