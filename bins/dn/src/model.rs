@@ -61,8 +61,16 @@ pub(crate) enum IsaArg {
     Scalar,
     /// 256-bit vectors.
     Avx2,
+    /// 256-bit vectors with VNNI.
+    AvxVnni,
     /// 512-bit vectors.
     Avx512,
+    /// 512-bit vectors and AMX tiles.
+    Amx,
+    /// 128-bit vectors of ARM.
+    Neon,
+    /// The same with products of four bytes.
+    NeonDot,
 }
 
 /// A model ready to run.
@@ -109,7 +117,11 @@ impl ComputeArgs {
             IsaArg::Auto => Isa::Auto,
             IsaArg::Scalar => Isa::Scalar,
             IsaArg::Avx2 => Isa::Avx2,
+            IsaArg::AvxVnni => Isa::AvxVnni,
             IsaArg::Avx512 => Isa::Avx512,
+            IsaArg::Amx => Isa::Amx,
+            IsaArg::Neon => Isa::Neon,
+            IsaArg::NeonDot => Isa::NeonDot,
         };
         if backend == BackendKind::Reference && !matches!(isa, Isa::Auto | Isa::Scalar) {
             return Err(CliError::argument("--isa", "the reference backend is scalar; leave --isa away"));

@@ -137,21 +137,26 @@ fn tile_of<const G: usize, const T: usize, const FOUR: bool, const MINIMA: bool>
         let mut odd = [_mm512_setzero_si512(); G];
         for at in octs.clone() {
             let lines = &lines[at / OCTS * T..][..T];
-            let v: [[__m512i; 4]; G] = std::array::from_fn(|g| {
-                let oct = &weights[g].q[at * oct_bytes..][..oct_bytes];
-                if tile.first == 0 {
-                    ask(oct); // later tiles find the weights in the cache
+            // Many tokens share each broadcast among the groups; few leave registers for one group's columns at a time.
+            let together = if T > 2 { G } else { 1 };
+            for from in (0..G).step_by(together) {
+                let mut v = [[_mm512_setzero_si512(); 4]; G];
+                for g in from..from + together {
+                    let oct = &weights[g].q[at * oct_bytes..][..oct_bytes];
+                    if tile.first == 0 {
+                        ask(oct); // later tiles find the weights in the cache
+                    }
+                    v[g] = widen::<FOUR>(oct);
                 }
-                widen::<FOUR>(oct)
-            });
-            for i in 0..4 {
-                for t in 0..T {
-                    let two: &[i16] = &lines[t].0[at % OCTS * OCT + 2 * i..][..2];
-                    // SAFETY: the slice holds the four bytes that are read.
-                    let x = _mm512_set1_epi32(unsafe { two.as_ptr().cast::<i32>().read_unaligned() });
-                    for g in 0..G {
-                        let d = if T == 1 && i % 2 == 1 { &mut odd[g] } else { &mut dot[t][g] };
-                        *d = _mm512_dpwssd_epi32(*d, v[g][i], x);
+                for i in 0..4 {
+                    for t in 0..T {
+                        let two: &[i16] = &lines[t].0[at % OCTS * OCT + 2 * i..][..2];
+                        // SAFETY: the slice holds the four bytes that are read.
+                        let x = _mm512_set1_epi32(unsafe { two.as_ptr().cast::<i32>().read_unaligned() });
+                        for g in from..from + together {
+                            let d = if T == 1 && i % 2 == 1 { &mut odd[g] } else { &mut dot[t][g] };
+                            *d = _mm512_dpwssd_epi32(*d, v[g][i], x);
+                        }
                     }
                 }
             }
