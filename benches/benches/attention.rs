@@ -135,6 +135,7 @@ fn glue(c: &mut Criterion) {
         rotary_dim: D,
         theta: 1e6,
         pairing: dn_compute::spec::Pairing::HalfSplit,
+        scaling: dn_compute::spec::RopeScaling::None,
     };
     let table = dn_compute::spec::RopeTable::new(spec, 512).expect("valid");
     let positions: Vec<u32> = (0..512).collect();

@@ -1,14 +1,16 @@
 //! The CPU backend at the shapes of Qwen2-0.5B (24 layers, without the vocabulary), beside the memory's read bandwidth in
 //! the same run: decoding one token must read every weight once, so bytes per second of the two compare directly.
 //!
-//! `DN_BENCH_ISA` (auto) and `DN_BENCH_THREADS` (all cores) choose what is timed. Needs 1.3 GB of memory.
+//! `DN_BENCH_ISA` (auto), `DN_BENCH_THREADS` (all cores) and `DN_BENCH_FORMAT` (q8_0, or q4_0, q4_k, q6_k, row) choose what is
+//! timed. Needs 1.3 GB of memory.
 
 use std::hint::black_box;
 use std::time::Duration;
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use dn_compute::cpu::{Cpu, Isa};
-use dn_compute::spec::{Backend, KvShape, Mask, Matrix, QuantMatrix};
+use dn_compute::spec::matrix::QuantParts;
+use dn_compute::spec::{Backend, BlockLength, Blocks, KvShape, Mask, Matrix, QuantMatrix};
 use rayon::prelude::*;
 
 const HIDDEN: usize = 896;
@@ -33,16 +35,32 @@ fn backend() -> Cpu {
     Cpu::new(isa, threads()).expect("an instruction set of this machine")
 }
 
+/// Smallest value, number of values, blocks.
+fn format() -> (i32, u64, Blocks) {
+    let plain = Blocks::plain;
+    match std::env::var("DN_BENCH_FORMAT").as_deref() {
+        Err(_) | Ok("q8_0") => (-127, 255, plain(BlockLength::B32)),
+        Ok("q4_0") => (-8, 16, plain(BlockLength::B32)),
+        Ok("q4_k") => (0, 16, Blocks::with_minima(BlockLength::B32)),
+        Ok("q6_k") => (-32, 64, plain(BlockLength::B16)),
+        Ok("row") => (-127, 255, plain(BlockLength::Row)),
+        Ok(other) => panic!("no format `{other}`"),
+    }
+}
+
 fn matrix(cpu: &Cpu, rows: usize, cols: usize) -> Matrix {
     let mut state = rows as u64 * 31 + cols as u64;
     let mut next = || {
         state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
         state >> 33
     };
-    let q = (0..rows * cols).map(|_| (next() % 255) as i8).map(|q| if q == -128 { 1 } else { q }).collect();
-    let m = (0..rows * cols / 32).map(|_| next() as u16 | 0x8000).collect();
-    let matrix = QuantMatrix::from_parts(rows, cols, q, m, vec![-30; rows]).expect("canonical");
-    cpu.prepare(matrix).expect("valid")
+    let (least, values, blocks) = format();
+    let count = rows * blocks.count(cols);
+    let q = (0..rows * cols).map(|_| (least + (next() % values) as i32) as i8).collect();
+    let m = (0..count).map(|_| next() as u16 | 0x8000).collect();
+    let n = (0..if blocks.minima { count } else { 0 }).map(|_| (next() % 30_000) as i16).collect();
+    let parts = QuantParts { rows, cols, blocks, q, m, n, er: vec![-30; rows] };
+    cpu.prepare(QuantMatrix::from_blocks(parts).expect("canonical")).expect("valid")
 }
 
 fn layers(cpu: &Cpu) -> Vec<Layer> {
@@ -83,17 +101,36 @@ fn pass(cpu: &Cpu, layers: &[Layer], x: &[f32], out: &mut [Vec<f32>; 3], tokens:
     }
 }
 
+/// Reads a buffer as the kernels read weights: each thread in several streams, since one does not use the bandwidth.
 fn read_bandwidth(c: &mut Criterion) {
+    const STREAMS: usize = 8;
     let buffer = vec![1u64; 48 << 20];
     let pool = rayon::ThreadPoolBuilder::new().num_threads(threads()).build().expect("threads");
     let mut group = c.benchmark_group("read_bandwidth");
     group.throughput(Throughput::Bytes(buffer.len() as u64 * 8)).sample_size(10);
-    group.bench_function(BenchmarkId::from_parameter(format!("{}_threads", threads())), |b| {
-        b.iter(|| {
-            let sum = || buffer.par_chunks(1 << 16).map(|part| part.iter().sum::<u64>()).sum::<u64>();
-            black_box(pool.install(sum))
+    let sum = |part: &[u64]| {
+        let streams: Vec<&[u64]> = part.chunks_exact(part.len() / STREAMS).collect();
+        let mut sums = [[0u64; 8]; STREAMS];
+        for at in (0..streams[0].len()).step_by(8) {
+            for (sum, stream) in sums.iter_mut().zip(&streams) {
+                sum.iter_mut().zip(&stream[at..at + 8]).for_each(|(sum, v)| *sum = sum.wrapping_add(*v));
+            }
+        }
+        sums.iter().flatten().sum::<u64>()
+    };
+    for streams in ["one_stream", "eight_streams"] {
+        group.bench_function(BenchmarkId::new(streams, format!("{}_threads", threads())), |b| {
+            b.iter(|| {
+                let all = || match streams {
+                    "one_stream" => {
+                        buffer.par_chunks(1 << 16).map(|part| part.iter().sum::<u64>()).sum::<u64>()
+                    }
+                    _ => buffer.par_chunks(4 << 20).map(sum).sum::<u64>(),
+                };
+                black_box(pool.install(all))
+            });
         });
-    });
+    }
     group.finish();
 }
 
@@ -108,14 +145,12 @@ fn linear(c: &mut Criterion) {
     group.bench_function("decode", |b| {
         b.iter(|| cpu.enter(&mut || pass(&cpu, &layers, &x, &mut out, 1)));
     });
-    group.throughput(Throughput::Elements(256));
-    group.bench_function("prefill_256", |b| {
-        b.iter(|| cpu.enter(&mut || pass(&cpu, &layers, &x, &mut out, 256)));
-    });
-    group.throughput(Throughput::Elements(8));
-    group.bench_function("batch_8", |b| {
-        b.iter(|| cpu.enter(&mut || pass(&cpu, &layers, &x, &mut out, 8)));
-    });
+    for tokens in [2, 4, 8, 16, 64, 256] {
+        group.throughput(Throughput::Elements(tokens as u64));
+        group.bench_function(BenchmarkId::new("tokens", tokens), |b| {
+            b.iter(|| cpu.enter(&mut || pass(&cpu, &layers, &x, &mut out, tokens)));
+        });
+    }
     group.finish();
 }
 

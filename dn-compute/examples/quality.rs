@@ -29,13 +29,13 @@ fn main() -> Result<(), Box<dyn Error>> {
     let mut out = std::io::BufWriter::new(fs::File::create(out)?);
     let mut write = |values: &[f32]| values.iter().try_for_each(|v| out.write_all(&v.to_le_bytes()));
     if what == "embed" {
-        let encoder = Encoder::new(EncoderModel::load(model)?, EngineOptions::default())?;
+        let encoder = Encoder::new(EncoderModel::load_in_blocks(model, block)?, EngineOptions::default())?;
         let texts: Vec<&[u32]> = texts.iter().map(Vec::as_slice).collect();
         for embedding in encoder.embed(&texts)? {
             write(&embedding.to_f32())?;
         }
     } else {
-        let model = Arc::new(Model::load(model)?);
+        let model = Arc::new(Model::load_in_blocks(model, block)?);
         let engine = Engine::new(model, EngineOptions::default())?;
         for text in &texts {
             write(&engine.logits(text)?)?;

@@ -1,7 +1,8 @@
 //! Bit-exact inference: the same model, tokens and settings give the same bits on every device.
 //!
 //! # What a caller uses
-//! - [`Model::load`] reads a GGUF file; [`Model::id`] is its identity on the network.
+//! - [`Model::load`] reads a GGUF file, a directory of safetensors or a package ([`model::package`]); [`Model::id`] is its
+//!   identity on the network. `hub` (feature `hub`) fetches models.
 //! - [`ModelFront`] is the cheap half of it: tokenizer, chat template and sizes, read from the file's header alone. A
 //!   gateway needs no more.
 //! - [`Engine`] generates ([`Engine::generate`]), proves ([`Engine::replay`]) and computes logits
@@ -61,6 +62,8 @@ pub mod engine;
 pub mod formats;
 #[cfg(feature = "engine")]
 pub mod grammar;
+#[cfg(feature = "hub")]
+pub mod hub;
 #[cfg(feature = "engine")]
 pub mod model;
 pub mod reference;

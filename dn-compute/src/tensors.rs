@@ -1,7 +1,11 @@
 //! The tensors of an architecture in their canonical order, and the tiles in which a model's identity binds them.
 
-use dn_core::objects::Hyperparameters;
+use std::sync::Arc;
+
+use dn_core::objects::{Hyperparameters, RopePairing, RopeScaling};
 use dn_core::{Hash32, canonical_struct};
+
+use crate::spec::{Pairing, RopeScaling as Scaling, RopeSpec};
 
 /// What a leaf of the tensors' Merkle tree commits to.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -23,14 +27,18 @@ canonical_struct!(Tile { tensor: u32, first_row: u32, rows: u32, cols: u32, hash
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum Slot {
     Embedding,
+    RopeFactors,
     AttentionNorm(u32),
     Query(u32),
-    QueryBias(u32),
     Key(u32),
-    KeyBias(u32),
     Value(u32),
+    QueryBias(u32),
+    KeyBias(u32),
     ValueBias(u32),
+    QueryNorm(u32),
+    KeyNorm(u32),
     AttentionOutput(u32),
+    OutputBias(u32),
     FfnNorm(u32),
     Gate(u32),
     Up(u32),
@@ -40,16 +48,47 @@ pub(crate) enum Slot {
 }
 
 impl Slot {
+    /// Every tensor of a model, in the order in which its identity has them.
+    pub(crate) fn all(h: &Hyperparameters) -> Vec<Self> {
+        let mut slots = vec![Self::Embedding];
+        if matches!(h.rope_scaling, RopeScaling::Factors {}) {
+            slots.push(Self::RopeFactors);
+        }
+        for l in 0..h.layers {
+            slots.extend([Self::AttentionNorm(l), Self::Query(l), Self::Key(l), Self::Value(l)]);
+            if h.attention_bias {
+                slots.extend([Self::QueryBias(l), Self::KeyBias(l), Self::ValueBias(l)]);
+            }
+            if h.head_norms {
+                slots.extend([Self::QueryNorm(l), Self::KeyNorm(l)]);
+            }
+            slots.push(Self::AttentionOutput(l));
+            if h.output_bias {
+                slots.push(Self::OutputBias(l));
+            }
+            slots.extend([Self::FfnNorm(l), Self::Gate(l), Self::Up(l), Self::Down(l)]);
+        }
+        slots.push(Self::OutputNorm);
+        if !h.tied_embeddings {
+            slots.push(Self::Output);
+        }
+        slots
+    }
+
     /// Columns and, for matrices, rows.
     pub(crate) fn shape(self, h: &Hyperparameters) -> (u32, Option<u32>) {
         let (query, kv) = (h.heads * h.head_size, h.kv_heads * h.head_size);
         match self {
             Self::Embedding | Self::Output => (h.width, Some(h.vocabulary)),
-            Self::AttentionNorm(_) | Self::FfnNorm(_) | Self::OutputNorm => (h.width, None),
+            Self::AttentionNorm(_) | Self::FfnNorm(_) | Self::OutputNorm | Self::OutputBias(_) => {
+                (h.width, None)
+            }
+            Self::RopeFactors => (h.rope_size / 2, None),
             Self::Query(_) => (h.width, Some(query)),
             Self::Key(_) | Self::Value(_) => (h.width, Some(kv)),
             Self::QueryBias(_) => (query, None),
             Self::KeyBias(_) | Self::ValueBias(_) => (kv, None),
+            Self::QueryNorm(_) | Self::KeyNorm(_) => (h.head_size, None),
             Self::AttentionOutput(_) => (query, Some(h.width)),
             Self::Gate(_) | Self::Up(_) => (h.width, Some(h.ffn_width)),
             Self::Down(_) => (h.ffn_width, Some(h.width)),
@@ -57,24 +96,45 @@ impl Slot {
     }
 }
 
-/// Whether the architecture adds biases to query, key and value.
-pub(crate) fn has_biases(architecture: &str) -> bool {
-    architecture == "qwen2"
-}
-
-/// Every tensor of the architecture, in the order in which a model's identity has them.
-pub(crate) fn slots(architecture: &str, h: &Hyperparameters) -> Vec<Slot> {
-    let mut slots = vec![Slot::Embedding];
-    for l in 0..h.layers {
-        slots.extend([Slot::AttentionNorm(l), Slot::Query(l), Slot::Key(l), Slot::Value(l)]);
-        if has_biases(architecture) {
-            slots.extend([Slot::QueryBias(l), Slot::KeyBias(l), Slot::ValueBias(l)]);
-        }
-        slots.extend([Slot::AttentionOutput(l), Slot::FfnNorm(l), Slot::Gate(l), Slot::Up(l), Slot::Down(l)]);
+/// What the rope table of a model depends on; `factors` are the values of its tensor, where it has one.
+pub(crate) fn rope_spec(h: &Hyperparameters, factors: Option<Arc<[f32]>>) -> RopeSpec {
+    let f32 = f32::from_bits;
+    RopeSpec {
+        head_dim: h.head_size as usize,
+        rotary_dim: h.rope_size as usize,
+        theta: f32(h.rope_theta_bits),
+        pairing: match h.rope_pairing {
+            RopePairing::Interleaved => Pairing::Interleaved,
+            RopePairing::HalfSplit => Pairing::HalfSplit,
+        },
+        scaling: match (h.rope_scaling, factors) {
+            (RopeScaling::Linear { factor_bits }, _) => Scaling::Linear { factor: f32(factor_bits) },
+            (RopeScaling::Llama3 { factor_bits, low_bits, high_bits, original_context }, _) => {
+                Scaling::Llama3 {
+                    factor: f32(factor_bits),
+                    low: f32(low_bits),
+                    high: f32(high_bits),
+                    original: original_context,
+                }
+            }
+            (
+                RopeScaling::Yarn {
+                    factor_bits,
+                    original_context,
+                    beta_fast_bits,
+                    beta_slow_bits,
+                    attention_bits,
+                },
+                _,
+            ) => Scaling::Yarn {
+                factor: f32(factor_bits),
+                original: original_context,
+                beta_fast: f32(beta_fast_bits),
+                beta_slow: f32(beta_slow_bits),
+                attention: f32(attention_bits),
+            },
+            (_, Some(factors)) => Scaling::Factors(factors),
+            _ => Scaling::None,
+        },
     }
-    slots.push(Slot::OutputNorm);
-    if !h.tied_embeddings {
-        slots.push(Slot::Output);
-    }
-    slots
 }

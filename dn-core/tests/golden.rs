@@ -65,6 +65,9 @@ fn every_object_has_its_golden_encoding() {
     check(&mut left, "batch_root", &common::batch_root(&[0, 1]));
     check(&mut left, "batch_root_empty", &common::batch_root(&[]));
     check(&mut left, "hyperparameters", &common::hyperparameters());
+    for (name, scaling) in common::rope_scalings() {
+        check(&mut left, name, &scaling);
+    }
     check(&mut left, "model_manifest", &common::manifest());
     let mut bare = common::manifest();
     (bare.bos_token, bare.stop_tokens) = (None, Vec::new());

@@ -335,7 +335,15 @@ TYPES = {
     "BatchLine": types_of(line_fields(0)),
 }
 hyperparameters = [("u32", value) for value in (22, 2048, 32, 4, 64, 5632, 32000, 2048, 0x461C4000, 64)]
-hyperparameters += [("u8", 1), ("u32", 0x3727C5AC), ("bool", True)]
+hyperparameters += [("u8", 1), ("u8", 1), ("u32", 0x40000000), ("u32", 0x3727C5AC)]
+hyperparameters += [("bool", False), ("bool", True), ("bool", False), ("option u32", 1024), ("bool", True)]
+rope_scalings = {
+    "rope_none": [("u8", 0)],
+    "rope_linear": [("u8", 1), ("u32", 0x40000000)],
+    "rope_yarn": [("u8", 2)] + [("u32", n) for n in (0x40800000, 32768, 0x42000000, 0x3F800000, 0x3FC00000)],
+    "rope_llama3": [("u8", 3)] + [("u32", n) for n in (0x41000000, 0x3F800000, 0x40800000, 8192)],
+    "rope_factors": [("u8", 4)],
+}
 manifest = [
     ("u16", 1),
     ("u16", 32),
@@ -366,6 +374,7 @@ OBJECTS = {
     "batch_root": canonical(batch_fields([0, 1])),
     "batch_root_empty": canonical(batch_fields([])),
     "hyperparameters": hyperparameters,
+    **rope_scalings,
     "model_manifest": manifest,
     "model_manifest_bare": manifest[:7] + [("option u32", None), ("list u32", [])],
     "verdict_match": verdict(b"\x00"),

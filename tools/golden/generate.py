@@ -204,6 +204,34 @@ def rope():
     return cases
 
 
+def f32_bits(x):
+    return struct.unpack("<I", struct.pack("<f", x))[0]
+
+
+def rope_scaling():
+    rng, cases = Rng(10), []
+    v = lambda x: spec.value(f32_bits(x))
+    factors = [v(1 + 0.37 * i) for i in range(31)] + [v(1e30)]
+    scalings = [
+        ("linear", v(4.0)), ("linear", v(0.3)), ("linear", v(65536.0)),
+        ("llama3", v(8.0), v(1.0), v(4.0), 8192), ("llama3", v(32.0), v(1.5), v(4.25), 1000),
+        ("yarn", v(4.0), 32768, v(32.0), v(1.0), spec.yarn_attention(v(4.0))),
+        ("yarn", v(40.0), 512, v(32.0), v(0.1), v(0.7)), ("yarn", v(2.5), 3, v(32.0), v(1.0), v(1.0)),
+        ("factors", factors),
+    ]
+    for rotary_dim, theta in [(64, 10000.0), (64, 500000.0)]:
+        for scaling in scalings:
+            name, parameters = scaling[0], []
+            for p in scaling[1:]:
+                parameters += [spec.bits(x) for x in p] if isinstance(p, list) else [p if isinstance(p, int) else spec.bits(p)]
+            for position in (1, 777, 131071):
+                row = spec.rope_row(rotary_dim, v(theta), position, scaling)
+                cases.append({"rotary_dim": rotary_dim, "theta": f32_bits(theta), "scaling": name, "parameters": parameters,
+                              "position": position, "cos": bits([c for c, _ in row]), "sin": bits([s for _, s in row])})
+    attention = [{"factor": f32_bits(x), "out": spec.bits(spec.yarn_attention(v(x)))} for x in (1.0, 1.5, 2.0, 4.0, 32.0, 65536.0)]
+    return {"cases": cases, "attention": attention}
+
+
 def attention():
     rng, cases = Rng(9), []
     for d, keys, low, high, sink in [(2, 1, -2, 1, 0), (16, 5, -4, 2, 0), (8, 64, -4, 3, 0), (8, 65, -4, 1, 0), (6, 200, -6, 2, 6), (4, 150, -40, 30, 0), (8, 130, -3, 1, 9)]:
@@ -267,7 +295,7 @@ def pool():
 def main():
     stale = []
     os.makedirs(TARGET, exist_ok=True)
-    makers = (quantise, matrix, linear, exp2, roots, float_glue, rms_norm, silu, rope, attention, attention_masks)
+    makers = (quantise, matrix, linear, exp2, roots, float_glue, rms_norm, silu, rope, rope_scaling, attention, attention_masks)
     for make in (*makers, layer_norm, gelu, pool):
         text = json.dumps(make(), separators=(",", ":")) + "\n"
         path = os.path.join(TARGET, make.__name__ + ".json")

@@ -357,13 +357,58 @@ def cos_sin(turn):
     return finish(c, -62), finish(s, -62)
 
 
-def rope_row(rotary_dim, theta, position):
+def unscaled_turn(rotary_dim, log, i):
+    p, n = exp2_neg(2 * i * log // rotary_dim)
+    return p * INV_TWO_PI_Q64 >> 62 + n
+
+
+LN_2_OVER_10_Q64 = 0x11BE9BFF2E94BF5D
+
+
+def yarn_attention(factor):
+    return finish((1 << 56) + (log2_q56(factor) * LN_2_OVER_10_Q64 >> 64), -56)
+
+
+def scaled_turn(rotary_dim, log, i, scaling):
+    """scaling: None, or a name and its parameters (numbers are Fractions that f32 holds)."""
+    t = unscaled_turn(rotary_dim, log, i)
+    if scaling is None:
+        return t
+    name, *rest = scaling
+    if name == "linear":
+        return int(t / rest[0])
+    if name == "factors":
+        return int(t / rest[0][i])
+    if name == "llama3":
+        factor, low, high, original = rest
+        r = original * t >> 32
+        low, high = int(low * 2 ** 32), int(high * 2 ** 32)
+        if r <= low:
+            return int(t / factor)
+        if r >= high:
+            return t
+        s = (r - low << 32) // (high - low)
+        return t * s + int(t / factor) * (2 ** 32 - s) >> 32
+    assert name == "yarn"
+    factor, original, fast, slow, _ = rest
+    r = [original * unscaled_turn(rotary_dim, log, j) >> 32 for j in range(rotary_dim)]
+    first = max(0, sum(x >= fast * 2 ** 32 for x in r) - 1)
+    last = min(rotary_dim - 1, sum(x > slow * 2 ** 32 for x in r))
+    if i <= first:
+        return t
+    if i >= last:
+        return int(t / factor)
+    return (t * (last - i) + int(t / factor) * (i - first)) // (last - first)
+
+
+def rope_row(rotary_dim, theta, position, scaling=None):
     log = log2_q56(theta)
     row = []
     for i in range(rotary_dim // 2):
-        p, n = exp2_neg(2 * i * log // rotary_dim)
-        step = p * INV_TWO_PI_Q64 >> 62 + n
-        row.append(cos_sin(position * step % 2 ** 64))
+        cos, sin = cos_sin(position * scaled_turn(rotary_dim, log, i, scaling) % 2 ** 64)
+        if scaling and scaling[0] == "yarn":
+            cos, sin = mul(cos, scaling[5]), mul(sin, scaling[5])
+        row.append((cos, sin))
     return row
 
 

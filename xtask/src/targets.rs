@@ -6,7 +6,15 @@ use std::process::{Command, Stdio};
 use crate::Report;
 
 const WASM: &str = "wasm32-unknown-unknown";
-const PURE: &[&str] = &["dn-core", "dn-trust", "dn-powr", "dn-ledger"];
+/// Packages, and whether they are built without their features.
+const PURE: &[(&str, bool)] = &[
+    ("dn-core", false),
+    ("dn-trust", false),
+    ("dn-powr", false),
+    ("dn-ledger", false),
+    // Without its engine: numeric spec, reference and referee.
+    ("dn-compute", true),
+];
 
 const ARM: &str = "aarch64-unknown-linux-gnu";
 const ARM_LINKER: &str = "aarch64-linux-gnu-gcc";
@@ -15,8 +23,9 @@ const ARM_LINKER: &str = "aarch64-linux-gnu-gcc";
 pub(crate) fn wasm() -> Report {
     let mut report = Report::default();
     if installed(WASM, &mut report) {
-        for package in PURE {
-            cargo(&["build", "--locked", "--target", WASM, "-p", package], &mut report);
+        for (package, bare) in PURE {
+            let bare = if *bare { ["--no-default-features"].as_slice() } else { &[] };
+            cargo(&[&["build", "--locked", "--target", WASM, "-p", package], bare].concat(), &mut report);
         }
     }
     report

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
 
-use crate::{bench, devnet, doctor, embed, infer, query, tx, verify, wallet};
+use crate::{bench, devnet, doctor, embed, infer, model_command, query, tx, verify, wallet};
 
 /// Run, pay for, check and inspect verified model answers.
 ///
@@ -50,6 +50,9 @@ pub(crate) enum Command {
     /// Measure.
     #[command(subcommand)]
     Bench(Bench),
+    /// Models: convert to a package, inspect, verify.
+    #[command(subcommand)]
+    Model(model_command::Command),
     /// Check a receipt against a model by replaying it.
     Verify(verify::Args),
     /// Keys in encrypted keystore files.

@@ -163,7 +163,11 @@ fn backend_rows() -> Vec<BackendRow> {
     vec![
         row("cpu", "scalar", Isa::Scalar.is_available(), "portable code"),
         row("cpu", "avx2", Isa::Avx2.is_available(), "256-bit vectors (x86-64)"),
+        row("cpu", "avx-vnni", Isa::AvxVnni.is_available(), "256-bit vectors with VNNI (x86-64)"),
         row("cpu", "avx512", Isa::Avx512.is_available(), "512-bit vectors with VNNI (x86-64)"),
+        row("cpu", "amx", Isa::Amx.is_available(), "the same and tiles of bytes (x86-64)"),
+        row("cpu", "neon", Isa::Neon.is_available(), "128-bit vectors (ARM)"),
+        row("cpu", "neon-dot", Isa::NeonDot.is_available(), "the same with products of four bytes (ARM)"),
         row("reference", "scalar", true, "the plain definition: slow, for checks"),
         row("vulkan", "", false, "not built in this version"),
         row("cuda", "", false, "not built in this version"),

@@ -41,6 +41,9 @@ pub(crate) enum CliError {
         /// Why.
         source: dn_compute::ModelError,
     },
+    /// The model cannot be fetched.
+    #[error(transparent)]
+    Hub(#[from] dn_compute::hub::HubError),
     /// The engine cannot run the model as asked.
     #[error(transparent)]
     Engine(#[from] dn_compute::EngineError),

@@ -14,6 +14,7 @@ mod error;
 mod home;
 mod infer;
 mod model;
+mod model_command;
 mod out;
 mod password;
 mod query;
@@ -41,6 +42,7 @@ fn run(cli: args::Cli) -> Result<ExitCode, error::CliError> {
         args::Command::Infer(args) => infer::run(args, &config),
         args::Command::Embed(args) => embed::run(args, &config),
         args::Command::Bench(args::Bench::Infer(args)) => bench::run(args, &config),
+        args::Command::Model(command) => model_command::run(command, &config),
         args::Command::Verify(args) => verify::run(args, &config),
         args::Command::Wallet(args) => wallet::run(args, &config),
         args::Command::Query(args) => query::run(args, &config),

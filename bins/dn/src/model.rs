@@ -5,16 +5,19 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use dn_compute::hub::{self, HubModel, HubOptions};
 use dn_compute::{BackendKind, Engine, EngineError, EngineOptions, Isa, Model, ModelError};
 
 use crate::error::CliError;
 use crate::home::Config;
+use crate::out;
 
 /// Which model, and how to compute it. The way of computing changes the speed, never a bit of the result.
 #[derive(Debug, Clone, clap::Args)]
 pub(crate) struct ModelArgs {
-    /// GGUF file of the Llama family; without it the small demonstration model inside this program.
-    #[arg(long, env = "DN_MODEL", value_name = "FILE")]
+    /// GGUF file, model package, directory of safetensors, or org/name[@revision][:file] on the Hugging Face hub; without
+    /// it the small demonstration model inside this program.
+    #[arg(long, env = "DN_MODEL", value_name = "MODEL")]
     pub(crate) model: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) compute: ComputeArgs,
@@ -58,8 +61,16 @@ pub(crate) enum IsaArg {
     Scalar,
     /// 256-bit vectors.
     Avx2,
+    /// 256-bit vectors with VNNI.
+    AvxVnni,
     /// 512-bit vectors.
     Avx512,
+    /// 512-bit vectors and AMX tiles.
+    Amx,
+    /// 128-bit vectors of ARM.
+    Neon,
+    /// The same with products of four bytes.
+    NeonDot,
 }
 
 /// A model ready to run.
@@ -82,9 +93,10 @@ impl ModelArgs {
     pub(crate) fn load(&self, config: &Config) -> Result<Loaded, CliError> {
         let started = Instant::now();
         let (path, options) = (self.model.as_ref().or(config.model.as_ref()), self.compute.options(config)?);
-        let (name, engine) = match path {
-            Some(path) => (path.display().to_string(), Engine::load(path, options)),
-            None => ("embedded".to_owned(), Engine::load_bytes(dn_compute::embedded::tiny_rust(), options)),
+        let (name, path) = find(path)?;
+        let engine = match path {
+            Some(path) => Engine::load(&path, options),
+            None => Engine::load_bytes(dn_compute::embedded::tiny_rust(), options),
         };
         match engine {
             Ok(engine) => Ok(Loaded { name, engine, options, load: started.elapsed() }),
@@ -105,7 +117,11 @@ impl ComputeArgs {
             IsaArg::Auto => Isa::Auto,
             IsaArg::Scalar => Isa::Scalar,
             IsaArg::Avx2 => Isa::Avx2,
+            IsaArg::AvxVnni => Isa::AvxVnni,
             IsaArg::Avx512 => Isa::Avx512,
+            IsaArg::Amx => Isa::Amx,
+            IsaArg::Neon => Isa::Neon,
+            IsaArg::NeonDot => Isa::NeonDot,
         };
         if backend == BackendKind::Reference && !matches!(isa, Isa::Auto | Isa::Scalar) {
             return Err(CliError::argument("--isa", "the reference backend is scalar; leave --isa away"));
@@ -115,11 +131,32 @@ impl ComputeArgs {
     }
 }
 
-/// Loads a GGUF file, or the embedded model.
+/// Where a model is: its name, and its path unless it is the embedded one. One that is no file here and is called
+/// like one on the hub is fetched.
+pub(crate) fn find(model: Option<&PathBuf>) -> Result<(String, Option<PathBuf>), CliError> {
+    let Some(path) = model else { return Ok(("embedded".to_owned(), None)) };
+    let name = path.display().to_string();
+    let on_hub = match path.to_str().map(str::parse::<HubModel>) {
+        Some(Ok(model)) if !path.exists() => model,
+        _ => return Ok((name, Some(path.clone()))),
+    };
+    let bar = out::download();
+    let options = HubOptions::from_env()?;
+    let fetched = hub::fetch(&options, &on_hub, &mut |progress| {
+        bar.set_message(progress.file.clone());
+        bar.set_length(progress.size);
+        bar.set_position(progress.have);
+    });
+    bar.finish_and_clear();
+    Ok((name, Some(fetched?)))
+}
+
+/// Loads a model, or the embedded one.
 pub(crate) fn load(path: Option<&PathBuf>) -> Result<(String, Arc<Model>), CliError> {
-    let (name, model) = match path {
-        Some(path) => (path.display().to_string(), Model::load(path)),
-        None => ("embedded".to_owned(), Model::from_bytes(dn_compute::embedded::tiny_rust())),
+    let (name, path) = find(path)?;
+    let model = match path {
+        Some(path) => Model::load(&path),
+        None => Model::from_bytes(dn_compute::embedded::tiny_rust()),
     };
     match model {
         Ok(model) => Ok((name, Arc::new(model))),

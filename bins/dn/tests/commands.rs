@@ -189,3 +189,48 @@ fn output_that_does_not_arrive_is_a_failure() {
     assert_eq!(output.status.code(), Some(1));
     assert!(error(&output).contains("standard output"));
 }
+
+#[test]
+fn a_package_is_written_inspected_and_verified() {
+    let home = tempfile::tempdir().unwrap();
+    let package = home.path().join("tiny.dnm");
+    let path = package.to_str().unwrap();
+    let written = json(&dn(home.path(), &["model", "convert", "-o", path, "--json"]));
+    let id = written["model_id"].as_str().unwrap();
+    let shown = json(&dn(home.path(), &["model", "inspect", path, "--tensors", "--json"]));
+    assert_eq!(shown["model_id"], written["model_id"]);
+    assert_eq!(shown["manifest"]["hyperparameters"]["layers"], 5);
+    assert!(shown["tensors"].as_array().unwrap().iter().any(|t| t["form"] == "blocks of 32"));
+    let text = dn(home.path(), &["model", "inspect", path]);
+    assert!(String::from_utf8(text.stdout).unwrap().contains(id));
+    let verified = json(&dn(home.path(), &["model", "verify", path, "--id", id, "--json"]));
+    assert_eq!(verified["verified"], true);
+    let infer = |model: &[&str]| {
+        let ask = ["infer", "--chat", "Hello!", "--max-tokens", "5", "--json"];
+        json(&dn(home.path(), &[&ask[..], model].concat()))
+    };
+    let (packed, embedded) = (infer(&["--model", path]), infer(&[]));
+    for key in ["tokens", "trace_root", "model_id"] {
+        assert_eq!(packed[key], embedded[key], "{key}");
+    }
+    let coarse = home.path().join("out");
+    fs::create_dir(&coarse).unwrap();
+    let other = json(&dn(
+        home.path(),
+        &["model", "convert", path, "--block", "row", "-o", coarse.to_str().unwrap(), "--json"],
+    ));
+    assert_eq!(other["path"], coarse.join("tiny.dnm").to_str().unwrap());
+    assert_ne!(other["model_id"], written["model_id"]);
+    assert!(
+        error(&dn(home.path(), &["model", "convert", path, "--block", "64", "-o", path]))
+            .contains("32, 128 or row")
+    );
+    let wrong = dn(home.path(), &["model", "verify", coarse.join("tiny.dnm").to_str().unwrap(), "--id", id]);
+    assert!(error(&wrong).contains("--id"));
+    let mut bytes = fs::read(&package).unwrap();
+    let at = bytes.len() - 100_000;
+    bytes[at] ^= 1;
+    fs::write(&package, bytes).unwrap();
+    let message = error(&dn(home.path(), &["model", "verify", path]));
+    assert!(message.contains("tensor `blk.4.") && message.contains("rows"), "{message}");
+}

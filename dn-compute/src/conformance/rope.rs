@@ -1,6 +1,6 @@
 //! Rotary position embedding.
 
-use crate::spec::{Op, Pairing, RopeSpec, RopeTable};
+use crate::spec::{Op, Pairing, RopeScaling, RopeSpec, RopeTable};
 
 use super::{Kind, Mismatch, Suite};
 
@@ -10,7 +10,15 @@ pub(super) fn cases(suite: &mut Suite<'_>) -> Result<(), Mismatch> {
         for (head_dim, rotary_dim, heads, tokens) in
             [(2, 2, 1, 1), (64, 64, 3, 9), (80, 32, 2, 5), (128, 128, 14, 40), (6, 4, 5, 3)]
         {
-            let spec = RopeSpec { head_dim, rotary_dim, theta: 10_000.0, pairing };
+            let yarn = RopeScaling::Yarn {
+                factor: 4.0,
+                original: 64,
+                beta_fast: 8.0,
+                beta_slow: 1.0,
+                attention: 1.138_629_4,
+            };
+            let scaling = if heads == 3 { yarn } else { RopeScaling::None };
+            let spec = RopeSpec { head_dim, rotary_dim, theta: 10_000.0, pairing, scaling };
             let table = RopeTable::new(spec, 300).expect("a valid table");
             for kind in Kind::ALL {
                 let x = rng.vector(kind, tokens * heads * head_dim);

@@ -133,7 +133,7 @@ struct Call<'a> {
     out: &'a Out,
 }
 
-/// Working memory of one thread: at most a few MiB, kept.
+/// Working memory of one thread, kept: about a MiB, and `64 * keys` bytes (or `4 * group * keys`) once a context was longer.
 #[derive(Default)]
 struct Work {
     queries: Queries,

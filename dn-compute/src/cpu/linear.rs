@@ -22,7 +22,7 @@ mod neon;
 /// Tiles that stay in the second-level cache while the rows pass by.
 const TILES_AT_ONCE: usize = 8;
 
-/// Groups that a kernel takes together where a single token passes: each is a stream of its own from memory, and one
+/// Groups that a kernel takes together where one or two tokens pass: each is a stream of its own from memory, and one
 /// stream at a time does not use the memory's whole bandwidth.
 const STREAMS: usize = 4;
 
@@ -137,8 +137,9 @@ unsafe fn piece(level: Level, w: &Packed, acts: &Acts, first: usize, end: usize,
     let mut results: Results = [[0.0; GROUP]; 2 * TILE];
     let mut largest = 0u32;
     let together = match (acts.et.len(), acts.form) {
-        (1, _) => STREAMS,
+        (1 | 2, Form::Pairs) => STREAMS,
         (_, Form::Pairs) => 2,
+        (1, Form::Digits) => STREAMS,
         (_, Form::Digits) => 1,
     };
     for tiles in acts.tiles.chunks(TILES_AT_ONCE) {

@@ -1,4 +1,4 @@
-//! The CPU backend: portable, AVX2 and AVX-512-VNNI code behind one interface, chosen at run time, over a pool of
+//! The CPU backend: portable code, AVX2 to AMX and NEON behind one interface, chosen at run time, over a pool of
 //! threads. The only part of this crate with `unsafe`.
 
 mod acts;

@@ -297,7 +297,9 @@ mod tests {
             }
         }
         let n = (0..if blocks.minima { rows * count } else { 0 }).map(|i| 20_000 - i as i16).collect();
-        let parts = QuantParts { rows, cols, blocks, q, m, n, er: vec![-30; rows] };
+        let vacant = |m: &[u16]| !blocks.minima && m.iter().all(|m| *m == 0);
+        let er = m.chunks(count).map(|m| if vacant(m) { 0 } else { -30 }).collect();
+        let parts = QuantParts { rows, cols, blocks, q, m, n, er };
         let w = QuantMatrix::from_blocks(parts).expect("canonical");
         let threads = Threads::new(1).expect("a thread");
         let packed = Packed::new(Level::Scalar, &w, &threads);

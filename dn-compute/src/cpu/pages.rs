@@ -39,7 +39,7 @@ impl Pages {
         Self { at, len, source: Source::Allocator }
     }
 
-    /// A mapping whose whole wide pages are asked for as such: reading weights in order is about half faster then, since
+    /// A mapping whose whole wide pages are asked for as such: reading weights in order is faster then, since
     /// neither address translation nor prefetching stops every 4 KiB. The rest stays narrow, so nothing is rounded up.
     #[cfg(target_os = "linux")]
     fn mapped(len: usize) -> Option<Self> {

@@ -31,7 +31,7 @@ fn the_file_and_the_model_are_pinned() {
     assert_eq!(file.to_string(), "0x77bcdadfd0f49a8c9858a83aa871f06d98614c6645b19264464379bfd3a45e87");
     let engine = engine();
     let model = engine.model();
-    assert_eq!(model.id().to_string(), "0x321033230333ff9fbfb6a2ff166cc54391aafb0484f1a23f0f5d85063c7dc029");
+    assert_eq!(model.id().to_string(), "0x0f8aa8d89e0b021e610823b0e597dac9f732dbcacfd02508866577b10e406424");
     assert_eq!((model.front().context(), model.front().vocabulary()), (512, 4096));
     assert_eq!((model.front().bos_token(), model.front().stop_tokens()), (Some(0), [1].as_slice()));
 }
@@ -45,17 +45,17 @@ fn it_answers_as_its_card_says() {
         (
             "What is ownership?",
             "Ownership is a set of rules that govern how a Rust program manages memory. Each value in Rust has an owner, there can only be one owner at a time, and when the owner goes out of scope, the value is dropped.",
-            "0xdd61a7b5a56625c587cd5e3242f34e5e3408df3b262e960253ea9926379af19b",
+            "0x3d082491588d6ab2e00dfba62d1a9c0ad9cce6067385d7b49ab00372925bc597",
         ),
         (
             "How do I create a vector?",
             "To create a new empty vector, call the `Vec::new` function. To create a vector with initial values, use the `vec!` macro.\n\n```rust\nlet v: Vec<i32> = Vec::new();\nlet w = vec![1, 2, 3];\n```",
-            "0x4a85206c41d958f2e7aee372d2c2287c659bedb407c0a0dec182cc1696bec8b9",
+            "0xaec55d8e7cb857a67300299782a38e0d4b1d8abc7e842db58a583cc08d79f741",
         ),
         (
             "Hello!",
             "Hello! What would you like to know about Rust?",
-            "0xd5c0921b88d6bbd5241ed9e73dda13c70bb3ecc4cc5eeafc13016b8fbad72969",
+            "0x6446babe4cdc5789658e9ddb51a41b25733d38b8ca7350027ef92921f4e5924f",
         ),
     ];
     for (question, answer, root) in cases {

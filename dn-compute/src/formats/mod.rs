@@ -1,3 +1,4 @@
 //! Model files.
 
 pub mod gguf;
+pub mod safetensors;

@@ -80,7 +80,7 @@ impl Constrainer {
             Ok(Constraint { matcher, mask })
         };
         std::thread::scope(|scope| {
-            let thread = std::thread::Builder::new().stack_size(STACK_BYTES).spawn_scoped(scope, &compiling);
+            let thread = std::thread::Builder::new().stack_size(STACK_BYTES).spawn_scoped(scope, compiling);
             // A machine that cannot start a thread must not call a good grammar bad.
             let Ok(thread) = thread else { return compiling() };
             thread.join().unwrap_or_else(|_| Err(GrammarFault::new("the grammar's engine panicked").into()))

@@ -6,13 +6,11 @@ use std::sync::{Arc, OnceLock};
 use dn_core::Hash32;
 use dn_core::objects::Hyperparameters;
 
-use super::layout::{self, Entry};
-use super::source::{ModelBytes, Source};
-use super::{ModelError, canonical_bytes, hyper, packed_bytes};
+use super::layout::Sizes;
+use super::source::ModelBytes;
+use super::{ModelError, open};
 use crate::chat::{ChatError, ChatMessage, ChatTemplate};
-use crate::formats::gguf::{Gguf, Metadata};
 use crate::grammar::{Constrainer, GrammarError};
-use crate::tokenizer::definition::special;
 use crate::tokenizer::{TextStream, Tokenizer, TokenizerError};
 
 /// Control tokens that end an answer in the families that are read here, whatever the file calls its end of text.
@@ -36,57 +34,68 @@ pub struct ModelFront {
     chat: Option<ChatTemplate>,
     bos: Option<u32>,
     stop_tokens: Vec<u32>,
-    /// Bytes of all tensors in canonical form, and of the largest one with its bytes in the file.
-    weight_bytes: u64,
-    packed_bytes: u64,
-    largest_tensor_bytes: u64,
+    sizes: Sizes,
     /// Made when the first grammar asks for it.
     constrainer: OnceLock<Result<Constrainer, GrammarError>>,
 }
 
+/// A chat template and the texts of the tokens that start and end texts.
+#[derive(Debug, Clone)]
+pub(super) struct Chat {
+    pub(super) source: String,
+    pub(super) bos: String,
+    pub(super) eos: String,
+}
+
+/// What a front is made of.
+#[derive(Debug)]
+pub(super) struct Parts {
+    pub(super) name: Option<String>,
+    pub(super) architecture: String,
+    pub(super) hyper: Hyperparameters,
+    pub(super) tokenizer: Tokenizer,
+    pub(super) chat: Option<Chat>,
+    pub(super) bos: Option<u32>,
+    /// Tokens that end an answer; those of well-known texts are added.
+    pub(super) stops: Vec<u32>,
+    pub(super) sizes: Sizes,
+}
+
 impl ModelFront {
-    /// Reads the header of a GGUF file.
+    /// Reads everything of a model but its weights.
     ///
     /// # Errors
     /// [`ModelError`].
     pub fn load(path: &Path) -> Result<Self, ModelError> {
-        Self::from_header(&Source::open(path)?.header()?).map(|(front, _)| front)
+        Ok(open::path(path)?.front)
     }
 
-    /// Reads the header of a GGUF file in memory.
+    /// Reads everything but the weights of a GGUF file or a package in memory.
     ///
     /// # Errors
     /// [`ModelError`].
     pub fn from_bytes(bytes: impl Into<ModelBytes>) -> Result<Self, ModelError> {
-        Self::from_header(&Source::Memory(bytes.into()).header()?).map(|(front, _)| front)
+        Ok(open::bytes(bytes.into())?.front)
     }
 
-    /// The front and the tensors of the model, all checked but for their values.
-    pub(super) fn from_header(gguf: &Gguf) -> Result<(Self, Vec<Entry>), ModelError> {
-        let (architecture, hyper) = hyper::read(gguf)?;
-        let entries = layout::entries(gguf, &architecture, &hyper)?;
-        let meta = &gguf.metadata;
-        let tokenizer = Tokenizer::from_metadata(meta)?;
-        if tokenizer.vocabulary() > hyper.vocabulary as usize {
+    /// Puts a front together from what a file says.
+    pub(super) fn new(parts: Parts) -> Result<Self, ModelError> {
+        let Parts { name, architecture, hyper, tokenizer, chat, bos, stops, sizes } = parts;
+        let vocabulary = hyper.vocabulary as usize;
+        if tokenizer.vocabulary() > vocabulary {
             return Err(ModelError::Vocabulary { tokens: tokenizer.vocabulary(), rows: hyper.vocabulary });
         }
-        let vocabulary = hyper.vocabulary as usize;
-        let bos = special(meta, "bos", vocabulary)?;
-        let eos = special(meta, "eos", vocabulary)?;
-        let front = Self {
-            name: meta.string("general.name")?.map(str::to_owned),
-            chat: chat_template(meta, bos, eos)?,
-            stop_tokens: stop_tokens(meta, &tokenizer, eos, vocabulary)?,
-            tokenizer: Arc::new(tokenizer),
-            architecture,
-            hyper,
-            bos,
-            packed_bytes: entries.iter().map(packed_bytes).sum(),
-            weight_bytes: entries.iter().map(canonical_bytes).sum(),
-            largest_tensor_bytes: entries.iter().map(|e| canonical_bytes(e) + e.info.size).max().unwrap_or(0),
-            constrainer: OnceLock::new(),
-        };
-        Ok((front, entries))
+        let mut stop_tokens = stops;
+        if let Some(found) = bos.iter().chain(&stop_tokens).find(|id| **id as usize >= vocabulary) {
+            let (key, found) = ("a special token".to_owned(), *found);
+            return Err(TokenizerError::SpecialToken { key, found, vocabulary }.into());
+        }
+        stop_tokens.extend(END_TEXTS.iter().filter_map(|text| tokenizer.control_token(text)));
+        stop_tokens.sort_unstable();
+        stop_tokens.dedup();
+        let chat = chat.map(|c| ChatTemplate::new(&c.source, &c.bos, &c.eos)).transpose()?;
+        let (tokenizer, constrainer) = (Arc::new(tokenizer), OnceLock::new());
+        Ok(Self { name, architecture, hyper, tokenizer, chat, bos, stop_tokens, sizes, constrainer })
     }
 
     /// The name that the file gives, if any.
@@ -119,12 +128,7 @@ impl ModelFront {
     /// # Units
     /// Bytes.
     pub const fn weight_bytes(&self) -> u64 {
-        self.weight_bytes
-    }
-
-    /// Bytes that the weights take in a backend's form at most: whole groups of rows and blocks, and a scale for each row.
-    pub(crate) const fn packed_bytes(&self) -> u64 {
-        self.packed_bytes
+        self.sizes.canonical
     }
 
     /// Bytes of the largest tensor while it is loaded: as in the file, and in canonical form.
@@ -132,7 +136,7 @@ impl ModelFront {
     /// # Units
     /// Bytes.
     pub const fn largest_tensor_bytes(&self) -> u64 {
-        self.largest_tensor_bytes
+        self.sizes.largest
     }
 
     /// Bytes that keys and values take for one position of one request.
@@ -200,30 +204,4 @@ impl ModelFront {
     pub fn text_stream(&self, stop: &[String]) -> TextStream {
         TextStream::new(Arc::clone(&self.tokenizer), stop)
     }
-}
-
-fn chat_template(
-    meta: &Metadata,
-    bos: Option<u32>,
-    eos: Option<u32>,
-) -> Result<Option<ChatTemplate>, ModelError> {
-    let Some(source) = meta.string("tokenizer.chat_template")? else { return Ok(None) };
-    let tokens = meta.strings("tokenizer.ggml.tokens")?.unwrap_or_default();
-    let text = |id: Option<u32>| id.and_then(|id| tokens.get(id as usize)).map_or("", String::as_str);
-    Ok(Some(ChatTemplate::new(source, text(bos), text(eos))?))
-}
-
-fn stop_tokens(
-    meta: &Metadata,
-    tokenizer: &Tokenizer,
-    eos: Option<u32>,
-    vocabulary: usize,
-) -> Result<Vec<u32>, ModelError> {
-    let mut tokens: Vec<u32> = eos.into_iter().collect();
-    tokens.extend(special(meta, "eot", vocabulary)?);
-    tokens.extend(special(meta, "eom", vocabulary)?);
-    tokens.extend(END_TEXTS.iter().filter_map(|text| tokenizer.control_token(text)));
-    tokens.sort_unstable();
-    tokens.dedup();
-    Ok(tokens)
 }

@@ -2,8 +2,8 @@
 //!
 //! # Identity
 //! [`Model::id`] is the Keccak of the manifest, whose `tensors_root` is the Keccak Merkle root over *tiles*. Tensors come in
-//! the order of the architecture (embedding; per layer: attention norm, query, key, value, their biases, attention
-//! output, feed-forward norm, gate, up, down; output norm; output). A matrix is cut into tiles of `max(1, 32768 / row
+//! the order of the architecture (embedding; rope factors; per layer: attention norm, query, key, value, their biases, query and key head norms, attention
+//! output, its bias, feed-forward norm, gate, up, down; output norm; output). A matrix is cut into tiles of `max(1, 32768 / row
 //! bytes)` rows (the last may be shorter), a vector is one tile. A leaf's data is the canonical encoding of
 //! [`Tile`]: which tensor, which rows, how many columns, and the BLAKE3 of the tile's bytes
 //! ([`QuantMatrix::tile_bytes`]; for a vector its f32, little-endian, subnormals as zero). So a few rows can be
@@ -11,9 +11,13 @@
 
 mod error;
 mod front;
+mod hf;
 mod hyper;
 pub(crate) mod layout;
+mod open;
+pub mod package;
 mod source;
+mod tiles;
 pub(crate) mod weights;
 
 #[cfg(test)]
@@ -24,20 +28,20 @@ use std::sync::Arc;
 
 use dn_core::merkle::{InclusionProof, MerkleTree};
 use dn_core::objects::ModelManifest;
-use dn_core::{Canonical, Hash32, ModelId, blake3_256};
+use dn_core::{Canonical, Hash32, ModelId};
 use rayon::prelude::*;
 
 pub use crate::tensors::Tile;
 pub use error::ModelError;
 pub use front::ModelFront;
 pub use source::ModelBytes;
+pub(crate) use tiles::of as tiles;
 
-use crate::spec::{BLOCK, NumericSpec, QuantMatrix};
-use layout::{Entry, Slot};
+use crate::spec::{BlockLength, Blocks, NumericSpec, QuantMatrix};
+use layout::{Entry, Form, Slot};
+use open::{Opened, Promise};
+use package::Packing;
 use source::Source;
-
-/// Canonical bytes of a tile aim at this size.
-const TILE_BYTES: usize = 32 * 1024;
 
 /// A model: its front, its identity, and where its weights are.
 ///
@@ -48,10 +52,17 @@ const TILE_BYTES: usize = 32 * 1024;
 pub struct Model {
     front: Arc<ModelFront>,
     manifest: ModelManifest,
-    source: Source,
-    entries: Arc<[Entry]>,
+    files: Files,
     tiles: Vec<Vec<Tile>>,
-    coarse_bits: Option<u32>,
+    recipe: Recipe,
+}
+
+/// Where the weights are.
+#[derive(Debug, Clone)]
+struct Files {
+    sources: Arc<[Source]>,
+    entries: Arc<[Entry]>,
+    promise: Option<Arc<Promise>>,
 }
 
 /// The values of a tensor.
@@ -61,28 +72,42 @@ pub(crate) enum Tensor {
     Vector(Vec<f32>),
 }
 
+/// How weights are made of what the files hold.
+#[derive(Debug, Clone, Copy, Default)]
+struct Recipe {
+    /// Blocks to quantise every matrix in.
+    block: Option<BlockLength>,
+    /// Bits to round weights to.
+    coarse_bits: Option<u32>,
+}
+
 impl Model {
-    /// Loads a GGUF file.
+    /// Loads a model: a GGUF file, a model package, a directory of safetensors with `config.json`, or one file of such a
+    /// directory.
     ///
     /// # Errors
     /// [`ModelError`].
     pub fn load(path: &Path) -> Result<Self, ModelError> {
-        Self::from_source(Source::open(path)?)
+        Self::from_opened(open::path(path)?, Recipe::default())
     }
 
-    /// Loads a GGUF file in memory.
+    /// Loads a GGUF file or a package in memory.
     ///
     /// # Errors
     /// [`ModelError`].
     pub fn from_bytes(bytes: impl Into<ModelBytes>) -> Result<Self, ModelError> {
-        Self::from_source(Source::Memory(bytes.into()))
+        Self::from_opened(open::bytes(bytes.into())?, Recipe::default())
     }
 
-    fn from_source(source: Source) -> Result<Self, ModelError> {
-        Self::visited(source, &|_| Ok(()), &|_, _| Ok(()))
+    /// As [`load`](Self::load), with every matrix quantised anew in blocks of a length: another [`Model::id`].
+    ///
+    /// # Errors
+    /// [`ModelError`].
+    pub fn load_in_blocks(path: &Path, block: BlockLength) -> Result<Self, ModelError> {
+        Self::from_opened(open::path(path)?, Recipe { block: Some(block), coarse_bits: None })
     }
 
-    /// Loads a GGUF file and hands every tensor on as soon as it is hashed: so that what comes after need not read and
+    /// Loads a model and hands every tensor on as soon as it is hashed: so that what comes after need not read and
     /// derive it again. `begin` sees the front before any weight is read; an error ends the loading.
     ///
     /// # Errors
@@ -92,7 +117,7 @@ impl Model {
         begin: &dyn Fn(&ModelFront) -> Result<(), E>,
         visit: &(dyn Fn(Slot, Tensor) -> Result<(), E> + Sync),
     ) -> Result<Self, E> {
-        Self::visited(Source::open(path)?, begin, visit)
+        Self::visited(open::path(path)?, Recipe::default(), begin, visit)
     }
 
     /// As [`load_with`](Self::load_with), of a file in memory.
@@ -101,34 +126,35 @@ impl Model {
         begin: &dyn Fn(&ModelFront) -> Result<(), E>,
         visit: &(dyn Fn(Slot, Tensor) -> Result<(), E> + Sync),
     ) -> Result<Self, E> {
-        Self::visited(Source::Memory(bytes), begin, visit)
+        Self::visited(open::bytes(bytes)?, Recipe::default(), begin, visit)
+    }
+
+    fn from_opened(opened: Opened, recipe: Recipe) -> Result<Self, ModelError> {
+        Self::visited(opened, recipe, &|_| Ok(()), &|_, _| Ok(()))
     }
 
     fn visited<E: From<ModelError> + Send>(
-        source: Source,
+        opened: Opened,
+        recipe: Recipe,
         begin: &dyn Fn(&ModelFront) -> Result<(), E>,
         visit: &(dyn Fn(Slot, Tensor) -> Result<(), E> + Sync),
     ) -> Result<Self, E> {
-        let (front, entries) = ModelFront::from_header(&source.header()?)?;
+        let Opened { front, entries, sources, promise, .. } = opened;
         begin(&front)?;
-        Self::assemble(Arc::new(front), source, entries.into(), None, visit)
-    }
-
-    /// The slots of all tensors.
-    pub(crate) fn slots(&self) -> impl Iterator<Item = Slot> {
-        self.entries.iter().map(|entry| entry.slot)
+        let parts =
+            Files { sources: sources.into(), entries: entries.into(), promise: promise.map(Arc::new) };
+        Self::assemble(Arc::new(front), parts, recipe, visit)
     }
 
     fn assemble<E: From<ModelError> + Send>(
         front: Arc<ModelFront>,
-        source: Source,
-        entries: Arc<[Entry]>,
-        coarse_bits: Option<u32>,
+        files: Files,
+        recipe: Recipe,
         visit: &(dyn Fn(Slot, Tensor) -> Result<(), E> + Sync),
     ) -> Result<Self, E> {
         let manifest = ModelManifest {
             numeric_spec: NumericSpec::V1.id(),
-            block: BLOCK as u16,
+            block: common_block(&files.entries, recipe),
             architecture: front.architecture().to_owned(),
             hyperparameters: front.hyperparameters().clone(),
             tensors_root: Hash32::ZERO,
@@ -137,18 +163,18 @@ impl Model {
             bos_token: front.bos_token(),
             stop_tokens: front.stop_tokens().to_vec(),
         };
-        let mut model = Self { front, manifest, source, entries, tiles: Vec::new(), coarse_bits };
-        let tiles: Result<Vec<_>, E> = (0..model.entries.len())
+        let mut model = Self { front, manifest, files, tiles: Vec::new(), recipe };
+        let derived: Vec<Result<_, E>> = (0..model.files.entries.len())
             .into_par_iter()
             .map(|index| {
-                let tensor = model.derive(index)?;
-                let tiles = tiles(index, &tensor);
-                visit(model.entries[index].slot, tensor)?;
+                let (tensor, tiles) = model.derive(index)?;
+                visit(model.files.entries[index].slot, tensor)?;
                 Ok(tiles)
             })
             .collect();
-        model.tiles = tiles?;
-        model.manifest.tensors_root = model.tree().root();
+        // In order, so that the first tensor at fault is the one that is named.
+        model.tiles = derived.into_iter().collect::<Result<_, E>>()?;
+        model.manifest.tensors_root = root(&model.tiles);
         Ok(model)
     }
 
@@ -170,7 +196,7 @@ impl Model {
     /// Opens a tile of the weights: its description and the proof to `tensors_root`; `None` past the last one.
     pub fn prove_tile(&self, index: u64) -> Option<(Tile, InclusionProof)> {
         let tile = self.tiles.iter().flatten().nth(usize::try_from(index).ok()?)?;
-        Some((tile.clone(), self.tree().prove(index)?))
+        Some((tile.clone(), tree(&self.tiles).prove(index)?))
     }
 
     /// Opens the tile that holds a row of a tensor (any row of a vector): its description, the proof and the bytes.
@@ -183,7 +209,7 @@ impl Model {
         row: usize,
     ) -> Result<Option<(Tile, InclusionProof, Vec<u8>)>, ModelError> {
         let tensor = self.tensor(slot)?;
-        let Some(at) = self.entries.iter().position(|e| e.slot == slot) else { return Ok(None) };
+        let Some(at) = self.files.entries.iter().position(|e| e.slot == slot) else { return Ok(None) };
         let before: usize = self.tiles[..at].iter().map(Vec::len).sum();
         let holds = |t: &Tile| t.rows == 0 || (t.first_row..t.first_row + t.rows).contains(&(row as u32));
         let Some(index) = self.tiles[at].iter().position(holds) else { return Ok(None) };
@@ -193,7 +219,7 @@ impl Model {
             Tensor::Matrix(matrix) => matrix.tile_bytes(first..first + tile.rows as usize),
             Tensor::Vector(values) => values.iter().flat_map(|v| v.to_le_bytes()).collect(),
         };
-        Ok(self.tree().prove((before + index) as u64).map(|proof| (tile, proof, bytes)))
+        Ok(tree(&self.tiles).prove((before + index) as u64).map(|proof| (tile, proof, bytes)))
     }
 
     /// The same architecture with weights rounded to fewer bits: cheaper, worse, and another [`Model::id`].
@@ -204,8 +230,25 @@ impl Model {
         if !(2..=7).contains(&bits) {
             return Err(ModelError::Bits { found: bits });
         }
-        let (front, entries) = (Arc::clone(&self.front), Arc::clone(&self.entries));
-        Self::assemble(front, self.source.clone(), entries, Some(bits), &|_, _| Ok(()))
+        let recipe = Recipe { coarse_bits: Some(bits), ..self.recipe };
+        Self::assemble(Arc::clone(&self.front), self.files.clone(), recipe, &|_, _| Ok(()))
+    }
+
+    /// The tiles in the order of the tree.
+    pub fn tiles(&self) -> impl Iterator<Item = &Tile> {
+        self.tiles.iter().flatten()
+    }
+
+    /// The tensors in canonical order.
+    pub(crate) fn slots(&self) -> impl Iterator<Item = Slot> {
+        self.files.entries.iter().map(|e| e.slot)
+    }
+
+    /// What is known of each tensor before its values are read: its name in the file, rows (none for a vector), columns,
+    /// and the form of its blocks.
+    pub fn tensors(&self) -> impl Iterator<Item = (&str, Option<usize>, usize, Option<Blocks>)> {
+        let recipe = self.recipe;
+        self.files.entries.iter().map(move |e| (e.name.as_str(), e.rows, e.cols, blocks(e, recipe)))
     }
 
     /// Bytes that the weights take in canonical form. A backend's own form takes about as much.
@@ -213,7 +256,7 @@ impl Model {
     /// # Units
     /// Bytes.
     pub fn weight_bytes(&self) -> u64 {
-        self.front.weight_bytes()
+        self.files.entries.iter().map(|e| canonical_bytes(e, self.recipe)).sum()
     }
 
     /// Bytes that keys and values take for one position of one request.
@@ -230,76 +273,77 @@ impl Model {
     /// [`ModelError::MissingTensor`] for a slot that the architecture lacks, [`ModelError::Changed`], and what reading the
     /// file may bring.
     pub(crate) fn tensor(&self, slot: Slot) -> Result<Tensor, ModelError> {
-        let index = self.entries.iter().position(|e| e.slot == slot);
+        let index = self.files.entries.iter().position(|e| e.slot == slot);
         let index = index.ok_or_else(|| ModelError::MissingTensor { name: format!("{slot:?}") })?;
-        let tensor = self.derive(index)?;
-        if tiles(index, &tensor) != self.tiles[index] {
-            return Err(ModelError::Changed { name: self.entries[index].info.name.clone() });
+        let (tensor, tiles) = self.derive(index)?;
+        if tiles != self.tiles[index] {
+            return Err(ModelError::Changed { name: self.files.entries[index].name.clone() });
         }
         Ok(tensor)
     }
 
-    fn tree(&self) -> MerkleTree {
-        MerkleTree::new(self.tiles.iter().flatten().map(Canonical::to_bytes))
-    }
-
-    fn derive(&self, index: usize) -> Result<Tensor, ModelError> {
-        let entry = &self.entries[index];
-        let bytes = self.source.read(entry.info.start, entry.info.size)?;
-        let Some(rows) = entry.rows else { return vector(entry, &bytes).map(Tensor::Vector) };
-        let matrix = weights::matrix(entry.info.kind, rows, entry.cols, &bytes);
-        let matrix = match (matrix, self.coarse_bits) {
-            (Ok(matrix), Some(bits)) => weights::coarsen(&matrix, bits),
-            (matrix, _) => matrix,
+    fn derive(&self, index: usize) -> Result<(Tensor, Vec<Tile>), ModelError> {
+        let (entry, recipe) = (&self.files.entries[index], self.recipe);
+        let bytes = self.files.sources[entry.file].read(entry.start, entry.size)?;
+        let name = || entry.name.clone();
+        let wrong = |source| ModelError::Matrix { name: name(), source };
+        let stored = match (entry.form, &self.files.promise) {
+            (Form::Packed(packing), Some(promise)) => {
+                let (tensor, tiles) = package::tensor(index, entry, packing, &bytes, &promise.tiles[index])?;
+                if recipe.block.is_none() && recipe.coarse_bits.is_none() {
+                    return Ok((tensor, tiles));
+                }
+                tensor
+            }
+            _ => weights::tensor(entry, &bytes, recipe.block)?,
         };
-        let name = || entry.info.name.clone();
-        matrix.map(Tensor::Matrix).map_err(|source| ModelError::Matrix { name: name(), source })
+        let tensor = match stored {
+            Tensor::Matrix(matrix) => Tensor::Matrix(weights::remade(matrix, recipe).map_err(wrong)?),
+            vector => vector,
+        };
+        let tiles = tiles(index, &tensor);
+        Ok((tensor, tiles))
+    }
+}
+
+/// The form of the blocks that a matrix will have; `None` for a vector.
+fn blocks(entry: &Entry, recipe: Recipe) -> Option<Blocks> {
+    entry.rows?;
+    let stored = match entry.form {
+        Form::Stored(kind) | Form::Halves { kind, .. } => weights::blocks(kind),
+        Form::Packed(Packing::Matrix { blocks, .. }) => blocks,
+        Form::Packed(Packing::Vector) => return None,
+    };
+    match (recipe.block, recipe.coarse_bits) {
+        (Some(length), _) => Some(Blocks::plain(length)),
+        (None, Some(_)) => Some(Blocks::plain(stored.length)),
+        (None, None) => Some(stored),
     }
 }
 
 /// Bytes of a tensor in canonical form.
-fn canonical_bytes(entry: &Entry) -> u64 {
-    match entry.rows {
-        Some(rows) => rows as u64 * weights::blocks(entry.info.kind).row_bytes(entry.cols) as u64,
-        None => 4 * entry.cols as u64,
+fn canonical_bytes(entry: &Entry, recipe: Recipe) -> u64 {
+    match (entry.rows, blocks(entry, recipe)) {
+        (Some(rows), Some(blocks)) => rows as u64 * blocks.row_bytes(entry.cols) as u64,
+        _ => 4 * entry.cols as u64,
     }
 }
 
-/// Bytes of a tensor in a backend's form, at most.
-fn packed_bytes(entry: &Entry) -> u64 {
-    let row = || 12 + weights::blocks(entry.info.kind).row_bytes(entry.cols.next_multiple_of(32)) as u64;
-    entry.rows.map_or(4 * entry.cols as u64, |rows| rows.next_multiple_of(16) as u64 * row())
-}
-
-fn vector(entry: &Entry, bytes: &[u8]) -> Result<Vec<f32>, ModelError> {
-    let name = || entry.info.name.clone();
-    let values = weights::vector(entry.info.kind, entry.cols, bytes)
-        .map_err(|source| ModelError::Matrix { name: name(), source })?;
-    match values.iter().position(|v| !v.is_finite()) {
-        Some(index) => Err(ModelError::NonFinite { name: name(), index }),
-        None => Ok(values),
+/// Weights per mantissa where every matrix has the same number, else 1.
+fn common_block(entries: &[Entry], recipe: Recipe) -> u16 {
+    let mut lengths = entries.iter().filter_map(|e| blocks(e, recipe)).map(|b| b.length);
+    let first = lengths.next();
+    match first {
+        Some(length) if length != BlockLength::Row && lengths.all(|l| l == length) => length.code().into(),
+        _ => 1,
     }
 }
 
-/// The tiles of the tensor with this place in the order of the architecture.
-pub(crate) fn tiles(tensor: usize, values: &Tensor) -> Vec<Tile> {
-    let tensor = tensor as u32;
-    match values {
-        Tensor::Vector(values) => {
-            let bytes: Vec<u8> = values.iter().flat_map(|v| v.to_le_bytes()).collect();
-            let hash = Hash32(blake3_256(&[&bytes]));
-            vec![Tile { tensor, first_row: 0, rows: 0, cols: values.len() as u32, hash }]
-        }
-        Tensor::Matrix(matrix) => {
-            let rows = matrix.rows();
-            let step = (TILE_BYTES / matrix.blocks().row_bytes(matrix.cols())).max(1);
-            let tile = |first: usize| {
-                let range = first..rows.min(first + step);
-                let (first_row, count) = (first as u32, range.len() as u32);
-                let hash = Hash32(blake3_256(&[&matrix.tile_bytes(range)]));
-                Tile { tensor, first_row, rows: count, cols: matrix.cols() as u32, hash }
-            };
-            (0..rows).step_by(step).map(tile).collect()
-        }
-    }
+fn tree(tiles: &[Vec<Tile>]) -> MerkleTree {
+    MerkleTree::new(tiles.iter().flatten().map(Canonical::to_bytes))
+}
+
+/// The Merkle root over the tiles of all tensors.
+fn root(tiles: &[Vec<Tile>]) -> Hash32 {
+    tree(tiles).root()
 }

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use super::ModelError;
 use crate::formats::gguf::{Gguf, GgufError};
+use crate::formats::safetensors::{Safetensors, SafetensorsError};
 
 /// First guess at the length of a header.
 const HEAD_BYTES: u64 = 1 << 20;
@@ -71,8 +72,31 @@ impl Source {
         Ok(Self::File { path: path.to_owned(), file: Arc::new(file), len })
     }
 
-    /// Reads the header: of a file only as many bytes as it takes.
-    pub(super) fn header(&self) -> Result<Gguf, ModelError> {
+    /// Bytes of the file.
+    pub(super) fn len(&self) -> u64 {
+        match self {
+            Self::File { len, .. } => *len,
+            Self::Memory(bytes) => bytes.as_ref().len() as u64,
+        }
+    }
+
+    /// The first bytes, at most `most`.
+    pub(super) fn first(&self, most: u64) -> Result<Cow<'_, [u8]>, ModelError> {
+        self.read(0, most.min(self.len()))
+    }
+
+    /// Reads the header of a safetensors file.
+    pub(super) fn safetensors(&self) -> Result<Safetensors, ModelError> {
+        let first = self.first(8)?;
+        let Some(first) = first.first_chunk::<8>() else {
+            return Err(SafetensorsError::Short { file: self.len() }.into());
+        };
+        let header = self.read(0, Safetensors::header_bytes(*first, self.len())?)?;
+        Ok(Safetensors::parse_header(&header, self.len())?)
+    }
+
+    /// Reads the header of a GGUF file: of a file only as many bytes as it takes.
+    pub(super) fn gguf(&self) -> Result<Gguf, ModelError> {
         let (len, mut have) = match self {
             Self::Memory(bytes) => return Ok(Gguf::parse(bytes.as_ref())?),
             Self::File { len, .. } => (*len, (*len).min(HEAD_BYTES)),
@@ -118,6 +142,6 @@ fn read_exact_at(mut file: &File, out: &mut [u8], start: u64) -> io::Result<()> 
     file.read_exact(out)
 }
 
-fn read_error(path: &Path, source: io::Error) -> ModelError {
+pub(super) fn read_error(path: &Path, source: io::Error) -> ModelError {
     ModelError::Read { path: path.display().to_string(), source }
 }

@@ -1,5 +1,8 @@
 use std::io::Write;
 
+use dn_core::blake3_256;
+use dn_core::objects::RopeScaling;
+
 use super::*;
 use crate::formats::gguf::{GgufError, GgufWriter, TensorType, Value, ValueType};
 use crate::testing::{Shape, encode};
@@ -46,7 +49,7 @@ fn every_format_of_blocks_gives_near_weights() {
     let quantised = Model::from_bytes(shape.file(8)).unwrap();
     let exact = Model::from_bytes(Shape { kinds: &[TensorType::F32], ..shape }.file(8)).unwrap();
     let mut minima = 0;
-    for entry in exact.entries.iter() {
+    for entry in exact.files.entries.iter() {
         let (Tensor::Matrix(a), Tensor::Matrix(b)) =
             (exact.tensor(entry.slot).unwrap(), quantised.tensor(entry.slot).unwrap())
         else {
@@ -91,7 +94,9 @@ fn a_file_is_read_as_bytes_in_memory_are() {
     }
     let missing = Model::load(Path::new("no/such/file.gguf")).unwrap_err();
     assert!(missing.to_string().contains("no/such/file.gguf"), "{missing}");
-    assert!(matches!(Model::load(&std::env::temp_dir()), Err(ModelError::Read { .. })));
+    let empty = tempfile::tempdir().unwrap();
+    let refused = Model::load(empty.path()).unwrap_err();
+    assert!(refused.to_string().contains("holds 0 model files"), "{refused}");
 }
 
 #[test]
@@ -103,7 +108,7 @@ fn a_file_that_changes_after_loading_is_refused() {
     assert!(model.tensor(Slot::Output).is_err(), "a tied model has none");
     assert!(model.tensor(Slot::Embedding).is_ok());
     let mut other = bytes.clone();
-    let at = model.entries[0].info.start as usize + 10;
+    let at = model.files.entries[0].start as usize + 10;
     other[at] ^= 0x40;
     std::fs::write(file.path(), &other).unwrap();
     assert!(
@@ -210,18 +215,77 @@ fn what_would_be_ignored_is_refused() {
         ModelError::Feature { key, .. } => key,
         other => panic!("{other}"),
     };
-    feature(with_key("llama.rope.scaling.type", Value::String("yarn".into())));
-    feature(with_key("llama.rope.scale_linear", Value::F32(4.0)));
     feature(with_key("llama.expert_count", number(8)));
-    feature(with_key("llama.attention.sliding_window", number(64)));
-    let freqs = altered(|w| {
-        w.tensor("rope_freqs.weight", &[8], TensorType::F32, vec![0; 32]);
+    feature(with_key("llama.attention.sliding_window_pattern", number(6)));
+    feature(with_key("llama.rope.scaling.yarn_ext_factor", Value::F32(0.5)));
+    feature(with_key("llama.logit_scale", Value::F32(0.5)));
+    let both = altered(|w| {
+        w.tensor("rope_freqs.weight", &[8], TensorType::F32, encode(TensorType::F32, &[1.0; 8]));
+        w.f32("llama.rope.scale_linear", 4.0);
     });
-    assert_eq!(feature(freqs), "rope_freqs.weight");
+    assert_eq!(feature(both), "llama.rope.scaling.type");
+    let kind = with_key("llama.rope.scaling.type", Value::String("longrope".into()));
+    assert!(matches!(kind, ModelError::Gguf(GgufError::MissingKey { .. })));
+    let none = with_key("llama.rope.scale_linear", Value::F32(1e30));
+    assert!(matches!(none, ModelError::Rope(_)), "{none}");
     let extra = altered(|w| {
+        w.tensor("blk.0.ffn_up.bias", &[96], TensorType::F32, vec![0; 384]);
+    });
+    assert!(matches!(extra, ModelError::UnexpectedTensor { name, .. } if name == "blk.0.ffn_up.bias"));
+    let one_bias = altered(|w| {
         w.tensor("blk.0.attn_q.bias", &[64], TensorType::F32, vec![0; 256]);
     });
-    assert!(matches!(extra, ModelError::UnexpectedTensor { name, .. } if name == "blk.0.attn_q.bias"));
+    assert!(matches!(one_bias, ModelError::MissingTensor { name } if name == "blk.0.attn_k.bias"));
+}
+
+#[test]
+fn positions_are_stretched_as_the_file_says() {
+    let scaling = |change: &dyn Fn(&mut GgufWriter)| {
+        let shape = Shape { layers: 1, ..Shape::default() };
+        let mut w = shape.metadata();
+        shape.tensors(&mut w, 1);
+        change(&mut w);
+        let model = Model::from_bytes(w.finish()).unwrap();
+        (model.manifest().hyperparameters.clone(), model)
+    };
+    let linear = RopeScaling::Linear { factor_bits: 4f32.to_bits() };
+    let (old, _) = scaling(&|w| {
+        w.f32("llama.rope.scale_linear", 4.0);
+    });
+    let (new, _) = scaling(&|w| {
+        w.string("llama.rope.scaling.type", "linear").f32("llama.rope.scaling.factor", 4.0);
+    });
+    assert_eq!((old.rope_scaling, new.rope_scaling), (linear, linear));
+    let (yarn, _) = scaling(&|w| {
+        w.string("llama.rope.scaling.type", "yarn").f32("llama.rope.scaling.factor", 2.0);
+        w.u32("llama.rope.scaling.original_context_length", 64).u32("llama.attention.sliding_window", 16);
+    });
+    assert!(matches!(yarn.rope_scaling, RopeScaling::Yarn { original_context: 64, .. }));
+    assert_eq!(yarn.window, Some(16));
+    let factors = [1.0, 1.0, 1.5, 2.0, 8.0, 8.0, 8.0, 1e30];
+    let (h, model) = scaling(&|w| {
+        w.tensor("rope_freqs.weight", &[8], TensorType::F32, encode(TensorType::F32, &factors));
+    });
+    assert_eq!(h.rope_scaling, RopeScaling::Factors {});
+    let Ok(Tensor::Vector(found)) = model.tensor(Slot::RopeFactors) else { panic!("a vector") };
+    assert_eq!(found, factors);
+    // Another factor is another model.
+    let (_, other) = scaling(&|w| {
+        w.tensor("rope_freqs.weight", &[8], TensorType::F32, encode(TensorType::F32, &[1.0; 8]));
+    });
+    assert_ne!(other.id(), model.id());
+    let logits = |model: Model| {
+        let engine = crate::Engine::new(Arc::new(model), crate::EngineOptions::default()).unwrap();
+        engine.logits(&[1, 2, 3, 4]).unwrap()
+    };
+    let (other, stretched) = (logits(other), logits(model));
+    assert_eq!(other[..131], stretched[..131], "the first position does not turn");
+    assert_ne!(other[131..], stretched[131..]);
+    let (_, bad) = scaling(&|w| {
+        w.tensor("rope_freqs.weight", &[8], TensorType::F32, encode(TensorType::F32, &[0.0; 8]));
+    });
+    let engine = crate::Engine::new(Arc::new(bad), crate::EngineOptions::default());
+    assert!(matches!(engine, Err(crate::EngineError::Numeric(_))));
 }
 
 #[test]

@@ -1,5 +1,9 @@
 //! From the bytes of a tensor to its values.
 
+use std::borrow::Cow;
+
+use super::layout::{Entry, Form};
+use super::{ModelError, Recipe, Tensor};
 use crate::formats::gguf::TensorType;
 use crate::spec::matrix::MIN_SHIFT;
 use crate::spec::{BlockLength, Blocks, MatrixError, QuantMatrix, embed::dequantise_row, float};
@@ -15,16 +19,65 @@ pub(super) const fn blocks(kind: TensorType) -> Blocks {
     }
 }
 
+/// The values of a tensor of GGUF or safetensors; floats are quantised in blocks of `block`, or of 32.
+pub(super) fn tensor(entry: &Entry, bytes: &[u8], block: Option<BlockLength>) -> Result<Tensor, ModelError> {
+    let name = || entry.name.clone();
+    let wrong = |source| ModelError::Matrix { name: name(), source };
+    let (kind, bytes) = match entry.form {
+        Form::Stored(kind) => (kind, Cow::Borrowed(bytes)),
+        Form::Halves { kind, heads } => {
+            let unit = bytes.len() / entry.rows.unwrap_or(entry.cols);
+            (kind, Cow::Owned(pairs(bytes, unit, heads)))
+        }
+        Form::Packed(_) => unreachable!("packages derive their tensors themselves"),
+    };
+    let Some(rows) = entry.rows else {
+        let values = vector(kind, entry.cols, &bytes).map_err(wrong)?;
+        return match values.iter().position(|v| !v.is_finite()) {
+            Some(index) => Err(ModelError::NonFinite { name: name(), index }),
+            None => Ok(Tensor::Vector(values)),
+        };
+    };
+    let length = block.unwrap_or(BlockLength::B32);
+    matrix(kind, rows, entry.cols, &bytes, length).map(Tensor::Matrix).map_err(wrong)
+}
+
+/// Rows of `unit` bytes, per head in two halves, as pairs: row `2i + s` of a head is its row `s * size / 2 + i`.
+fn pairs(bytes: &[u8], unit: usize, heads: usize) -> Vec<u8> {
+    let size = bytes.len() / unit / heads;
+    let mut out = Vec::with_capacity(bytes.len());
+    for head in bytes.chunks_exact(size * unit) {
+        let (first, second) = head.split_at(size / 2 * unit);
+        for (a, b) in first.chunks_exact(unit).zip(second.chunks_exact(unit)) {
+            out.extend_from_slice(a);
+            out.extend_from_slice(b);
+        }
+    }
+    out
+}
+
+/// What a recipe makes of a matrix.
+pub(super) fn remade(matrix: QuantMatrix, recipe: Recipe) -> Result<QuantMatrix, MatrixError> {
+    let wanted = recipe.block.unwrap_or(matrix.blocks().length);
+    match recipe.coarse_bits {
+        Some(bits) => coarsen(&matrix, bits, wanted),
+        None if matrix.blocks() == Blocks::plain(wanted) || recipe.block.is_none() => Ok(matrix),
+        // All eight bits.
+        None => coarsen(&matrix, 8, wanted),
+    }
+}
+
 /// A matrix from the bytes of a tensor.
 pub(crate) fn matrix(
     kind: TensorType,
     rows: usize,
     cols: usize,
     bytes: &[u8],
+    length: BlockLength,
 ) -> Result<QuantMatrix, MatrixError> {
     match kind {
         TensorType::F32 | TensorType::F16 | TensorType::Bf16 => {
-            QuantMatrix::from_f32(rows, cols, &floats(kind, bytes))
+            QuantMatrix::from_f32_blocks(rows, cols, length, &floats(kind, bytes))
         }
         TensorType::Q8_0 => QuantMatrix::from_q8_0(rows, cols, bytes),
         TensorType::Q4_0 => QuantMatrix::from_q4_0(rows, cols, bytes),
@@ -42,7 +95,7 @@ pub(crate) fn vector(kind: TensorType, len: usize, bytes: &[u8]) -> Result<Vec<f
         }
         blocks => {
             let mut out = vec![0.0; len];
-            dequantise_row(matrix(blocks, 1, len, bytes)?.row(0), &mut out);
+            dequantise_row(matrix(blocks, 1, len, bytes, BlockLength::B32)?.row(0), &mut out);
             Ok(out)
         }
     }
@@ -58,8 +111,8 @@ fn floats(kind: TensorType, bytes: &[u8]) -> Vec<f32> {
     }
 }
 
-/// Rounds every `q` to a multiple of `2^(8 - bits)`, half away from zero, and brings the result into canonical form.
-pub(super) fn coarsen(matrix: &QuantMatrix, bits: u32) -> Result<QuantMatrix, MatrixError> {
+/// Rounds every `q` to a multiple of `2^(8 - bits)`, half away from zero, and quantises the result in blocks of `length`.
+fn coarsen(matrix: &QuantMatrix, bits: u32, length: BlockLength) -> Result<QuantMatrix, MatrixError> {
     let step = 1i32 << (8 - bits);
     let mut values = Vec::with_capacity(matrix.rows() * matrix.cols());
     for row in 0..matrix.rows() {
@@ -74,5 +127,5 @@ pub(super) fn coarsen(matrix: &QuantMatrix, bits: u32) -> Result<QuantMatrix, Ma
             }));
         }
     }
-    QuantMatrix::from_f32_blocks(matrix.rows(), matrix.cols(), matrix.blocks().length, &values)
+    QuantMatrix::from_f32_blocks(matrix.rows(), matrix.cols(), length, &values)
 }

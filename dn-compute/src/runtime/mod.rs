@@ -12,7 +12,7 @@ mod weights;
 
 use std::sync::{Arc, PoisonError, RwLock};
 
-use dn_core::objects::{Hyperparameters, RopePairing};
+use dn_core::objects::Hyperparameters;
 
 pub use session::Session;
 pub(crate) use session::SessionPage;
@@ -21,7 +21,8 @@ pub use step::{LogitsRow, OnRows, Part, StepError};
 use crate::engine::EngineError;
 use crate::model::{Model, ModelFront};
 use crate::spec::attention::KEY_BLOCK;
-use crate::spec::{Backend, BackendInfo, KvLayer, KvShape, NumericError, Pairing, RopeSpec, RopeTable};
+use crate::spec::{Backend, BackendInfo, KvLayer, KvShape, Mask, NumericError, RopeTable};
+use crate::tensors::rope_spec;
 pub(crate) use open::{Observer, PositionRows};
 pub(crate) use scratch::scratch_bytes;
 use scratch::{Pool, Scratch};
@@ -71,16 +72,10 @@ impl Decoder {
         backend: Box<dyn Backend>,
     ) -> Result<Self, EngineError> {
         let hyper = front.hyperparameters().clone();
-        let spec = RopeSpec {
-            head_dim: hyper.head_size as usize,
-            rotary_dim: hyper.rope_size as usize,
-            theta: f32::from_bits(hyper.rope_theta_bits),
-            pairing: match hyper.rope_pairing {
-                RopePairing::Interleaved => Pairing::Interleaved,
-                RopePairing::HalfSplit => Pairing::HalfSplit,
-            },
-        };
-        let rope = RopeTable::new(spec, FIRST_ROPE.min(hyper.context as usize))?;
+        let rope = RopeTable::new(
+            rope_spec(&hyper, weights.rope_factors.clone()),
+            FIRST_ROPE.min(hyper.context as usize),
+        )?;
         Ok(Self { backend, weights, rope: RwLock::new(Arc::new(rope)), hyper, scratch: Pool::default() })
     }
 
@@ -162,6 +157,14 @@ impl Decoder {
         }
     }
 
+    /// Which keys a query sees.
+    fn mask(&self) -> Mask {
+        match self.hyper.window {
+            Some(positions) => Mask::Window { positions: positions as usize },
+            None => Mask::Causal,
+        }
+    }
+
     /// A table of at least `positions`, as far as the model's context goes: it grows with what is used.
     fn rope(&self, positions: usize) -> Result<Arc<RopeTable>, NumericError> {
         let table = Arc::clone(&self.rope.read().unwrap_or_else(PoisonError::into_inner));
@@ -169,7 +172,7 @@ impl Decoder {
             return Ok(table);
         }
         let size = positions.next_power_of_two().min(self.hyper.context as usize);
-        let grown = Arc::new(RopeTable::new(*table.spec(), size)?);
+        let grown = Arc::new(RopeTable::new(table.spec().clone(), size)?);
         let mut held = self.rope.write().unwrap_or_else(PoisonError::into_inner);
         if held.positions() < grown.positions() {
             *held = Arc::clone(&grown);

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use dn_core::Hash32;
 
 use super::{Decoder, Session};
-use crate::spec::{KvLayer, Mask, NumericError};
+use crate::spec::{KvLayer, NumericError};
 use crate::trace::Leaf;
 use crate::verify::plan::{OpName, Stage};
 
@@ -96,12 +96,12 @@ impl Step<'_, '_> {
     fn attention(&mut self, l: usize, kv: &mut KvLayer, x: &mut [f32]) -> Result<(), NumericError> {
         let (decoder, stage) = (self.decoder, Stage::Layer { layer: l as u32 });
         let (b, layer, h) = (&decoder.backend, &decoder.weights.layers[l], &decoder.hyper);
-        let (query, kv_width) = ((h.heads * h.head_size) as usize, (h.kv_heads * h.head_size) as usize);
+        let (query_width, kv_width) = ((h.heads * h.head_size) as usize, (h.kv_heads * h.head_size) as usize);
         let rope = decoder.rope(self.position as usize + 1)?;
         let mut normed = vec![0.0; x.len()];
         b.rms_norm(&layer.attention_norm, decoder.epsilon(), x, &mut normed)?;
         self.take(stage, OpName::AttentionNorm, &mut normed);
-        let (mut q, mut k, mut v) = (vec![0.0; query], vec![0.0; kv_width], vec![0.0; kv_width]);
+        let (mut q, mut k, mut v) = (vec![0.0; query_width], vec![0.0; kv_width], vec![0.0; kv_width]);
         b.linear(&[&layer.query, &layer.key, &layer.value], &normed, 1, &mut [&mut q, &mut k, &mut v])?;
         self.take(stage, OpName::Query, &mut q);
         self.take(stage, OpName::Key, &mut k);
@@ -117,6 +117,12 @@ impl Step<'_, '_> {
                 self.take(stage, name, row);
             }
         }
+        if let Some([query, key]) = &layer.head_norms {
+            let (mut by_head, mut key_by_head) = (vec![0.0; query_width], vec![0.0; kv_width]);
+            b.rms_norm(query, decoder.epsilon(), &q, &mut by_head)?;
+            b.rms_norm(key, decoder.epsilon(), &k, &mut key_by_head)?;
+            (q, k) = (by_head, key_by_head);
+        }
         b.rope(&rope, &[self.position], &mut q)?;
         self.take(stage, OpName::QueryRope, &mut q);
         b.rope(&rope, &[self.position], &mut k)?;
@@ -128,10 +134,13 @@ impl Step<'_, '_> {
         let mut entry = Vec::new();
         kv.entry(self.position as usize, &mut entry);
         self.rows.rows.insert((stage, OpName::CacheEntry), entry);
-        let mut a = vec![0.0; query];
-        b.attention(kv, Mask::Causal, h.heads as usize, self.position as usize, &q, &mut a)?;
+        let mut a = vec![0.0; query_width];
+        b.attention(kv, decoder.mask(), h.heads as usize, self.position as usize, &q, &mut a)?;
         self.take(stage, OpName::Attention, &mut a);
         b.linear(&[&layer.attention_output], &a, 1, &mut [&mut normed])?;
+        if let Some(bias) = &layer.output_bias {
+            b.add(&mut normed, bias)?;
+        }
         self.take(stage, OpName::AttentionOutput, &mut normed);
         b.add(x, &normed)?;
         self.take(stage, OpName::AttentionResidual, x);

@@ -17,6 +17,8 @@ pub(super) struct Scratch {
     pub(super) q: Vec<f32>,
     pub(super) k: Vec<f32>,
     pub(super) v: Vec<f32>,
+    /// Keys whose heads are normalised.
+    pub(super) k_normed: Vec<f32>,
     /// What attention gives.
     pub(super) a: Vec<f32>,
     pub(super) gate: Vec<f32>,
@@ -36,6 +38,7 @@ impl Scratch {
             (&mut self.q, query),
             (&mut self.k, kv),
             (&mut self.v, kv),
+            (&mut self.k_normed, if h.head_norms { kv } else { 0 }),
             (&mut self.a, query),
             (&mut self.gate, h.ffn_width),
             (&mut self.up, h.ffn_width),
@@ -69,7 +72,7 @@ pub(crate) fn scratch_bytes(h: &Hyperparameters, tokens: usize, context: u32, th
     let (width, ffn, vocabulary) = (u64::from(h.width), u64::from(h.ffn_width), u64::from(h.vocabulary));
     let logits_rows = super::step::logits_rows(h.vocabulary as usize).min(tokens) as u64;
     let tokens = tokens as u64;
-    let floats = tokens * (2 * width + 2 * query + 2 * kv + 2 * ffn) + logits_rows * (width + vocabulary);
+    let floats = tokens * (2 * width + 2 * query + 3 * kv + 2 * ffn) + logits_rows * (width + vocabulary);
     // Quantised activations, and the two sums and the digits that some kernels keep beside them.
     let activations = tokens * width.max(ffn).max(query) * 4;
     // What a thread works with: attention a score and a power of each key, the sampler three numbers of each token.

@@ -9,7 +9,7 @@ use rayon::prelude::*;
 
 use super::weights::Layer;
 use super::{Decoder, MAX_LOGITS, Scratch, Session};
-use crate::spec::{KvLayer, Mask, NumericError, RopeTable};
+use crate::spec::{KvLayer, NumericError, RopeTable};
 use crate::trace::StepTrace;
 
 /// One sequence's share of a step.
@@ -183,10 +183,20 @@ impl Decoder {
             b.add(&mut s.k, key)?;
             b.add(&mut s.v, value)?;
         }
+        if let Some([query, key]) = &layer.head_norms {
+            // What attention gives is written over before it is read.
+            b.rms_norm(query, self.epsilon(), &s.q, &mut s.a)?;
+            std::mem::swap(&mut s.q, &mut s.a);
+            b.rms_norm(key, self.epsilon(), &s.k, &mut s.k_normed)?;
+            std::mem::swap(&mut s.k, &mut s.k_normed);
+        }
         b.rope(rope, &rows.positions, &mut s.q)?;
         b.rope(rope, &rows.positions, &mut s.k)?;
         self.attend(l, parts, rows, s)?;
         b.linear(&[&layer.attention_output], &s.a, rows.len(), &mut [&mut s.h])?;
+        if let Some(bias) = &layer.output_bias {
+            b.add(&mut s.h, bias)?;
+        }
         b.add(&mut s.x, &s.h)
     }
 
@@ -211,10 +221,10 @@ impl Decoder {
             let kv = &mut part.session.kv[l];
             jobs.push(Job { kv, first: *first, k: own_k, v: own_v, q: own_q, out: own_out });
         }
-        let heads = self.hyper.heads as usize;
+        let (heads, mask) = (self.hyper.heads as usize, self.mask());
         let one = |job: Job<'_>| {
             self.backend.kv_append(job.kv, job.k, job.v)?;
-            self.backend.attention(job.kv, Mask::Causal, heads, job.first, job.q, job.out)
+            self.backend.attention(job.kv, mask, heads, job.first, job.q, job.out)
         };
         if jobs.len() > 1 && self.parallel() {
             jobs.into_par_iter().try_for_each(one)

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use dn_core::objects::{Hyperparameters, RopeScaling};
 use rayon::prelude::*;
 
 use crate::engine::EngineError;
@@ -19,7 +20,10 @@ pub(super) struct Layer {
     pub(super) value: Matrix,
     /// Of query, key and value, where the architecture has them.
     pub(super) biases: Option<[Vec<f32>; 3]>,
+    /// Of query and key heads, where the architecture has them.
+    pub(super) head_norms: Option<[Vec<f32>; 2]>,
     pub(super) attention_output: Matrix,
+    pub(super) output_bias: Option<Vec<f32>>,
     pub(super) ffn_norm: Vec<f32>,
     pub(super) gate: Matrix,
     pub(super) up: Matrix,
@@ -30,6 +34,7 @@ pub(super) struct Layer {
 #[derive(Debug)]
 pub(super) struct Weights {
     pub(super) embedding: Matrix,
+    pub(super) rope_factors: Option<Arc<[f32]>>,
     pub(super) layers: Vec<Layer>,
     pub(super) output_norm: Vec<f32>,
     pub(super) output: Matrix,
@@ -88,17 +93,26 @@ impl Weights {
     pub(super) fn collect(front: &ModelFront, ready: Ready) -> Result<Self, EngineError> {
         let mut load = Loader { tensors: ready.0.into_inner().unwrap_or_else(PoisonError::into_inner) };
         let h = front.hyperparameters();
-        let has_bias = front.architecture() == "qwen2";
         let embedding = load.matrix(Slot::Embedding)?;
         let output = if h.tied_embeddings { Arc::clone(&embedding) } else { load.matrix(Slot::Output)? };
-        let layers: Result<Vec<_>, _> = (0..h.layers).map(|l| load.layer(l, has_bias)).collect();
-        Ok(Self { embedding, layers: layers?, output_norm: load.vector(Slot::OutputNorm)?, output })
+        let rope_factors = match h.rope_scaling {
+            RopeScaling::Factors {} => Some(load.vector(Slot::RopeFactors)?.into()),
+            _ => None,
+        };
+        let layers: Result<Vec<_>, _> = (0..h.layers).map(|l| load.layer(l, h)).collect();
+        Ok(Self {
+            embedding,
+            rope_factors,
+            layers: layers?,
+            output_norm: load.vector(Slot::OutputNorm)?,
+            output,
+        })
     }
 }
 
 impl Loader {
-    fn layer(&mut self, l: u32, has_bias: bool) -> Result<Layer, EngineError> {
-        let biases = if has_bias {
+    fn layer(&mut self, l: u32, h: &Hyperparameters) -> Result<Layer, EngineError> {
+        let biases = if h.attention_bias {
             Some([
                 self.vector(Slot::QueryBias(l))?,
                 self.vector(Slot::KeyBias(l))?,
@@ -107,12 +121,20 @@ impl Loader {
         } else {
             None
         };
+        let head_norms = if h.head_norms {
+            Some([self.vector(Slot::QueryNorm(l))?, self.vector(Slot::KeyNorm(l))?])
+        } else {
+            None
+        };
+        let output_bias = if h.output_bias { Some(self.vector(Slot::OutputBias(l))?) } else { None };
         Ok(Layer {
             attention_norm: self.vector(Slot::AttentionNorm(l))?,
             query: self.matrix(Slot::Query(l))?,
             key: self.matrix(Slot::Key(l))?,
             value: self.matrix(Slot::Value(l))?,
             biases,
+            head_norms,
+            output_bias,
             attention_output: self.matrix(Slot::AttentionOutput(l))?,
             ffn_norm: self.vector(Slot::FfnNorm(l))?,
             gate: self.matrix(Slot::Gate(l))?,

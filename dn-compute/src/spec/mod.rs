@@ -33,7 +33,7 @@ pub use linear::LinearPlan;
 pub use mask::Mask;
 pub use matrix::{BLOCK, BlockLength, Blocks, QuantMatrix, QuantRow};
 pub use rms_norm::RmsNormPlan;
-pub use rope::{Pairing, RopePlan, RopeSpec, RopeTable};
+pub use rope::{Pairing, RopePlan, RopeScaling, RopeSpec, RopeTable};
 
 /// The version of the arithmetic. Every model manifest and receipt names it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]

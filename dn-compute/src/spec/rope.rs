@@ -3,9 +3,14 @@
 //! Pair `i` of `n` rotates at position `p` by `p * theta^(-i / n)` radians. In fixed point: `L = log2(theta)` (Q56),
 //! `x = floor(2 * i * L / rotary_dim)`, step `floor(2^-x / (2 * pi))` as a Q64 fraction of a turn, angle
 //! `p * step mod 2^64`, sine and cosine rounded to f32. Then `a' = sub(mul(a, cos), mul(b, sin))` and
-//! `b' = add(mul(a, sin), mul(b, cos))`.
+//! `b' = add(mul(a, sin), mul(b, cos))`. A [`RopeScaling`] changes the steps, and YaRN's multiplies sine and cosine.
+
+mod scaling;
+
+pub use scaling::{LN_2_OVER_10_Q64, RopeScaling, yarn_attention};
 
 use super::error::{NumericError, Op};
+use super::float::mul;
 use super::limits::{MAX_CONTEXT, MAX_HEAD_DIM};
 use super::linear::{check, check_tokens};
 use super::quantise::all_finite;
@@ -21,7 +26,7 @@ pub enum Pairing {
 }
 
 /// What a rope table depends on.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct RopeSpec {
     /// Elements of a head.
     pub head_dim: usize,
@@ -31,6 +36,8 @@ pub struct RopeSpec {
     pub theta: f32,
     /// Which elements rotate together.
     pub pairing: Pairing,
+    /// How positions are stretched.
+    pub scaling: RopeScaling,
 }
 
 impl RopeSpec {
@@ -44,7 +51,8 @@ impl RopeSpec {
         if pair >= pairs {
             return Err(NumericError::Limit { op, what: "pair + 1", min: 1, max: pairs, found: pair + 1 });
         }
-        Ok(rotation(position.into(), self.step(log2_q56(self.theta), pair)))
+        let step = self.scaling.turn(self, log2_q56(self.theta), pair);
+        Ok(rotation(position.into(), step, self.scaling.attention()))
     }
 
     fn check(&self, positions: usize) -> Result<(), NumericError> {
@@ -65,20 +73,24 @@ impl RopeSpec {
         if !(2.0..=(1u64 << 60) as f32).contains(&self.theta) {
             return Err(NumericError::Parameter { op, what: "theta", expected: "between 2 and 2^60" });
         }
-        Ok(())
+        self.scaling.check(self.rotary_dim / 2)
     }
 
-    /// The turn per position of a pair, a Q64 fraction.
-    fn step(&self, log: u64, pair: usize) -> u64 {
+    /// The turn per position of a pair before any scaling, a Q64 fraction; `log` is `log2(theta)` in Q56.
+    fn unscaled_turn(&self, log: u64, pair: usize) -> u64 {
         let x = (2 * pair as u128 * u128::from(log) / self.rotary_dim as u128) as u64;
         let (p, n) = exp2_neg(x);
-        ((u128::from(p) * u128::from(INV_TWO_PI_Q64)) >> (62 + n)) as u64
+        // Beyond 2^-64 nothing is left to turn.
+        if n > 63 { 0 } else { ((u128::from(p) * u128::from(INV_TWO_PI_Q64)) >> (62 + n)) as u64 }
     }
 }
 
-fn rotation(position: u64, step: u64) -> [f32; 2] {
+fn rotation(position: u64, step: u64, attention: Option<f32>) -> [f32; 2] {
     let (sin, cos) = sin_cos(position.wrapping_mul(step));
-    [cos, sin]
+    match attention {
+        Some(factor) => [mul(cos, factor), mul(sin, factor)],
+        None => [cos, sin],
+    }
 }
 
 /// Cosines and sines for every position.
@@ -94,14 +106,16 @@ impl RopeTable {
     /// Derives the table for positions `0..positions`.
     ///
     /// # Errors
-    /// An odd or too large `rotary_dim`, a `theta` outside `[2, 2^60]`, too many positions.
+    /// An odd or too large `rotary_dim`, a `theta` outside `[2, 2^60]`, too many positions, a scaling out of its limits.
     pub fn new(spec: RopeSpec, positions: usize) -> Result<Self, NumericError> {
         spec.check(positions)?;
         let log = log2_q56(spec.theta);
-        let steps: Vec<u64> = (0..spec.rotary_dim / 2).map(|pair| spec.step(log, pair)).collect();
+        let steps: Vec<u64> =
+            (0..spec.rotary_dim / 2).map(|pair| spec.scaling.turn(&spec, log, pair)).collect();
+        let attention = spec.scaling.attention();
         let mut values = Vec::with_capacity(positions * steps.len());
         for position in 0..positions as u64 {
-            values.extend(steps.iter().map(|step| rotation(position, *step)));
+            values.extend(steps.iter().map(|step| rotation(position, *step, attention)));
         }
         Ok(Self { spec, positions, values })
     }

@@ -1,6 +1,6 @@
 //! What a file says about its tokenizer, checked, in one canonical form.
 
-use dn_core::{Canonical, Hash32, blake3_256, canonical_struct};
+use dn_core::{Canonical, Hash32, blake3_256, canonical_enum, canonical_struct};
 
 use super::TokenizerError;
 use crate::formats::gguf::Metadata;
@@ -66,6 +66,22 @@ canonical_struct!(Definition {
     add_bos: Option<u32>,
 });
 
+/// What a tokenizer is built from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum TokenizerSource {
+    /// Nothing: the model has none.
+    None {},
+    /// The metadata of a GGUF file.
+    Gguf { definition: Definition },
+    /// A `tokenizer.json`, and the token that starts a text where the file itself names none.
+    Json { start: Option<u32>, text: Vec<u8> },
+}
+canonical_enum!(TokenizerSource {
+    0 => None {},
+    1 => Gguf { definition: Definition },
+    2 => Json { start: Option<u32>, text: Vec<u8> },
+});
+
 impl Definition {
     /// Reads the keys `tokenizer.ggml.*`.
     pub(crate) fn from_metadata(meta: &Metadata) -> Result<Self, TokenizerError> {
@@ -83,18 +99,11 @@ impl Definition {
             Some(kinds) => kinds,
             None => vec![1; tokens.len()],
         };
-        check_len("tokenizer.ggml.token_type", tokens.len(), kinds.len())?;
-        if let Some(token) = kinds.iter().position(|k| TokenKind::from_id(*k).is_none()) {
-            return Err(TokenizerError::Kind { token, found: kinds[token] });
-        }
+        check_kinds(tokens.len(), &kinds)?;
         let (mut score_bits, mut merges) = (Vec::new(), Vec::new());
         if needs_scores {
             let scores = meta.f32s("tokenizer.ggml.scores")?;
             let scores = meta.need("tokenizer.ggml.scores", "an array of f32", scores)?;
-            check_len("tokenizer.ggml.scores", tokens.len(), scores.len())?;
-            if let Some(token) = scores.iter().position(|s| !s.is_finite()) {
-                return Err(TokenizerError::Score { token });
-            }
             score_bits = scores.iter().map(|s| s.to_bits()).collect();
         } else {
             let found = meta.strings("tokenizer.ggml.merges")?;
@@ -102,7 +111,7 @@ impl Definition {
         }
         let bos = special(meta, "bos", tokens.len())?;
         let add_bos = meta.bool("tokenizer.ggml.add_bos_token")?.unwrap_or(needs_scores);
-        Ok(Self {
+        let out = Self {
             model: model.to_owned(),
             pre: pre.to_owned(),
             tokens: tokens.to_vec(),
@@ -111,10 +120,42 @@ impl Definition {
             merges,
             space_prefix: needs_scores && meta.bool("tokenizer.ggml.add_space_prefix")?.unwrap_or(true),
             add_bos: bos.filter(|_| add_bos),
-        })
+        };
+        out.check()?;
+        Ok(out)
     }
 
-    fn none() -> Self {
+    /// Whether the parts fit together, wherever they come from.
+    pub(crate) fn check(&self) -> Result<(), TokenizerError> {
+        let pre = match self.model.as_str() {
+            "gpt2" => canonical_pre(Some(&self.pre))?,
+            "llama" => "",
+            "none" if *self == Self::none() => return Ok(()),
+            other => return Err(TokenizerError::Model { found: other.to_owned() }),
+        };
+        if pre != self.pre {
+            return Err(TokenizerError::Pre { found: self.pre.clone() });
+        }
+        check_tokens(&self.tokens)?;
+        let kinds: Vec<u32> = self.kinds.iter().map(|k| u32::from(*k)).collect();
+        check_kinds(self.tokens.len(), &kinds)?;
+        if self.model == "llama" {
+            check_len("tokenizer.ggml.scores", self.tokens.len(), self.score_bits.len())?;
+            let finite = |bits: &u32| f32::from_bits(*bits).is_finite();
+            if let Some(token) = self.score_bits.iter().position(|s| !finite(s)) {
+                return Err(TokenizerError::Score { token });
+            }
+        }
+        match self.add_bos {
+            Some(found) if found as usize >= self.tokens.len() => {
+                let key = "tokenizer.ggml.bos_token_id".to_owned();
+                Err(TokenizerError::SpecialToken { key, found, vocabulary: self.tokens.len() })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    pub(crate) fn none() -> Self {
         Self {
             model: "none".to_owned(),
             pre: String::new(),
@@ -169,6 +210,14 @@ fn check_tokens(tokens: &[String]) -> Result<(), TokenizerError> {
             let found = tokens[token].len();
             Err(TokenizerError::TokenLength { token, found, limit: MAX_TOKEN_BYTES })
         }
+        None => Ok(()),
+    }
+}
+
+fn check_kinds(tokens: usize, kinds: &[u32]) -> Result<(), TokenizerError> {
+    check_len("tokenizer.ggml.token_type", tokens, kinds.len())?;
+    match kinds.iter().position(|k| TokenKind::from_id(*k).is_none()) {
+        Some(token) => Err(TokenizerError::Kind { token, found: kinds[token] }),
         None => Ok(()),
     }
 }

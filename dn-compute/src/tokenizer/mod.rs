@@ -18,7 +18,7 @@ pub use error::{TokenizerError, TokenizerFault};
 pub use stream::TextStream;
 
 use crate::formats::gguf::Metadata;
-use definition::{Definition, TokenKind};
+use definition::{Definition, TokenKind, TokenizerSource};
 use json::Strip;
 use special::{Matcher, Part};
 
@@ -51,10 +51,31 @@ impl Tokenizer {
     /// # Errors
     /// [`TokenizerError`].
     pub fn from_metadata(metadata: &Metadata) -> Result<Self, TokenizerError> {
-        let def = Definition::from_metadata(metadata)?;
+        Self::from_definition(&Definition::from_metadata(metadata)?)
+    }
+
+    /// A tokenizer that encodes nothing and decodes to nothing.
+    pub(crate) fn none() -> Self {
+        Self::from_definition(&Definition::none()).expect("a definition of nothing is whole")
+    }
+
+    /// Builds the tokenizer again from what a package keeps of it.
+    pub(crate) fn from_source(source: &TokenizerSource) -> Result<Self, TokenizerError> {
+        match source {
+            TokenizerSource::None {} => Ok(Self::none()),
+            TokenizerSource::Gguf { definition } => {
+                definition.check()?;
+                Self::from_definition(definition)
+            }
+            TokenizerSource::Json { start, text } => Self::from_json_with_start(text, *start),
+        }
+    }
+
+    /// Builds the tokenizer of a checked definition.
+    pub(crate) fn from_definition(def: &Definition) -> Result<Self, TokenizerError> {
         let (mut bytes, mut ends) = (Vec::new(), Vec::with_capacity(def.tokens.len()));
         for token in 0..def.tokens.len() {
-            bytes.extend(bpe::token_bytes(&def, token));
+            bytes.extend(bpe::token_bytes(def, token));
             ends.push(bytes.len());
         }
         let of_kind = |kind| {
@@ -63,7 +84,7 @@ impl Tokenizer {
                 tokens.filter(|(id, _)| def.kind(*id) == kind).map(|(id, t)| (t.as_str(), id as u32)),
             )
         };
-        let machine = if def.tokens.is_empty() { None } else { Some(bpe::machine(&def)?) };
+        let machine = if def.tokens.is_empty() { None } else { Some(bpe::machine(def)?) };
         let missing = match &machine {
             Some(machine) if def.model == "gpt2" => (0..=255u8)
                 .filter(|b| machine.token_to_id(bpe::alphabet_char(*b).encode_utf8(&mut [0; 4])).is_none())

@@ -307,8 +307,8 @@ impl Dispute {
     /// [`ManifestError`].
     pub fn open(subject: Subject) -> Result<Self, ManifestError> {
         let geometry = Geometry::new(&subject.manifest)?;
-        if subject.positions() == 0 {
-            return Err(ManifestError::Sizes { what: "receipt has no positions" });
+        if !(1..=u64::from(geometry.h.context)).contains(&subject.positions()) {
+            return Err(ManifestError::Sizes { what: "context does not hold the receipt's positions" });
         }
         let mut level = 0;
         while subject.positions().div_ceil(1 << level) > 1 << LEVELS {

@@ -4,11 +4,11 @@
 //! what the decoder does.
 
 use dn_core::canonical_enum;
-use dn_core::objects::{Hyperparameters, ModelManifest, RopePairing};
+use dn_core::objects::{Hyperparameters, ModelManifest, RopeScaling};
 
 use crate::spec::limits::{MAX_COLS, MAX_CONTEXT, MAX_HEAD_DIM, MAX_ROWS};
-use crate::spec::{NumericSpec, Pairing, RopeSpec};
-use crate::tensors::{Slot, has_biases, slots};
+use crate::spec::{NumericSpec, RopeSpec};
+use crate::tensors::{Slot, rope_spec};
 
 /// A part of a position's computation: what lies between two things that its leaf binds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -266,13 +266,17 @@ impl Geometry {
                 "rope_size does not fit its head_size",
                 h.rope_size.is_multiple_of(2) && h.rope_size <= h.head_size,
             ),
+            ("window is zero", h.window != Some(0)),
+            // Not refereed yet.
+            ("heads are normalised", !h.head_norms),
+            ("attention output has a bias", !h.output_bias),
+            ("rope factors are a tensor", !matches!(h.rope_scaling, RopeScaling::Factors {})),
             ("norm epsilon is out of range", (f32::MIN_POSITIVE..=1.0).contains(&epsilon)),
         ];
         if let Some((what, _)) = fits.into_iter().find(|(_, fits)| !fits) {
             return Err(ManifestError::Sizes { what });
         }
-        let slots = slots(&manifest.architecture, h);
-        Ok(Self { biases: has_biases(&manifest.architecture), slots, h: h.clone() })
+        Ok(Self { biases: h.attention_bias, slots: Slot::all(h), h: h.clone() })
     }
 
     /// The tensor's place in the order of the architecture.
@@ -294,20 +298,12 @@ impl Geometry {
     }
 
     pub(crate) fn rope(&self) -> RopeSpec {
-        RopeSpec {
-            head_dim: self.h.head_size as usize,
-            rotary_dim: self.h.rope_size as usize,
-            theta: f32::from_bits(self.h.rope_theta_bits),
-            pairing: match self.h.rope_pairing {
-                RopePairing::Interleaved => Pairing::Interleaved,
-                RopePairing::HalfSplit => Pairing::HalfSplit,
-            },
-        }
+        rope_spec(&self.h, None)
     }
 
     /// First key that a position attends to.
-    pub(crate) fn first_key(&self, _layer: u32, _position: u32) -> u32 {
-        0
+    pub(crate) fn first_key(&self, _layer: u32, position: u32) -> u32 {
+        self.h.window.map_or(0, |window| (position + 1).saturating_sub(window))
     }
 
     /// The operations of a stage, in order.

@@ -80,6 +80,10 @@ pub fn referee(claim: &[u8], opening: &[u8]) -> Result<Verdict, RefereeError> {
 /// [`RefereeError`].
 pub fn judge(claim: &Claim, opening: &Opening) -> Result<Verdict, RefereeError> {
     let geometry = Geometry::new(&claim.subject.manifest)?;
+    let (positions, context) = (claim.subject.positions(), u64::from(geometry.h.context));
+    if !(1..=context).contains(&positions) {
+        return Err(wrong_claim("number of positions", context, positions));
+    }
     if let Stage::Layer { layer } = claim.stage
         && layer >= geometry.h.layers
     {
@@ -97,8 +101,8 @@ pub fn judge(claim: &Claim, opening: &Opening) -> Result<Verdict, RefereeError> 
     if claim.element as usize >= op.len {
         return Err(wrong_claim("element", op.len as u64 - 1, claim.element.into()));
     }
-    if u64::from(claim.position) >= claim.subject.positions() {
-        return Err(wrong_claim("position", claim.subject.positions(), claim.position.into()));
+    if u64::from(claim.position) >= positions {
+        return Err(wrong_claim("position", positions - 1, claim.position.into()));
     }
     let bench = Bench { claim, opening, geometry: &geometry, op: &op };
     let wrong = match op.kind {

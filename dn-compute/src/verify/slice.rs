@@ -79,10 +79,13 @@ impl Slice {
         let first = self.first as usize;
         let chunks = len.div_ceil(CHUNK);
         let shape = SliceError::Shape { first: self.first, found: self.bytes.len(), len };
+        if self.bytes.is_empty() {
+            return Err(shape);
+        }
         let end = first.checked_add(self.bytes.len().div_ceil(CHUNK)).ok_or(shape)?;
         let fits = end <= chunks
             && end.checked_mul(CHUNK).is_some_and(|end| self.bytes.len() == len.min(end) - first * CHUNK);
-        if self.bytes.is_empty() || !fits {
+        if !fits {
             return Err(shape);
         }
         let wrong = SliceError::Siblings { found: self.siblings.len() };
@@ -245,6 +248,12 @@ mod tests {
             let slice = Slice { first, bytes: vec![7; bytes], siblings: vec![Hash32::ZERO; siblings] };
             for len in [len, small] {
                 prop_assert!(slice.verify(Hash32::ZERO, len).is_err());
+                for first in 0..12 {
+                    let near = Slice { first, ..slice.clone() };
+                    prop_assert!(near.verify(Hash32::ZERO, len).is_err());
+                    let none = Slice { first, bytes: Vec::new(), siblings: Vec::new() };
+                    prop_assert!(none.verify(Hash32::ZERO, len).is_err());
+                }
             }
             let _any = slice.get(small..len);
         }

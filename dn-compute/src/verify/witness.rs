@@ -6,7 +6,7 @@ use std::ops::Range;
 use std::sync::{Mutex, PoisonError};
 
 use dn_core::merkle::MerkleTree;
-use dn_core::objects::JobRequest;
+use dn_core::objects::{Decoding, JobRequest};
 use dn_core::{Canonical, Hash32};
 
 use super::claim::{
@@ -90,11 +90,14 @@ impl<'a> Witness<'a> {
         let mut session = decoder.session(fed.len().max(1))?;
         session.detail();
         let (from, mut wrong_choice) = (request.prompt.len().saturating_sub(1), None);
+        let s = &request.sampling;
+        // What the referee can judge.
+        let judged = s.temperature_micro == 0 && !s.penalises() && request.decoding == *Decoding::plain();
         for part in fed.chunks(chunk) {
             decoder.feed(&mut session, part, from, &mut |position, logits| {
                 let index = position - from as u32;
                 let choice = crate::sampling::sample(logits, &request.sampling, index);
-                if output.get(index as usize) != Some(&choice) && wrong_choice.is_none() {
+                if judged && output.get(index as usize) != Some(&choice) && wrong_choice.is_none() {
                     wrong_choice = Some(position);
                 }
             })?;

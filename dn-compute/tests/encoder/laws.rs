@@ -77,7 +77,7 @@ fn identity_and_embeddings_are_golden() {
         hash(&embeddings[1].to_bytes()),
     ];
     let expected = [
-        "0xca2dfb13f7e0338d79b43ef37384300e023c85e696f300ccf5829cd970eb9dda",
+        "0x6a03ab1b3491f798bb33119916f495033b3967f4a0052105546953806bb19cbd",
         "0xd8100bf487f04b28b3b90d9bd737f796a57902cac3dfff14d03a2d6aa3b36ad1",
         "0xd0b26df23d7ca3b33676a9f0d756caae042597348bb1f5e239a2c546171aeba4",
         "0x8ad7d93decbd4b1e15010344b8ba68e0b5d587e54c7d269467b9589d78fef1f8",

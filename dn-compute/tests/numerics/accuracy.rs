@@ -1,7 +1,9 @@
 //! The specification against the same formulas in f64: what quantising the activations and the fixed-point recipes cost.
 
 use dn_compute::cpu::Cpu;
-use dn_compute::spec::{Backend, BlockLength, KvShape, Mask, Pairing, QuantMatrix, RopeSpec, RopeTable};
+use dn_compute::spec::{
+    Backend, BlockLength, KvShape, Mask, Pairing, QuantMatrix, RopeScaling, RopeSpec, RopeTable,
+};
 
 /// Roughly normal numbers from a fixed seed.
 struct Rng(u64);
@@ -104,7 +106,13 @@ fn silu_errs_by_the_exponential_alone() {
 #[test]
 fn rope_is_as_good_as_f32_at_any_position() {
     for (theta, positions) in [(10_000.0f32, 8192), (1e6, 131_072)] {
-        let spec = RopeSpec { head_dim: 64, rotary_dim: 64, theta, pairing: Pairing::HalfSplit };
+        let spec = RopeSpec {
+            head_dim: 64,
+            rotary_dim: 64,
+            theta,
+            pairing: Pairing::HalfSplit,
+            scaling: RopeScaling::None,
+        };
         let table = RopeTable::new(spec, positions).expect("valid");
         for position in [0u32, 1, 7, 500, positions as u32 - 1] {
             let mut x = Rng(5).vector(64);

@@ -4,8 +4,8 @@
 use dn_compute::cpu::{Cpu, Isa};
 use dn_compute::reference::Reference;
 use dn_compute::spec::{
-    Backend, BlockLength, KvShape, Mask, Op, Pairing, QuantMatrix, RopeSpec, RopeTable, exp2::exp2_q16,
-    float, quantise,
+    Backend, BlockLength, KvShape, Mask, Op, Pairing, QuantMatrix, RopeScaling, RopeSpec, RopeTable,
+    exp2::exp2_q16, float, quantise,
 };
 use dn_core::hash::{Hash32, blake3_256};
 use serde::Deserialize;
@@ -281,7 +281,11 @@ fn rope() {
     for case in cases {
         let pairing = if case.interleaved { Pairing::Interleaved } else { Pairing::HalfSplit };
         let (head_dim, rotary_dim, theta) = (case.head_dim, case.rotary_dim, f32::from_bits(case.theta));
-        let table = RopeTable::new(RopeSpec { head_dim, rotary_dim, theta, pairing }, 4096).expect("valid");
+        let table = RopeTable::new(
+            RopeSpec { head_dim, rotary_dim, theta, pairing, scaling: RopeScaling::None },
+            4096,
+        )
+        .expect("valid");
         for (i, [cos, sin]) in table.row(case.position).iter().enumerate() {
             assert_eq!([cos.to_bits(), sin.to_bits()], [case.cos[i], case.sin[i]]);
         }

@@ -6,3 +6,4 @@ mod conformance;
 mod encoder;
 mod golden;
 mod laws;
+mod rope;

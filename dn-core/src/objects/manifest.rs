@@ -17,6 +17,59 @@ pub enum RopePairing {
 }
 canonical_enum!(RopePairing { 0 => Interleaved {}, 1 => HalfSplit {} });
 
+/// How a model stretches its rotary positions beyond those it was trained with. Bits are those of an f32.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum RopeScaling {
+    /// Not at all.
+    None {},
+    /// Every frequency divided by a factor.
+    Linear {
+        /// The factor.
+        factor_bits: u32,
+    },
+    /// YaRN: low frequencies divided, high ones kept, a ramp between; attention sharpened.
+    Yarn {
+        /// What low frequencies are divided by.
+        factor_bits: u32,
+        /// Positions that the model was trained with.
+        original_context: u32,
+        /// Rotations over those positions from which a frequency is kept.
+        beta_fast_bits: u32,
+        /// Rotations over those positions below which a frequency is divided.
+        beta_slow_bits: u32,
+        /// What cosines and sines are multiplied by.
+        attention_bits: u32,
+    },
+    /// Llama 3.1: low frequencies divided, high ones kept, a blend between.
+    Llama3 {
+        /// What low frequencies are divided by.
+        factor_bits: u32,
+        /// Rotations over the original positions below which a frequency is divided.
+        low_bits: u32,
+        /// Rotations over the original positions from which a frequency is kept.
+        high_bits: u32,
+        /// Positions that the model was trained with.
+        original_context: u32,
+    },
+    /// Each pair's frequency divided by its own factor, a tensor of the model.
+    Factors {},
+}
+canonical_enum!(RopeScaling {
+    0 => None {},
+    1 => Linear { factor_bits: u32 },
+    2 => Yarn {
+        factor_bits: u32,
+        original_context: u32,
+        beta_fast_bits: u32,
+        beta_slow_bits: u32,
+        attention_bits: u32,
+    },
+    3 => Llama3 { factor_bits: u32, low_bits: u32, high_bits: u32, original_context: u32 },
+    4 => Factors {},
+});
+
 /// The sizes and constants of a decoder of the Llama family.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Hyperparameters {
@@ -42,8 +95,18 @@ pub struct Hyperparameters {
     pub rope_size: u32,
     /// How rotated elements pair.
     pub rope_pairing: RopePairing,
+    /// How positions are stretched.
+    pub rope_scaling: RopeScaling,
     /// Bits of the f32 RMSNorm epsilon.
     pub norm_epsilon_bits: u32,
+    /// Every query and key head is normalised before it is rotated.
+    pub head_norms: bool,
+    /// Queries, keys and values have biases.
+    pub attention_bias: bool,
+    /// The output of attention has a bias.
+    pub output_bias: bool,
+    /// Positions that a query sees, its own and those before it; all of them without.
+    pub window: Option<u32>,
     /// The output matrix is the embedding matrix.
     pub tied_embeddings: bool,
 }
@@ -59,7 +122,12 @@ canonical_struct!(Hyperparameters {
     rope_theta_bits: u32,
     rope_size: u32,
     rope_pairing: RopePairing,
+    rope_scaling: RopeScaling,
     norm_epsilon_bits: u32,
+    head_norms: bool,
+    attention_bias: bool,
+    output_bias: bool,
+    window: Option<u32>,
     tied_embeddings: bool,
 });
 
@@ -68,7 +136,8 @@ canonical_struct!(Hyperparameters {
 pub struct ModelManifest {
     /// Version of the numeric spec (1 = `NumericSpec::V1`).
     pub numeric_spec: u16,
-    /// Weights per mantissa.
+    /// Weights per mantissa where every matrix has the same number; 1 where they differ. The bytes of each tile begin
+    /// with its own.
     pub block: u16,
     /// Architecture as GGUF names it, such as `llama`.
     pub architecture: String,

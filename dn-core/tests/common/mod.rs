@@ -4,7 +4,7 @@
 use dn_core::merkle::InclusionProof;
 use dn_core::objects::{
     AuditOutcome, BatchLine, BatchRoot, Decoding, FinishReason, Grammar, Hyperparameters, JobRequest,
-    ModelManifest, Price, Receipt, RopePairing, Sampling, TokenBias, Verdict, Voucher,
+    ModelManifest, Price, Receipt, RopePairing, RopeScaling, Sampling, TokenBias, Verdict, Voucher,
 };
 use dn_core::{Address, Amount, BatchId, ChannelId, Hash32, JobId, ModelId, SecretKey, keccak256};
 use proptest::prelude::*;
@@ -156,9 +156,38 @@ pub(crate) fn hyperparameters() -> Hyperparameters {
         rope_theta_bits: 10_000f32.to_bits(),
         rope_size: 64,
         rope_pairing: RopePairing::HalfSplit,
+        rope_scaling: RopeScaling::Linear { factor_bits: 2f32.to_bits() },
         norm_epsilon_bits: 1e-5f32.to_bits(),
+        head_norms: false,
+        attention_bias: true,
+        output_bias: false,
+        window: Some(1024),
         tied_embeddings: true,
     }
+}
+
+/// One of each way to stretch positions, by name.
+pub(crate) fn rope_scalings() -> [(&'static str, RopeScaling); 5] {
+    let yarn = RopeScaling::Yarn {
+        factor_bits: 4f32.to_bits(),
+        original_context: 32_768,
+        beta_fast_bits: 32f32.to_bits(),
+        beta_slow_bits: 1f32.to_bits(),
+        attention_bits: 1.5f32.to_bits(),
+    };
+    let llama3 = RopeScaling::Llama3 {
+        factor_bits: 8f32.to_bits(),
+        low_bits: 1f32.to_bits(),
+        high_bits: 4f32.to_bits(),
+        original_context: 8192,
+    };
+    [
+        ("rope_none", RopeScaling::None {}),
+        ("rope_linear", RopeScaling::Linear { factor_bits: 2f32.to_bits() }),
+        ("rope_yarn", yarn),
+        ("rope_llama3", llama3),
+        ("rope_factors", RopeScaling::Factors {}),
+    ]
 }
 
 pub(crate) fn manifest() -> ModelManifest {
@@ -332,8 +361,26 @@ pub(crate) fn batch_roots() -> impl Strategy<Value = BatchRoot> {
 
 /// Any manifest; its sizes need not make sense.
 pub(crate) fn manifests() -> impl Strategy<Value = ModelManifest> {
-    let hyperparameters =
-        any::<([u32; 11], bool, bool)>().prop_map(|(n, half, tied_embeddings)| Hyperparameters {
+    let scaling = prop_oneof![
+        Just(RopeScaling::None {}),
+        Just(RopeScaling::Factors {}),
+        any::<u32>().prop_map(|factor_bits| RopeScaling::Linear { factor_bits }),
+        any::<[u32; 5]>().prop_map(|n| RopeScaling::Yarn {
+            factor_bits: n[0],
+            original_context: n[1],
+            beta_fast_bits: n[2],
+            beta_slow_bits: n[3],
+            attention_bits: n[4],
+        }),
+        any::<[u32; 4]>().prop_map(|n| RopeScaling::Llama3 {
+            factor_bits: n[0],
+            low_bits: n[1],
+            high_bits: n[2],
+            original_context: n[3],
+        }),
+    ];
+    let hyperparameters = (any::<([u32; 11], [bool; 5], Option<u32>)>(), scaling).prop_map(
+        |((n, flags, window), rope_scaling)| Hyperparameters {
             layers: n[0],
             width: n[1],
             heads: n[2],
@@ -344,10 +391,16 @@ pub(crate) fn manifests() -> impl Strategy<Value = ModelManifest> {
             context: n[7],
             rope_theta_bits: n[8],
             rope_size: n[9],
-            rope_pairing: if half { RopePairing::HalfSplit } else { RopePairing::Interleaved },
+            rope_pairing: if flags[0] { RopePairing::HalfSplit } else { RopePairing::Interleaved },
+            rope_scaling,
             norm_epsilon_bits: n[10],
-            tied_embeddings,
-        });
+            head_norms: flags[1],
+            attention_bias: flags[2],
+            output_bias: flags[3],
+            window,
+            tied_embeddings: flags[4],
+        },
+    );
     let rest = any::<(u16, u16, [[u8; 32]; 3], Option<u32>)>();
     (hyperparameters, rest, "[a-z0-9é]{0,12}", prop::collection::vec(any::<u32>(), 0..5)).prop_map(
         |(hyperparameters, (numeric_spec, block, hashes, bos_token), architecture, stop_tokens)| {

@@ -3,7 +3,8 @@
 
 use dn_core::merkle::MerkleTree;
 use dn_core::objects::{
-    AuditOutcome, BatchLine, BatchRoot, Hyperparameters, ModelManifest, Price, RopePairing, Verdict, Voucher,
+    AuditOutcome, BatchLine, BatchRoot, Hyperparameters, ModelManifest, Price, RopePairing, RopeScaling,
+    Verdict, Voucher,
 };
 use dn_core::{
     Address, Amount, BatchId, Canonical, ChannelId, Hash32, ModelId, SecretKey, Signed, keccak256,
@@ -77,7 +78,12 @@ pub(crate) fn manifest(tag: u8) -> ModelManifest {
             rope_theta_bits: 10_000f32.to_bits(),
             rope_size: 32,
             rope_pairing: RopePairing::Interleaved,
+            rope_scaling: RopeScaling::None {},
             norm_epsilon_bits: 1e-5f32.to_bits(),
+            head_norms: false,
+            attention_bias: false,
+            output_bias: false,
+            window: None,
             tied_embeddings: true,
         },
         tensors_root: Hash32([tag; 32]),

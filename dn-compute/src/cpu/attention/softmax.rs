@@ -140,10 +140,9 @@ fn score_body(
             }
         }
         *tops = NO_TOPS;
-        for n in 0..KEY_BLOCK {
-            let whole = scores[n] >> 16;
-            tops[0] = tops[0].max(whole);
-            tops[1] = tops[1].max(whole + exponents.value[n]);
+        for (score, value) in scores.iter().zip(&exponents.value) {
+            let whole = score >> 16;
+            *tops = [tops[0].max(whole), tops[1].max(whole + value)];
         }
     }
 }

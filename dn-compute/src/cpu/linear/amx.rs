@@ -6,7 +6,7 @@
 //! `d0*low`. The largest of them over 32,768 columns, `32768 * 2 * 255 * 128`, is below `2^31`. Put together in f64 they are the
 //! exact sum, whose every part is below `2^53`.
 //!
-//! The digits of some columns of a group are made once and used for all tokens; they fit the first-level cache.
+//! The digits of some columns of a group are made once and used for all tokens.
 
 use std::arch::asm;
 use std::arch::x86_64::*;
@@ -19,9 +19,9 @@ use crate::cpu::isa::Amx;
 use crate::cpu::pack::{Bits, GROUP, Group, HALVES, OCT, Packed, oct_bytes};
 
 /// Tokens from which making digits pays.
-pub(super) const MIN_TOKENS: usize = 5;
+pub(super) const MIN_TOKENS: usize = 12;
 
-/// Steps of 64 columns whose digits are held at once: 24 KiB.
+/// Steps of 64 columns whose digits are held at once: 48 KiB.
 const STEPS: usize = 16;
 /// Tiles of tokens that pass one set of digits.
 const TILES: usize = 16;

@@ -17,7 +17,7 @@ use crate::spec::matrix::MIN_SHIFT;
 /// Octs of a unit of sums.
 const UNIT_OCTS: usize = UNIT / OCT;
 
-/// `groups` (1 or 2, 4 for a tile of one token) groups of 16 rows from `group`, times a tile.
+/// `groups` (1 or 2, 4 where at most two tokens pass) groups of 16 rows from `group`, times a tile.
 pub(super) fn kernel(
     _: Avx512,
     w: &Packed,
@@ -49,6 +49,7 @@ fn shapes<const FOUR: bool, const MINIMA: bool>(
 ) {
     match (groups, tile.width) {
         (4, 1) => tile_of::<4, 1, FOUR, MINIMA>(w, acts, group, tile, out),
+        (4, _) => tile_of::<4, 2, FOUR, MINIMA>(w, acts, group, tile, out),
         (2, 8) => tile_of::<2, 8, FOUR, MINIMA>(w, acts, group, tile, out),
         (2, 4) => tile_of::<2, 4, FOUR, MINIMA>(w, acts, group, tile, out),
         (2, 2) => tile_of::<2, 2, FOUR, MINIMA>(w, acts, group, tile, out),
@@ -136,18 +137,26 @@ fn tile_of<const G: usize, const T: usize, const FOUR: bool, const MINIMA: bool>
         let mut odd = [_mm512_setzero_si512(); G];
         for at in octs.clone() {
             let lines = &lines[at / OCTS * T..][..T];
-            for g in 0..G {
-                let oct = &weights[g].q[at * oct_bytes..][..oct_bytes];
-                if T == 1 {
-                    ask(oct);
+            // Many tokens share each broadcast among the groups; few leave registers for one group's columns at a time.
+            let together = if T > 2 { G } else { 1 };
+            for from in (0..G).step_by(together) {
+                let mut v = [[_mm512_setzero_si512(); 4]; G];
+                for g in from..from + together {
+                    let oct = &weights[g].q[at * oct_bytes..][..oct_bytes];
+                    if tile.first == 0 {
+                        ask(oct); // later tiles find the weights in the cache
+                    }
+                    v[g] = widen::<FOUR>(oct);
                 }
-                for (i, v) in widen::<FOUR>(oct).into_iter().enumerate() {
+                for i in 0..4 {
                     for t in 0..T {
                         let two: &[i16] = &lines[t].0[at % OCTS * OCT + 2 * i..][..2];
                         // SAFETY: the slice holds the four bytes that are read.
                         let x = _mm512_set1_epi32(unsafe { two.as_ptr().cast::<i32>().read_unaligned() });
-                        let d = if T == 1 && i % 2 == 1 { &mut odd[g] } else { &mut dot[t][g] };
-                        *d = _mm512_dpwssd_epi32(*d, v, x);
+                        for g in from..from + together {
+                            let d = if T == 1 && i % 2 == 1 { &mut odd[g] } else { &mut dot[t][g] };
+                            *d = _mm512_dpwssd_epi32(*d, v[g][i], x);
+                        }
                     }
                 }
             }

@@ -65,9 +65,11 @@ impl MemoryNeed {
         let context = work.context.min(h.context);
         let page = KvLayer::page_bytes(h.kv_heads as usize, h.head_size as usize);
         let pages = u64::from(context).div_ceil(KEY_BLOCK as u64);
+        // Rows end in groups of 16, and each has 12 bytes more than in canonical form: a sixteenth for rows of 192 columns.
+        let padding = front.weight_bytes() / 16;
         let rope = u64::from(context.max(1024)).next_power_of_two() * u64::from(h.rope_size) * 4;
         Self {
-            weights_bytes: front.packed_bytes(),
+            weights_bytes: front.weight_bytes() + padding,
             kv_bytes_per_position: front.kv_bytes_per_position(),
             kv_bytes: page * u64::from(h.layers) * pages * u64::from(work.requests),
             scratch_bytes: scratch_bytes(h, options.prefill_chunk.get(), context, threads),
@@ -137,7 +139,7 @@ mod tests {
             let told = MemoryNeed::new(front, &EngineOptions::default(), &work);
             let packed = engine.weight_bytes();
             assert!(packed <= told.weights_bytes, "{packed} of {}", told.weights_bytes);
-            assert!(told.weights_bytes < packed * 6 / 5, "{packed} of {}", told.weights_bytes);
+            assert!(told.weights_bytes < packed * 11 / 10, "{packed} of {}", told.weights_bytes);
             assert_eq!(told.kv_bytes, engine.decoder.kv_bytes(128));
             assert_eq!(told.kv_bytes, 128 * told.kv_bytes_per_position);
         }

@@ -19,9 +19,7 @@ impl Bench<'_> {
         })?;
         let token = self.output(0, index as u32)?;
         let token = u32::from_le_bytes([token[0], token[1], token[2], token[3]]);
-        if self.sampling()?.temperature_micro != 0 {
-            return Err(RefereeError::Unsupported { what: "a choice by chance" });
-        }
+        self.is_greedy()?;
         let vocabulary = self.geometry.h.vocabulary;
         let rival = self.opening.pick;
         if rival >= vocabulary {
@@ -39,9 +37,17 @@ impl Bench<'_> {
         Ok(better.then_some(Wrong::Value))
     }
 
-    fn sampling(&self) -> Result<Sampling, RefereeError> {
+    /// Refuses a request whose choices follow from more than the two logits.
+    fn is_greedy(&self) -> Result<(), RefereeError> {
         let at = JobRequest::PROMPT_OFFSET + 4 * self.claim.subject.prompt_tokens as usize;
-        let bytes = self.request(at..at + Sampling::MIN_LEN)?;
-        Sampling::decode(&mut Reader::new(bytes)).map_err(RefereeError::OpeningEncoding)
+        // After the numbers of the sampler: the counts of biases and bans, and the grammar's tag.
+        let bytes = self.request(at..at + Sampling::MIN_LEN + 9)?;
+        let mut r = Reader::new(bytes);
+        let sampling = Sampling::decode(&mut r).map_err(RefereeError::OpeningEncoding)?;
+        let plain = r.take(9).is_ok_and(|rest| rest.iter().all(|byte| *byte == 0));
+        match sampling.temperature_micro == 0 && !sampling.penalises() && plain {
+            true => Ok(()),
+            false => Err(RefereeError::Unsupported { what: "a choice by more than the largest logit" }),
+        }
     }
 }

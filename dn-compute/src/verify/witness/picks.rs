@@ -222,7 +222,7 @@ impl Witness<'_> {
             opening.rows.push(Slice::cut(logits, token as usize * 4..token as usize * 4 + 4));
         }
         let at = JobRequest::PROMPT_OFFSET + 4 * self.request.prompt.len();
-        opening.request = Some(self.request_slice(at..at + dn_core::objects::Sampling::MIN_LEN));
+        opening.request = Some(self.request_slice(at..at + dn_core::objects::Sampling::MIN_LEN + 9));
         opening.pick = rival;
         Ok(())
     }

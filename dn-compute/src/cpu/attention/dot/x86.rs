@@ -1,5 +1,7 @@
 //! AVX2, AVX-VNNI and AVX-512 bodies of the product: tiles of rows by columns whose sums stay in registers.
 
+#![allow(clippy::needless_range_loop, reason = "indices name columns of several arrays at once")]
+
 use std::arch::x86_64::*;
 
 use super::Product;
