@@ -1,3 +1,5 @@
+#![allow(clippy::unwrap_used, reason = "a test stops at the first thing that is not as expected")]
+
 use std::collections::BTreeSet;
 
 use dn_core::objects::Grammar;

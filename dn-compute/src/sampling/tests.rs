@@ -174,16 +174,16 @@ fn plain(logits: &[f32], s: &Sampling, d: &Decoding, seen: (&[u32], &[u32]), ind
     if s.penalty_window > 0 {
         marked.drain(..marked.len().saturating_sub(s.penalty_window as usize));
     }
-    for t in 0..logits.len() {
+    for (t, fixed) in fixed.iter_mut().enumerate() {
         let here = || marked.iter().filter(|(u, _)| *u as usize == t);
         if here().next().is_some() && s.penalises() {
-            let (l, r) = (fixed[t], i128::from(s.repetition_micro));
-            fixed[t] = if l > 0 { l * 1_000_000 / r } else { -(-l * r / 1_000_000) };
+            let (l, r) = (*fixed, i128::from(s.repetition_micro));
+            *fixed = if l > 0 { l * 1_000_000 / r } else { -(-l * r / 1_000_000) };
             let count: i128 = here().map(|(_, output)| output).sum();
             if count > 0 {
-                fixed[t] -= units(i128::from(s.presence_micro) + count * i128::from(s.frequency_micro));
+                *fixed -= units(i128::from(s.presence_micro) + count * i128::from(s.frequency_micro));
             }
-            fixed[t] = hold(fixed[t]);
+            *fixed = hold(*fixed);
         }
     }
     for b in &d.bias {

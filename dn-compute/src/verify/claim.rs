@@ -42,7 +42,7 @@ canonical_struct!(Subject {
 impl Subject {
     /// The subject of a receipt; `None` when the manifest is not that of the receipt's model.
     pub fn new(receipt: &Receipt, manifest: ModelManifest) -> Option<Self> {
-        (manifest.id() == receipt.model).then(|| Self {
+        (manifest.id() == receipt.model).then_some(Self {
             manifest,
             trace_root: receipt.trace_root,
             job: receipt.job,

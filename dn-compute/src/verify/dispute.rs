@@ -85,6 +85,7 @@ canonical_enum!(Answer {
 
 /// What the accuser points to.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[allow(clippy::large_enum_variant, reason = "one at a time exists")]
 pub enum Pick {
     /// One of the nodes, or of the groups, or an element of the group, or a block of keys.
     Index {

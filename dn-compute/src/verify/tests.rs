@@ -1,3 +1,5 @@
+#![allow(clippy::unwrap_used, reason = "a test stops at the first thing that is not as expected")]
+
 use std::sync::Arc;
 
 use dn_core::objects::{Decoding, JobRequest, Price, Sampling};

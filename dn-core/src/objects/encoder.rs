@@ -121,8 +121,14 @@ mod tests {
         let manifest = minilm();
         let bytes = manifest.to_bytes();
         assert_eq!(EncoderManifest::from_bytes(&bytes).as_ref(), Ok(&manifest));
-        assert_eq!(Hash32(keccak256(&[&bytes])).to_string(), "0x168e98b4bfca28e6e40d7517bf8c7b28b7afd5c7c34408ad5e09e695c975a305");
-        assert_eq!(manifest.id().to_string(), "0x09a81f435a366f2ca7e02ea86e43abb696ac3efd6310c9804861c8df794378c1");
+        assert_eq!(
+            Hash32(keccak256(&[&bytes])).to_string(),
+            "0x168e98b4bfca28e6e40d7517bf8c7b28b7afd5c7c34408ad5e09e695c975a305"
+        );
+        assert_eq!(
+            manifest.id().to_string(),
+            "0x09a81f435a366f2ca7e02ea86e43abb696ac3efd6310c9804861c8df794378c1"
+        );
         assert_ne!(manifest.id().0, keccak256(&[&bytes]));
         assert_eq!(manifest.ops_per_token(), 6 * 2 * (4 * 384 * 384 + 2 * 384 * 1536));
     }

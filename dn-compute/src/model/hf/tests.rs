@@ -286,7 +286,7 @@ fn a_directory_computes_what_its_family_does() {
             error += (f64::from(*f) - e).powi(2);
             scale += e * e;
         }
-        let relative = (error / scale as f64).sqrt();
+        let relative = (error / scale).sqrt();
         // Eight bits per weight; a wrong rotation, norm, window or bias costs tens of times as much.
         assert!(relative < 0.05, "{config}: {relative}");
     }

@@ -54,7 +54,7 @@ fn tops_are_those_of_the_keys_seen() {
             let high: Vec<i32> = (0..KEY_BLOCK as i32).map(|n| (n * 7919 % 641 - 320) << 16).collect();
             let (mut scores, mut tops) = ([0; KEY_BLOCK], [NO_TOPS]);
             let low = [3; KEY_BLOCK];
-            let seen = [100 + start..100 + end];
+            let seen = vec![100 + start..100 + end; 1];
             score(level, &high, &low, &[1.0], &seen, 100, &exponents, &mut scores, &mut tops);
             let mut expected = [-32_768; 2];
             for position in 0..KEY_BLOCK {
