@@ -90,7 +90,7 @@ fn every_payload() {
     }
     assert_eq!(
         hex(&dn_core::keccak256(&[&all])),
-        "de20635fc7efac3e93a3941fd52e53c895255c2b02825639751646750a55d369"
+        "f7fdca6f98a6967177aa781d9e70cad67f836912b5a8f6c1a58280f3cb344d6d"
     );
 }
 
