@@ -15,7 +15,7 @@ use crate::out;
 /// Which model, and how to compute it. The way of computing changes the speed, never a bit of the result.
 #[derive(Debug, Clone, clap::Args)]
 pub(crate) struct ModelArgs {
-    /// GGUF file, model package, directory of safetensors, or org/name[@revision][:file] on the Hugging Face hub; without
+    /// GGUF file, model package, directory of safetensors, or `org/name[@revision][:file]` on the Hugging Face hub; without
     /// it the small demonstration model inside this program.
     #[arg(long, env = "DN_MODEL", value_name = "MODEL")]
     pub(crate) model: Option<PathBuf>,

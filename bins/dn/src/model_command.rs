@@ -29,7 +29,7 @@ pub(crate) enum Command {
 /// Arguments of `dn model convert`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Convert {
-    /// GGUF file, package, directory of safetensors, or org/name[@revision][:file] on the Hugging Face hub; without it the
+    /// GGUF file, package, directory of safetensors, or `org/name[@revision][:file]` on the Hugging Face hub; without it the
     /// small demonstration model inside this program.
     source: Option<PathBuf>,
     /// The package to write, or a directory for it.
