@@ -1,7 +1,7 @@
 //! The canonical sampler: from logits to a token, in integers.
 //!
 //! # Meaning (numeric spec V1)
-//! For logits `l[0..n]`, settings [`Sampling`] and [`Decoding`], the tokens before, and the index `i` of the generated token
+//! For logits `l[0..n]`, settings [`Sampling`] and [`Decoding`](dn_core::objects::Decoding), the tokens before, and the index `i` of the generated token
 //! (the first is 0), in this order:
 //!
 //! 1. **Fixed point.** `L[t] = RNE(l[t] * 2^24)`, held to `-2^44..=2^44`.
@@ -28,7 +28,7 @@
 //! Every product fits 128 bits: `M - L < 2^46`, `K < 2^61`; `W <= 2^24 * 2^40`.
 //!
 //! **Log-probabilities** are those of the model, before step 2: with `w` of step 6 at `temperature_micro = 10^6` over all
-//! tokens, `W` their sum, `G = log2(W)` in Q56 (bit by bit, [`log_sum`](logprobs)), `E = floor((G - 40 * 2^56) * LN2 / 2^88)`,
+//! tokens, `W` their sum, `G = log2(W)` in Q56 (bit by bit, `log_sum`), `E = floor((G - 40 * 2^56) * LN2 / 2^88)`,
 //! `LN2 = floor(ln(2) * 2^56)`: the log-probability of `t` is `L[t] - M - E`, times `2^-24`. Its error is below 1e-6.
 //! The best ones are ranked by `l`, largest first, equals by index.
 

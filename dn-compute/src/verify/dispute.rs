@@ -4,7 +4,7 @@
 //! level, and the accuser points to the first thing that differs from what it computed itself: a node of the trace's
 //! tree, a position, a stage, an operation, a group of its output, an element, a part of the sum. What the worker
 //! opens is checked against what already binds it; what does not fit is refused and changes nothing. At the end the
-//! [`referee`](super::referee) recomputes one tile. Whoever is silent loses: time is an input ([`Dispute::silence`]).
+//! [`referee`](fn@super::referee) recomputes one tile. Whoever is silent loses: time is an input ([`Dispute::silence`]).
 
 use dn_core::merkle::{fold, leaf_hash, root_hash};
 use dn_core::{Hash32, canonical_enum};

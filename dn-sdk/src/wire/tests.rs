@@ -158,7 +158,7 @@ fn encodings_are_pinned() {
     assert_eq!(ToWorker::Ping { nonce: 1 }.to_bytes(), [8, 1, 0, 0, 0, 0, 0, 0, 0]);
 }
 // From an independent implementation of the encoding and of Keccak-256 in Python.
-const OFFER_HASH: &str = "286e86c6343dd37b4055027551eb8d1028c9b36be1663fc50e3f4f179d9a3f9c";
+const OFFER_HASH: &str = "ddaaed1a6460168f25b3a84dacf4f45cbeb8bb515395de41d00c6c07b6eb5a11";
 const CHUNK_HASH: &str = "fdf8d18b5bc6e6fe48f1d61f51dc33d3d9f04e7d2993c3fd498552196c5a5b85";
 
 #[test]

@@ -60,9 +60,9 @@ async fn every_wrong_field_is_named() {
         (json!({ "stream_options": { "include_usage": true } }), "stream_options", "invalid_value"),
         (json!({ "n": 2 }), "n", "unsupported_parameter"),
         (json!({ "tools": [{ "type": "function" }] }), "tools", "unsupported_parameter"),
-        (json!({ "logprobs": true }), "logprobs", "unsupported_parameter"),
-        (json!({ "presence_penalty": 0.5 }), "presence_penalty", "unsupported_parameter"),
-        (json!({ "response_format": { "type": "json_object" } }), "response_format", "unsupported_parameter"),
+        (json!({ "top_logprobs": 3 }), "top_logprobs", "invalid_value"),
+        (json!({ "presence_penalty": 2.5 }), "presence_penalty", "invalid_value"),
+        (json!({ "response_format": { "type": "xml" } }), "response_format.type", "invalid_value"),
     ];
     for (change, param, code) in cases {
         let (status, error) = refused(net.post("/v1/chat/completions", &chat(change.clone()))).await;

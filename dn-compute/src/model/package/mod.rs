@@ -1,7 +1,7 @@
 //! Model packages: one file with the manifest, the tokenizer, the chat template and the canonical weights.
 //!
 //! # Form
-//! The eight bytes [`MAGIC`], the header's length as u64, the header in canonical encoding, zeros up to a multiple of 64; then
+//! The eight bytes `MAGIC`, the header's length as u64, the header in canonical encoding, zeros up to a multiple of 64; then
 //! each tensor in the order of the architecture, each filled up with zeros to a multiple of 64. All numbers little-endian.
 //! The header holds the manifest and everything that it commits to but the weights, of which it holds the hash of
 //! each tile. So a reader checks the header against the manifest at once, and each tile as it is read; the first
