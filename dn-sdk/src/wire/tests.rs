@@ -159,7 +159,7 @@ fn encodings_are_pinned() {
 }
 // From an independent implementation of the encoding and of Keccak-256 in Python.
 const OFFER_HASH: &str = "ddaaed1a6460168f25b3a84dacf4f45cbeb8bb515395de41d00c6c07b6eb5a11";
-const CHUNK_HASH: &str = "fdf8d18b5bc6e6fe48f1d61f51dc33d3d9f04e7d2993c3fd498552196c5a5b85";
+const CHUNK_HASH: &str = "d8ca379061efcd8d76bd5ad6df43e8de74bdcee4dfad8b6c0e686a8a71160c5f";
 
 #[test]
 fn a_message_over_the_limit_is_not_read() {
