@@ -1,4 +1,6 @@
-//! Repository checks that are neither rustc's nor clippy's: `cargo xtask tidy`.
+//! Repository checks that are neither rustc's nor clippy's: `cargo xtask tidy`, and `cargo xtask miri`.
+//!
+//! `tidy`:
 //!
 //! - dependency arrows between the workspace's packages, and what the pure crates may never pull in;
 //! - licences of all dependencies;
@@ -11,6 +13,7 @@
 mod arrows;
 mod lengths;
 mod licences;
+mod miri;
 mod targets;
 
 use std::process::{Command, ExitCode};
@@ -23,11 +26,17 @@ struct Report {
 }
 
 fn main() -> ExitCode {
-    let task = std::env::args().nth(1);
-    if task.as_deref() != Some("tidy") {
-        eprintln!("usage: cargo xtask tidy");
-        return ExitCode::from(2);
+    match std::env::args().nth(1).as_deref() {
+        Some("tidy") => tidy(),
+        Some("miri") => miri::run(),
+        _ => {
+            eprintln!("usage: cargo xtask tidy | miri");
+            ExitCode::from(2)
+        }
     }
+}
+
+fn tidy() -> ExitCode {
     let metadata = match cargo_metadata() {
         Ok(metadata) => metadata,
         Err(reason) => {

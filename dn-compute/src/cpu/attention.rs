@@ -9,10 +9,11 @@ use std::ops::Range;
 use crate::spec::{
     AttentionPlan, KvLayer, Mask, NumericError, Op,
     attention::{KEY_BLOCK, KvRows, normalise, reciprocal, value_width},
-    quantise::{self, no_overflow, rebase},
+    quantise::{self, rebase},
 };
 
 use super::Cpu;
+use super::checks::no_overflow;
 use super::isa::{Level, multiversioned};
 use dot::{Product, multiply};
 use queries::{Piece, Queries};
@@ -69,7 +70,7 @@ pub(super) fn attention(
     } else {
         first_error(cpu.threads.map(pieces, |piece| call.run(&piece)))?;
     }
-    no_overflow(Op::Attention, out)
+    no_overflow(cpu.level, Op::Attention, out)
 }
 
 /// Cuts the queries by head and tokens into at least `wanted` pieces if there are as many, none so large that its scores

@@ -234,10 +234,10 @@ fn request_tiles() -> bool {
 /// The code has one meaning, whatever it is compiled for: the compiler neither contracts nor reassociates floats. The body must be
 /// `#[inline(always)]`, or it would be compiled once, for the baseline.
 macro_rules! multiversioned {
-    ($(#[$doc:meta])* fn $name:ident($($arg:ident: $ty:ty),* $(,)?) $(-> $ret:ty)? = $body:path;) => {
+    ($(#[$doc:meta])* $vis:vis fn $name:ident($($arg:ident: $ty:ty),* $(,)?) $(-> $ret:ty)? = $body:path;) => {
         $(#[$doc])*
         #[allow(clippy::too_many_arguments, reason = "kernels take their operands one by one")]
-        fn $name(level: $crate::cpu::isa::Level, $($arg: $ty),*) $(-> $ret)? {
+        $vis fn $name(level: $crate::cpu::isa::Level, $($arg: $ty),*) $(-> $ret)? {
             #[cfg(target_arch = "x86_64")]
             #[target_feature(enable = "avx2")]
             #[allow(clippy::too_many_arguments, reason = "kernels take their operands one by one")]

@@ -3,11 +3,12 @@
 use crate::spec::{
     LayerNormPlan, NumericError, Op,
     float::{add, mul, pow2, sub},
-    quantise::{ZERO_EXPONENT, exponent, largest, no_overflow, rebase},
+    quantise::{ZERO_EXPONENT, exponent, largest, rebase},
 };
 
 use super::Cpu;
 use super::acts::nearest;
+use super::checks::no_overflow;
 use super::isa::multiversioned;
 use super::threads::rows_mut;
 
@@ -31,7 +32,7 @@ pub(super) fn layer_norm(
         Ok::<(), NumericError>(())
     });
     results.into_iter().collect::<Result<(), _>>()?;
-    no_overflow(Op::LayerNorm, out)
+    no_overflow(cpu.level, Op::LayerNorm, out)
 }
 
 multiversioned! {

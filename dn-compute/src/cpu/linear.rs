@@ -115,7 +115,8 @@ fn pieces(cpu: &Cpu, plan: &LinearPlan) -> Vec<(usize, usize, usize)> {
     let total: usize = groups.iter().sum();
     // A vector kernel takes several multiplications at once: a piece is worth handing over from about four times the
     // usual work.
-    let count = cpu.threads.pieces(total * GROUP * plan.cols * plan.tokens / 4);
+    let work = total * GROUP * plan.cols * plan.tokens / 4;
+    let count = if plan.tokens <= TILE { cpu.threads.small_pieces(work) } else { cpu.threads.pieces(work) };
     let size = total.div_ceil(count).next_multiple_of(STREAMS);
     let cut = |(i, groups): (usize, &usize)| {
         let groups = *groups;

@@ -4,6 +4,7 @@
 mod acts;
 mod add;
 mod attention;
+mod checks;
 mod embed;
 mod gelu;
 mod isa;
@@ -15,6 +16,9 @@ mod rms_norm;
 mod rope;
 mod silu;
 mod threads;
+
+#[cfg(test)]
+mod tests;
 
 use crate::spec::{Backend, BackendInfo, KvLayer, Mask, Matrix, NumericError, Op, QuantMatrix, RopeTable};
 

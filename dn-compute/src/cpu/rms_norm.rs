@@ -3,11 +3,12 @@
 use crate::spec::{
     NumericError, Op, RmsNormPlan,
     float::{mul, pow2},
-    quantise::{ZERO_EXPONENT, exponent, largest, no_overflow, rebase},
+    quantise::{ZERO_EXPONENT, exponent, largest, rebase},
 };
 
 use super::Cpu;
 use super::acts::nearest;
+use super::checks::no_overflow;
 use super::isa::multiversioned;
 use super::threads::rows_mut;
 
@@ -30,7 +31,7 @@ pub(super) fn rms_norm(
         Ok::<(), NumericError>(())
     });
     results.into_iter().collect::<Result<(), _>>()?;
-    no_overflow(Op::RmsNorm, out)
+    no_overflow(cpu.level, Op::RmsNorm, out)
 }
 
 multiversioned! {

@@ -3,10 +3,10 @@
 use crate::spec::{
     NumericError, Op, Pairing, RopePlan, RopeTable,
     float::{add, flush, mul, sub},
-    quantise::no_overflow,
 };
 
 use super::Cpu;
+use super::checks::Faults;
 use super::isa::multiversioned;
 use super::threads::rows_mut;
 
@@ -16,23 +16,36 @@ pub(super) fn rope(
     positions: &[u32],
     x: &mut [f32],
 ) -> Result<(), NumericError> {
-    let plan = RopePlan::new(table, positions, x)?;
+    let plan = RopePlan::of_shape(table, positions, x)?;
     let row = plan.heads * table.spec().head_dim;
     let parts = rows_mut(x, row, cpu.threads.pieces(plan.tokens * row));
-    cpu.threads.map(parts, |(first, x)| {
-        for (x, position) in x.chunks_exact_mut(row).zip(&positions[first..]) {
-            rotate(cpu.level, table, *position, x);
-        }
+    let found = cpu.threads.map(parts, |(first, x)| {
+        let positions = &positions[first..];
+        rotate_rows(cpu.level, table, positions, first * row, row, x)
     });
-    no_overflow(Op::Rope, x)
+    Faults::error(found, Op::Rope, &["x"])
 }
 
 multiversioned! {
-    fn rotate(table: &RopeTable, position: u32, x: &mut [f32]) = rotate_body;
+    fn rotate_rows(table: &RopeTable, positions: &[u32], first: usize, row: usize, x: &mut [f32]) -> Faults
+        = rotate_rows_body;
 }
 
 #[inline(always)]
-fn rotate_body(table: &RopeTable, position: u32, x: &mut [f32]) {
+fn rotate_rows_body(table: &RopeTable, positions: &[u32], first: usize, row: usize, x: &mut [f32]) -> Faults {
+    let mut faults = Faults::NONE;
+    for (i, (x, position)) in x.chunks_exact_mut(row).zip(positions).enumerate() {
+        let at = first + i * row;
+        if !faults.input(0, at, x) {
+            rotate(table, *position, x);
+            faults.output(at, x);
+        }
+    }
+    faults
+}
+
+#[inline(always)]
+fn rotate(table: &RopeTable, position: u32, x: &mut [f32]) {
     let (spec, values) = (table.spec(), table.row(position));
     for head in x.chunks_exact_mut(spec.head_dim) {
         let (rotary, rest) = head.split_at_mut(spec.rotary_dim);

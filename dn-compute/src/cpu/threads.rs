@@ -1,5 +1,9 @@
 //! Splitting work over threads. Every piece computes its own outputs, so the split cannot touch a bit.
 
+use std::cell::Cell;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use rayon::prelude::*;
 
 use super::CpuError;
@@ -39,12 +43,23 @@ impl Threads {
         (work / MIN_WORK).clamp(1, self.count * 4)
     }
 
-    /// Runs `f` on the pool, where nested parallel work needs no hand-over.
+    /// Pieces to cut `work` into where all of it comes from memory: small enough that no thread waits long for the last.
+    pub(crate) fn small_pieces(&self, work: usize) -> usize {
+        (work / MIN_WORK).clamp(1, self.count * 16)
+    }
+
+    /// Runs `f` on the pool, where nested parallel work needs no hand-over. Until it ends the other threads look for
+    /// work without falling asleep: waking one takes longer than many an operation.
     pub(crate) fn enter<R: Send>(&self, f: impl FnOnce() -> R + Send) -> R {
-        match &self.pool {
-            Some(pool) => pool.install(f),
-            None => f(),
-        }
+        let Some(pool) = &self.pool else { return f() };
+        pool.install(|| {
+            let end = End(Arc::default());
+            let over = Arc::clone(&end.0);
+            busy(|_| {
+                pool.spawn_broadcast(move |_| stay_awake(&over));
+                f()
+            })
+        })
     }
 
     /// Calls `f` once per item, in any order; results come in the order of the items.
@@ -54,6 +69,56 @@ impl Threads {
             _ => items.into_iter().map(f).collect(),
         }
     }
+}
+
+thread_local! {
+    /// Whether this thread runs a job of [`Threads::enter`], or waits for work of one.
+    static BUSY: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Runs `f` with this thread marked as busy; tells it whether it was so already.
+fn busy<R>(f: impl FnOnce(bool) -> R) -> R {
+    let before = Before(BUSY.replace(true));
+    f(before.0)
+}
+
+/// Whether a thread was busy, which it is again when this is dropped.
+struct Before(bool);
+
+impl Drop for Before {
+    fn drop(&mut self) {
+        BUSY.set(self.0);
+    }
+}
+
+/// Sets its flag when dropped, so that a panic ends the wait as well.
+struct End(Arc<AtomicBool>);
+
+impl Drop for End {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Release);
+    }
+}
+
+/// Times that a thread looks for work before it lets others use its core.
+const LOOKS: u32 = 1000;
+
+/// Does what work there is until `over`. Nobody waits for this: the work may be another caller's whole job.
+fn stay_awake(over: &AtomicBool) {
+    let mut looks = 0;
+    busy(|before| {
+        // A thread with a job of its own must not wait for another's, which may wait for this one's in turn.
+        while !before && !over.load(Ordering::Acquire) {
+            if rayon::yield_now() == Some(rayon::Yield::Executed) {
+                looks = 0;
+            } else if looks < LOOKS {
+                looks += 1;
+                std::hint::spin_loop();
+            } else {
+                std::thread::yield_now();
+            }
+        }
+    });
 }
 
 /// `slice` cut into at most `pieces` parts, each of whole rows of `row` elements; with the first row of each.

@@ -29,8 +29,9 @@ use scratch::{Pool, Scratch};
 pub(crate) use weights::Ready;
 use weights::Weights;
 
-/// Most logits computed at a time.
-const MAX_LOGITS: usize = 1 << 22;
+/// Most logits computed at a time: 64 rows of the largest common vocabularies, since a pass over the vocabulary's weights
+/// costs about the same for one row as for sixteen.
+const MAX_LOGITS: usize = 10 << 20;
 /// Positions of the first rope table; it doubles whenever a sequence goes beyond it.
 const FIRST_ROPE: usize = 1024;
 

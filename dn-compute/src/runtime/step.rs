@@ -287,11 +287,11 @@ impl Decoder {
     }
 }
 
-/// Rows of logits computed at a time: whole tiles of eight where they fit.
+/// Rows of logits computed at a time: whole tiles of sixteen where they fit.
 pub(super) const fn logits_rows(vocabulary: usize) -> usize {
     match MAX_LOGITS / vocabulary {
         0 => 1,
-        few @ 1..8 => few,
-        many => many / 8 * 8,
+        few @ 1..16 => few,
+        many => many / 16 * 16,
     }
 }

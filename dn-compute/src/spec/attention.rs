@@ -229,20 +229,21 @@ impl KvLayer {
     /// When the position is not held.
     pub fn entry(&self, position: usize, out: &mut Vec<u8>) {
         let (page, at, d) = (&self.pages[position / KEY_BLOCK], position % KEY_BLOCK, self.shape.head_dim);
-        let (slot, width) = (slot(at), value_width(d));
-        for head in 0..self.shape.heads {
-            for exponents in [&page.ke, &page.ve] {
-                let exponent = exponents[head * KEY_BLOCK + slot] as i16;
-                out.extend_from_slice(&exponent.to_le_bytes());
-            }
+        let (slot, width, from) = (slot(at), value_width(d), out.len());
+        let write = |to: &mut [u8], n: i16| to.copy_from_slice(&n.to_le_bytes());
+        out.resize(from + self.shape.heads * (4 + 4 * d), 0);
+        for (head, bytes) in out[from..].chunks_exact_mut(4 + 4 * d).enumerate() {
+            write(&mut bytes[..2], page.ke[head * KEY_BLOCK + slot] as i16);
+            write(&mut bytes[2..4], page.ve[head * KEY_BLOCK + slot] as i16);
+            let (k, v) = bytes[4..].split_at_mut(2 * d);
             let keys = page.k[head * KEY_BLOCK * d..][..KEY_BLOCK * d].chunks_exact(2 * KEY_BLOCK);
-            for pair in keys {
-                out.extend_from_slice(&pair[2 * slot].to_le_bytes());
-                out.extend_from_slice(&pair[2 * slot + 1].to_le_bytes());
+            for (to, pair) in k.chunks_exact_mut(4).zip(keys) {
+                write(&mut to[..2], pair[2 * slot]);
+                write(&mut to[2..], pair[2 * slot + 1]);
             }
             let values = &page.v[(head * KEY_BLOCK + at / 2 * 2) * width..][..2 * d];
-            for pair in values.chunks_exact(2) {
-                out.extend_from_slice(&pair[at % 2].to_le_bytes());
+            for (to, pair) in v.chunks_exact_mut(2).zip(values.chunks_exact(2)) {
+                write(to, pair[at % 2]);
             }
         }
     }

@@ -150,11 +150,21 @@ pub struct RopePlan {
 }
 
 impl RopePlan {
-    /// Checks the length of `x`, that it is finite, and the positions.
+    /// Checks the length of `x` and the positions, and that `x` is finite.
     ///
     /// # Errors
     /// A length that does not fit, a position beyond the table, an element that is not finite.
     pub fn new(table: &RopeTable, positions: &[u32], x: &[f32]) -> Result<Self, NumericError> {
+        let plan = Self::of_shape(table, positions, x)?;
+        all_finite(Op::Rope, "x", x)?;
+        Ok(plan)
+    }
+
+    /// Checks the length of `x` and the positions.
+    ///
+    /// # Errors
+    /// A length that does not fit, a position beyond the table.
+    pub fn of_shape(table: &RopeTable, positions: &[u32], x: &[f32]) -> Result<Self, NumericError> {
         let op = Op::Rope;
         let tokens = positions.len();
         check_tokens(op, tokens)?;
@@ -168,7 +178,6 @@ impl RopePlan {
             let (position, positions) = (positions[index], table.positions);
             return Err(NumericError::Position { index, position, positions });
         }
-        all_finite(op, "x", x)?;
         Ok(Self { tokens, heads })
     }
 }

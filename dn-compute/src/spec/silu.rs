@@ -17,12 +17,20 @@ pub const LOG2_E: f32 = f32::from_bits(0x3fb8_aa3b);
 /// From here on `exp(-|g|)` counts as zero.
 pub const MAX_Z: i32 = 100 << 16;
 
+/// Checks equal lengths.
+///
+/// # Errors
+/// Lengths that differ.
+pub fn check_silu_mul_shape(gate: &[f32], up: &[f32]) -> Result<(), NumericError> {
+    check(Op::SiluMul, "elements of up", gate.len(), up.len())
+}
+
 /// Checks equal lengths and finite inputs.
 ///
 /// # Errors
 /// Lengths that differ; an element that is not finite.
 pub fn check_silu_mul(gate: &[f32], up: &[f32]) -> Result<(), NumericError> {
-    check(Op::SiluMul, "elements of up", gate.len(), up.len())?;
+    check_silu_mul_shape(gate, up)?;
     all_finite(Op::SiluMul, "gate", gate)?;
     all_finite(Op::SiluMul, "up", up)
 }
