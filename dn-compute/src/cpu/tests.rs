@@ -13,7 +13,7 @@ fn numbers(rng: &mut Rng, count: usize) -> Vec<f32> {
 }
 
 /// Makes a call on the reference and on every instruction set, with one thread and two.
-fn compare(what: &str, call: impl Fn(&dyn Backend) -> Result<Vec<f32>, NumericError>) {
+fn compare(what: &str, call: impl Fn(&dyn Backend) -> Result<Vec<f32>, NumericError> + Sync) {
     let bits = |values: Vec<f32>| values.into_iter().map(f32::to_bits).collect::<Vec<_>>();
     let expected = call(&Reference).map(bits);
     for isa in Isa::ALL.into_iter().filter(|isa| isa.is_available()) {
