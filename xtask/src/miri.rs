@@ -7,7 +7,7 @@ use std::process::{Command, ExitCode};
 const FLAGS: &str = "-Zmiri-ignore-leaks -Zmiri-tree-borrows -Zmiri-disable-isolation";
 
 /// Runs the tests of the CPU backend that are small enough.
-pub fn run() -> ExitCode {
+pub(crate) fn run() -> ExitCode {
     let tests = ["cpu::tests", "cpu::pack", "cpu::pages"];
     let status = Command::new("cargo")
         .args(["+nightly", "miri", "test", "-p", "dn-compute", "--lib", "--"])
