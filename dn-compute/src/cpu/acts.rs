@@ -1,5 +1,7 @@
 //! Quantised activations, cut into tiles as the kernels read them.
 
+use std::cell::Cell;
+
 use crate::spec::{BLOCK, NumericError, Op, float::pow2, quantise};
 
 use super::isa::{Level, multiversioned};
@@ -19,6 +21,16 @@ pub(crate) const UNIT: usize = 16;
 #[repr(C, align(64))]
 pub(crate) struct Line(pub(crate) [i16; 32]);
 
+impl Line {
+    const ZERO: Self = Self([0; 32]);
+
+    /// As one digit of 64 columns.
+    fn digits(&mut self) -> &mut [i8; STEP] {
+        // SAFETY: as many bytes, of which every value is valid in either type, for as long.
+        unsafe { &mut *self.0.as_mut_ptr().cast() }
+    }
+}
+
 /// How activations lie.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Form {
@@ -37,6 +49,11 @@ pub(crate) struct Tile {
     pub(crate) width: usize,
 }
 
+thread_local! {
+    /// The lines of an earlier call, to be written anew: fresh memory of some megabytes would cost as much as filling it.
+    static SPARE: Cell<Vec<Line>> = const { Cell::new(Vec::new()) };
+}
+
 /// Quantised activations of a call.
 #[derive(Debug)]
 pub(crate) struct Acts {
@@ -44,7 +61,7 @@ pub(crate) struct Acts {
     pub(crate) tiles: Vec<Tile>,
     /// Lines of a token.
     pub(crate) lines_per_token: usize,
-    /// Tile-major.
+    /// Tile-major; more may follow.
     lines: Vec<Line>,
     /// Of pairs, the sum of every 16 columns: tile-major, then `[unit][token]`.
     sums: Vec<i32>,
@@ -69,7 +86,10 @@ impl Acts {
             Form::Pairs => (tiles(tokens, &[TILE, 4, 2, 1]), cols.div_ceil(BLOCK)),
             Form::Digits => (wide_tiles(tokens), 2 * cols.div_ceil(STEP)),
         };
-        let mut lines = vec![Line([0; 32]); tokens * lines_per_token];
+        let mut lines = SPARE.take();
+        if lines.len() < tokens * lines_per_token {
+            lines.resize(tokens * lines_per_token, Line::ZERO);
+        }
         let mut et = vec![0i32; tokens];
         let units_per_token = if form == Form::Pairs { lines_per_token * UNITS } else { 0 };
         let mut sums = vec![0i32; tokens * units_per_token];
@@ -104,6 +124,12 @@ impl Acts {
     pub(crate) fn sums(&self, tile: Tile) -> &[i32] {
         let per = self.lines_per_token * UNITS;
         &self.sums[tile.first * per..][..tile.width * per]
+    }
+}
+
+impl Drop for Acts {
+    fn drop(&mut self) {
+        SPARE.set(std::mem::take(&mut self.lines));
     }
 }
 
@@ -175,7 +201,10 @@ fn pairs_tile_body(
     for (t, et) in et.iter_mut().enumerate() {
         let base = (tile.first + t) * cols;
         let row = &x[base..][..cols];
-        let Some(factor) = exponent(row, base, et)? else { continue }; // the lines are zero already
+        let Some(factor) = exponent(row, base, et)? else {
+            lines[t..].iter_mut().step_by(tile.width).for_each(|line| *line = Line::ZERO);
+            continue;
+        };
         let slots = lines[t..].iter_mut().step_by(tile.width);
         let units = sums.chunks_exact_mut(UNITS * tile.width);
         for ((slot, units), x) in slots.zip(units).zip(row.chunks(BLOCK)) {
@@ -202,15 +231,18 @@ fn digits_tile_body(
     for (t, et) in et.iter_mut().enumerate() {
         let base = (tile.first + t) * cols;
         let row = &x[base..][..cols];
-        let Some(factor) = exponent(row, base, et)? else { continue };
+        let Some(factor) = exponent(row, base, et)? else {
+            lines[t..].iter_mut().step_by(tile.width).for_each(|line| *line = Line::ZERO);
+            continue;
+        };
         for (step, x) in lines.chunks_exact_mut(2 * tile.width).zip(row.chunks(STEP)) {
-            let a: [i16; STEP] = integers(x, factor);
             let (high, low) = step.split_at_mut(tile.width);
-            for (high, two) in high[t].0.iter_mut().zip(a.chunks_exact(2)) {
-                *high = (((two[0] + 128) >> 8) & 0xff) | ((two[1] + 128) & !0xff);
+            if x.len() < STEP {
+                (high[t], low[t]) = (Line::ZERO, Line::ZERO);
             }
-            for (low, two) in low[t].0.iter_mut().zip(a.chunks_exact(2)) {
-                *low = (two[0] & 0xff) | (two[1] << 8);
+            for ((high, low), v) in high[t].digits().iter_mut().zip(low[t].digits()).zip(x) {
+                let a = nearest(v * factor);
+                (*high, *low) = (((a + 128) >> 8) as i8, a as i8);
             }
         }
     }

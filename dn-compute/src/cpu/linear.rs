@@ -84,7 +84,7 @@ pub(super) fn linear(
         .collect();
 
     let overflow = AtomicBool::new(false);
-    let pieces = pieces(cpu, &plan);
+    let pieces = pieces(cpu, &plan, form);
     cpu.threads.map(pieces, |(matrix, first, end)| {
         // SAFETY: pieces hold disjoint groups of rows of each matrix.
         if !unsafe { piece(cpu.level, own[matrix], &acts, first, end, &targets[matrix]) } {
@@ -110,14 +110,16 @@ fn form(level: Level, tokens: usize, weights: &[&Packed]) -> Form {
 }
 
 /// Cuts the matrices into (matrix, first group, end group), about equal in work.
-fn pieces(cpu: &Cpu, plan: &LinearPlan) -> Vec<(usize, usize, usize)> {
+fn pieces(cpu: &Cpu, plan: &LinearPlan, form: Form) -> Vec<(usize, usize, usize)> {
     let groups: Vec<usize> = plan.rows.iter().map(|r| r.div_ceil(GROUP)).collect();
     let total: usize = groups.iter().sum();
     // A vector kernel takes several multiplications at once: a piece is worth handing over from about four times the
     // usual work.
     let work = total * GROUP * plan.cols * plan.tokens / 4;
     let count = if plan.tokens <= TILE { cpu.threads.small_pieces(work) } else { cpu.threads.pieces(work) };
-    let size = total.div_ceil(count).next_multiple_of(STREAMS);
+    // Many tokens as digits pass one group at a time.
+    let together = if form == Form::Digits && plan.tokens > 1 { 1 } else { STREAMS };
+    let size = total.div_ceil(count).next_multiple_of(together);
     let cut = |(i, groups): (usize, &usize)| {
         let groups = *groups;
         (0..groups).step_by(size).map(move |first| (i, first, groups.min(first + size))).collect::<Vec<_>>()

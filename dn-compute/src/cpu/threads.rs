@@ -62,10 +62,13 @@ impl Threads {
         })
     }
 
-    /// Calls `f` once per item, in any order; results come in the order of the items.
+    /// Calls `f` once per item, in any order; results come in the order of the items. A thread that has none left takes single
+    /// ones over.
     pub(crate) fn map<T: Send, R: Send>(&self, items: Vec<T>, f: impl Fn(T) -> R + Sync + Send) -> Vec<R> {
         match &self.pool {
-            Some(pool) if items.len() > 1 => pool.install(|| items.into_par_iter().map(f).collect()),
+            Some(pool) if items.len() > 1 => {
+                pool.install(|| items.into_par_iter().with_max_len(1).map(f).collect())
+            }
             _ => items.into_iter().map(f).collect(),
         }
     }
