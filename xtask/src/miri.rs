@@ -8,7 +8,7 @@ const FLAGS: &str = "-Zmiri-ignore-leaks -Zmiri-tree-borrows -Zmiri-disable-isol
 
 /// Runs the tests of the CPU backend that are small enough.
 pub(crate) fn run() -> ExitCode {
-    let tests = ["cpu::tests", "cpu::pack", "cpu::pages"];
+    let tests = ["cpu::tests", "cpu::pages"];
     let status = Command::new("cargo")
         .args(["+nightly", "miri", "test", "-p", "dn-compute", "--lib", "--"])
         .args(tests)
