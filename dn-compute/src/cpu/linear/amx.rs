@@ -6,9 +6,10 @@
 //! `d0*low`. The largest of them over 32,768 columns, `32768 * 2 * 255 * 128`, is below `2^31`. Put together in f64 they are the
 //! exact sum, whose every part is below `2^53`.
 //!
-//! The digits of some columns of a group, a [`Set`], are made once and used for all tokens. While the tiles multiply one set, the
-//! vector units make the next, a few columns a step, and put together the sums of the tile before; the weights of
-//! the one after it are asked for.
+//! The digits of some columns of a group, a [`Set`], are made once and used for all tokens. Beside the products of a tile, the
+//! vector units put together the sums of the tile before; the places of the outputs and the weights that come next are asked
+//! for. With a set's last tile the next set's digits are made: each step's take the place of those just used, which lie in the
+//! first-level cache (a second set would lie in the second, whose bandwidth the tiles need).
 
 use std::arch::asm;
 use std::arch::x86_64::*;
@@ -29,7 +30,7 @@ mod tiles;
 use tiles::{Digits, Shape, Sums, Tmm, multiply, start, store};
 
 /// Tokens from which making digits pays.
-pub(super) const MIN_TOKENS: usize = 9;
+pub(super) const MIN_TOKENS: usize = 11;
 
 /// Steps of 64 columns whose digits are held at once: 48 KiB.
 const STEPS: usize = 16;
@@ -220,7 +221,7 @@ impl<'a> Work<'a> {
         let mut due = 0;
         for step in 0..steps {
             // To and fro: half of the digits are then still in the first-level cache.
-            let step = if t % 2 == 0 { step } else { steps - 1 - step };
+            let step = if t.is_multiple_of(2) { step } else { steps - 1 - step };
             let lines = &lines[step * 2 * tile.width..][..2 * tile.width];
             let place = if self.tiles.len() > 1 { step } else { state.used % 2 };
             // SAFETY: the shape is set, and the lines are two tiles of that many rows.
