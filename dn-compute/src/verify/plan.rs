@@ -8,7 +8,7 @@ use dn_core::objects::{Hyperparameters, ModelManifest, RopeScaling};
 
 use crate::spec::limits::{MAX_COLS, MAX_CONTEXT, MAX_HEAD_DIM, MAX_ROWS};
 use crate::spec::{NumericSpec, RopeSpec};
-use crate::tensors::{Slot, rope_spec};
+use crate::tensors::{ARCHITECTURES, Slot, rope_spec};
 
 /// A part of a position's computation: what lies between two things that its leaf binds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -81,9 +81,46 @@ pub enum OpName {
     Logits,
     /// The next token.
     Choice,
+    /// Query with each head normalised.
+    QueryNorm,
+    /// Key with each head normalised.
+    KeyNorm,
+    /// The attention's output with its bias.
+    AttentionOutputBias,
 }
 
 impl OpName {
+    /// All of them.
+    pub const ALL: [Self; 27] = [
+        Self::Token,
+        Self::Embedding,
+        Self::AttentionNorm,
+        Self::Query,
+        Self::Key,
+        Self::Value,
+        Self::QueryBias,
+        Self::KeyBias,
+        Self::ValueBias,
+        Self::QueryRope,
+        Self::KeyRope,
+        Self::CacheEntry,
+        Self::Attention,
+        Self::AttentionOutput,
+        Self::AttentionResidual,
+        Self::FfnNorm,
+        Self::Gate,
+        Self::Up,
+        Self::SiluMul,
+        Self::Down,
+        Self::FfnResidual,
+        Self::OutputNorm,
+        Self::Logits,
+        Self::Choice,
+        Self::QueryNorm,
+        Self::KeyNorm,
+        Self::AttentionOutputBias,
+    ];
+
     /// Its name in reports.
     pub const fn name(self) -> &'static str {
         match self {
@@ -111,6 +148,9 @@ impl OpName {
             Self::OutputNorm => "output_norm",
             Self::Logits => "logits",
             Self::Choice => "choice",
+            Self::QueryNorm => "query_norm",
+            Self::KeyNorm => "key_norm",
+            Self::AttentionOutputBias => "attention_output_bias",
         }
     }
 }
@@ -220,6 +260,8 @@ pub enum ManifestError {
 
 /// Most layers of a model.
 const MAX_LAYERS: u32 = 1024;
+/// Most operations of a layer.
+const MAX_LAYER_OPS: usize = 21;
 /// Most token ids of which a row of logits can be opened.
 const MAX_VOCABULARY: u32 = 1 << 23;
 
@@ -227,7 +269,6 @@ const MAX_VOCABULARY: u32 = 1 << 23;
 #[derive(Debug, Clone)]
 pub(crate) struct Geometry {
     pub(crate) h: Hyperparameters,
-    biases: bool,
     slots: Vec<Slot>,
 }
 
@@ -237,7 +278,7 @@ impl Geometry {
         if NumericSpec::from_id(manifest.numeric_spec).is_none() {
             return Err(ManifestError::Spec { found: manifest.numeric_spec });
         }
-        if !matches!(manifest.architecture.as_str(), "llama" | "qwen2") {
+        if !ARCHITECTURES.contains(&manifest.architecture.as_str()) {
             return Err(ManifestError::Architecture);
         }
         let h = &manifest.hyperparameters;
@@ -267,16 +308,12 @@ impl Geometry {
                 h.rope_size.is_multiple_of(2) && h.rope_size <= h.head_size,
             ),
             ("window is zero", h.window != Some(0)),
-            // Not refereed yet.
-            ("heads are normalised", !h.head_norms),
-            ("attention output has a bias", !h.output_bias),
-            ("rope factors are a tensor", !matches!(h.rope_scaling, RopeScaling::Factors {})),
             ("norm epsilon is out of range", (f32::MIN_POSITIVE..=1.0).contains(&epsilon)),
         ];
         if let Some((what, _)) = fits.into_iter().find(|(_, fits)| !fits) {
             return Err(ManifestError::Sizes { what });
         }
-        Ok(Self { biases: h.attention_bias, slots: Slot::all(h), h: h.clone() })
+        Ok(Self { slots: Slot::all(h), h: h.clone() })
     }
 
     /// The tensor's place in the order of the architecture.
@@ -297,8 +334,17 @@ impl Geometry {
         (self.h.kv_heads * (2 + 2 * self.h.head_size)) as usize
     }
 
-    pub(crate) fn rope(&self) -> RopeSpec {
-        rope_spec(&self.h, None)
+    /// What angles follow from; `factors` where they are a tensor of the model.
+    pub(crate) fn rope(&self, factors: Option<Vec<f32>>) -> RopeSpec {
+        rope_spec(&self.h, factors.map(Into::into))
+    }
+
+    /// The tensor that stretches positions, where the model has one.
+    pub(crate) const fn rope_factors(&self) -> Option<Slot> {
+        match self.h.rope_scaling {
+            RopeScaling::Factors {} => Some(Slot::RopeFactors),
+            _ => None,
+        }
     }
 
     /// First key that a position attends to.
@@ -344,7 +390,7 @@ impl Geometry {
     fn layer(&self, l: u32) -> Vec<OpPlan> {
         use OpName as N;
         let (width, query, kv) = (self.h.width as usize, self.query_width(), self.kv_width());
-        let mut ops = Vec::with_capacity(18);
+        let mut ops = Vec::with_capacity(MAX_LAYER_OPS);
         let mut add = |name, kind, inputs: &[Source], len, bound| {
             ops.push(OpPlan { name, kind, inputs: inputs.to_vec(), len, bound });
             Source::Op(name)
@@ -359,17 +405,24 @@ impl Geometry {
         let mut q = add(N::Query, Kind::Linear { weight: Slot::Query(l) }, &[normed], query, false);
         let mut k = add(N::Key, Kind::Linear { weight: Slot::Key(l) }, &[normed], kv, false);
         let mut v = add(N::Value, Kind::Linear { weight: Slot::Value(l) }, &[normed], kv, false);
-        if self.biases {
+        if self.h.attention_bias {
             q = add(N::QueryBias, Kind::Bias { weight: Slot::QueryBias(l) }, &[q], query, false);
             k = add(N::KeyBias, Kind::Bias { weight: Slot::KeyBias(l) }, &[k], kv, false);
             v = add(N::ValueBias, Kind::Bias { weight: Slot::ValueBias(l) }, &[v], kv, false);
+        }
+        if self.h.head_norms {
+            q = add(N::QueryNorm, Kind::Norm { weight: Slot::QueryNorm(l) }, &[q], query, false);
+            k = add(N::KeyNorm, Kind::Norm { weight: Slot::KeyNorm(l) }, &[k], kv, false);
         }
         q = add(N::QueryRope, Kind::Rope, &[q], query, false);
         k = add(N::KeyRope, Kind::Rope, &[k], kv, false);
         add(N::CacheEntry, Kind::Entry, &[k, v], self.entry_len(), true);
         let a = add(N::Attention, Kind::Attention, &[q], query, false);
-        let o =
+        let mut o =
             add(N::AttentionOutput, Kind::Linear { weight: Slot::AttentionOutput(l) }, &[a], width, false);
+        if self.h.output_bias {
+            o = add(N::AttentionOutputBias, Kind::Bias { weight: Slot::OutputBias(l) }, &[o], width, false);
+        }
         let x = add(N::AttentionResidual, Kind::Add, &[Source::Start, o], width, false);
         let normed = add(N::FfnNorm, Kind::Norm { weight: Slot::FfnNorm(l) }, &[x], width, false);
         let ffn = self.h.ffn_width as usize;

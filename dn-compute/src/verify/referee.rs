@@ -246,12 +246,16 @@ impl<'a> Bench<'a> {
         Ok((matrix.map_err(RefereeError::Weights)?, local))
     }
 
-    /// One value of a vector of weights.
-    fn vector_value(&self, slot: Slot, index: usize) -> Result<f32, RefereeError> {
+    /// Some values of a vector of weights.
+    fn vector(&self, slot: Slot, range: Range<usize>) -> Result<Vec<f32>, RefereeError> {
         let (tile, slice) = self.tile(slot)?;
         let len = tile.cols as usize * 4;
-        let bytes = shown("the vector of weights", slice, tile.hash, len, index * 4..index * 4 + 4)?;
-        Ok(floats(bytes)[0])
+        shown("the vector of weights", slice, tile.hash, len, range.start * 4..range.end * 4).map(floats)
+    }
+
+    /// One value of a vector of weights.
+    fn vector_value(&self, slot: Slot, index: usize) -> Result<f32, RefereeError> {
+        Ok(self.vector(slot, index..index + 1)?[0])
     }
 
     fn no_parts(&self) -> Result<(), RefereeError> {

@@ -16,6 +16,9 @@ use crate::reference::Reference;
 use crate::runtime::Decoder;
 use crate::testing::{Rng, Shape};
 
+mod architectures;
+mod lies;
+
 /// A model, a request and the honest answer.
 struct Scene {
     model: Arc<Model>,
@@ -59,11 +62,16 @@ fn shape(seed: u64) -> Shape {
 }
 
 fn scene(seed: u64, prompt: usize, tokens: usize, sampling: Sampling) -> Scene {
-    let shape = shape(seed);
-    let model = Arc::new(Model::from_bytes(shape.file(seed)).unwrap());
+    let model = Model::from_bytes(shape(seed).file(seed)).unwrap();
+    scene_of(model, seed, prompt, tokens, sampling)
+}
+
+fn scene_of(model: Model, seed: u64, prompt: usize, tokens: usize, sampling: Sampling) -> Scene {
+    let model = Arc::new(model);
     let decoder = Decoder::new(&model, Box::new(Reference)).unwrap();
     let mut rng = Rng(seed);
-    let prompt: Vec<u32> = (0..prompt).map(|_| (rng.next() % shape.vocabulary) as u32).collect();
+    let vocabulary = u64::from(model.front().vocabulary());
+    let prompt: Vec<u32> = (0..prompt).map(|_| (rng.next() % vocabulary) as u32).collect();
     let request = request(&model, prompt, sampling, tokens as u32);
     let mut session = decoder.session(request.prompt.len() + tokens).unwrap();
     let mut output = Vec::new();

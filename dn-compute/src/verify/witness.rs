@@ -126,6 +126,18 @@ impl<'a> Witness<'a> {
         Ok(out)
     }
 
+    /// A worker with a sequence that somebody else computed for it.
+    #[cfg(test)]
+    pub(crate) fn with_session(
+        model: &'a Model,
+        decoder: &'a Decoder,
+        request: &'a JobRequest,
+        output: &'a [u32],
+        session: Session,
+    ) -> Result<Self, WitnessError> {
+        Self::assemble(model, decoder, request, output, session, None, None)
+    }
+
     fn assemble(
         model: &'a Model,
         decoder: &'a Decoder,

@@ -91,7 +91,9 @@ impl Bench<'_> {
     pub(super) fn rope(&self) -> Finding {
         self.no_parts()?;
         self.expect_rows(1)?;
-        let spec = self.geometry.rope();
+        let pairs = self.geometry.h.rope_size as usize / 2;
+        let factors = self.geometry.rope_factors().map(|slot| self.vector(slot, 0..pairs)).transpose()?;
+        let spec = self.geometry.rope(factors);
         let (d, half) = (spec.head_dim, spec.rotary_dim / 2);
         let (base, at) = (self.element() / d * d, self.element() % d);
         let head = self.input(0, 0, self.op.len, base..base + d)?;

@@ -112,7 +112,12 @@ impl Witness<'_> {
                 show(&inputs[0], element * 4..element * 4 + 4);
                 opening.weights = self.weights(weight, 0, element * 4..element * 4 + 4)?;
             }
-            Kind::Rope => show(&inputs[0], element / d * d * 4..(element / d + 1) * d * 4),
+            Kind::Rope => {
+                show(&inputs[0], element / d * d * 4..(element / d + 1) * d * 4);
+                if let Some(slot) = self.geometry.rope_factors() {
+                    opening.weights = self.weights(slot, 0, 0..0)?;
+                }
+            }
             Kind::Entry => {
                 let (head, field) = (element / (2 + 2 * d), element % (2 + 2 * d));
                 let input = if field < 2 { field } else { (field - 2) / d };
