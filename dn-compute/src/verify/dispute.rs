@@ -15,6 +15,7 @@ use self::steps::{among, count};
 use super::claim::{Claim, MAX_BYTES, Parts, Subject};
 use super::error::RefereeError;
 use super::plan::{Geometry, ManifestError, OpName, OpPlan, Stage};
+use super::record::Move;
 use super::referee::{Verdict, judge};
 use super::slice;
 use crate::trace::Leaf;
@@ -37,6 +38,8 @@ pub struct Dispute {
     /// Hashes of the operations' outputs.
     hashes: Vec<Hash32>,
     claim: Claim,
+    /// All moves so far: what the rest follows from.
+    moves: Vec<Move>,
 }
 
 impl Dispute {
@@ -75,6 +78,7 @@ impl Dispute {
             ops: Vec::new(),
             hashes: Vec::new(),
             claim,
+            moves: Vec::new(),
         })
     }
 
@@ -128,13 +132,19 @@ impl Dispute {
         self.ops.get(usize::from(self.claim.op)).map(|op| op.name)
     }
 
+    /// All moves so far.
+    pub fn moves(&self) -> &[Move] {
+        &self.moves
+    }
+
     /// The time of whoever is to move is over.
     pub fn silence(&mut self) {
-        match self.turn() {
-            Some(Party::Worker) => self.due = Due::Nothing(Outcome::WorkerSilent),
-            Some(Party::Accuser) => self.due = Due::Nothing(Outcome::AccuserSilent),
-            None => {}
-        }
+        self.due = match self.turn() {
+            Some(Party::Worker) => Due::Nothing(Outcome::WorkerSilent),
+            Some(Party::Accuser) => Due::Nothing(Outcome::AccuserSilent),
+            None => return,
+        };
+        self.moves.push(Move::Silence);
     }
 
     /// The worker opens.
@@ -142,6 +152,7 @@ impl Dispute {
     /// # Errors
     /// [`MoveError`]; nothing has changed then.
     pub fn answer(&mut self, answer: Answer) -> Result<(), MoveError> {
+        let kept = Move::Answer { answer: answer.clone() };
         self.due = match (&self.due, answer) {
             (Due::Nodes { level, first, count }, Answer::Nodes { nodes }) => {
                 self.check_nodes(*count, &nodes)?;
@@ -186,6 +197,7 @@ impl Dispute {
             }
             (due, _) => return Err(MoveError::Turn { expected: due.name() }),
         };
+        self.moves.push(kept);
         Ok(())
     }
 
@@ -194,6 +206,7 @@ impl Dispute {
     /// # Errors
     /// [`MoveError`]; nothing has changed then.
     pub fn pick(&mut self, pick: Pick) -> Result<(), MoveError> {
+        let kept = Move::Pick { pick: pick.clone() };
         self.due = match (&self.due, pick) {
             (Due::Node { level, first, nodes }, Pick::Index { index }) => {
                 let node = nodes.get(index as usize).ok_or_else(|| among("nodes", nodes.len(), index))?;
@@ -233,6 +246,7 @@ impl Dispute {
             }
             (due, _) => return Err(MoveError::Turn { expected: due.name() }),
         };
+        self.moves.push(kept);
         Ok(())
     }
 }

@@ -261,7 +261,7 @@ pub enum ManifestError {
 /// Most layers of a model.
 const MAX_LAYERS: u32 = 1024;
 /// Most operations of a layer.
-const MAX_LAYER_OPS: usize = 21;
+const MAX_LAYER_OPS: usize = 22;
 /// Most token ids of which a row of logits can be opened.
 const MAX_VOCABULARY: u32 = 1 << 23;
 

@@ -17,7 +17,9 @@ use crate::runtime::Decoder;
 use crate::testing::{Rng, Shape};
 
 mod architectures;
+mod bounds;
 mod lies;
+mod records;
 
 /// A model, a request and the honest answer.
 struct Scene {

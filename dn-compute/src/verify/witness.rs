@@ -5,14 +5,14 @@
 use std::ops::Range;
 use std::sync::{Mutex, PoisonError};
 
-use dn_core::merkle::MerkleTree;
+use dn_core::merkle::{InclusionProof, MerkleTree};
 use dn_core::objects::{Decoding, JobRequest};
 use dn_core::{Canonical, Hash32};
 
 use super::claim::{
     Claim, KeyBlock, KeyTerm, Opening, Parts, PastEntry, RANGE, RequestSlice, Subject, Sum, WeightSlice,
 };
-use super::dispute::{Answer, Dispute, Due, Pick};
+use super::dispute::{Answer, Dispute, Due, MoveError, Pick};
 use super::plan::{Geometry, Kind, ManifestError, OpName, OpPlan, Source, Stage};
 use super::referee::{attention as tiles, attention_parts, ranges, sums};
 use super::slice::{CHUNK, Slice, group_chunks, list};
@@ -36,6 +36,35 @@ pub enum WitnessError {
     /// The model's sizes are outside what disputes handle.
     #[error(transparent)]
     Manifest(#[from] ManifestError),
+    /// A dispute refused what this computation moved.
+    #[error(transparent)]
+    Move(#[from] MoveError),
+    /// The computation does not go so far.
+    #[error("there is no {what} {found}: they go from 0 to {last}")]
+    Place {
+        /// What is counted.
+        what: &'static str,
+        /// What was asked for.
+        found: u32,
+        /// The last one.
+        last: u64,
+    },
+    /// A position inside the prompt.
+    #[error("position {position} chooses no token and has no logits: the first that does is {first}")]
+    ChoosesNothing {
+        /// The position.
+        position: u32,
+        /// The first position that chooses.
+        first: u32,
+    },
+    /// A stage without that operation.
+    #[error("{stage} has no operation `{op}`")]
+    Operation {
+        /// The stage.
+        stage: Stage,
+        /// The operation.
+        op: OpName,
+    },
     /// There is no such thing in the computation.
     #[error("the computation has no {what}")]
     Missing {
@@ -251,4 +280,7 @@ fn floats(bytes: &[u8]) -> Vec<f32> {
 }
 
 mod answers;
+mod open;
 mod picks;
+
+pub use open::{InputRow, OpenedValue, Place};

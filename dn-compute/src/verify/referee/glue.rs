@@ -8,6 +8,7 @@ use crate::spec::silu::silu_mul;
 use crate::spec::{Op, Pairing};
 use crate::tensors::Slot;
 use crate::verify::error::RefereeError;
+use crate::verify::meter;
 
 /// Bytes of the request before its prompt's token ids.
 const PROMPT_OFFSET: usize = dn_core::objects::JobRequest::PROMPT_OFFSET;
@@ -57,6 +58,7 @@ impl Bench<'_> {
         }
         let (matrix, row) = self.matrix_row(table, self.claim.token as usize)?;
         let mut out = vec![0.0; matrix.cols()];
+        meter::steps(out.len());
         dequantise_row(matrix.row(row), &mut out);
         Ok(self.value(out[self.element()]))
     }
@@ -108,6 +110,8 @@ impl Bench<'_> {
             Pairing::Interleaved => (head[2 * pair], head[2 * pair + 1]),
             Pairing::HalfSplit => (head[pair], head[pair + half]),
         };
+        // A turn takes 56 products, and YaRN's ramp compares the turns of all elements with both its ends.
+        meter::steps(56 * (2 + 2 * spec.rotary_dim));
         let Ok([cos, sin]) = spec.rotation(self.claim.position, pair) else {
             return Ok(Some(Wrong::Value));
         };
@@ -134,6 +138,7 @@ impl Bench<'_> {
         let hash = self.claim.inputs[input];
         let x = floats(shown("a row of values", &self.opening.rows[0], hash, len * 4, bytes)?);
         let mut a = vec![0i16; d];
+        meter::steps(d);
         let Ok(e) = quantise(Op::KvAppend, "x", &x, &mut a) else { return Ok(Some(Wrong::Value)) };
         let expected = element.map_or(e as i16, |c| a[c]);
         let holds = self.claim.value == u32::from(expected as u16);

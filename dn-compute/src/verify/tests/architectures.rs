@@ -47,20 +47,26 @@ pub(super) fn variants() -> Vec<Variant> {
     let one = |name, shape| Variant { name, shape, change: |_| {} };
     let with = |name, change| Variant { name, shape: small.clone(), change };
     vec![
-        one("llama", Shape { tied: false, kinds: &[TensorType::Q8_0, TensorType::F32], ffn: 64, ..small.clone() }),
+        one(
+            "llama",
+            Shape { tied: false, kinds: &[TensorType::Q8_0, TensorType::F32], ffn: 64, ..small.clone() },
+        ),
         one("mistral", Shape { window: Some(4), heads: 4, head_size: 8, kv_heads: 2, ..small.clone() }),
         one("llama with biases", Shape { biases: true, output_bias: true, ffn: 160, ..small.clone() }),
         one("qwen2", Shape { arch: "qwen2", kv_heads: 2, ..small.clone() }),
         one("qwen3", Shape { arch: "qwen3", head_size: 24, tied: false, ..small.clone() }),
-        one("qwen3 with all", Shape {
-            arch: "qwen3",
-            biases: true,
-            output_bias: true,
-            window: Some(5),
-            stretch: Stretch::Factors,
-            layers: 1,
-            ..small.clone()
-        }),
+        one(
+            "qwen3 with all",
+            Shape {
+                arch: "qwen3",
+                biases: true,
+                output_bias: true,
+                window: Some(5),
+                stretch: Stretch::Factors,
+                layers: 1,
+                ..small.clone()
+            },
+        ),
         one("long heads", Shape { arch: "qwen3", head_size: 160, kv_heads: 2, layers: 1, ..small.clone() }),
         one("linear", Shape { stretch: Stretch::Linear, layers: 1, ..small.clone() }),
         one("yarn", Shape { stretch: Stretch::Yarn, rope_size: Some(12), layers: 1, ..small.clone() }),

@@ -8,12 +8,12 @@ use crate::verify::referee::judge;
 use crate::verify::slice::Slice;
 use crate::verify::{Fault, MoveError, Opening, RefereeError, referee};
 
-fn below(rng: &mut Rng, n: usize) -> usize {
+pub(super) fn below(rng: &mut Rng, n: usize) -> usize {
     (rng.next() % n as u64) as usize
 }
 
 /// Some move of an accuser; mostly one that exists.
-fn any_pick(rng: &mut Rng, dispute: &Dispute, layers: u32) -> Pick {
+pub(super) fn any_pick(rng: &mut Rng, dispute: &Dispute, layers: u32) -> Pick {
     let index = |rng: &mut Rng, n: usize| Pick::Index { index: below(rng, n + 1) as u32 };
     match dispute.due() {
         Due::Node { nodes, .. } => index(rng, nodes.len()),

@@ -1,6 +1,6 @@
 //! Where an auditor points: the first thing that differs from its own computation.
 
-use dn_core::merkle::{InclusionProof, fold};
+use dn_core::merkle::fold;
 
 use super::*;
 
