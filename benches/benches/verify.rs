@@ -20,7 +20,7 @@ use dn_compute::verify::claim::{
     KeyBlock, KeyTerm, Parts, PastEntry, RANGE, RequestSlice, Subject, Sum, WeightSlice,
 };
 use dn_compute::verify::slice::Slice;
-use dn_compute::verify::{Claim, Opening, Place, Stage, Verdict, Witness, referee};
+use dn_compute::verify::{Claim, Opening, Place, Stage, Verdict, referee};
 use dn_compute::{Engine, EngineOptions, Model};
 use dn_core::merkle::{InclusionProof, fold, leaf_hash, root_hash};
 use dn_core::objects::{
