@@ -2,6 +2,7 @@
 //!
 //! `docs/verification.md` argues why this is sound.
 
+pub mod choice;
 pub mod claim;
 pub mod dispute;
 pub mod error;
@@ -20,4 +21,4 @@ pub use error::{Fault, RefereeError};
 pub use plan::{OpName, Stage};
 pub use referee::{Verdict, referee};
 #[cfg(feature = "engine")]
-pub use witness::Witness;
+pub use witness::{ChoiceWitness, Witness};
