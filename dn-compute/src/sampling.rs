@@ -67,5 +67,6 @@ pub fn sample(logits: &[f32], sampling: &Sampling, index: u32) -> u32 {
     select::draw_one(&scratch.fixed, sampling, index, &mut scratch.select)
 }
 
-#[cfg(all(test, feature = "engine"))]
+#[cfg(feature = "engine")]
+#[cfg(test)]
 mod tests;

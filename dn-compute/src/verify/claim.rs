@@ -102,6 +102,7 @@ canonical_struct!(KeyTerm { score: i32, exponent: i16, value: i16 });
 
 /// The parts that the worker states an element to be made of.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[allow(clippy::large_enum_variant, reason = "one at a time exists")]
 pub enum Parts {
     /// None: it follows from what is opened; of a choice, from the largest logit alone.
     None,

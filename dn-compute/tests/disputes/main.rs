@@ -32,9 +32,14 @@ fn largest(case: &Case, picks: &mut dyn FnMut(&Dispute, Pick) -> Pick) -> (usize
     let mut judge = |dispute: &Dispute, expected: &mut dyn FnMut(Verdict)| {
         let claim = dispute.claim().to_bytes();
         let opening = honest.tile(dispute.claim()).unwrap().to_bytes();
-        let start = Instant::now();
-        let verdict = referee(&claim, &opening);
-        time = time.max(start.elapsed());
+        let run = |_| {
+            let start = Instant::now();
+            (referee(&claim, &opening), start.elapsed())
+        };
+        // Others use the machine too: the shortest of some runs is what it takes.
+        let runs: Vec<_> = (0..5).map(run).collect();
+        let verdict = runs[0].0.clone();
+        time = time.max(runs.iter().map(|(_, time)| *time).min().unwrap());
         bytes = bytes.max(claim.len() + opening.len());
         expected(verdict.unwrap());
     };

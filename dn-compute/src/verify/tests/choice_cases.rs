@@ -31,6 +31,18 @@ fn ignored() -> Vec<(&'static str, Sampling, Sampling, Decoding)> {
             Sampling { top_k: 40, ..chance },
             Sampling { top_k: 40, top_p_micro: 500_000, ..chance },
         ),
+        ("top_k, more", Sampling { top_k: 40, ..chance }, Sampling { top_k: 20, ..chance }),
+        ("top_k, less", Sampling { top_k: 10, ..chance }, Sampling { top_k: 20, ..chance }),
+        (
+            "top_p, more",
+            Sampling { top_p_micro: 900_000, ..chance },
+            Sampling { top_p_micro: 500_000, ..chance },
+        ),
+        (
+            "top_p, less",
+            Sampling { top_p_micro: 200_000, ..chance },
+            Sampling { top_p_micro: 500_000, ..chance },
+        ),
         ("min_p", chance, Sampling { min_p_micro: 500_000, ..chance }),
     ];
     for base in [greedy, chance] {
@@ -72,6 +84,15 @@ fn every_setting_is_judged() {
                 continue;
             }
             found += 1;
+            // The worker may also state the shares that follow from what it obeyed, which do make its token.
+            *case.chosen() = theirs;
+            let mut world = case.clone();
+            (world.request.sampling, world.request.decoding) = (obeyed, Decoding::default());
+            let (outcome, _) =
+                play(case.dispute(), &world.witness(), &case.witness(), &mut as_is, &mut to_it);
+            // Another window has other runs: their number is refused.
+            let silent = name == "window" && outcome == Outcome::WorkerSilent;
+            assert!(silent || is_fraud(outcome, 59), "{name}, its own shares: {outcome:?}");
             for (token, stands) in [(theirs, false), (right, true)] {
                 *case.chosen() = token;
                 let (outcome, _) =
