@@ -31,7 +31,7 @@ pub fn log2_q56(v: f32) -> u64 {
     log
 }
 
-/// `2^(2^-k)` in Q62 for `k` from 1 on: repeated integer square roots of 2.
+/// `2^(2^-k)` in Q62 for `k` from 1 on.
 static ROOTS: [u64; 56] = {
     let (mut roots, mut root, mut k) = ([0; 56], 2 * ONE_Q62, 0);
     while k < roots.len() {
@@ -44,7 +44,7 @@ static ROOTS: [u64; 56] = {
 
 /// `2^-x` for `x` in Q56, as a Q62 number `p` in `[1, 2)` and a shift `n`: `2^-x = p * 2^-n`.
 ///
-/// The factors `2^(2^-k)` are [`ROOTS`].
+/// The factors `2^(2^-k)` come from repeated integer square roots of 2.
 pub fn exp2_neg(x: u64) -> (u64, u32) {
     let (whole, fraction) = ((x >> 56) as u32, x & ((1 << 56) - 1));
     if fraction == 0 {

@@ -6,12 +6,14 @@
 //! opens is checked against what already binds it; what does not fit is refused and changes nothing. At the end the
 //! [`referee`](fn@super::referee) recomputes one tile. Whoever is silent loses: time is an input ([`Dispute::silence`]).
 
+mod choice;
 mod moves;
 mod steps;
 
-use dn_core::Hash32;
+use dn_core::{Canonical, Hash32};
 
 use self::steps::{among, count};
+use super::choice::Settings;
 use super::claim::{Claim, MAX_BYTES, Parts, Subject};
 use super::error::RefereeError;
 use super::plan::{Geometry, ManifestError, OpName, OpPlan, Stage};
@@ -20,6 +22,8 @@ use super::referee::{Verdict, judge};
 use super::slice;
 use crate::trace::Leaf;
 
+#[cfg(feature = "engine")]
+pub(crate) use self::choice::stated;
 pub use self::moves::{Answer, Due, MoveError, Nodes, Outcome, Party, Pick};
 
 /// Levels of the trace's tree that are opened at a time (few in tests, so that small traces have several steps).
@@ -37,6 +41,8 @@ pub struct Dispute {
     ops: Vec<OpPlan>,
     /// Hashes of the operations' outputs.
     hashes: Vec<Hash32>,
+    /// What decides the choice, once it is open.
+    settings: Option<Settings>,
     claim: Claim,
     /// All moves so far: what the rest follows from.
     moves: Vec<Move>,
@@ -77,6 +83,7 @@ impl Dispute {
             leaf: None,
             ops: Vec::new(),
             hashes: Vec::new(),
+            settings: None,
             claim,
             moves: Vec::new(),
         })
@@ -94,6 +101,7 @@ impl Dispute {
                 Some(Party::Worker)
             }
             Due::Sums | Due::Blocks | Due::Keys { .. } => Some(Party::Worker),
+            Due::Choice | Due::Shares | Due::Seen | Due::Counts => Some(Party::Worker),
             Due::Nothing(_) => None,
             _ => Some(Party::Accuser),
         }
@@ -120,6 +128,11 @@ impl Dispute {
     /// The leaf, once it is open.
     pub const fn leaf(&self) -> Option<&Leaf> {
         self.leaf.as_ref()
+    }
+
+    /// The settings that decide the choice, once they are open.
+    pub const fn settings(&self) -> Option<&Settings> {
+        self.settings.as_ref()
     }
 
     /// The operations of the chosen stage with the hashes of their outputs, once they are stated.
@@ -195,6 +208,10 @@ impl Dispute {
                 self.claim.parts = Parts::Keys { blocks: blocks.clone(), block: *block, keys };
                 Due::Tile
             }
+            (Due::Choice, Answer::Choice { cuts, shares }) => self.take_choice(cuts, shares)?,
+            (Due::Shares, Answer::Shares { shares }) => self.take_shares(shares)?,
+            (Due::Seen, Answer::Seen { tokens }) => self.take_seen(tokens)?,
+            (Due::Counts, Answer::Counts { counts }) => self.take_counts(counts)?,
             (due, _) => return Err(MoveError::Turn { expected: due.name() }),
         };
         self.moves.push(kept);
@@ -207,6 +224,11 @@ impl Dispute {
     /// [`MoveError`]; nothing has changed then.
     pub fn pick(&mut self, pick: Pick) -> Result<(), MoveError> {
         let kept = Move::Pick { pick: pick.clone() };
+        // What is kept of a dispute is bounded: a pick may show more than is needed, but not any number of bytes.
+        let found = kept.to_bytes().len();
+        if found > MAX_BYTES {
+            return Err(RefereeError::TooLarge { limit: MAX_BYTES, found }.into());
+        }
         self.due = match (&self.due, pick) {
             (Due::Node { level, first, nodes }, Pick::Index { index }) => {
                 let node = nodes.get(index as usize).ok_or_else(|| among("nodes", nodes.len(), index))?;
@@ -234,8 +256,11 @@ impl Dispute {
                 }
                 Due::Keys { blocks: blocks.clone(), block: index }
             }
-            (Due::Tile, Pick::Tile { opening }) => {
-                let found = dn_core::Canonical::to_bytes(&opening).len() + self.claim.len_bytes();
+            (Due::Settings, Pick::Settings { request, output }) => self.take_settings(&request, &output)?,
+            (Due::Range, Pick::Index { index }) => self.choose_range(index)?,
+            (Due::Token, Pick::Index { index }) => self.choose_token(index)?,
+            (Due::Tile | Due::Range | Due::Token, Pick::Tile { opening }) => {
+                let found = opening.to_bytes().len() + self.claim.len_bytes();
                 if found > MAX_BYTES {
                     return Err(RefereeError::TooLarge { limit: MAX_BYTES, found }.into());
                 }

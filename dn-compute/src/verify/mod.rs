@@ -2,6 +2,7 @@
 //!
 //! `docs/verification.md` argues why this is sound.
 
+pub mod choice;
 pub mod claim;
 pub mod dispute;
 pub mod error;
@@ -23,4 +24,4 @@ pub use plan::{OpName, Stage};
 pub use record::{Move, Record, ResumeError};
 pub use referee::{Verdict, referee};
 #[cfg(feature = "engine")]
-pub use witness::{InputRow, OpenedValue, Place, Witness, WitnessError};
+pub use witness::{ChoiceWitness, InputRow, OpenedValue, Place, Witness, WitnessError};

@@ -4,7 +4,7 @@
 //! input and by constants of the numeric spec; so a ledger can run it inside a transaction.
 
 pub(crate) mod attention;
-mod choice;
+pub(crate) mod choice;
 mod glue;
 pub(crate) mod sums;
 

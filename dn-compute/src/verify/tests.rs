@@ -1,5 +1,8 @@
 #![allow(clippy::unwrap_used, reason = "a test stops at the first thing that is not as expected")]
 
+mod choice;
+mod settings;
+
 use std::sync::Arc;
 
 use dn_core::objects::{Decoding, JobRequest, Price, Sampling};
@@ -205,6 +208,7 @@ fn an_honest_worker_is_not_convicted_at_any_place() {
                             Due::Block { blocks } => {
                                 Pick::Index { index: (rng.next() % blocks.len() as u64) as u32 }
                             }
+                            Due::Settings => honest.pick(&dispute).unwrap().unwrap(),
                             Due::Tile => Pick::Tile { opening: honest.tile(&dispute).unwrap() },
                             _ => {
                                 let answer = honest.answer(&dispute).unwrap().unwrap();

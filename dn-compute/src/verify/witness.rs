@@ -2,6 +2,8 @@
 //!
 //! Nothing finer than leaves is kept: the rows of a position are computed again when they are asked for.
 
+pub use self::choice::ChoiceWitness;
+
 use std::ops::Range;
 use std::sync::{Mutex, PoisonError};
 
@@ -18,6 +20,7 @@ use super::referee::{attention as tiles, attention_parts, ranges, sums};
 use super::slice::{CHUNK, Slice, group_chunks, list};
 use crate::model::{Model, ModelError, Tensor};
 use crate::runtime::{Decoder, Observer, PositionRows, Session};
+use crate::sampling::{Sampler, Scratch};
 use crate::spec::NumericError;
 use crate::spec::linear::exact_sum;
 use crate::tensors::Slot;
@@ -119,14 +122,29 @@ impl<'a> Witness<'a> {
         let mut session = decoder.session(fed.len().max(1))?;
         session.detail();
         let (from, mut wrong_choice) = (request.prompt.len().saturating_sub(1), None);
-        let s = &request.sampling;
         // What the referee can judge.
-        let judged = s.temperature_micro == 0 && !s.penalises() && request.decoding == *Decoding::plain();
+        let judged = super::choice::is_judged(&request.decoding).is_ok();
+        let decoding = Decoding { logprobs: None, ..request.decoding.clone() };
+        let vocabulary = model.front().vocabulary();
+        let mut sampler = judged
+            .then(|| Sampler::assemble(&request.prompt, &request.sampling, &decoding, None, vocabulary));
+        let mut scratch = Scratch::default();
         for part in fed.chunks(chunk) {
             decoder.feed(&mut session, part, from, &mut |position, logits| {
-                let index = position - from as u32;
-                let choice = crate::sampling::sample(logits, &request.sampling, index);
-                if judged && output.get(index as usize) != Some(&choice) && wrong_choice.is_none() {
+                let theirs = output.get(position as usize - from).copied();
+                let right = match &mut sampler {
+                    None => true,
+                    // Settings that nobody serves have no right choice.
+                    Some(Err(_)) => false,
+                    Some(Ok(sampler)) => {
+                        let own = sampler.choose(logits, &mut scratch).token;
+                        theirs.into_iter().for_each(|token| {
+                            sampler.accept(token);
+                        });
+                        theirs == Some(own)
+                    }
+                };
+                if !right && wrong_choice.is_none() {
                     wrong_choice = Some(position);
                 }
             })?;
@@ -252,6 +270,14 @@ impl<'a> Witness<'a> {
         rows.map(<[u8]>::to_vec).ok_or(missing("such operation"))
     }
 
+    /// The choice that a claim is about.
+    fn choice(&self, claim: &Claim) -> Result<ChoiceWitness<'a>, WitnessError> {
+        let logits = floats(&self.row(claim.position, Stage::Logits, OpName::Logits)?);
+        let index = (claim.position + 1).checked_sub(self.request.prompt.len() as u32);
+        let choice = index.and_then(|index| ChoiceWitness::new(self.request, self.output, index, logits));
+        choice.ok_or(missing("such output token"))
+    }
+
     fn values(&self, claim: &Claim, source: Source) -> Result<Vec<u8>, WitnessError> {
         match (source, claim.stage) {
             (Source::Op(name), stage) => self.row(claim.position, stage, name),
@@ -280,6 +306,7 @@ fn floats(bytes: &[u8]) -> Vec<f32> {
 }
 
 mod answers;
+mod choice;
 mod open;
 mod picks;
 

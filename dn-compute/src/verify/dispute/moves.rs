@@ -2,7 +2,8 @@
 
 use dn_core::{Hash32, canonical_enum};
 
-use crate::verify::claim::{KeyBlock, KeyTerm, Opening, Sum};
+use crate::verify::choice::{Cuts, SeenToken, Share};
+use crate::verify::claim::{KeyBlock, KeyTerm, Opening, RequestSlice, Sum};
 use crate::verify::error::RefereeError;
 use crate::verify::plan::Stage;
 use crate::verify::referee::Verdict;
@@ -60,6 +61,28 @@ pub enum Answer {
         /// All of them.
         keys: Vec<KeyTerm>,
     },
+    /// The ranges of the vocabulary, of a choice.
+    Choice {
+        /// What top-k and top-p cut off.
+        cuts: Cuts,
+        /// All ranges.
+        shares: Vec<Share>,
+    },
+    /// The ranges of a range of tokens.
+    Shares {
+        /// All of them.
+        shares: Vec<Share>,
+    },
+    /// What the penalties see of a range of tokens.
+    Seen {
+        /// Its tokens that stand in their window, ascending.
+        tokens: Vec<SeenToken>,
+    },
+    /// How often a token stands in the window of the penalties.
+    Counts {
+        /// In each run of the prompt, then in each of the output.
+        counts: Vec<u32>,
+    },
 }
 canonical_enum!(Answer {
     0 => Nodes { nodes: Vec<Hash32> },
@@ -70,13 +93,18 @@ canonical_enum!(Answer {
     5 => Sums { sums: Vec<Sum> },
     6 => Blocks { blocks: Vec<KeyBlock> },
     7 => Keys { keys: Vec<KeyTerm> },
+    8 => Choice { cuts: Cuts, shares: Vec<Share> },
+    9 => Shares { shares: Vec<Share> },
+    10 => Seen { tokens: Vec<SeenToken> },
+    11 => Counts { counts: Vec<u32> },
 });
 
 /// What the accuser points to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[allow(clippy::large_enum_variant, reason = "one at a time exists")]
 pub enum Pick {
-    /// One of the nodes, or of the groups, or an element of the group, or a block of keys.
+    /// One of the nodes, or of the groups, or an element of the group, or a block of keys, or a range of tokens or one of its
+    /// tokens.
     Index {
         /// Its index among those opened.
         index: u32,
@@ -96,12 +124,20 @@ pub enum Pick {
         /// The opening.
         opening: Opening,
     },
+    /// What decides a choice.
+    Settings {
+        /// The request from the settings of its sampler to the kind of its grammar.
+        request: RequestSlice,
+        /// The output token.
+        output: Slice,
+    },
 }
 canonical_enum!(Pick {
     0 => Index { index: u32 },
     1 => Stage { stage: Stage },
     2 => Op { op: u8 },
     3 => Tile { opening: Opening },
+    4 => Settings { request: RequestSlice, output: Slice },
 });
 
 /// How a dispute ends.
@@ -160,6 +196,12 @@ pub enum MoveError {
     #[error("{what} is not what the worker is bound to")]
     Unbound {
         /// What was opened.
+        what: &'static str,
+    },
+    /// A list that nothing can be rightly said in.
+    #[error("{what}: out of order, or more than there can be")]
+    Form {
+        /// The list.
         what: &'static str,
     },
     /// A slice is not what is bound.
@@ -235,6 +277,20 @@ pub enum Due {
         /// The block.
         block: u32,
     },
+    /// The accuser: the settings of the request, and the token that was chosen.
+    Settings,
+    /// The worker: the ranges of the vocabulary.
+    Choice,
+    /// The worker: the ranges of the chosen range.
+    Shares,
+    /// The accuser: a range, or the tile where the ranges do not make the token.
+    Range,
+    /// The worker: what the penalties see of the range.
+    Seen,
+    /// The accuser: one of the range's tokens, whose counts it doubts, or the tile.
+    Token,
+    /// The worker: how often the token stands in the window of the penalties.
+    Counts,
     /// The accuser: the tile.
     Tile,
     /// Nobody: it has ended.
@@ -258,6 +314,13 @@ impl Due {
             Self::Blocks => "blocks of keys",
             Self::Block { .. } => "a block of keys",
             Self::Keys { .. } => "keys",
+            Self::Settings => "the settings of a choice",
+            Self::Choice => "the ranges of a choice",
+            Self::Shares => "the ranges of a range",
+            Self::Range => "a range or a tile",
+            Self::Seen => "seen tokens",
+            Self::Token => "a token or a tile",
+            Self::Counts => "counts of a token",
             Self::Tile => "a tile",
             Self::Nothing(_) => "nothing",
         }

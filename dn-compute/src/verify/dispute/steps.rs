@@ -67,7 +67,7 @@ impl Dispute {
             }
             Stage::Choice => {
                 self.claim.inputs = self.start().into_iter().collect();
-                Due::Tile
+                Due::Settings
             }
             Stage::Embedding => {
                 self.hashes = self.all_hashes(Vec::new())?;

@@ -25,7 +25,7 @@ impl Bench<'_> {
             }
             Some(index) => {
                 self.expect_rows(1)?;
-                self.output(0, index)?
+                self.output(0, index..index + 1)?
             }
         };
         let expected = u32::from_le_bytes([expected[0], expected[1], expected[2], expected[3]]);
@@ -34,11 +34,11 @@ impl Bench<'_> {
         Ok((!holds).then_some(Wrong::Value))
     }
 
-    /// The bytes of an output token, from the opening's row `row`.
-    pub(super) fn output(&self, row: usize, index: u32) -> Result<&[u8], RefereeError> {
-        let (subject, at) = (&self.claim.subject, 4 * index as usize);
+    /// The bytes of some output tokens, from the opening's row `row`.
+    pub(super) fn output(&self, row: usize, tokens: std::ops::Range<u32>) -> Result<&[u8], RefereeError> {
+        let (subject, bytes) = (&self.claim.subject, 4 * tokens.start as usize..4 * tokens.end as usize);
         let len = 4 * subject.output_tokens as usize;
-        shown("the output tokens", &self.opening.rows[row], subject.output_hash, len, at..at + 4)
+        shown("the output tokens", &self.opening.rows[row], subject.output_hash, len, bytes)
     }
 
     /// Bytes of the canonical request.

@@ -13,7 +13,8 @@ pub(super) fn below(rng: &mut Rng, n: usize) -> usize {
 }
 
 /// Some move of an accuser; mostly one that exists.
-pub(super) fn any_pick(rng: &mut Rng, dispute: &Dispute, layers: u32) -> Pick {
+pub(super) fn any_pick(rng: &mut Rng, honest: &Witness<'_>, dispute: &Dispute) -> Pick {
+    let layers = dispute.claim().subject.manifest.hyperparameters.layers;
     let index = |rng: &mut Rng, n: usize| Pick::Index { index: below(rng, n + 1) as u32 };
     match dispute.due() {
         Due::Node { nodes, .. } => index(rng, nodes.len()),
@@ -30,7 +31,8 @@ pub(super) fn any_pick(rng: &mut Rng, dispute: &Dispute, layers: u32) -> Pick {
         Due::Group { groups } => index(rng, groups.len()),
         Due::Element { slice } => index(rng, slice.bytes.len() / 2),
         Due::Block { blocks } => index(rng, blocks.len()),
-        _ => Pick::Op { op: 0 },
+        // What only a request can show, and where it leads.
+        _ => honest.pick(dispute).unwrap().expect("the accuser's turn"),
     }
 }
 
@@ -129,7 +131,7 @@ fn damage(rng: &mut Rng, opening: &mut Opening, other: &Opening) {
 }
 
 /// Moves of the accuser at random until something is to be judged.
-fn wander(rng: &mut Rng, honest: &Witness<'_>, layers: u32) -> Dispute {
+fn wander(rng: &mut Rng, honest: &Witness<'_>) -> Dispute {
     let mut dispute = Dispute::open(honest.subject()).unwrap();
     while !matches!(dispute.due(), Due::Tile) {
         match dispute.turn() {
@@ -138,7 +140,7 @@ fn wander(rng: &mut Rng, honest: &Witness<'_>, layers: u32) -> Dispute {
             }
             _ => {
                 let before = format!("{dispute:?}");
-                if dispute.pick(any_pick(rng, &dispute, layers)).is_err() {
+                if dispute.pick(any_pick(rng, honest, &dispute)).is_err() {
                     assert_eq!(format!("{dispute:?}"), before, "a refused move changes nothing");
                 }
             }
@@ -153,10 +155,9 @@ fn no_opening_convicts_an_honest_worker_in_any_architecture() {
     for variant in variants() {
         let scene = variant.scene(6);
         let honest = scene.honest(&scene.output);
-        let layers = scene.model.manifest().hyperparameters.layers;
         let mut others = vec![Opening::default()];
         for _ in 0..60 {
-            let dispute = wander(&mut rng, &honest, layers);
+            let dispute = wander(&mut rng, &honest);
             let opening = honest.tile(&dispute).unwrap();
             assert_eq!(judge(dispute.claim(), &opening), Ok(Verdict::Consistent));
             for _ in 0..40 {
@@ -194,7 +195,7 @@ proptest! {
         }
         SCENE.with(|scene| {
             let honest = scene.honest(&scene.output);
-            let dispute = wander(&mut Rng(seed), &honest, 2);
+            let dispute = wander(&mut Rng(seed), &honest);
             let claim = dispute.claim().to_bytes();
             // Even an opening of nothing at all has fourteen bytes, and tags that random bytes rarely have.
             match referee(&claim, &bytes) {

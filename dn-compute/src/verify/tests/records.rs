@@ -4,7 +4,7 @@ use super::lies::{any_pick, below};
 use super::*;
 use crate::verify::record::{MAX_MOVES, MAX_RECORD_BYTES};
 use crate::verify::slice::Slice;
-use crate::verify::{Move, Opening, Record, ResumeError};
+use crate::verify::{Move, MoveError, Opening, Record, RefereeError, ResumeError};
 
 fn state(dispute: &Dispute) -> String {
     format!("{dispute:?}")
@@ -26,9 +26,9 @@ proptest! {
     #[test]
     fn a_dispute_goes_on_after_any_rest_as_it_would_have(seed: u64, silent in 0usize..40) {
         let mut rng = Rng(seed);
-        let scene = scene(seed, 11, 3, Sampling::GREEDY);
+        let warm = Sampling { temperature_micro: 800_000, top_k: 40, seed, ..Sampling::GREEDY };
+        let scene = scene(seed, 11, 3, if seed % 2 == 0 { Sampling::GREEDY } else { warm });
         let honest = scene.honest(&scene.output);
-        let layers = scene.model.manifest().hyperparameters.layers;
         let mut dispute = rested(&Dispute::open(honest.subject()).unwrap());
         let mut moves = 0;
         while dispute.outcome().is_none() {
@@ -51,7 +51,7 @@ proptest! {
                     )
                 }
                 _ => {
-                    let pick = any_pick(&mut rng, &dispute, layers);
+                    let pick = any_pick(&mut rng, &honest, &dispute);
                     (dispute.pick(pick.clone()), rest.pick(pick))
                 }
             };
@@ -72,7 +72,7 @@ proptest! {
         for _ in 0..below(&mut rng, 14) {
             match dispute.turn() {
                 Some(Party::Worker) => dispute.answer(honest.answer(&dispute).unwrap().unwrap()).unwrap(),
-                _ => drop(dispute.pick(any_pick(&mut rng, &dispute, 1))),
+                _ => drop(dispute.pick(any_pick(&mut rng, &honest, &dispute))),
             }
         }
         let good = dispute.to_bytes();
@@ -115,6 +115,10 @@ fn a_record_of_moves_that_cannot_be_is_refused() {
     assert!(matches!(manifest, Err(ResumeError::Manifest(_))));
     let many = with(&|r| r.moves = vec![Move::Silence; MAX_MOVES + 1]);
     assert!(matches!(many, Err(ResumeError::Encoding(_))));
+    let slice = Slice { first: 0, bytes: vec![0; 70_000], siblings: Vec::new() };
+    let request = crate::verify::claim::RequestSlice { len: 70_000, slice: slice.clone() };
+    let huge = dispute.clone().pick(Pick::Settings { request, output: slice });
+    assert!(matches!(huge, Err(MoveError::Referee(RefereeError::TooLarge { .. }))), "{huge:?}");
     let long = Dispute::from_bytes(&vec![0; MAX_RECORD_BYTES + 1]).unwrap_err();
     assert!(matches!(long, ResumeError::TooLarge { .. }));
 }

@@ -113,7 +113,8 @@ impl Witness<'_> {
                 Due::Op => Pick::Op { op: index },
                 Due::Group { .. } => to(at / CHUNK / group_chunks(self.op(&dispute)?.bytes())),
                 Due::Element { slice } => to((at - slice.first as usize * CHUNK) / size),
-                _ => to(0),
+                Due::Block { .. } => to(0),
+                _ => self.pick(&dispute)?.ok_or(missing("such choice"))?,
             };
             dispute.pick(pick)?;
         }

@@ -46,6 +46,9 @@ impl Witness<'_> {
                 let own = self.blocks(claim, &self.op(dispute)?)?;
                 index((0..blocks.len()).find(|i| own.get(*i) != blocks.get(*i)))
             }
+            Due::Settings | Due::Range | Due::Token => {
+                self.choice(claim)?.pick(dispute).ok_or(missing("such choice"))?
+            }
             Due::Tile => Pick::Tile { opening: self.tile(dispute)? },
             _ => return Ok(None),
         }))
@@ -131,7 +134,7 @@ impl Witness<'_> {
             Kind::Add | Kind::SiluMul => {
                 inputs.iter().for_each(|row| show(row, element * 4..element * 4 + 4));
             }
-            Kind::Choice => self.show_choice(claim, &inputs[0], &mut opening)?,
+            Kind::Choice => opening = self.choice(claim)?.tile(claim).ok_or(missing("such choice"))?,
         }
         Ok(opening)
     }
@@ -215,20 +218,6 @@ impl Witness<'_> {
             }
             Some(index) => opening.rows.push(self.output_slice(index)?),
         }
-        Ok(())
-    }
-
-    fn show_choice(&self, claim: &Claim, logits: &[u8], opening: &mut Opening) -> Result<(), WitnessError> {
-        let index = claim.position + 1 - claim.subject.prompt_tokens;
-        let chosen = *self.output.get(index as usize).ok_or(missing("such output token"))?;
-        let rival = crate::sampling::sample(&floats(logits), &self.request.sampling, index);
-        opening.rows.push(self.output_slice(index)?);
-        for token in [chosen.min(self.geometry.h.vocabulary - 1), rival] {
-            opening.rows.push(Slice::cut(logits, token as usize * 4..token as usize * 4 + 4));
-        }
-        let at = JobRequest::PROMPT_OFFSET + 4 * self.request.prompt.len();
-        opening.request = Some(self.request_slice(at..at + dn_core::objects::Sampling::MIN_LEN + 9));
-        opening.pick = rival;
         Ok(())
     }
 
