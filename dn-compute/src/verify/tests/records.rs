@@ -72,7 +72,8 @@ proptest! {
         for _ in 0..below(&mut rng, 14) {
             match dispute.turn() {
                 Some(Party::Worker) => dispute.answer(honest.answer(&dispute).unwrap().unwrap()).unwrap(),
-                _ => drop(dispute.pick(any_pick(&mut rng, &honest, &dispute))),
+                Some(Party::Accuser) => drop(dispute.pick(any_pick(&mut rng, &honest, &dispute))),
+                None => {}
             }
         }
         let good = dispute.to_bytes();
