@@ -162,7 +162,7 @@ fn report(
         }
         OpName::Token => (claim.value, claim.value.into()),
         OpName::CacheEntry => (claim.value, (claim.value as u16 as i16).into()),
-        _ => (claim.value, f32::from_bits(claim.value).into()),
+        _ => (claim.value, shortest(f32::from_bits(claim.value)).into()),
     };
     let (in_receipt, right) =
         (witness.root() == receipt.trace_root, opened.verdict == Ok(Verdict::Consistent));
@@ -200,6 +200,11 @@ fn report(
         },
         valid: in_receipt && right,
     }
+}
+
+/// A number that is printed with as few digits as the f32 needs.
+fn shortest(value: f32) -> f64 {
+    value.to_string().parse().unwrap_or(f64::from(value))
 }
 
 fn input(stage: Stage, row: &InputRow) -> Input {
