@@ -1,19 +1,32 @@
-//! What proof costs: the trace while a model runs, and the referee's time for each kind of tile.
+//! What proof costs: the trace while a model runs, and the referee's time for each kind of tile, of a model and at every limit.
 //!
 //! `DN_BENCH_MODEL` is a GGUF file (the demonstration model), `DN_BENCH_THREADS` the threads (all cores).
 
+#[path = "../../dn-compute/src/verify/tests/bounds/largest.rs"]
+mod largest;
+
 use std::hint::black_box;
 use std::num::NonZeroUsize;
+use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use dn_compute::cpu::{Cpu, Isa};
 use dn_compute::runtime::{Decoder, Session};
-use dn_compute::verify::{Dispute, Due, Party, Pick, Stage, Witness, referee};
+use dn_compute::tensors::Tile;
+use dn_compute::trace::Leaf;
+use dn_compute::verify::claim::{
+    KeyBlock, KeyTerm, Parts, PastEntry, RANGE, RequestSlice, Subject, Sum, WeightSlice,
+};
+use dn_compute::verify::slice::Slice;
+use dn_compute::verify::{Claim, Opening, Place, Stage, Verdict, referee};
 use dn_compute::{Engine, EngineOptions, Model};
-use dn_core::objects::{Decoding, JobRequest, Price, Sampling};
-use dn_core::{Address, Amount, Canonical, ChannelId};
+use dn_core::merkle::{InclusionProof, fold, leaf_hash, root_hash};
+use dn_core::objects::{
+    Decoding, Hyperparameters, JobRequest, ModelManifest, Price, RopePairing, RopeScaling, Sampling,
+};
+use dn_core::{Address, Amount, Canonical, ChannelId, Hash32, JobId};
 
 const PROMPT: usize = 200;
 
@@ -87,46 +100,37 @@ fn request(model: &Model) -> JobRequest {
     }
 }
 
-/// Leads a dispute about an honest answer to an operation; the bytes that the referee is given.
-fn tile(witness: &Witness<'_>, stage: Stage, op: u8) -> (String, Vec<u8>, Vec<u8>) {
-    let mut dispute = Dispute::open(witness.subject()).expect("a known model");
-    let position = PROMPT as u32 - 1;
-    while !matches!(dispute.due(), Due::Tile) {
-        if dispute.turn() == Some(Party::Worker) {
-            let answer = witness.answer(&dispute).expect("an answer").expect("the worker's turn");
-            dispute.answer(answer).expect("what is bound");
-            continue;
-        }
-        let pick = match dispute.due() {
-            Due::Node { level, first, .. } => Pick::Index { index: (position >> level) - *first as u32 },
-            Due::Stage => Pick::Stage { stage },
-            Due::Op => Pick::Op { op },
-            _ => Pick::Index { index: 0 },
-        };
-        dispute.pick(pick).expect("a place");
-    }
-    let name = dispute.op_name().map_or("choice", |name| name.name()).to_owned();
-    let opening = witness.tile(&dispute).expect("a tile").to_bytes();
-    (name, dispute.claim().to_bytes(), opening)
-}
-
+/// The referee's time for each operation of the model, at the last position of the prompt.
 fn tiles(c: &mut Criterion) {
     let model = model();
     let options = EngineOptions { threads: Some(threads()), ..EngineOptions::default() };
     let engine = Engine::new(Arc::clone(&model), options).expect("an engine");
     let (request, output) = (request(&model), tokens(&model, 4));
     let witness = engine.witness(&request, &output).expect("numbers in range");
-    let layer = Stage::Layer { layer: 0 };
-    let ops = witness.hashes(0, layer).expect("rows").len() as u8;
-    let mut places: Vec<(Stage, u8)> = (0..ops).map(|op| (layer, op)).collect();
-    places.extend([(Stage::Embedding, 0), (Stage::Logits, 0), (Stage::Logits, 1)]);
-    for (stage, op) in places {
-        let (name, claim, opening) = tile(&witness, stage, op);
-        c.bench_function(&format!("referee/{name}, {} bytes", claim.len() + opening.len()), |b| {
-            b.iter(|| referee(black_box(&claim), black_box(&opening)).expect("a verdict"));
-        });
+    let position = PROMPT as u32 - 1;
+    for stage in [Stage::Embedding, Stage::Layer { layer: 0 }, Stage::Logits] {
+        for (op, _) in witness.operations(stage) {
+            let place = Place { position, stage, op, element: 0 };
+            let opened = witness.open(&place).expect("a place");
+            measure(c, "referee", op.name(), &opened.claim, &opened.opening);
+        }
     }
 }
 
-criterion_group!(benches, trace, tiles);
+/// Its time for the largest claims and openings that exist.
+fn largest_tiles(c: &mut Criterion) {
+    for case in largest::cases() {
+        measure(c, "largest", case.name, &case.claim, &case.opening);
+    }
+}
+
+fn measure(c: &mut Criterion, group: &str, name: &str, claim: &Claim, opening: &Opening) {
+    let (claim, opening) = (claim.to_bytes(), opening.to_bytes());
+    assert_eq!(referee(&claim, &opening), Ok(Verdict::Consistent), "{name}");
+    c.bench_function(&format!("{group}/{name}, {} bytes", claim.len() + opening.len()), |b| {
+        b.iter(|| referee(black_box(&claim), black_box(&opening)).expect("a verdict"));
+    });
+}
+
+criterion_group!(benches, trace, tiles, largest_tiles);
 criterion_main!(benches);

@@ -69,7 +69,6 @@ pub mod model;
 pub mod reference;
 #[cfg(feature = "engine")]
 pub mod runtime;
-#[cfg(feature = "engine")]
 pub mod sampling;
 pub mod spec;
 pub mod tensors;

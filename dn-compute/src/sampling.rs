@@ -32,21 +32,31 @@
 //! `LN2 = floor(ln(2) * 2^56)`: the log-probability of `t` is `L[t] - M - E`, times `2^-24`. Its error is below 1e-6.
 //! The best ones are ranked by `l`, largest first, equals by index.
 
-mod fixed;
+pub(crate) mod fixed;
+#[cfg(feature = "engine")]
 mod logprobs;
+#[cfg(feature = "engine")]
 mod penalties;
+pub(crate) mod rules;
+#[cfg(feature = "engine")]
 mod sampler;
+#[cfg(feature = "engine")]
 mod select;
+pub(crate) mod transform;
 
+#[cfg(feature = "engine")]
 pub use logprobs::token_logprobs;
+#[cfg(feature = "engine")]
 pub use sampler::{Choice, Progress, Sampler, SamplerError, Scratch};
 
+#[cfg(feature = "engine")]
 use dn_core::objects::Sampling;
 
 /// The token that these logits, settings and index give where nothing is penalised, biased, banned or constrained.
 ///
 /// # Panics
 /// When there are no logits.
+#[cfg(feature = "engine")]
 pub fn sample(logits: &[f32], sampling: &Sampling, index: u32) -> u32 {
     assert!(!logits.is_empty(), "a vocabulary has at least one token");
     if sampling.temperature_micro == 0 {
@@ -57,5 +67,6 @@ pub fn sample(logits: &[f32], sampling: &Sampling, index: u32) -> u32 {
     select::draw_one(&scratch.fixed, sampling, index, &mut scratch.select)
 }
 
+#[cfg(feature = "engine")]
 #[cfg(test)]
 mod tests;

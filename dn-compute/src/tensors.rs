@@ -7,6 +7,9 @@ use dn_core::{Hash32, canonical_struct};
 
 use crate::spec::{Pairing, RopeScaling as Scaling, RopeSpec};
 
+/// The decoders that are computed here, as GGUF names them; Mistral's is Llama's.
+pub(crate) const ARCHITECTURES: [&str; 3] = ["llama", "qwen2", "qwen3"];
+
 /// What a leaf of the tensors' Merkle tree commits to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Tile {

@@ -37,6 +37,29 @@ pub(crate) struct Shape {
     pub(crate) tied: bool,
     /// Types of the matrices, in turn.
     pub(crate) kinds: &'static [TensorType],
+    /// Biases of query, key and value; Qwen 2 always has them.
+    pub(crate) biases: bool,
+    /// The bias of the attention's output.
+    pub(crate) output_bias: bool,
+    /// Positions that a query sees.
+    pub(crate) window: Option<u32>,
+    /// Elements of a head that rotate; all of them where it says nothing.
+    pub(crate) rope_size: Option<u32>,
+    /// How positions are stretched.
+    pub(crate) stretch: Stretch,
+}
+
+/// How positions are stretched.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Stretch {
+    /// Not at all.
+    None,
+    /// All by one factor.
+    Linear,
+    /// By pair, in YaRN's way.
+    Yarn,
+    /// By factors that are a tensor.
+    Factors,
 }
 
 impl Default for Shape {
@@ -53,6 +76,11 @@ impl Default for Shape {
             context: 128,
             tied: true,
             kinds: &[TensorType::Q8_0, TensorType::F16, TensorType::F32],
+            biases: false,
+            output_bias: false,
+            window: None,
+            rope_size: None,
+            stretch: Stretch::None,
         }
     }
 }
@@ -70,6 +98,22 @@ impl Shape {
         w.u32(&key("attention.key_length"), self.head_size as u32);
         w.u32(&key("attention.value_length"), self.head_size as u32);
         w.f32(&key("attention.layer_norm_rms_epsilon"), 1e-5);
+        if let Some(window) = self.window {
+            w.u32(&key("attention.sliding_window"), window);
+        }
+        if let Some(size) = self.rope_size {
+            w.u32(&key("rope.dimension_count"), size);
+        }
+        match self.stretch {
+            Stretch::None | Stretch::Factors => {}
+            Stretch::Linear => {
+                w.string(&key("rope.scaling.type"), "linear").f32(&key("rope.scaling.factor"), 3.0);
+            }
+            Stretch::Yarn => {
+                w.string(&key("rope.scaling.type"), "yarn").f32(&key("rope.scaling.factor"), 4.0);
+                w.u32(&key("rope.scaling.original_context_length"), 32);
+            }
+        }
         w
     }
 
@@ -78,7 +122,7 @@ impl Shape {
         self.tensors_with(w, seed, |_, _| {});
     }
 
-    /// Adds the tensors with random values, of which `change` may alter those of matrices.
+    /// Adds the tensors with random values, which `change` may alter.
     pub(crate) fn tensors_with(&self, w: &mut GgufWriter, seed: u64, change: impl Fn(&str, &mut [f32])) {
         let mut rng = Rng(seed);
         let mut turn = 0;
@@ -93,18 +137,29 @@ impl Shape {
         let (query, kv) = (self.heads * self.head_size, self.kv_heads * self.head_size);
         let mut others = Rng(!seed);
         let mut vector = |w: &mut GgufWriter, name: &str, len: u64, middle: f32| {
-            let values: Vec<f32> = (0..len).map(|_| middle + 0.3 * others.signed()).collect();
+            let mut values: Vec<f32> = (0..len).map(|_| middle + 0.3 * others.signed()).collect();
+            change(name, &mut values);
             w.tensor(name, &[len], TensorType::F32, encode(TensorType::F32, &values));
         };
         matrix(w, "token_embd.weight", self.width, self.vocabulary);
+        if self.stretch == Stretch::Factors {
+            vector(w, "rope_freqs.weight", self.rope_size.map_or(self.head_size, u64::from) / 2, 1.5);
+        }
         for l in 0..self.layers {
             let name = |part: &str| format!("blk.{l}.{part}");
             vector(w, &name("attn_norm.weight"), self.width, 1.0);
             vector(w, &name("ffn_norm.weight"), self.width, 1.0);
-            if self.arch == "qwen2" {
+            if self.arch == "qwen2" || self.biases {
                 vector(w, &name("attn_q.bias"), query, 0.0);
                 vector(w, &name("attn_k.bias"), kv, 3.0);
                 vector(w, &name("attn_v.bias"), kv, 0.0);
+            }
+            if self.arch == "qwen3" {
+                vector(w, &name("attn_q_norm.weight"), self.head_size, 1.0);
+                vector(w, &name("attn_k_norm.weight"), self.head_size, 1.0);
+            }
+            if self.output_bias {
+                vector(w, &name("attn_output.bias"), self.width, 0.0);
             }
             matrix(w, &name("attn_q.weight"), self.width, query);
             matrix(w, &name("attn_k.weight"), self.width, kv);

@@ -2,7 +2,7 @@
 //! four bytes are the length of the claim.
 #![no_main]
 
-use dn_compute::verify::{Answer, Claim, Dispute, Opening, Pick, referee};
+use dn_compute::verify::{Answer, Claim, Dispute, Opening, Pick, Stage, referee};
 use dn_core::Canonical;
 use libfuzzer_sys::fuzz_target;
 
@@ -12,6 +12,10 @@ fuzz_target!(|input: &[u8]| {
     let _ = referee(claim, opening);
     if let Ok(claim) = Claim::from_bytes(claim) {
         assert_eq!(Claim::from_bytes(&claim.to_bytes()).as_ref(), Ok(&claim));
+        // Parts of a choice, where they are judged.
+        let (inputs, stage) = (claim.inputs.iter().copied().take(1).collect(), Stage::Choice);
+        let choice = Claim { stage, op: 0, element: 0, inputs, ..claim.clone() };
+        let _ = referee(&choice.to_bytes(), opening);
         if let Ok(mut dispute) = Dispute::open(claim.subject) {
             // Whatever is moved, in whatever order.
             let mut rest = opening;

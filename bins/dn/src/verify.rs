@@ -1,4 +1,6 @@
-//! `dn verify`: a receipt, checked and replayed.
+//! `dn verify`: a receipt, checked and replayed, or opened at one value.
+
+mod open;
 
 use std::fs;
 use std::path::PathBuf;
@@ -24,6 +26,11 @@ pub(crate) struct Args {
     receipt: PathBuf,
     #[command(flatten)]
     model: ModelArgs,
+    /// Instead of checking every token, show one value of the computation, what it is made of and what binds it to the
+    /// receipt, and have the referee of disputes judge it: such as `17:layer0:query:5`. Stages are token, embedding,
+    /// layer0 and so on, logits, choice; without an operation the stage's last, without an element the first.
+    #[arg(long, value_name = "POSITION:STAGE[:OP[:ELEMENT]]")]
+    open: Option<open::PlaceArg>,
     /// Print one JSON object instead of a table.
     #[arg(long)]
     json: bool,
@@ -66,6 +73,17 @@ pub(crate) fn run(args: Args, config: &Config) -> Result<ExitCode, CliError> {
         let reason = "without its request and output a receipt cannot be replayed; fetch it with the API key that paid";
         return Err(CliError::argument("RECEIPT", reason));
     };
+    if let Some(place) = args.open {
+        check_receipt(&file.receipt, request, output)
+            .map_err(|error| CliError::Other(format!("{}: {error}", args.receipt.display())))?;
+        let (loaded, receipt) = (args.model.load(config)?, &file.receipt.body);
+        let id = loaded.engine.model().id();
+        if id != receipt.model {
+            let reason = format!("{} is {id}; the receipt is for {}", loaded.name, receipt.model);
+            return Err(CliError::argument("--model", reason));
+        }
+        return open::run(receipt, request, output, &loaded, place, args.json);
+    }
     let report = verify(&file.receipt, request, output, &args.model, config)?;
     if args.json {
         out::json(&report);

@@ -86,6 +86,7 @@ fn check_receipts(dir: &Path, calls: &[Value]) {
             serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{}", text(&output)));
         assert_eq!(output.status.success(), !forged, "{verdict}");
         assert_eq!(verdict["valid"], !forged);
+        check_openings(&path, forged);
         seen.insert(id.to_owned());
     }
     // A flipped digit in a receipt is found without any replay.
@@ -98,4 +99,44 @@ fn check_receipts(dir: &Path, calls: &[Value]) {
     let output = dn(&["verify", flipped.to_str().unwrap()]);
     assert!(!output.status.success(), "{}", text(&output));
     assert!(text(&output).contains("WRONG"), "{}", text(&output));
+}
+
+/// Single values of an answer, opened: right under an honest receipt, and under a forged one not the receipt's.
+fn check_openings(receipt: &Path, forged: bool) {
+    let open = |place: &str| dn(&["verify", receipt.to_str().unwrap(), "--open", place, "--json"]);
+    for (place, operation) in [
+        ("0:token", "token"),
+        ("3:embedding", "embedding"),
+        ("3:layer1:query:5", "query"),
+        ("4:layer0:attention", "attention"),
+        ("2:layer4", "ffn_residual"),
+    ] {
+        let output = open(place);
+        let value: Value =
+            serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{place}: {}", text(&output)));
+        assert_eq!(value["operation"], operation, "{value}");
+        assert_eq!(value["judged"], "consistent", "{value}");
+        assert_eq!(output.status.success(), value["valid"] == true, "{value}");
+        assert_eq!(value["valid"], value["in_receipt"], "{value}");
+        assert_eq!(value["valid"], !forged, "{value}");
+        assert!(!value["path"].as_array().unwrap().is_empty(), "{value}");
+    }
+    let shown = dn(&["verify", receipt.to_str().unwrap(), "--open", "3:layer1:query:5"]);
+    assert!(text(&shown).contains("blk.1.attn_q.weight"), "{}", text(&shown));
+    for (place, expected) in [
+        ("3", "a stage expected"),
+        ("x:token", "`x` is no position"),
+        ("3:layerx", "layer0"),
+        ("3:layer1:quer", "query_rope"),
+        ("3:layer1:query:5:6", "nothing expected"),
+        ("99999:token", "go from 0 to"),
+        ("3:layer99", "no layer 99: they go from 0 to 4"),
+        ("0:logits", "the first that does is"),
+        ("3:layer1:query_norm", "it has attention_norm, query"),
+        ("3:layer1:query:99999", "no element 99999"),
+    ] {
+        let output = dn(&["verify", receipt.to_str().unwrap(), "--open", place]);
+        assert_eq!(output.status.code(), Some(2), "{place}: {}", text(&output));
+        assert!(text(&output).contains(expected), "{place}: {}", text(&output));
+    }
 }

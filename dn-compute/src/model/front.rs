@@ -113,6 +113,12 @@ impl ModelFront {
         &self.hyper
     }
 
+    /// The sizes and constants, to be changed to what no file of a test can say.
+    #[cfg(test)]
+    pub(super) const fn hyperparameters_mut(&mut self) -> &mut Hyperparameters {
+        &mut self.hyper
+    }
+
     /// Most positions.
     pub const fn context(&self) -> u32 {
         self.hyper.context

@@ -7,7 +7,7 @@ use crate::formats::gguf::{Gguf, Metadata};
 use crate::spec::RopeTable;
 use crate::spec::limits::{MAX_COLS, MAX_CONTEXT, MAX_HEAD_DIM, MAX_ROWS};
 use crate::spec::rope::yarn_attention;
-use crate::tensors::rope_spec;
+use crate::tensors::{ARCHITECTURES, rope_spec};
 
 /// Most layers: beyond any model, and small enough to list the tensors of.
 const MAX_LAYERS: u32 = 1024;
@@ -17,7 +17,7 @@ pub(super) fn read(gguf: &Gguf) -> Result<(String, Hyperparameters), ModelError>
     let meta = &gguf.metadata;
     let arch = meta.string("general.architecture")?;
     let arch = meta.need("general.architecture", "a string", arch)?;
-    if !matches!(arch, "llama" | "qwen2" | "qwen3") {
+    if !ARCHITECTURES.contains(&arch) {
         return Err(ModelError::Architecture { found: arch.to_owned() });
     }
     let keys = Keys { meta, arch };

@@ -9,7 +9,7 @@ pub(crate) use crate::tensors::Slot;
 
 impl Slot {
     /// The name in GGUF files.
-    pub(super) fn gguf_name(self) -> String {
+    pub(crate) fn gguf_name(self) -> String {
         let (layer, part) = match self {
             Self::Embedding => return "token_embd.weight".to_owned(),
             Self::RopeFactors => return "rope_freqs.weight".to_owned(),

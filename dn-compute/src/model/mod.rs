@@ -99,6 +99,17 @@ impl Model {
         Self::from_opened(open::bytes(bytes.into())?, Recipe::default())
     }
 
+    /// A file in memory, under other constants than it says.
+    #[cfg(test)]
+    pub(crate) fn from_bytes_as(
+        bytes: Vec<u8>,
+        change: impl FnOnce(&mut dn_core::objects::Hyperparameters),
+    ) -> Result<Self, ModelError> {
+        let mut opened = open::bytes(bytes.into())?;
+        change(opened.front.hyperparameters_mut());
+        Self::from_opened(opened, Recipe::default())
+    }
+
     /// As [`load`](Self::load), with every matrix quantised anew in blocks of a length: another [`Model::id`].
     ///
     /// # Errors

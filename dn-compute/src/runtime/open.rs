@@ -122,6 +122,8 @@ impl Step<'_, '_> {
             b.rms_norm(query, decoder.epsilon(), &q, &mut by_head)?;
             b.rms_norm(key, decoder.epsilon(), &k, &mut key_by_head)?;
             (q, k) = (by_head, key_by_head);
+            self.take(stage, OpName::QueryNorm, &mut q);
+            self.take(stage, OpName::KeyNorm, &mut k);
         }
         b.rope(&rope, &[self.position], &mut q)?;
         self.take(stage, OpName::QueryRope, &mut q);
@@ -138,10 +140,11 @@ impl Step<'_, '_> {
         b.attention(kv, decoder.mask(), h.heads as usize, self.position as usize, &q, &mut a)?;
         self.take(stage, OpName::Attention, &mut a);
         b.linear(&[&layer.attention_output], &a, 1, &mut [&mut normed])?;
+        self.take(stage, OpName::AttentionOutput, &mut normed);
         if let Some(bias) = &layer.output_bias {
             b.add(&mut normed, bias)?;
+            self.take(stage, OpName::AttentionOutputBias, &mut normed);
         }
-        self.take(stage, OpName::AttentionOutput, &mut normed);
         b.add(x, &normed)?;
         self.take(stage, OpName::AttentionResidual, x);
         Ok(())

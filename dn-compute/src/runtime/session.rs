@@ -90,6 +90,12 @@ impl Session {
         self.plain.push(Leaf { logits: None, ..leaf.clone() }.hash());
     }
 
+    /// Keeps its trace, and remembers what another sequence does.
+    #[cfg(test)]
+    pub(crate) fn remember_as(&mut self, other: &Self) {
+        self.kv.clone_from(&other.kv);
+    }
+
     /// The sequence with the first `len` positions only; pages are shared.
     pub(crate) fn prefix(&self, len: usize) -> Self {
         let mut out = self.clone();

@@ -7,19 +7,19 @@ use crate::spec::trig::exp2_neg;
 /// `RNE(log2(e) * 2^32)`.
 pub(super) const LOG2E_Q32: u64 = 6_196_328_019;
 /// Logits in fixed point are held to this magnitude.
-pub(super) const MAX_FIXED: i64 = 1 << 44;
+pub(crate) const MAX_FIXED: i64 = 1 << 44;
 /// Bits of the weight of the best token.
-pub(super) const WEIGHT_BITS: u32 = 40;
+pub(crate) const WEIGHT_BITS: u32 = 40;
 /// One, in millionths.
-pub(super) const MICRO: u32 = 1_000_000;
+pub(crate) const MICRO: u32 = 1_000_000;
 /// Takes no part. No logit in fixed point is as low.
-pub(super) const EXCLUDED: i64 = i64::MIN;
+pub(crate) const EXCLUDED: i64 = i64::MIN;
 
 /// `RNE(l * 2^24)`, held to the limits.
 ///
 /// The product is exact in f64. Adding `1.5 * 2^52` rounds it to an integer, which then stands in the low bits: a form
 /// that compilers turn into vector instructions.
-pub(super) fn to_fixed(logit: f32) -> i64 {
+pub(crate) fn to_fixed(logit: f32) -> i64 {
     const ROUND: f64 = 6_755_399_441_055_744.0;
     const LIMIT: f64 = MAX_FIXED as f64;
     let scaled = f64::from(logit) * f64::from(1 << 24);
@@ -29,6 +29,7 @@ pub(super) fn to_fixed(logit: f32) -> i64 {
 }
 
 /// All logits in fixed point.
+#[cfg(feature = "engine")]
 pub(super) fn fill(logits: &[f32], fixed: &mut Vec<i64>) {
     fixed.clear();
     fixed.extend(logits.iter().map(|l| to_fixed(*l)));
@@ -47,7 +48,7 @@ pub(super) static TABLES: LazyLock<[[u64; 256]; 3]> = LazyLock::new(|| {
 
 /// Weights at a temperature.
 #[derive(Clone, Copy)]
-pub(super) struct Powers {
+pub(crate) struct Powers {
     /// `K`.
     scale: u64,
     /// From this distance below the best on, weights are 0.
@@ -57,7 +58,7 @@ pub(super) struct Powers {
 
 impl Powers {
     /// `temperature_micro` is not zero.
-    pub(super) fn new(temperature_micro: u32) -> Self {
+    pub(crate) fn new(temperature_micro: u32) -> Self {
         let scale = LOG2E_Q32 * u64::from(MICRO) * 256 / u64::from(temperature_micro);
         // The first distance with n > 40: the smallest `below` with `below * K >= 41 * 2^24 * 2^40`.
         let nothing = (u128::from(WEIGHT_BITS + 1) << 64).div_ceil(u128::from(scale));
@@ -80,12 +81,13 @@ impl Powers {
 
     /// The weight of a token with this logit where the best one's is `max`; none for an excluded one.
     #[inline]
-    pub(super) fn of(&self, max: i64, fixed: i64) -> u64 {
+    pub(crate) fn of(&self, max: i64, fixed: i64) -> u64 {
         // An excluded one is farther away than any weight reaches, or wraps to 2^63 and more.
         self.weight(max.wrapping_sub(fixed) as u64)
     }
 
     /// The farthest distance at which a weight is at least `least`, which is not above the best one's.
+    #[cfg(feature = "engine")]
     pub(super) fn reach(&self, least: u64) -> u64 {
         let (mut near, mut far) = (0, self.nothing);
         while near + 1 < far {

@@ -1,17 +1,10 @@
-//! Repetition, presence and frequency penalties, and what they remember of the tokens before.
+//! What repetition, presence and frequency penalties remember of the tokens before.
 
 use std::collections::{HashMap, VecDeque};
 
 use dn_core::objects::Sampling;
 
-use super::fixed::MAX_FIXED;
-
-/// How often a token stands in the window.
-#[derive(Debug, Clone, Copy, Default)]
-struct Count {
-    all: u32,
-    output: u32,
-}
+use super::transform::{Count, penalised};
 
 /// The tokens that penalties see.
 #[derive(Debug, Clone)]
@@ -67,34 +60,8 @@ impl Penalties {
     pub(super) fn apply(&self, fixed: &mut [i64]) {
         for (token, count) in &self.counts {
             if let Some(l) = fixed.get_mut(*token as usize) {
-                *l = hold(self.penalised(*l, *count));
+                *l = penalised(*l, &self.sampling, *count);
             }
         }
     }
-
-    fn penalised(&self, l: i64, count: Count) -> i128 {
-        let s = &self.sampling;
-        let (l, r) = (i128::from(l), i128::from(s.repetition_micro));
-        let l = if l > 0 { l * 1_000_000 / r } else { -(-l * r / 1_000_000) };
-        if count.output == 0 {
-            return l;
-        }
-        l - units(i128::from(s.presence_micro) + i128::from(count.output) * i128::from(s.frequency_micro))
-    }
-}
-
-/// Millionths in units of `2^-24`, rounded down.
-fn units(micro: i128) -> i128 {
-    (micro << 24).div_euclid(1_000_000)
-}
-
-/// Step 3 for one token.
-pub(super) fn biased(l: i64, bias_micro: i32) -> i64 {
-    hold(i128::from(l) + units(bias_micro.into()))
-}
-
-fn hold(l: i128) -> i64 {
-    let limit = i128::from(MAX_FIXED);
-    // Within the limits it fits.
-    l.clamp(-limit, limit) as i64
 }

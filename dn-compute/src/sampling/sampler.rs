@@ -2,8 +2,9 @@
 
 use dn_core::objects::{Decoding, Sampling, SettingsError, TokenLogprobs};
 
-use super::penalties::{Penalties, biased};
+use super::penalties::Penalties;
 use super::select::{SelectScratch, best, best_fixed, draw_one};
+use super::transform::biased;
 use super::{fixed, logprobs};
 use crate::grammar::{Constraint, GrammarError};
 use crate::model::ModelFront;
@@ -76,7 +77,7 @@ impl Sampler {
         Self::assemble(prompt, sampling, decoding, constraint, front.vocabulary())
     }
 
-    pub(super) fn assemble(
+    pub(crate) fn assemble(
         prompt: &[u32],
         sampling: &Sampling,
         decoding: &Decoding,

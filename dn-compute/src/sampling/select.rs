@@ -1,11 +1,9 @@
 //! Which tokens are kept, and which of them is drawn.
 
-use std::cmp::Reverse;
-
-use dn_core::blake3_256;
 use dn_core::objects::Sampling;
 
-use super::fixed::{EXCLUDED, MICRO, Powers, WEIGHT_BITS};
+use super::fixed::{EXCLUDED, MICRO, Powers};
+use super::rules::{is_better, least_weight, needed, ranking, reaches, target};
 
 /// Buckets of the distance from the best logit, in steps of 1/32.
 const BUCKETS: usize = 4096;
@@ -43,7 +41,7 @@ pub(super) fn best(logits: &[f32]) -> u32 {
 pub(super) fn best_fixed(fixed: &[i64], logits: &[f32]) -> u32 {
     let mut at = 0;
     for (i, l) in fixed.iter().enumerate() {
-        if *l > fixed[at] || (*l == fixed[at] && logits[i] > logits[at]) {
+        if is_better((*l, logits[i]), (fixed[at], logits[at])) {
             at = i;
         }
     }
@@ -60,8 +58,7 @@ pub(super) fn draw_one(fixed: &[i64], s: &Sampling, index: u32, scratch: &mut Se
     let max = fixed.iter().copied().max().unwrap_or(0);
     let powers = Powers::new(s.temperature_micro);
     let SelectScratch { weights, buckets, kept } = scratch;
-    // What min-p asks of a weight: w * 10^6 >= min_p * 2^40.
-    let least = (u128::from(s.min_p_micro.min(MICRO)) << WEIGHT_BITS).div_ceil(u128::from(MICRO)) as u64;
+    let least = least_weight(s.min_p_micro);
     kept.clear();
     if s.top_k > 0 && (s.top_k as usize) < fixed.len() {
         buckets.clear();
@@ -84,8 +81,8 @@ pub(super) fn draw_one(fixed: &[i64], s: &Sampling, index: u32, scratch: &mut Se
             buckets[bucket(max, *l)] += w;
         }
         let total: u128 = buckets.iter().map(|w| u128::from(*w)).sum();
-        let needed = total * u128::from(s.top_p_micro);
-        let last = filled(buckets, |sum| sum > 0 && sum * u128::from(MICRO) >= needed);
+        let needed = needed(total, s.top_p_micro);
+        let last = filled(buckets, |sum| sum > 0 && reaches(sum, needed));
         collect(fixed, max, last, kept, |l| powers.of(max, l));
         rank(kept);
         kept.truncate(top_p(kept, total, s.top_p_micro));
@@ -131,28 +128,20 @@ fn collect(fixed: &[i64], max: i64, last: usize, kept: &mut Vec<Kept>, weight: i
 }
 
 fn rank(kept: &mut [Kept]) {
-    kept.sort_unstable_by_key(|k| (Reverse(k.fixed), k.token));
+    kept.sort_unstable_by(|a, b| ranking((a.fixed, a.token), (b.fixed, b.token)));
 }
 
 /// Length of the shortest beginning of a ranking that has the wanted share of `total`; at least 1.
 fn top_p(ranking: &[Kept], total: u128, top_p_micro: u32) -> usize {
-    let needed = total * u128::from(top_p_micro);
+    let needed = needed(total, top_p_micro);
     let mut sum = 0;
     for (n, k) in ranking.iter().enumerate() {
         sum += u128::from(k.weight);
-        if sum * u128::from(MICRO) >= needed {
+        if reaches(sum, needed) {
             return n + 1;
         }
     }
     ranking.len()
-}
-
-/// `floor(r * W / 2^64)`.
-fn target(seed: u64, index: u32, total: u64) -> u64 {
-    let hash = blake3_256(&[b"deepnode sampler v1\0", &seed.to_le_bytes(), &index.to_le_bytes()]);
-    let mut first = [0; 8];
-    first.copy_from_slice(&hash[..8]);
-    ((u128::from(u64::from_le_bytes(first)) * u128::from(total)) >> 64) as u64
 }
 
 /// The first place at which the running sum exceeds `target`.

@@ -31,6 +31,17 @@ pub fn log2_q56(v: f32) -> u64 {
     log
 }
 
+/// `2^(2^-k)` in Q62 for `k` from 1 on.
+static ROOTS: [u64; 56] = {
+    let (mut roots, mut root, mut k) = ([0; 56], 2 * ONE_Q62, 0);
+    while k < roots.len() {
+        root = ((root as u128) << 62).isqrt() as u64;
+        roots[k] = root;
+        k += 1;
+    }
+    roots
+};
+
 /// `2^-x` for `x` in Q56, as a Q62 number `p` in `[1, 2)` and a shift `n`: `2^-x = p * 2^-n`.
 ///
 /// The factors `2^(2^-k)` come from repeated integer square roots of 2.
@@ -40,11 +51,10 @@ pub fn exp2_neg(x: u64) -> (u64, u32) {
         return (ONE_Q62, whole);
     }
     let g = (1u64 << 56) - fraction; // 2^-fraction = 2^g / 2
-    let (mut p, mut factor) = (ONE_Q62, 2 * ONE_Q62);
-    for bit in (0..56).rev() {
-        factor = (u128::from(factor) << 62).isqrt() as u64;
+    let mut p = ONE_Q62;
+    for (bit, root) in (0..56).rev().zip(&ROOTS) {
         if (g >> bit) & 1 == 1 {
-            p = mul_q62(p, factor);
+            p = mul_q62(p, *root);
         }
     }
     (p, whole + 1)

@@ -4,6 +4,7 @@ use dn_core::merkle::InclusionProof;
 use dn_core::objects::{ModelManifest, Receipt};
 use dn_core::{Canonical, Hash32, JobId, canonical_enum, canonical_struct};
 
+use super::choice::ChoiceParts;
 use super::plan::Stage;
 use super::slice::Slice;
 use crate::tensors::Tile;
@@ -101,8 +102,9 @@ canonical_struct!(KeyTerm { score: i32, exponent: i16, value: i16 });
 
 /// The parts that the worker states an element to be made of.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[allow(clippy::large_enum_variant, reason = "one at a time exists")]
 pub enum Parts {
-    /// None: it follows from what is opened.
+    /// None: it follows from what is opened; of a choice, from the largest logit alone.
     None,
     /// Ranges of [`RANGE`] values of a long row.
     Sums {
@@ -118,11 +120,17 @@ pub enum Parts {
         /// All keys of that block that the position attends to.
         keys: Vec<KeyTerm>,
     },
+    /// Of a choice.
+    Choice {
+        /// They.
+        choice: ChoiceParts,
+    },
 }
 canonical_enum!(Parts {
     0 => None {},
     1 => Sums { sums: Vec<Sum> },
     2 => Keys { blocks: Vec<KeyBlock>, block: u32, keys: Vec<KeyTerm> },
+    3 => Choice { choice: ChoiceParts },
 });
 
 /// One element of one operation, as the worker is bound to it: by its receipt, and by what it stated in the dispute.

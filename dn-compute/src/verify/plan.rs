@@ -3,135 +3,15 @@
 //! This is the decoder's program written down a second time, as data: what a dispute walks through. A test compares it with
 //! what the decoder does.
 
-use dn_core::canonical_enum;
+mod names;
+
 use dn_core::objects::{Hyperparameters, ModelManifest, RopeScaling};
 
 use crate::spec::limits::{MAX_COLS, MAX_CONTEXT, MAX_HEAD_DIM, MAX_ROWS};
 use crate::spec::{NumericSpec, RopeSpec};
-use crate::tensors::{Slot, rope_spec};
+use crate::tensors::{ARCHITECTURES, Slot, rope_spec};
 
-/// A part of a position's computation: what lies between two things that its leaf binds.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Stage {
-    /// Which token is fed: that of the request or of the output.
-    Token,
-    /// The token's row of the embedding.
-    Embedding,
-    /// One layer.
-    Layer {
-        /// Its index, from 0.
-        layer: u32,
-    },
-    /// The logits, where the position chooses an output token.
-    Logits,
-    /// The choice of the next token.
-    Choice,
-}
-canonical_enum!(Stage { 0 => Token {}, 1 => Embedding {}, 2 => Layer { layer: u32 }, 3 => Logits {}, 4 => Choice {} });
-
-/// What a row of values is: the name of the operation that gives it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-#[non_exhaustive]
-pub enum OpName {
-    /// The token that is fed.
-    Token,
-    /// The token's row of the embedding matrix.
-    Embedding,
-    /// Norm before attention.
-    AttentionNorm,
-    /// Query before its bias.
-    Query,
-    /// Key before its bias.
-    Key,
-    /// Value before its bias.
-    Value,
-    /// Query with its bias.
-    QueryBias,
-    /// Key with its bias.
-    KeyBias,
-    /// Value with its bias.
-    ValueBias,
-    /// Rotated query.
-    QueryRope,
-    /// Rotated key.
-    KeyRope,
-    /// Quantised key and value.
-    CacheEntry,
-    /// What attention gives, head by head.
-    Attention,
-    /// The attention's output matrix.
-    AttentionOutput,
-    /// Residual stream after attention.
-    AttentionResidual,
-    /// Norm before the feed-forward part.
-    FfnNorm,
-    /// Gate.
-    Gate,
-    /// Up.
-    Up,
-    /// Gate's SiLU times up.
-    SiluMul,
-    /// Down.
-    Down,
-    /// Residual stream after the layer.
-    FfnResidual,
-    /// Last norm.
-    OutputNorm,
-    /// Logits.
-    Logits,
-    /// The next token.
-    Choice,
-}
-
-impl OpName {
-    /// Its name in reports.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Token => "token",
-            Self::Embedding => "embedding",
-            Self::AttentionNorm => "attention_norm",
-            Self::Query => "query",
-            Self::Key => "key",
-            Self::Value => "value",
-            Self::QueryBias => "query_bias",
-            Self::KeyBias => "key_bias",
-            Self::ValueBias => "value_bias",
-            Self::QueryRope => "query_rope",
-            Self::KeyRope => "key_rope",
-            Self::CacheEntry => "cache_entry",
-            Self::Attention => "attention",
-            Self::AttentionOutput => "attention_output",
-            Self::AttentionResidual => "attention_residual",
-            Self::FfnNorm => "ffn_norm",
-            Self::Gate => "gate",
-            Self::Up => "up",
-            Self::SiluMul => "silu_mul",
-            Self::Down => "down",
-            Self::FfnResidual => "ffn_residual",
-            Self::OutputNorm => "output_norm",
-            Self::Logits => "logits",
-            Self::Choice => "choice",
-        }
-    }
-}
-
-impl std::fmt::Display for OpName {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(self.name())
-    }
-}
-
-impl std::fmt::Display for Stage {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::Token => f.write_str("token"),
-            Self::Embedding => f.write_str("embedding"),
-            Self::Layer { layer } => write!(f, "layer {layer}"),
-            Self::Logits => f.write_str("logits"),
-            Self::Choice => f.write_str("choice"),
-        }
-    }
-}
+pub use self::names::{OpName, Stage};
 
 /// What an operation computes, and with which weights.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -220,6 +100,8 @@ pub enum ManifestError {
 
 /// Most layers of a model.
 const MAX_LAYERS: u32 = 1024;
+/// Most operations of a layer.
+const MAX_LAYER_OPS: usize = 22;
 /// Most token ids of which a row of logits can be opened.
 const MAX_VOCABULARY: u32 = 1 << 23;
 
@@ -227,7 +109,6 @@ const MAX_VOCABULARY: u32 = 1 << 23;
 #[derive(Debug, Clone)]
 pub(crate) struct Geometry {
     pub(crate) h: Hyperparameters,
-    biases: bool,
     slots: Vec<Slot>,
 }
 
@@ -237,7 +118,7 @@ impl Geometry {
         if NumericSpec::from_id(manifest.numeric_spec).is_none() {
             return Err(ManifestError::Spec { found: manifest.numeric_spec });
         }
-        if !matches!(manifest.architecture.as_str(), "llama" | "qwen2") {
+        if !ARCHITECTURES.contains(&manifest.architecture.as_str()) {
             return Err(ManifestError::Architecture);
         }
         let h = &manifest.hyperparameters;
@@ -267,16 +148,12 @@ impl Geometry {
                 h.rope_size.is_multiple_of(2) && h.rope_size <= h.head_size,
             ),
             ("window is zero", h.window != Some(0)),
-            // Not refereed yet.
-            ("heads are normalised", !h.head_norms),
-            ("attention output has a bias", !h.output_bias),
-            ("rope factors are a tensor", !matches!(h.rope_scaling, RopeScaling::Factors {})),
             ("norm epsilon is out of range", (f32::MIN_POSITIVE..=1.0).contains(&epsilon)),
         ];
         if let Some((what, _)) = fits.into_iter().find(|(_, fits)| !fits) {
             return Err(ManifestError::Sizes { what });
         }
-        Ok(Self { biases: h.attention_bias, slots: Slot::all(h), h: h.clone() })
+        Ok(Self { slots: Slot::all(h), h: h.clone() })
     }
 
     /// The tensor's place in the order of the architecture.
@@ -297,8 +174,17 @@ impl Geometry {
         (self.h.kv_heads * (2 + 2 * self.h.head_size)) as usize
     }
 
-    pub(crate) fn rope(&self) -> RopeSpec {
-        rope_spec(&self.h, None)
+    /// What angles follow from; `factors` where they are a tensor of the model.
+    pub(crate) fn rope(&self, factors: Option<Vec<f32>>) -> RopeSpec {
+        rope_spec(&self.h, factors.map(Into::into))
+    }
+
+    /// The tensor that stretches positions, where the model has one.
+    pub(crate) const fn rope_factors(&self) -> Option<Slot> {
+        match self.h.rope_scaling {
+            RopeScaling::Factors {} => Some(Slot::RopeFactors),
+            _ => None,
+        }
     }
 
     /// First key that a position attends to.
@@ -344,7 +230,7 @@ impl Geometry {
     fn layer(&self, l: u32) -> Vec<OpPlan> {
         use OpName as N;
         let (width, query, kv) = (self.h.width as usize, self.query_width(), self.kv_width());
-        let mut ops = Vec::with_capacity(18);
+        let mut ops = Vec::with_capacity(MAX_LAYER_OPS);
         let mut add = |name, kind, inputs: &[Source], len, bound| {
             ops.push(OpPlan { name, kind, inputs: inputs.to_vec(), len, bound });
             Source::Op(name)
@@ -359,17 +245,24 @@ impl Geometry {
         let mut q = add(N::Query, Kind::Linear { weight: Slot::Query(l) }, &[normed], query, false);
         let mut k = add(N::Key, Kind::Linear { weight: Slot::Key(l) }, &[normed], kv, false);
         let mut v = add(N::Value, Kind::Linear { weight: Slot::Value(l) }, &[normed], kv, false);
-        if self.biases {
+        if self.h.attention_bias {
             q = add(N::QueryBias, Kind::Bias { weight: Slot::QueryBias(l) }, &[q], query, false);
             k = add(N::KeyBias, Kind::Bias { weight: Slot::KeyBias(l) }, &[k], kv, false);
             v = add(N::ValueBias, Kind::Bias { weight: Slot::ValueBias(l) }, &[v], kv, false);
+        }
+        if self.h.head_norms {
+            q = add(N::QueryNorm, Kind::Norm { weight: Slot::QueryNorm(l) }, &[q], query, false);
+            k = add(N::KeyNorm, Kind::Norm { weight: Slot::KeyNorm(l) }, &[k], kv, false);
         }
         q = add(N::QueryRope, Kind::Rope, &[q], query, false);
         k = add(N::KeyRope, Kind::Rope, &[k], kv, false);
         add(N::CacheEntry, Kind::Entry, &[k, v], self.entry_len(), true);
         let a = add(N::Attention, Kind::Attention, &[q], query, false);
-        let o =
+        let mut o =
             add(N::AttentionOutput, Kind::Linear { weight: Slot::AttentionOutput(l) }, &[a], width, false);
+        if self.h.output_bias {
+            o = add(N::AttentionOutputBias, Kind::Bias { weight: Slot::OutputBias(l) }, &[o], width, false);
+        }
         let x = add(N::AttentionResidual, Kind::Add, &[Source::Start, o], width, false);
         let normed = add(N::FfnNorm, Kind::Norm { weight: Slot::FfnNorm(l) }, &[x], width, false);
         let ffn = self.h.ffn_width as usize;

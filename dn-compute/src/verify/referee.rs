@@ -4,7 +4,7 @@
 //! input and by constants of the numeric spec; so a ledger can run it inside a transaction.
 
 pub(crate) mod attention;
-mod choice;
+pub(crate) mod choice;
 mod glue;
 pub(crate) mod sums;
 
@@ -14,6 +14,7 @@ use dn_core::{Canonical, Hash32, canonical_enum};
 
 use super::claim::{Claim, MAX_BYTES, Opening, Parts};
 use super::error::RefereeError;
+use super::meter;
 use super::plan::{Geometry, Kind, OpName, OpPlan, Stage};
 use super::slice::Slice;
 use crate::spec::QuantMatrix;
@@ -180,6 +181,7 @@ fn shown<'a>(
 }
 
 fn floats(bytes: &[u8]) -> Vec<f32> {
+    meter::steps(bytes.len() / 4);
     bytes.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect()
 }
 
@@ -229,6 +231,7 @@ impl<'a> Bench<'a> {
             return Err(wrong_opening("columns of the tile", cols.into(), tile.cols.into()));
         }
         let root = self.claim.subject.manifest.tensors_root;
+        meter::hashed(64 * (weights.proof.path.len() + 2));
         let proof = weights.proof.verify(root, &tile.to_bytes());
         proof.map_err(|source| RefereeError::Proof { what: "the tile of weights", source })?;
         Ok((tile, &weights.slice))
@@ -242,16 +245,21 @@ impl<'a> Bench<'a> {
         let local = local.ok_or_else(|| wrong_opening("first row of the tile", row as u64, first as u64))?;
         let len = slice.bytes.len();
         let bytes = shown("the tile of weights", slice, tile.hash, len, 0..len)?;
+        meter::steps(len);
         let matrix = QuantMatrix::from_tile_bytes(tile.rows as usize, tile.cols as usize, bytes);
         Ok((matrix.map_err(RefereeError::Weights)?, local))
     }
 
-    /// One value of a vector of weights.
-    fn vector_value(&self, slot: Slot, index: usize) -> Result<f32, RefereeError> {
+    /// Some values of a vector of weights.
+    fn vector(&self, slot: Slot, range: Range<usize>) -> Result<Vec<f32>, RefereeError> {
         let (tile, slice) = self.tile(slot)?;
         let len = tile.cols as usize * 4;
-        let bytes = shown("the vector of weights", slice, tile.hash, len, index * 4..index * 4 + 4)?;
-        Ok(floats(bytes)[0])
+        shown("the vector of weights", slice, tile.hash, len, range.start * 4..range.end * 4).map(floats)
+    }
+
+    /// One value of a vector of weights.
+    fn vector_value(&self, slot: Slot, index: usize) -> Result<f32, RefereeError> {
+        Ok(self.vector(slot, index..index + 1)?[0])
     }
 
     fn no_parts(&self) -> Result<(), RefereeError> {

@@ -9,6 +9,8 @@ use std::ops::Range;
 use blake3::hazmat::{ChainingValue, HasherExt, Mode, merge_subtrees_non_root, merge_subtrees_root};
 use dn_core::{Hash32, canonical_struct};
 
+use super::meter;
+
 /// Bytes of a chunk.
 pub const CHUNK: usize = 1024;
 
@@ -88,6 +90,8 @@ impl Slice {
         if !fits {
             return Err(shape);
         }
+        // Each node that is met is hashed with its neighbour.
+        meter::hashed(self.bytes.len() + 64 * (end - first + self.siblings.len()));
         let wrong = SliceError::Siblings { found: self.siblings.len() };
         let mut siblings = self.siblings.iter();
         let found = if chunks == 1 {

@@ -1,5 +1,8 @@
 #![allow(clippy::unwrap_used, reason = "a test stops at the first thing that is not as expected")]
 
+mod choice;
+mod settings;
+
 use std::sync::Arc;
 
 use dn_core::objects::{Decoding, JobRequest, Price, Sampling};
@@ -15,6 +18,11 @@ use crate::model::Model;
 use crate::reference::Reference;
 use crate::runtime::Decoder;
 use crate::testing::{Rng, Shape};
+
+mod architectures;
+mod bounds;
+mod lies;
+mod records;
 
 /// A model, a request and the honest answer.
 struct Scene {
@@ -59,11 +67,16 @@ fn shape(seed: u64) -> Shape {
 }
 
 fn scene(seed: u64, prompt: usize, tokens: usize, sampling: Sampling) -> Scene {
-    let shape = shape(seed);
-    let model = Arc::new(Model::from_bytes(shape.file(seed)).unwrap());
+    let model = Model::from_bytes(shape(seed).file(seed)).unwrap();
+    scene_of(model, seed, prompt, tokens, sampling)
+}
+
+fn scene_of(model: Model, seed: u64, prompt: usize, tokens: usize, sampling: Sampling) -> Scene {
+    let model = Arc::new(model);
     let decoder = Decoder::new(&model, Box::new(Reference)).unwrap();
     let mut rng = Rng(seed);
-    let prompt: Vec<u32> = (0..prompt).map(|_| (rng.next() % shape.vocabulary) as u32).collect();
+    let vocabulary = u64::from(model.front().vocabulary());
+    let prompt: Vec<u32> = (0..prompt).map(|_| (rng.next() % vocabulary) as u32).collect();
     let request = request(&model, prompt, sampling, tokens as u32);
     let mut session = decoder.session(request.prompt.len() + tokens).unwrap();
     let mut output = Vec::new();
@@ -195,6 +208,7 @@ fn an_honest_worker_is_not_convicted_at_any_place() {
                             Due::Block { blocks } => {
                                 Pick::Index { index: (rng.next() % blocks.len() as u64) as u32 }
                             }
+                            Due::Settings => honest.pick(&dispute).unwrap().unwrap(),
                             Due::Tile => Pick::Tile { opening: honest.tile(&dispute).unwrap() },
                             _ => {
                                 let answer = honest.answer(&dispute).unwrap().unwrap();

@@ -2,22 +2,25 @@
 //!
 //! Nothing finer than leaves is kept: the rows of a position are computed again when they are asked for.
 
+pub use self::choice::ChoiceWitness;
+
 use std::ops::Range;
 use std::sync::{Mutex, PoisonError};
 
-use dn_core::merkle::MerkleTree;
+use dn_core::merkle::{InclusionProof, MerkleTree};
 use dn_core::objects::{Decoding, JobRequest};
 use dn_core::{Canonical, Hash32};
 
 use super::claim::{
     Claim, KeyBlock, KeyTerm, Opening, Parts, PastEntry, RANGE, RequestSlice, Subject, Sum, WeightSlice,
 };
-use super::dispute::{Answer, Dispute, Due, Pick};
+use super::dispute::{Answer, Dispute, Due, MoveError, Pick};
 use super::plan::{Geometry, Kind, ManifestError, OpName, OpPlan, Source, Stage};
 use super::referee::{attention as tiles, attention_parts, ranges, sums};
 use super::slice::{CHUNK, Slice, group_chunks, list};
 use crate::model::{Model, ModelError, Tensor};
 use crate::runtime::{Decoder, Observer, PositionRows, Session};
+use crate::sampling::{Sampler, Scratch};
 use crate::spec::NumericError;
 use crate::spec::linear::exact_sum;
 use crate::tensors::Slot;
@@ -36,6 +39,35 @@ pub enum WitnessError {
     /// The model's sizes are outside what disputes handle.
     #[error(transparent)]
     Manifest(#[from] ManifestError),
+    /// A dispute refused what this computation moved.
+    #[error(transparent)]
+    Move(#[from] MoveError),
+    /// The computation does not go so far.
+    #[error("there is no {what} {found}: they go from 0 to {last}")]
+    Place {
+        /// What is counted.
+        what: &'static str,
+        /// What was asked for.
+        found: u32,
+        /// The last one.
+        last: u64,
+    },
+    /// A position inside the prompt.
+    #[error("position {position} chooses no token and has no logits: the first that does is {first}")]
+    ChoosesNothing {
+        /// The position.
+        position: u32,
+        /// The first position that chooses.
+        first: u32,
+    },
+    /// A stage without that operation.
+    #[error("{stage} has no operation `{op}`")]
+    Operation {
+        /// The stage.
+        stage: Stage,
+        /// The operation.
+        op: OpName,
+    },
     /// There is no such thing in the computation.
     #[error("the computation has no {what}")]
     Missing {
@@ -90,14 +122,29 @@ impl<'a> Witness<'a> {
         let mut session = decoder.session(fed.len().max(1))?;
         session.detail();
         let (from, mut wrong_choice) = (request.prompt.len().saturating_sub(1), None);
-        let s = &request.sampling;
         // What the referee can judge.
-        let judged = s.temperature_micro == 0 && !s.penalises() && request.decoding == *Decoding::plain();
+        let judged = super::choice::is_judged(&request.decoding).is_ok();
+        let decoding = Decoding { logprobs: None, ..request.decoding.clone() };
+        let vocabulary = model.front().vocabulary();
+        let mut sampler = judged
+            .then(|| Sampler::assemble(&request.prompt, &request.sampling, &decoding, None, vocabulary));
+        let mut scratch = Scratch::default();
         for part in fed.chunks(chunk) {
             decoder.feed(&mut session, part, from, &mut |position, logits| {
-                let index = position - from as u32;
-                let choice = crate::sampling::sample(logits, &request.sampling, index);
-                if judged && output.get(index as usize) != Some(&choice) && wrong_choice.is_none() {
+                let theirs = output.get(position as usize - from).copied();
+                let right = match &mut sampler {
+                    None => true,
+                    // Settings that nobody serves have no right choice.
+                    Some(Err(_)) => false,
+                    Some(Ok(sampler)) => {
+                        let own = sampler.choose(logits, &mut scratch).token;
+                        theirs.into_iter().for_each(|token| {
+                            sampler.accept(token);
+                        });
+                        theirs == Some(own)
+                    }
+                };
+                if !right && wrong_choice.is_none() {
                     wrong_choice = Some(position);
                 }
             })?;
@@ -124,6 +171,18 @@ impl<'a> Witness<'a> {
         let mut out = Self::assemble(model, decoder, request, output, session, Some(cheat), None)?;
         out.fed = tokens.to_vec();
         Ok(out)
+    }
+
+    /// A worker with a sequence that somebody else computed for it.
+    #[cfg(test)]
+    pub(crate) fn with_session(
+        model: &'a Model,
+        decoder: &'a Decoder,
+        request: &'a JobRequest,
+        output: &'a [u32],
+        session: Session,
+    ) -> Result<Self, WitnessError> {
+        Self::assemble(model, decoder, request, output, session, None, None)
     }
 
     fn assemble(
@@ -211,6 +270,14 @@ impl<'a> Witness<'a> {
         rows.map(<[u8]>::to_vec).ok_or(missing("such operation"))
     }
 
+    /// The choice that a claim is about.
+    fn choice(&self, claim: &Claim) -> Result<ChoiceWitness<'a>, WitnessError> {
+        let logits = floats(&self.row(claim.position, Stage::Logits, OpName::Logits)?);
+        let index = (claim.position + 1).checked_sub(self.request.prompt.len() as u32);
+        let choice = index.and_then(|index| ChoiceWitness::new(self.request, self.output, index, logits));
+        choice.ok_or(missing("such output token"))
+    }
+
     fn values(&self, claim: &Claim, source: Source) -> Result<Vec<u8>, WitnessError> {
         match (source, claim.stage) {
             (Source::Op(name), stage) => self.row(claim.position, stage, name),
@@ -239,4 +306,8 @@ fn floats(bytes: &[u8]) -> Vec<f32> {
 }
 
 mod answers;
+mod choice;
+mod open;
 mod picks;
+
+pub use open::{InputRow, OpenedValue, Place};

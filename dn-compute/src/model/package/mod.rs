@@ -79,6 +79,9 @@ pub(super) fn open(source: Source) -> Result<Opened, ModelError> {
     if NumericSpec::from_id(manifest.numeric_spec).is_none() {
         return Err(damaged("its numeric specification is not known to this program"));
     }
+    if !crate::tensors::ARCHITECTURES.contains(&manifest.architecture.as_str()) {
+        return Err(ModelError::Architecture { found: manifest.architecture });
+    }
     let h = &manifest.hyperparameters;
     hyper::check_sizes(h)?;
     let (entries, end) = entries(h, &packings, (16 + length).next_multiple_of(ALIGNMENT))?;

@@ -174,6 +174,8 @@ fn a_header_that_does_not_hold_together_is_refused() {
     }
     assert!(with(&|h| h.manifest.hyperparameters.window = Some(0)).is_err());
     assert!(with(&|h| h.manifest.bos_token = Some(4096)).is_err());
+    let other = with(&|h| h.manifest.architecture = "mamba".to_owned());
+    assert!(matches!(other, Err(ModelError::Architecture { found }) if found == "mamba"));
 }
 
 #[test]

@@ -11,9 +11,11 @@ use crate::spec::trig::score_scale;
 use crate::trace::Leaf;
 use crate::verify::claim::{KeyBlock, KeyTerm, Parts, PastEntry};
 use crate::verify::error::RefereeError;
+use crate::verify::meter;
 
 /// Steps 4 and 5 from the blocks; `None` for blocks that no keys can have.
 pub(crate) fn element_of(blocks: &[KeyBlock]) -> Option<f32> {
+    meter::steps(blocks.len());
     let (most, most_num) = (KEY_BLOCK as i64 * i64::from(MAX_P), 1i64 << 35);
     let whole = MAX_SCORE as i32 >> 16;
     let possible = |b: &KeyBlock| {
@@ -35,6 +37,7 @@ pub(crate) fn element_of(blocks: &[KeyBlock]) -> Option<f32> {
 
 /// Step 3 from a block's keys; `None` for keys that no cache holds.
 pub(crate) fn block_of(keys: &[KeyTerm]) -> Option<KeyBlock> {
+    meter::steps(keys.len());
     let possible = |k: &KeyTerm| {
         i64::from(k.score).abs() <= MAX_SCORE
             && (-128..=127).contains(&k.exponent)
@@ -59,6 +62,7 @@ pub(crate) fn block_of(keys: &[KeyTerm]) -> Option<KeyBlock> {
 /// Steps 1 and 2 for one key: its score, exponent and integer. `None` where the query cannot be quantised.
 pub(crate) fn term_of(query: &[f32], entry: &[u8], element: usize) -> Option<KeyTerm> {
     let d = query.len();
+    meter::steps(3 * d);
     let field = |i: usize| i16::from_le_bytes([entry[2 * i], entry[2 * i + 1]]);
     let factor = score_scale(d);
     let scaled: Vec<f32> = query.iter().map(|q| mul(*q, factor)).collect();
@@ -138,6 +142,7 @@ impl Bench<'_> {
             return Err(wrong_opening("position of the cache entry", key.into(), proof.index));
         }
         let subject = &self.claim.subject;
+        meter::hashed(64 * (proof.path.len() + 2));
         let proved = proof.verify(subject.trace_root, &leaf.0);
         proved.map_err(|source| RefereeError::Proof { what: "a position's leaf", source })?;
         let len = Leaf::bytes(self.geometry.h.layers as usize, subject.chooses(key));

@@ -8,6 +8,7 @@ use crate::spec::silu::silu_mul;
 use crate::spec::{Op, Pairing};
 use crate::tensors::Slot;
 use crate::verify::error::RefereeError;
+use crate::verify::meter;
 
 /// Bytes of the request before its prompt's token ids.
 const PROMPT_OFFSET: usize = dn_core::objects::JobRequest::PROMPT_OFFSET;
@@ -24,7 +25,7 @@ impl Bench<'_> {
             }
             Some(index) => {
                 self.expect_rows(1)?;
-                self.output(0, index)?
+                self.output(0, index..index + 1)?
             }
         };
         let expected = u32::from_le_bytes([expected[0], expected[1], expected[2], expected[3]]);
@@ -33,11 +34,11 @@ impl Bench<'_> {
         Ok((!holds).then_some(Wrong::Value))
     }
 
-    /// The bytes of an output token, from the opening's row `row`.
-    pub(super) fn output(&self, row: usize, index: u32) -> Result<&[u8], RefereeError> {
-        let (subject, at) = (&self.claim.subject, 4 * index as usize);
+    /// The bytes of some output tokens, from the opening's row `row`.
+    pub(super) fn output(&self, row: usize, tokens: std::ops::Range<u32>) -> Result<&[u8], RefereeError> {
+        let (subject, bytes) = (&self.claim.subject, 4 * tokens.start as usize..4 * tokens.end as usize);
         let len = 4 * subject.output_tokens as usize;
-        shown("the output tokens", &self.opening.rows[row], subject.output_hash, len, at..at + 4)
+        shown("the output tokens", &self.opening.rows[row], subject.output_hash, len, bytes)
     }
 
     /// Bytes of the canonical request.
@@ -57,6 +58,7 @@ impl Bench<'_> {
         }
         let (matrix, row) = self.matrix_row(table, self.claim.token as usize)?;
         let mut out = vec![0.0; matrix.cols()];
+        meter::steps(out.len());
         dequantise_row(matrix.row(row), &mut out);
         Ok(self.value(out[self.element()]))
     }
@@ -91,7 +93,9 @@ impl Bench<'_> {
     pub(super) fn rope(&self) -> Finding {
         self.no_parts()?;
         self.expect_rows(1)?;
-        let spec = self.geometry.rope();
+        let pairs = self.geometry.h.rope_size as usize / 2;
+        let factors = self.geometry.rope_factors().map(|slot| self.vector(slot, 0..pairs)).transpose()?;
+        let spec = self.geometry.rope(factors);
         let (d, half) = (spec.head_dim, spec.rotary_dim / 2);
         let (base, at) = (self.element() / d * d, self.element() % d);
         let head = self.input(0, 0, self.op.len, base..base + d)?;
@@ -106,6 +110,8 @@ impl Bench<'_> {
             Pairing::Interleaved => (head[2 * pair], head[2 * pair + 1]),
             Pairing::HalfSplit => (head[pair], head[pair + half]),
         };
+        // A turn takes 56 products, and YaRN's ramp compares the turns of all elements with both its ends.
+        meter::steps(56 * (2 + 2 * spec.rotary_dim));
         let Ok([cos, sin]) = spec.rotation(self.claim.position, pair) else {
             return Ok(Some(Wrong::Value));
         };
@@ -132,6 +138,7 @@ impl Bench<'_> {
         let hash = self.claim.inputs[input];
         let x = floats(shown("a row of values", &self.opening.rows[0], hash, len * 4, bytes)?);
         let mut a = vec![0i16; d];
+        meter::steps(d);
         let Ok(e) = quantise(Op::KvAppend, "x", &x, &mut a) else { return Ok(Some(Wrong::Value)) };
         let expected = element.map_or(e as i16, |c| a[c]);
         let holds = self.claim.value == u32::from(expected as u16);

@@ -7,6 +7,7 @@ use crate::spec::quantise::{ZERO_EXPONENT, exponent};
 use crate::spec::{RmsNormPlan, float};
 use crate::tensors::Slot;
 use crate::verify::claim::{Parts, RANGE, Sum};
+use crate::verify::meter;
 
 /// Exponent of a row whose largest magnitude has these bits; `None` where it cannot be quantised.
 pub(crate) fn row_exponent(largest: u32) -> Option<i32> {
@@ -30,6 +31,7 @@ pub(crate) fn integers(x: &[f32], et: i32) -> Vec<i16> {
 
 /// Exponent and exact sum of a row that consists of these ranges.
 fn combined(sums: &[Sum]) -> Option<(i32, i64)> {
+    meter::steps(sums.len());
     let et = row_exponent(sums.iter().map(|s| s.largest).max()?)?;
     let total = sums.iter().try_fold(0i64, |total, s| total.checked_add(s.sum))?;
     Some((et, total))
@@ -51,7 +53,10 @@ impl Bench<'_> {
         }
         let range = pick * RANGE..cols.min((pick + 1) * RANGE);
         let x = self.input(0, 0, len, base + range.start..base + range.end)?;
-        let own = |et: i32| Sum { largest: largest(&x), sum: share(range.clone(), &integers(&x, et)) };
+        let own = |et: i32| {
+            meter::steps(3 * x.len());
+            Sum { largest: largest(&x), sum: share(range.clone(), &integers(&x, et)) }
+        };
         let sums = match (&self.claim.parts, ranges) {
             (Parts::None, 1) => {
                 let Some(et) = row_exponent(largest(&x)) else { return Ok(Some(Wrong::Value)) };

@@ -34,6 +34,9 @@ impl Witness<'_> {
             Due::Sums => Answer::Sums { sums: self.sums(claim, &op()?)? },
             Due::Blocks => Answer::Blocks { blocks: self.blocks(claim, &op()?)? },
             Due::Keys { block, .. } => Answer::Keys { keys: self.keys(claim, &op()?, *block)? },
+            Due::Choice | Due::Shares | Due::Seen | Due::Counts => {
+                self.choice(claim)?.answer(dispute).ok_or(missing("such choice"))?
+            }
             _ => return Ok(None),
         }))
     }

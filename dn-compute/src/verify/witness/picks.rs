@@ -1,6 +1,6 @@
 //! Where an auditor points: the first thing that differs from its own computation.
 
-use dn_core::merkle::{InclusionProof, fold};
+use dn_core::merkle::fold;
 
 use super::*;
 
@@ -45,6 +45,9 @@ impl Witness<'_> {
             Due::Block { blocks } => {
                 let own = self.blocks(claim, &self.op(dispute)?)?;
                 index((0..blocks.len()).find(|i| own.get(*i) != blocks.get(*i)))
+            }
+            Due::Settings | Due::Range | Due::Token => {
+                self.choice(claim)?.pick(dispute).ok_or(missing("such choice"))?
             }
             Due::Tile => Pick::Tile { opening: self.tile(dispute)? },
             _ => return Ok(None),
@@ -112,7 +115,12 @@ impl Witness<'_> {
                 show(&inputs[0], element * 4..element * 4 + 4);
                 opening.weights = self.weights(weight, 0, element * 4..element * 4 + 4)?;
             }
-            Kind::Rope => show(&inputs[0], element / d * d * 4..(element / d + 1) * d * 4),
+            Kind::Rope => {
+                show(&inputs[0], element / d * d * 4..(element / d + 1) * d * 4);
+                if let Some(slot) = self.geometry.rope_factors() {
+                    opening.weights = self.weights(slot, 0, 0..0)?;
+                }
+            }
             Kind::Entry => {
                 let (head, field) = (element / (2 + 2 * d), element % (2 + 2 * d));
                 let input = if field < 2 { field } else { (field - 2) / d };
@@ -126,7 +134,7 @@ impl Witness<'_> {
             Kind::Add | Kind::SiluMul => {
                 inputs.iter().for_each(|row| show(row, element * 4..element * 4 + 4));
             }
-            Kind::Choice => self.show_choice(claim, &inputs[0], &mut opening)?,
+            Kind::Choice => opening = self.choice(claim)?.tile(claim).ok_or(missing("such choice"))?,
         }
         Ok(opening)
     }
@@ -210,20 +218,6 @@ impl Witness<'_> {
             }
             Some(index) => opening.rows.push(self.output_slice(index)?),
         }
-        Ok(())
-    }
-
-    fn show_choice(&self, claim: &Claim, logits: &[u8], opening: &mut Opening) -> Result<(), WitnessError> {
-        let index = claim.position + 1 - claim.subject.prompt_tokens;
-        let chosen = *self.output.get(index as usize).ok_or(missing("such output token"))?;
-        let rival = crate::sampling::sample(&floats(logits), &self.request.sampling, index);
-        opening.rows.push(self.output_slice(index)?);
-        for token in [chosen.min(self.geometry.h.vocabulary - 1), rival] {
-            opening.rows.push(Slice::cut(logits, token as usize * 4..token as usize * 4 + 4));
-        }
-        let at = JobRequest::PROMPT_OFFSET + 4 * self.request.prompt.len();
-        opening.request = Some(self.request_slice(at..at + dn_core::objects::Sampling::MIN_LEN + 9));
-        opening.pick = rival;
         Ok(())
     }
 
