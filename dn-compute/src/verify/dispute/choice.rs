@@ -1,15 +1,22 @@
 //! The steps of a dispute about a choice that follows from more than the largest logit.
 
+use dn_core::Canonical;
+
 use super::steps::{among, count};
 use super::{Dispute, Due, MoveError};
 use crate::verify::choice::{ChoiceParts, Cuts, Draw, LEAF_TOKENS, SeenToken, Settings, Share, Span, parts};
-use crate::verify::claim::{Claim, Parts, RequestSlice};
+use crate::verify::claim::{Claim, MAX_BYTES, Parts, RequestSlice};
+use crate::verify::error::RefereeError;
 use crate::verify::referee::choice::{ascends, output_index, settings, window};
 use crate::verify::slice::Slice;
 
 impl Dispute {
     /// The accuser has opened the settings and the chosen token.
     pub(super) fn take_settings(&mut self, request: &RequestSlice, output: &Slice) -> Result<Due, MoveError> {
+        let found = request.to_bytes().len() + output.to_bytes().len();
+        if found > MAX_BYTES {
+            return Err(RefereeError::TooLarge { limit: MAX_BYTES, found }.into());
+        }
         let (settings, token) = settings(&self.claim, request, output)?;
         self.claim.value = token;
         let plain = settings.is_plain_greedy();

@@ -84,6 +84,9 @@ fn every_setting_is_judged() {
                 continue;
             }
             found += 1;
+            if found > 12 {
+                break;
+            }
             // The worker may also state the shares that follow from what it obeyed, which do make its token.
             *case.chosen() = theirs;
             let mut world = case.clone();
@@ -249,4 +252,22 @@ fn encodings_of_choices_are_pinned() {
     bytes.extend(settings.to_bytes());
     let hash = dn_core::Hash32(dn_core::blake3_256(&[&bytes]));
     assert_eq!(hash.to_string(), "0x3d49309f1939fed116bfad7289d053445e59e289e5b8d2c25c6e9151ff12a0eb");
+}
+
+/// More than the settings can be is refused before it is read.
+#[test]
+fn openings_of_settings_have_a_limit() {
+    let mut case = Case::new(vec![1; 20_000], Sampling::GREEDY, Decoding::default(), vec![1.0; 20]);
+    case.output = vec![0];
+    let (mut dispute, bytes) = (case.dispute(), case.request.to_bytes());
+    let Some(Pick::Settings { output, .. }) = case.witness().pick(&dispute) else {
+        panic!("settings are due")
+    };
+    for (from, fits) in [(0, false), (bytes.len() - 60_000, true)] {
+        let slice = verify::slice::Slice::cut(&bytes, from..bytes.len());
+        let request = verify::claim::RequestSlice { len: bytes.len() as u32, slice };
+        let result = dispute.pick(Pick::Settings { request, output: output.clone() });
+        assert_eq!(result.is_ok(), fits, "{result:?}");
+    }
+    assert_eq!(*dispute.due(), Due::Tile);
 }
