@@ -101,7 +101,7 @@ def main():
         path = os.path.join(folder, "model.gguf")
         for name in ("F32", "F16", "BF16", "Q8_0", "Q4_0"):
             write(path, bert, directory, FORMATS[name], lib)
-            row(name, "DeepNode", exact, engine(binary, "embed", path, 32, texts, folder).reshape(-1, width))
+            row(name, "DeepNode", exact, engine(binary, "embed", path, "file", texts, folder).reshape(-1, width))
             row(name, "llama.cpp", exact, llama_cpp(path, texts))
 
 

@@ -168,7 +168,7 @@ def main():
             stored = write(path, source, weights, config, kind, lib)
             alone = [Llama(stored, config).logits(w) for w in windows]
             rows = {"weights in f64": alone}
-            ours = engine(binary, "logits", path, 32, windows, folder)
+            ours = engine(binary, "logits", path, "file", windows, folder)
             rows["DeepNode"] = np.split(ours.reshape(-1, config["vocab_size"]), len(windows))
             rows["llama.cpp"] = llama_cpp(path, windows)
             for who, found in rows.items():
