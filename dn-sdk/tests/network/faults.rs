@@ -164,7 +164,6 @@ async fn a_worker_restart_settles_what_was_pending_once() {
     let worker = net.worker(WORKER).await;
     let answer = net.client().chat(&request(8)).await.unwrap();
     drop(worker);
-    tokio::time::sleep(Duration::from_millis(100)).await;
     let worker = net.worker(WORKER).await;
     let began = Instant::now();
     loop {

@@ -14,8 +14,9 @@ use dn_ledger::tx::{Payload, Role, channel_id};
 use dn_sdk::client::Client;
 use dn_sdk::gateway::{Gateway, GatewayConfig, ServedModel};
 use dn_sdk::ledger::LedgerClient;
+use dn_sdk::store::StoreError;
 use dn_sdk::validator::{Auditor, AuditorConfig};
-use dn_sdk::worker::{EngineExecutor, Executor, Worker, WorkerConfig};
+use dn_sdk::worker::{EngineExecutor, Executor, Worker, WorkerConfig, WorkerError};
 use tempfile::TempDir;
 
 pub(crate) const CHAIN: u64 = 31_337;
@@ -162,9 +163,22 @@ impl Net {
 
     pub(crate) async fn worker_with(&self, n: u8, executor: Arc<dyn Executor>) -> Worker {
         let dir = self.dir.path().join(format!("worker-{n}"));
-        let mut config = WorkerConfig::new(key(n), self.ledger.clone(), vec![self.url()], executor, dir);
-        config.batch_interval = Duration::from_millis(300);
-        let worker = Worker::start(config).await.unwrap();
+        let began = Instant::now();
+        let worker = loop {
+            let (ledger, gateways) = (self.ledger.clone(), vec![self.url()]);
+            let mut config = WorkerConfig::new(key(n), ledger, gateways, executor.clone(), dir.clone());
+            config.batch_interval = Duration::from_millis(300);
+            match Worker::start(config).await {
+                Ok(worker) => break worker,
+                // One that was dropped lets go of its store when its last task has ended.
+                Err(WorkerError::Store(StoreError::InUse { .. }))
+                    if began.elapsed() < Duration::from_secs(20) =>
+                {
+                    tokio::time::sleep(Duration::from_millis(50)).await;
+                }
+                Err(error) => panic!("the worker does not start: {error}"),
+            }
+        };
         let address = key(n).address();
         eventually("the worker is connected", || {
             self.gateway().status().workers.iter().any(|worker| worker.address == address)
