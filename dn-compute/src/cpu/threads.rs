@@ -13,6 +13,8 @@ use super::CpuError;
 pub(crate) struct Threads {
     pool: Option<rayon::ThreadPool>,
     count: usize,
+    /// Whether threads may wait without sleeping: more of them than cores would take these from those that work.
+    awake: bool,
 }
 
 /// Work below this many element operations is done where it is: waking a thread costs microseconds.
@@ -31,7 +33,8 @@ impl Threads {
             ),
             _ => return Err(CpuError::Threads { found: count, max: super::MAX_THREADS }),
         };
-        Ok(Self { pool, count })
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        Ok(Self { pool, count, awake: count <= cores })
     }
 
     pub(crate) const fn count(&self) -> usize {
@@ -48,15 +51,17 @@ impl Threads {
         (work / MIN_WORK).clamp(1, self.count * 16)
     }
 
-    /// Runs `f` on the pool, where nested parallel work needs no hand-over. Until it ends the other threads look for
-    /// work without falling asleep: waking one takes longer than many an operation.
+    /// Runs `f` on the pool, where nested parallel work needs no hand-over. Until it ends the other threads, if there are no
+    /// more than cores, look for work without falling asleep: waking one takes longer than many an operation.
     pub(crate) fn enter<R: Send>(&self, f: impl FnOnce() -> R + Send) -> R {
         let Some(pool) = &self.pool else { return f() };
         pool.install(|| {
             let end = End(Arc::default());
             let over = Arc::clone(&end.0);
             busy(|_| {
-                pool.spawn_broadcast(move |_| stay_awake(&over));
+                if self.awake {
+                    pool.spawn_broadcast(move |_| stay_awake(&over));
+                }
                 f()
             })
         })
