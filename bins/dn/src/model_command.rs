@@ -89,6 +89,12 @@ fn convert_model(args: Convert, config: &Config) -> Result<ExitCode, CliError> {
     let source = args.source.as_ref().or(config.model.as_ref());
     let (name, path) = model::find(source)?;
     let target = target(&args.output, &name);
+    if path.as_ref().is_some_and(|path| same_file(path, &target)) {
+        return Err(CliError::argument(
+            "--output",
+            "a file other than the source expected: it would be overwritten",
+        ));
+    }
     let from = match &path {
         Some(path) => ConvertSource::Path(path),
         None => ConvertSource::Bytes(dn_compute::embedded::tiny_rust().into()),
@@ -108,6 +114,11 @@ fn convert_model(args: Convert, config: &Config) -> Result<ExitCode, CliError> {
         out::line(format_args!("{}  {} ({bytes} bytes)", written.id(), target.display()));
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Whether two paths lead to one file that exists.
+fn same_file(a: &Path, b: &Path) -> bool {
+    matches!((a.canonicalize(), b.canonicalize()), (Ok(a), Ok(b)) if a == b)
 }
 
 /// The file to write: in a directory, named after the source.

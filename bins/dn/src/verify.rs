@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use crate::error::CliError;
 use crate::home::Config;
 use crate::infer::millis;
-use crate::model::ModelArgs;
+use crate::model::{Loaded, ModelArgs};
 use crate::out::{self, Align, Table};
 
 /// What `dn verify` takes.
@@ -76,12 +76,8 @@ pub(crate) fn run(args: Args, config: &Config) -> Result<ExitCode, CliError> {
     if let Some(place) = args.open {
         check_receipt(&file.receipt, request, output)
             .map_err(|error| CliError::Other(format!("{}: {error}", args.receipt.display())))?;
-        let (loaded, receipt) = (args.model.load(config)?, &file.receipt.body);
-        let id = loaded.engine.model().id();
-        if id != receipt.model {
-            let reason = format!("{} is {id}; the receipt is for {}", loaded.name, receipt.model);
-            return Err(CliError::argument("--model", reason));
-        }
+        let receipt = &file.receipt.body;
+        let loaded = load(&args.model, receipt, config)?;
         return open::run(receipt, request, output, &loaded, place, args.json);
     }
     let report = verify(&file.receipt, request, output, &args.model, config)?;
@@ -91,6 +87,20 @@ pub(crate) fn run(args: Args, config: &Config) -> Result<ExitCode, CliError> {
         show(&report);
     }
     Ok(if report.valid { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// The receipt's model. With another one nothing about the answer can be said.
+fn load(model: &ModelArgs, receipt: &Receipt, config: &Config) -> Result<Loaded, CliError> {
+    let loaded = model.load(config)?;
+    let id = loaded.engine.model().id();
+    if id == receipt.model {
+        return Ok(loaded);
+    }
+    let reason = format!(
+        "not checked: {} is {id}; the receipt is for {}, which is to be given",
+        loaded.name, receipt.model
+    );
+    Err(CliError::argument("--model", reason))
 }
 
 fn verify(
@@ -118,12 +128,8 @@ fn verify(
     if !step("signature, request, price, token hashes", checked.is_ok(), found) {
         return Ok(report);
     }
-    let loaded = model.load(config)?;
-    let id = loaded.engine.model().id();
-    if !step("model", id == body.model, format!("{} is {id}; the receipt is for {}", loaded.name, body.model))
-    {
-        return Ok(report);
-    }
+    let loaded = load(model, body, config)?;
+    step("model", true, format!("{} is {}", loaded.name, body.model));
     let generate = GenerateRequest {
         prompt: &request.prompt,
         already: &[],

@@ -225,6 +225,8 @@ fn a_package_is_written_inspected_and_verified() {
         error(&dn(home.path(), &["model", "convert", path, "--block", "64", "-o", path]))
             .contains("32, 128 or row")
     );
+    let onto_itself = dn(home.path(), &["model", "convert", path, "--block", "row", "-o", path]);
+    assert!(error(&onto_itself).contains("overwritten"));
     let wrong = dn(home.path(), &["model", "verify", coarse.join("tiny.dnm").to_str().unwrap(), "--id", id]);
     assert!(error(&wrong).contains("--id"));
     let mut bytes = fs::read(&package).unwrap();

@@ -3,6 +3,7 @@
 use std::cell::Cell;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 use rayon::prelude::*;
 
@@ -15,6 +16,8 @@ pub(crate) struct Threads {
     count: usize,
     /// Whether threads may wait without sleeping: more of them than cores would take these from those that work.
     awake: bool,
+    /// Whether some thread has been asked to.
+    asked: Arc<AtomicBool>,
 }
 
 /// Work below this many element operations is done where it is: waking a thread costs microseconds.
@@ -34,7 +37,7 @@ impl Threads {
             _ => return Err(CpuError::Threads { found: count, max: super::MAX_THREADS }),
         };
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        Ok(Self { pool, count, awake: count <= cores })
+        Ok(Self { pool, count, awake: count <= cores, asked: Arc::default() })
     }
 
     pub(crate) const fn count(&self) -> usize {
@@ -51,20 +54,24 @@ impl Threads {
         (work / MIN_WORK).clamp(1, self.count * 16)
     }
 
-    /// Runs `f` on the pool, where nested parallel work needs no hand-over. Until it ends the other threads, if there are no
-    /// more than cores, look for work without falling asleep: waking one takes longer than many an operation.
+    /// Runs `f` on the pool, where nested parallel work needs no hand-over. Meanwhile the other threads, if there are no
+    /// more than cores, go on looking for work for a while: waking one takes longer than many an operation.
     pub(crate) fn enter<R: Send>(&self, f: impl FnOnce() -> R + Send) -> R {
-        let Some(pool) = &self.pool else { return f() };
-        pool.install(|| {
-            let end = End(Arc::default());
-            let over = Arc::clone(&end.0);
-            busy(|_| {
-                if self.awake {
-                    pool.spawn_broadcast(move |_| stay_awake(&over));
-                }
-                f()
-            })
-        })
+        match &self.pool {
+            Some(pool) => pool.install(|| busy(f)),
+            None => f(),
+        }
+    }
+
+    /// Asks the other threads of a job in [`enter`](Self::enter) not to fall asleep, unless they are still asked.
+    fn stay_awake(&self, pool: &rayon::ThreadPool) {
+        if self.awake && BUSY.get() && !self.asked.swap(true, Ordering::AcqRel) {
+            let asked = Asked(Arc::clone(&self.asked));
+            pool.spawn_broadcast(move |_| {
+                let _until_all_have_ended = &asked;
+                look_for_work();
+            });
+        }
     }
 
     /// Calls `f` once per item, in any order; results come in the order of the items. A thread that has none left takes single
@@ -72,6 +79,7 @@ impl Threads {
     pub(crate) fn map<T: Send, R: Send>(&self, items: Vec<T>, f: impl Fn(T) -> R + Sync + Send) -> Vec<R> {
         match &self.pool {
             Some(pool) if items.len() > 1 => {
+                self.stay_awake(pool);
                 pool.install(|| items.into_par_iter().with_max_len(1).map(f).collect())
             }
             _ => items.into_iter().map(f).collect(),
@@ -80,14 +88,14 @@ impl Threads {
 }
 
 thread_local! {
-    /// Whether this thread runs a job of [`Threads::enter`], or waits for work of one.
+    /// Whether this thread runs a job of [`Threads::enter`], or looks for work of one.
     static BUSY: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Runs `f` with this thread marked as busy; tells it whether it was so already.
-fn busy<R>(f: impl FnOnce(bool) -> R) -> R {
-    let before = Before(BUSY.replace(true));
-    f(before.0)
+/// Runs `f` with this thread marked as busy.
+fn busy<R>(f: impl FnOnce() -> R) -> R {
+    let _before = Before(BUSY.replace(true));
+    f()
 }
 
 /// Whether a thread was busy, which it is again when this is dropped.
@@ -99,32 +107,36 @@ impl Drop for Before {
     }
 }
 
-/// Sets its flag when dropped, so that a panic ends the wait as well.
-struct End(Arc<AtomicBool>);
+/// Dropped when all threads that were asked have ended their looking.
+struct Asked(Arc<AtomicBool>);
 
-impl Drop for End {
+impl Drop for Asked {
     fn drop(&mut self) {
-        self.0.store(true, Ordering::Release);
+        self.0.store(false, Ordering::Release);
     }
 }
 
-/// Times that a thread looks for work before it lets others use its core.
-const LOOKS: u32 = 1000;
+/// Looks without success after which a thread may sleep: about a tenth of a millisecond.
+const LOOKS: u32 = 500;
+/// Longest time for which a thread looks for work.
+const LONGEST: Duration = Duration::from_millis(2);
 
-/// Does what work there is until `over`. Nobody waits for this: the work may be another caller's whole job.
-fn stay_awake(over: &AtomicBool) {
-    let mut looks = 0;
-    busy(|before| {
-        // A thread with a job of its own must not wait for another's, which may wait for this one's in turn.
-        while !before && !over.load(Ordering::Acquire) {
-            if rayon::yield_now() == Some(rayon::Yield::Executed) {
-                looks = 0;
-            } else if looks < LOOKS {
-                looks += 1;
-                std::hint::spin_loop();
-            } else {
-                std::thread::yield_now();
+/// Does what work there is, for a while.
+///
+/// Both limits matter: the thread may be in the middle of a piece of work of somebody else, even of the one who asked, and
+/// only its return lets that go on.
+fn look_for_work() {
+    if BUSY.get() {
+        return;
+    }
+    busy(|| {
+        let (began, mut looks) = (Instant::now(), 0);
+        while looks < LOOKS && began.elapsed() < LONGEST {
+            match rayon::yield_now() {
+                Some(rayon::Yield::Executed) => looks = 0,
+                _ => looks += 1,
             }
+            std::hint::spin_loop();
         }
     });
 }
@@ -133,4 +145,27 @@ fn stay_awake(over: &AtomicBool) {
 pub(crate) fn rows_mut<T>(slice: &mut [T], row: usize, pieces: usize) -> Vec<(usize, &mut [T])> {
     let per = (slice.len() / row).div_ceil(pieces).max(1);
     slice.chunks_mut(per * row).enumerate().map(|(i, part)| (i * per, part)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A thread that looks for work may hold a piece that others wait for: it has to come back.
+    #[test]
+    fn steps_end_however_threads_meet() {
+        let threads = Threads::new(2).unwrap();
+        let steps = if cfg!(miri) { 2 } else { 5_000 };
+        let step = |caller: u64| {
+            threads.enter(|| {
+                (0..3).map(|_| threads.map((0..16).collect(), |i: u64| i + caller).len()).sum::<usize>()
+            })
+        };
+        std::thread::scope(|scope| {
+            for caller in 0..2 {
+                let step = &step;
+                scope.spawn(move || (0..steps).for_each(|_| assert_eq!(step(caller), 48)));
+            }
+        });
+    }
 }

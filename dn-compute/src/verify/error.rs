@@ -98,9 +98,7 @@ impl RefereeError {
     /// Whose fault it is.
     pub const fn fault(&self) -> Fault {
         match self {
-            Self::ClaimEncoding(_) | Self::Manifest(_) | Self::Claim { .. } | Self::Unsupported { .. } => {
-                Fault::Claim
-            }
+            Self::ClaimEncoding(_) | Self::Manifest(_) | Self::Claim { .. } => Fault::Claim,
             _ => Fault::Opening,
         }
     }

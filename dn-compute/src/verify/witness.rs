@@ -129,7 +129,9 @@ impl<'a> Witness<'a> {
         let mut sampler = judged
             .then(|| Sampler::assemble(&request.prompt, &request.sampling, &decoding, None, vocabulary));
         let mut scratch = Scratch::default();
-        for part in fed.chunks(chunk) {
+        // A token that does not exist cannot be fed. The choice before it is wrong, and that is where a dispute leads.
+        let known = fed.iter().position(|token| *token >= vocabulary).unwrap_or(fed.len());
+        for part in fed[..known].chunks(chunk) {
             decoder.feed(&mut session, part, from, &mut |position, logits| {
                 let theirs = output.get(position as usize - from).copied();
                 let right = match &mut sampler {

@@ -133,8 +133,7 @@ impl Dispute {
     pub(super) fn choose_element(&mut self, slice: &Slice, index: u32) -> Result<Due, MoveError> {
         let op = &self.ops[usize::from(self.claim.op)];
         let size = op.element_bytes();
-        let at = index as usize * size;
-        let Some(bytes) = slice.bytes.get(at..at + size) else {
+        let Some(bytes) = slice.bytes.chunks_exact(size).nth(index as usize) else {
             return Err(among("elements", slice.bytes.len() / size, index));
         };
         let mut value = [0; 4];

@@ -26,6 +26,26 @@ fn under(scene: &mut Scene, sampling: Sampling, decoding: Decoding) {
     scene.output = output;
 }
 
+#[test]
+fn a_token_that_does_not_exist_is_pinned_wherever_it_stands() {
+    let scene = scene(3, 9, 6, Sampling::GREEDY);
+    let vocabulary = scene.model.front().vocabulary();
+    for at in 0..scene.output.len() {
+        let mut output = scene.output.clone();
+        output[at] = vocabulary + 5;
+        // The worker goes on with some token that exists; the accuser cannot go on.
+        let fed: Vec<u32> = scene.fed(&output).into_iter().map(|token| token.min(vocabulary - 1)).collect();
+        let (model, decoder, request) = (&scene.model, &scene.decoder, &scene.request);
+        let worker = Witness::cheating(model, decoder, request, &output, &fed, &|_, _, _, _| {}).unwrap();
+        let accuser = scene.honest(&output);
+        let (outcome, _) = play(&worker, &accuser, Dispute::open(worker.subject()).unwrap(), &mut as_is);
+        let Outcome::Fraud { verdict: Verdict::Fraud { position, stage, .. } } = outcome else {
+            panic!("{at}: {outcome:?}");
+        };
+        assert_eq!((position, stage), (8 + at as u32, Stage::Choice));
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(24))]
 
