@@ -1,7 +1,10 @@
 //! Numbers that are not finite, found where they pass anyway: a pass of its own over an input costs as much as many an
 //! operation.
 
-use crate::spec::{NumericError, Op, quantise};
+use crate::spec::{
+    NumericError, Op,
+    quantise::{self, non_finite},
+};
 
 use super::isa::multiversioned;
 
@@ -60,27 +63,7 @@ fn note(to: &mut usize, first: usize, found: Option<usize>) {
     }
 }
 
-/// The first element that is not finite.
-#[inline(always)]
-fn non_finite(x: &[f32]) -> Option<usize> {
-    let bits = x.iter().fold(0u32, |m, v| m.max(v.to_bits() & 0x7fff_ffff));
-    if bits < 0x7f80_0000 { None } else { locate(x) }
-}
-
-#[cold]
-fn locate(x: &[f32]) -> Option<usize> {
-    x.iter().position(|v| !v.is_finite())
-}
-
 multiversioned! {
     /// [`quantise::no_overflow`] with the level's instructions.
-    pub(super) fn no_overflow(op: Op, out: &[f32]) -> Result<(), NumericError> = no_overflow_body;
-}
-
-#[inline(always)]
-fn no_overflow_body(op: Op, out: &[f32]) -> Result<(), NumericError> {
-    match non_finite(out) {
-        None => Ok(()),
-        Some(_) => quantise::no_overflow(op, out),
-    }
+    pub(super) fn no_overflow(op: Op, out: &[f32]) -> Result<(), NumericError> = quantise::no_overflow;
 }

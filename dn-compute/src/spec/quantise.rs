@@ -78,30 +78,34 @@ pub fn quantise(op: Op, input: &'static str, x: &[f32], out: &mut [i16]) -> Resu
     Ok(et)
 }
 
+/// Index of the first element that is not finite.
+#[inline(always)]
+pub fn non_finite(x: &[f32]) -> Option<usize> {
+    let bits = x.iter().fold(0u32, |m, v| m.max(v.to_bits() & 0x7fff_ffff));
+    if bits < 0x7f80_0000 { None } else { x.iter().position(|v| !v.is_finite()) }
+}
+
 /// Checks that every element is finite.
 ///
 /// # Errors
 /// [`NumericError::NonFinite`] naming the first element that is not.
 pub fn all_finite(op: Op, input: &'static str, x: &[f32]) -> Result<(), NumericError> {
-    let bits = x.iter().fold(0u32, |m, v| m.max(v.to_bits() & 0x7fff_ffff));
-    if bits < 0x7f80_0000 {
-        return Ok(());
+    match non_finite(x) {
+        None => Ok(()),
+        Some(index) => Err(NumericError::NonFinite { op, input, index }),
     }
-    let index = x.iter().position(|v| !v.is_finite()).unwrap_or(0);
-    Err(NumericError::NonFinite { op, input, index })
 }
 
 /// Checks that no output overflowed.
 ///
 /// # Errors
 /// [`NumericError::Overflow`] naming the first output that did.
+#[inline(always)]
 pub fn no_overflow(op: Op, out: &[f32]) -> Result<(), NumericError> {
-    let bits = out.iter().fold(0u32, |m, v| m.max(v.to_bits() & 0x7fff_ffff));
-    if bits < 0x7f80_0000 {
-        return Ok(());
+    match non_finite(out) {
+        None => Ok(()),
+        Some(index) => Err(NumericError::Overflow { op, index }),
     }
-    let index = out.iter().position(|v| !v.is_finite()).unwrap_or(0);
-    Err(NumericError::Overflow { op, index })
 }
 
 #[cfg(test)]
