@@ -9,6 +9,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("dn-core", &[]),
     ("dn-trust", &["dn-core"]),
     ("dn-powr", &["dn-core", "dn-trust"]),
+    ("dn-sim", &["dn-core", "dn-trust", "dn-powr"]),
     ("dn-compute", &["dn-core"]),
     ("dn-ledger", &["dn-core", "dn-trust", "dn-powr"]),
     ("dn-sdk", &["dn-core", "dn-trust", "dn-powr", "dn-compute", "dn-ledger"]),

@@ -1,0 +1,1 @@
+//! Published policies that PoWR is compared with.

@@ -1,0 +1,1 @@
+//! Files for people and programs: CSV, Parquet, SVG, one HTML page.
