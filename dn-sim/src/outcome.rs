@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::world::Trajectory;
+
 /// Which run: everything that decides its result, together with the scenario.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -32,8 +34,10 @@ pub struct Cell {
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Metrics {
-    /// What the attackers gained ÷ what they gained in the twin. One: the attack changes nothing.
+    /// The attackers' emission, less fees that they lost on the way, ÷ their emission in the twin. One: the attack changes nothing.
     pub gain: f64,
+    /// The same with everything: emission and fees, less slashes, bonds and what computing cost them.
+    pub net_gain: f64,
     /// Part of all rewards that went to the attackers.
     pub attacker_share: f64,
     /// Part of all rewards that went to them in the twin.
@@ -73,4 +77,76 @@ pub struct Sample {
     pub attacker_stake: f64,
     /// Gini coefficient of the honest workers' rewards so far.
     pub gini: f64,
+}
+
+/// Epochs that detection looks back over.
+const WINDOW: usize = 24;
+/// Most samples of a run.
+const SAMPLES: usize = 128;
+
+/// `part ÷ whole`; nothing ÷ nothing is nothing.
+fn ratio(part: f64, whole: f64) -> f64 {
+    if whole == 0.0 { 0.0 } else { part / whole }
+}
+
+impl Cell {
+    /// What a run says beside its twin; both have `warmup` epochs before the measured ones.
+    pub fn of(key: CellKey, warmup: u32, run: &Trajectory, twin: &Trajectory) -> Self {
+        let start = (warmup as usize).min(run.group.len());
+        let sum = |values: &[f64]| values[start..].iter().sum::<f64>();
+        let last = |values: &[f64]| values.last().copied().unwrap_or(0.0);
+        let metrics = Metrics {
+            gain: ratio(run.attackers.emission - run.attackers.bought, twin.attackers.emission),
+            net_gain: ratio(run.attackers.net(), twin.attackers.net()),
+            attacker_share: ratio(sum(&run.group), sum(&run.total)),
+            twin_share: ratio(sum(&twin.group), sum(&twin.total)),
+            honest_loss: 1.0 - ratio(run.honest.emission, twin.honest.emission),
+            detection_epochs: detection(&run.group[start..], &twin.group[start..]),
+            gini: last(&run.gini),
+            attacker_trust: last(&run.group_trust),
+            honest_trust: last(&run.honest_trust),
+            user_quality: run.user_quality,
+            attacker_stake: last(&run.group_stake),
+        };
+        Self { key, metrics, series: series(run, twin) }
+    }
+}
+
+/// Epochs until the attackers' sum over a window falls below half of the twin's; the first windows are shorter.
+fn detection(group: &[f64], twin: &[f64]) -> Option<u32> {
+    let (mut own, mut fair) = (0.0, 0.0);
+    for i in 0..group.len().min(twin.len()) {
+        own += group[i];
+        fair += twin[i];
+        if i >= WINDOW {
+            own -= group[i - WINDOW];
+            fair -= twin[i - WINDOW];
+        }
+        if own < fair / 2.0 {
+            return u32::try_from(i + 1).ok();
+        }
+    }
+    None
+}
+
+fn series(run: &Trajectory, twin: &Trajectory) -> Vec<Sample> {
+    let epochs = run.group.len().min(twin.group.len());
+    let window = epochs.div_ceil(SAMPLES).max(1);
+    let part = |t: &Trajectory, from: usize, to: usize| {
+        ratio(t.group[from..to].iter().sum(), t.total[from..to].iter().sum())
+    };
+    (0..epochs.div_ceil(window))
+        .map(|n| {
+            let (from, to) = (n * window, ((n + 1) * window).min(epochs));
+            Sample {
+                epoch: to as u32 - 1,
+                attacker_share: part(run, from, to),
+                twin_share: part(twin, from, to),
+                attacker_trust: run.group_trust[to - 1],
+                honest_trust: run.honest_trust[to - 1],
+                attacker_stake: run.group_stake[to - 1],
+                gini: run.gini[to - 1],
+            }
+        })
+        .collect()
 }

@@ -1,0 +1,291 @@
+//! Scenarios: everything that decides a study, read from TOML and checked before anything runs.
+
+mod distribution;
+mod sections;
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+pub use distribution::{Distribution, Shape};
+pub use sections::{
+    Demand, Population, PowrOptions, Review, Rewards, Seeds, Validators, Workers, YumaOptions,
+};
+
+use crate::attack::AttackSpec;
+
+/// Most bytes of a scenario document.
+pub const MAX_BYTES: usize = 1 << 20;
+
+/// What is wrong with a value.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Problem {
+    /// A number out of range.
+    #[error("{found} is out of range; it must be from {min} to {max}")]
+    Range {
+        /// What was given.
+        found: f64,
+        /// The least that is allowed.
+        min: f64,
+        /// The most that is allowed.
+        max: f64,
+    },
+    /// Values and chances that do not pair up.
+    #[error("{values} values and {chances} chances; give from 1 to 1000 values and one chance for each")]
+    Pairs {
+        /// Values given.
+        values: usize,
+        /// Chances given.
+        chances: usize,
+    },
+    /// Chances that do not add up.
+    #[error("the chances add up to {sum}; they must add up to 1")]
+    Chances {
+        /// What they add up to.
+        sum: f64,
+    },
+    /// A name that is not known.
+    #[error("`{found}` is unknown; known: {known}")]
+    Unknown {
+        /// What was given.
+        found: String,
+        /// What is known.
+        known: String,
+    },
+    /// The same entry twice.
+    #[error("`{name}` is there twice")]
+    Twice {
+        /// The entry.
+        name: String,
+    },
+    /// A list without entries.
+    #[error("the list is empty; it needs at least one entry")]
+    Empty,
+    /// A text of the wrong form.
+    #[error("`{found}` must be from 1 to {max} letters, digits, `-`, `_` and `.`")]
+    Name {
+        /// What was given.
+        found: String,
+        /// The most characters.
+        max: usize,
+    },
+    /// Parameters that the economy refuses.
+    #[error("{0}")]
+    Trust(#[from] dn_trust::ParamError),
+    /// A group that takes everything or nothing.
+    #[error("the attackers would be {found} of {of} {what}; at least one must be and at least one must not be")]
+    Group {
+        /// Members it would have.
+        found: usize,
+        /// Of how many.
+        of: usize,
+        /// Of what.
+        what: &'static str,
+    },
+}
+
+/// Why a scenario is refused.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ScenarioError {
+    /// The file cannot be read.
+    #[error("cannot read {path}: {source}")]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The document is too long.
+    #[error("the document has {found} bytes; at most {MAX_BYTES} are read")]
+    Size {
+        /// Its length.
+        found: usize,
+    },
+    /// The document is not TOML, or a value has the wrong type or an unknown key.
+    #[error("{path}: {message}")]
+    Parse {
+        /// Where in the document.
+        path: String,
+        /// What the parser says.
+        message: String,
+    },
+    /// A value is not allowed.
+    #[error("{path}: {problem}")]
+    Invalid {
+        /// Where in the document, such as `workers.uptime.mean`.
+        path: String,
+        /// What is wrong.
+        problem: Problem,
+    },
+    /// The snapshot that the population starts from is refused.
+    #[error("population.snapshot: {0}")]
+    Snapshot(#[from] crate::import::ImportError),
+}
+
+/// Checks a number's range; not-a-number is out of every range.
+pub(crate) fn number(path: &str, found: f64, min: f64, max: f64) -> Result<(), ScenarioError> {
+    if found >= min && found <= max {
+        return Ok(());
+    }
+    Err(ScenarioError::Invalid { path: path.to_owned(), problem: Problem::Range { found, min, max } })
+}
+
+/// A study: a population, its demand and rewards, the policies that are compared and the attacks that they meet.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Scenario {
+    /// A short name: letters, digits, `-`, `_` and `.`.
+    pub name: String,
+    /// Epochs that are measured.
+    #[serde(default = "sections::epochs")]
+    pub epochs: u32,
+    /// Epochs before them, in which everybody behaves.
+    #[serde(default = "sections::warmup")]
+    pub warmup: u32,
+    /// The seeds.
+    #[serde(default)]
+    pub seeds: Seeds,
+    /// The policies, by name.
+    #[serde(default = "crate::policy::all_names")]
+    pub policies: Vec<String>,
+    /// Where the population comes from.
+    #[serde(default)]
+    pub population: Population,
+    /// The workers.
+    #[serde(default)]
+    pub workers: Workers,
+    /// The validators.
+    #[serde(default)]
+    pub validators: Validators,
+    /// What users ask for.
+    #[serde(default)]
+    pub demand: Demand,
+    /// How much is looked at, and by how many.
+    #[serde(default)]
+    pub review: Review,
+    /// What an epoch pays.
+    #[serde(default)]
+    pub rewards: Rewards,
+    /// Constants of PoWR.
+    #[serde(default)]
+    pub powr: PowrOptions,
+    /// Constants of Yuma consensus.
+    #[serde(default)]
+    pub yuma: YumaOptions,
+    /// The attacks.
+    pub attacks: Vec<AttackSpec>,
+}
+
+impl Scenario {
+    /// Reads and checks a scenario.
+    ///
+    /// # Errors
+    /// [`ScenarioError`] with the path inside the document.
+    pub fn from_toml(text: &str) -> Result<Self, ScenarioError> {
+        if text.len() > MAX_BYTES {
+            return Err(ScenarioError::Size { found: text.len() });
+        }
+        let parse = |path: String, message: &str| {
+            let path = if path == "." { "document".to_owned() } else { path };
+            ScenarioError::Parse { path, message: message.trim_end().to_owned() }
+        };
+        let document = toml::Deserializer::parse(text)
+            .map_err(|error| parse(position(text, error.span()), error.message()))?;
+        let scenario: Self = serde_path_to_error::deserialize(document)
+            .map_err(|error| parse(error.path().to_string(), error.inner().message()))?;
+        scenario.check()?;
+        Ok(scenario)
+    }
+
+    /// Checks every value.
+    ///
+    /// # Errors
+    /// [`ScenarioError::Invalid`] names the first that is not allowed.
+    pub fn check(&self) -> Result<(), ScenarioError> {
+        name("name", &self.name)?;
+        number("epochs", self.epochs.into(), 1.0, 100_000.0)?;
+        number("warmup", self.warmup.into(), 0.0, 100_000.0)?;
+        self.seeds.check()?;
+        unique("policies", self.policies.iter().cloned())?;
+        self.workers.check()?;
+        self.validators.check()?;
+        self.demand.check()?;
+        self.review.check(self.validators.count)?;
+        self.rewards.check()?;
+        self.powr.check()?;
+        self.yuma.check()?;
+        unique("attacks", self.attacks.iter().map(|a| format!("{} {}", a.kind().name(), a.level())))?;
+        for (i, attack) in self.attacks.iter().enumerate() {
+            attack.check(&format!("attacks[{i}]"), self)?;
+        }
+        Ok(())
+    }
+
+    /// The scenario with one value replaced, for sweeps: `path` is dotted, such as `powr.trust.epoch_cap`, and may name a key that the
+    /// document leaves at its default.
+    ///
+    /// # Errors
+    /// [`ScenarioError`] when the path leads through something that is no table, or the new scenario is not allowed.
+    pub fn with_value(text: &str, path: &str, value: &toml::Value) -> Result<String, ScenarioError> {
+        let error = |message: &str| ScenarioError::Parse { path: path.to_owned(), message: message.to_owned() };
+        let mut document: toml::Table = text
+            .parse()
+            .map_err(|e: toml::de::Error| ScenarioError::Parse {
+                path: position(text, e.span()),
+                message: e.message().to_owned(),
+            })?;
+        let mut place = &mut document;
+        let (parents, last) = match path.rsplit_once('.') {
+            Some((parents, last)) => (parents.split('.').collect(), last),
+            None => (Vec::new(), path),
+        };
+        for part in parents {
+            let next = place.entry(part).or_insert_with(|| toml::Value::Table(toml::Table::new()));
+            place = next.as_table_mut().ok_or_else(|| error("the path leads through a value that is no table"))?;
+        }
+        place.insert(last.to_owned(), value.clone());
+        let text = document.to_string();
+        Self::from_toml(&text)?;
+        Ok(text)
+    }
+
+    /// All epochs: those that everybody behaves in and those that are measured.
+    pub fn total_epochs(&self) -> u32 {
+        self.warmup + self.epochs
+    }
+}
+
+fn position(text: &str, span: Option<std::ops::Range<usize>>) -> String {
+    let before = text.get(..span.map_or(0, |s| s.start)).unwrap_or(text);
+    let line = before.matches('\n').count() + 1;
+    format!("line {line}")
+}
+
+pub(crate) fn name(path: &str, found: &str) -> Result<(), ScenarioError> {
+    const MAX: usize = 64;
+    let fits = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
+    if (1..=MAX).contains(&found.len()) && found.chars().all(fits) {
+        return Ok(());
+    }
+    let problem = Problem::Name { found: found.chars().take(2 * MAX).collect(), max: MAX };
+    Err(ScenarioError::Invalid { path: path.to_owned(), problem })
+}
+
+fn unique(path: &str, names: impl ExactSizeIterator<Item = String>) -> Result<(), ScenarioError> {
+    let error = |problem| Err(ScenarioError::Invalid { path: path.to_owned(), problem });
+    if names.len() == 0 {
+        return error(Problem::Empty);
+    }
+    let mut seen = std::collections::BTreeSet::new();
+    for name in names {
+        if !seen.insert(name.clone()) {
+            return error(Problem::Twice { name: name.trim_end().to_owned() });
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,71 @@
+//! The design's gates for PoWR, judged on a study's cells.
+
+use crate::outcome::{Cell, Metrics};
+use crate::report::Gate;
+use crate::stats::Interval;
+
+/// Value of a parameter in a level such as `stake=0.45 workers=0.2`.
+fn value(level: &str, name: &str) -> Option<f64> {
+    level.split(' ').find_map(|part| part.strip_prefix(name)?.strip_prefix('=')?.parse().ok())
+}
+
+/// A gate: which cells it judges, which figure, and the most that it may be.
+struct Rule {
+    name: String,
+    bound: f64,
+    figure: fn(&Metrics) -> f64,
+    unit: &'static str,
+}
+
+/// The rules that a cell falls under.
+fn rules(cell: &Cell) -> Vec<Rule> {
+    let (attack, level) = (cell.key.attack.as_str(), cell.key.level.as_str());
+    let title = if level.is_empty() { attack.to_owned() } else { format!("{attack} {level}") };
+    let gain = |name: String, bound| Rule { name, bound, figure: |m| m.gain, unit: "gain" };
+    let mut rules = Vec::new();
+    match attack {
+        "junk" | "cabal" if value(level, "stake").unwrap_or(0.0) <= 0.45 => rules.push(gain(title.clone(), 0.05)),
+        "cheaper-model" => {
+            let rate = value(level, "rate").unwrap_or(1.0);
+            rules.push(gain(title.clone(), (1.0 - 2.0 * rate).max(0.0)));
+        }
+        "milk-whitewash" => rules.push(gain(title.clone(), 0.25)),
+        "sybil" => rules.push(gain(title.clone(), 1.001)),
+        _ => {}
+    }
+    let minority = value(level, "stake").is_none_or(|stake| stake < 0.5);
+    if minority && attack != "newcomer" {
+        let name = format!("honest, under {title}");
+        rules.push(Rule { name, bound: 0.02, figure: |m| m.honest_loss, unit: "loss" });
+    }
+    rules
+}
+
+/// Judges the cells of PoWR: a gate is met when the mean over the seeds is at most the bound.
+///
+/// A gate for whose attack there is no cell is not listed.
+pub fn gates(cells: &[Cell]) -> Vec<Gate> {
+    let mut judged: Vec<(Rule, Vec<f64>)> = Vec::new();
+    for cell in cells.iter().filter(|cell| cell.key.policy == "powr") {
+        for rule in rules(cell) {
+            let figure = (rule.figure)(&cell.metrics);
+            match judged.iter_mut().find(|(known, _)| known.name == rule.name) {
+                Some((_, figures)) => figures.push(figure),
+                None => judged.push((rule, vec![figure])),
+            }
+        }
+    }
+    judged
+        .into_iter()
+        .map(|(rule, figures)| {
+            let measured = Interval::of(figures);
+            Gate {
+                requirement: format!("{} at most {}", rule.unit, rule.bound),
+                met: measured.as_ref().map(|m| m.mean <= rule.bound),
+                measured,
+                name: rule.name,
+                note: String::new(),
+            }
+        })
+        .collect()
+}

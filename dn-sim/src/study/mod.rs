@@ -1,0 +1,339 @@
+//! Studies: every policy against every attack with every seed, in parallel, resumable, the same for any number of threads.
+
+mod gates;
+mod search;
+mod store;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+pub use gates::gates;
+pub use store::{Store, StoreError};
+
+use crate::attack::{AttackSpec, Attacker, Group, Honest, Kind, Script};
+use crate::import::Snapshot;
+use crate::outcome::{Cell, CellKey};
+use crate::policy::{self, Policy};
+use crate::scenario::{Problem, Scenario, ScenarioError};
+use crate::world::{RunError, Trajectory, simulate};
+
+/// Why a study stops.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StudyError {
+    /// The scenario is refused.
+    #[error(transparent)]
+    Scenario(#[from] ScenarioError),
+    /// A policy paid nonsense.
+    #[error("{key:?}: {source}")]
+    Run {
+        /// The run.
+        key: Box<CellKey>,
+        /// Why.
+        source: RunError,
+    },
+    /// Results cannot be kept.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// Stopped from outside; what is finished is kept.
+    #[error("stopped; {done} of {total} runs are finished and kept")]
+    Stopped {
+        /// Finished runs.
+        done: usize,
+        /// All runs.
+        total: usize,
+    },
+}
+
+type PolicyFactory = Box<dyn Fn(&Scenario) -> Result<Box<dyn Policy>, ScenarioError> + Sync>;
+type AttackerFactory = Box<dyn Fn() -> Box<dyn Attacker> + Sync>;
+
+/// An attack of a study.
+struct Entry {
+    name: String,
+    level: String,
+    group: Group,
+    play: Play,
+}
+
+enum Play {
+    Script(Script),
+    Custom(AttackerFactory),
+    /// Found by a search with so many candidates, for each policy.
+    Search { start: Script, candidates: u32 },
+}
+
+/// How far a study is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Progress {
+    /// Finished runs.
+    pub done: usize,
+    /// All runs.
+    pub total: usize,
+    /// Runs of `done` that were finished before, by a study that was stopped.
+    pub resumed: usize,
+}
+
+/// A scenario, ready to run, with what a researcher adds to it.
+///
+/// ```
+/// use dn_sim::{policy::{Epoch, Payment, Policy}, scenario::Scenario, study::Study};
+/// struct Equal;
+/// impl Policy for Equal {
+///     fn name(&self) -> &str { "equal" }
+///     fn close(&mut self, _: &Epoch, payment: &mut Payment) { payment.workers.fill(1.0) }
+/// }
+/// let scenario = Scenario::from_toml("name = 'mine'\nepochs = 4\nwarmup = 0\nseeds.count = 1\nattacks = [{ kind = 'junk' }]").unwrap();
+/// let mut study = Study::new(scenario).unwrap();
+/// study.policy("equal", |_| Box::new(Equal));
+/// let cells = study.run(1, None, &|_| true).unwrap();
+/// assert!(cells.iter().any(|cell| cell.key.policy == "equal" && cell.metrics.gain == 1.0), "it cannot tell junk");
+/// ```
+pub struct Study {
+    scenario: Scenario,
+    snapshot: Option<Snapshot>,
+    policies: Vec<(String, PolicyFactory)>,
+    attacks: Vec<Entry>,
+}
+
+/// A population and a policy without attack; several attacks are compared with the same one.
+#[derive(Debug, Clone, PartialEq)]
+struct Job {
+    policy: usize,
+    twin: Group,
+    seed: u64,
+    attacks: Vec<usize>,
+}
+
+impl Study {
+    /// The study of a checked scenario.
+    ///
+    /// # Errors
+    /// [`ScenarioError`] when the scenario is refused or names an unknown policy.
+    pub fn new(scenario: Scenario) -> Result<Self, ScenarioError> {
+        Self::beside(scenario, Path::new("."))
+    }
+
+    /// The study of a checked scenario whose files are in this folder.
+    ///
+    /// # Errors
+    /// [`ScenarioError`] as for [`Study::new`], or when a file that it names is refused.
+    pub fn beside(mut scenario: Scenario, folder: &Path) -> Result<Self, ScenarioError> {
+        let snapshot = scenario.population.snapshot.as_ref().map(|p| Snapshot::read(&folder.join(p)));
+        let snapshot = snapshot.transpose()?;
+        if let Some(snapshot) = &snapshot {
+            scenario.workers.count = snapshot.workers.len();
+            scenario.validators.count = snapshot.validator_stakes.len();
+        }
+        scenario.check()?;
+        let mut study = Self { snapshot, policies: Vec::new(), attacks: Vec::new(), scenario };
+        for (i, name) in study.scenario.policies.clone().into_iter().enumerate() {
+            let built = policy::build(&name, &study.scenario).ok_or_else(|| ScenarioError::Invalid {
+                path: format!("policies[{i}]"),
+                problem: Problem::Unknown { found: name.clone(), known: policy::NAMES.join(", ") },
+            })?;
+            built?;
+            let factory = {
+                let name = name.clone();
+                move |s: &Scenario| policy::build(&name, s).expect("known: it was built above")
+            };
+            study.policies.push((name, Box::new(factory)));
+        }
+        for spec in &study.scenario.attacks {
+            study.attacks.push(entry(spec));
+        }
+        Ok(study)
+    }
+
+    /// Adds a policy, or replaces the one of this name.
+    pub fn policy(
+        &mut self,
+        name: &str,
+        build: impl Fn(&Scenario) -> Box<dyn Policy> + Sync + 'static,
+    ) -> &mut Self {
+        self.policies.retain(|(known, _)| known != name);
+        self.policies.push((name.to_owned(), Box::new(move |s| Ok(build(s)))));
+        self
+    }
+
+    /// Adds an attack by a group of one's own.
+    pub fn attacker(
+        &mut self,
+        name: &str,
+        group: Group,
+        build: impl Fn() -> Box<dyn Attacker> + Sync + 'static,
+    ) -> &mut Self {
+        let play = Play::Custom(Box::new(build));
+        self.attacks.push(Entry { name: name.to_owned(), level: String::new(), group, play });
+        self
+    }
+
+    /// The scenario, with the counts of its snapshot.
+    pub fn scenario(&self) -> &Scenario {
+        &self.scenario
+    }
+
+    /// All runs of the study, sorted.
+    pub fn keys(&self) -> BTreeSet<CellKey> {
+        let mut keys = BTreeSet::new();
+        for policy in 0..self.policies.len() {
+            for attack in 0..self.attacks.len() {
+                keys.extend(self.scenario.seeds.all().map(|seed| self.key(policy, attack, seed)));
+            }
+        }
+        keys
+    }
+
+    fn key(&self, policy: usize, attack: usize, seed: u64) -> CellKey {
+        let attack = &self.attacks[attack];
+        let policy = self.policies[policy].0.clone();
+        CellKey { policy, attack: attack.name.clone(), level: attack.level.clone(), seed }
+    }
+
+    /// Runs what is not in the store yet and returns all cells, sorted by key. `progress` is told after each run, from any thread, and stops
+    /// the study by returning false.
+    ///
+    /// # Errors
+    /// [`StudyError`]; finished runs are in the store.
+    pub fn run(
+        &self,
+        threads: usize,
+        store: Option<&mut Store>,
+        progress: &(dyn Fn(Progress) -> bool + Sync),
+    ) -> Result<Vec<Cell>, StudyError> {
+        let keys = self.keys();
+        let mut finished: BTreeMap<CellKey, Cell> = BTreeMap::new();
+        if let Some(store) = &store {
+            let known = store.cells().iter().filter(|cell| keys.contains(&cell.key));
+            finished.extend(known.map(|cell| (cell.key.clone(), cell.clone())));
+        }
+        let resumed = finished.len();
+        let jobs = self.jobs(&finished);
+        let scripts = self.search_all(threads, &jobs)?;
+        let state = Mutex::new((finished, store));
+        let stop = AtomicBool::new(false);
+        let result = parallel(threads, jobs.len(), &stop, &|n| {
+            self.play(&jobs[n], &scripts, &stop, &|cell| {
+                let mut state = state.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+                let (finished, store) = &mut *state;
+                if let Some(store) = store {
+                    store.append(&cell)?;
+                }
+                finished.insert(cell.key.clone(), cell);
+                let now = Progress { done: finished.len(), total: keys.len(), resumed };
+                if !progress(now) {
+                    stop.store(true, Ordering::Relaxed);
+                }
+                Ok(())
+            })
+        });
+        let (finished, _) = state.into_inner().unwrap_or_else(|poisoned| poisoned.into_inner());
+        result?;
+        if finished.len() < keys.len() {
+            return Err(StudyError::Stopped { done: finished.len(), total: keys.len() });
+        }
+        Ok(finished.into_values().collect())
+    }
+
+    /// What is left to do; attacks of the same group share one twin.
+    fn jobs(&self, finished: &BTreeMap<CellKey, Cell>) -> Vec<Job> {
+        let mut jobs: Vec<Job> = Vec::new();
+        for seed in self.scenario.seeds.all() {
+            for policy in 0..self.policies.len() {
+                let start = jobs.len();
+                for (attack, entry) in self.attacks.iter().enumerate() {
+                    if finished.contains_key(&self.key(policy, attack, seed)) {
+                        continue;
+                    }
+                    let twin = entry.group.behaving();
+                    match jobs[start..].iter_mut().find(|job| job.twin == twin) {
+                        Some(job) => job.attacks.push(attack),
+                        None => jobs.push(Job { policy, twin, seed, attacks: vec![attack] }),
+                    }
+                }
+            }
+        }
+        jobs
+    }
+
+    fn simulate(
+        &self,
+        policy: usize,
+        group: &Group,
+        attacker: &mut dyn Attacker,
+        seed: u64,
+        key: &dyn Fn() -> CellKey,
+    ) -> Result<Trajectory, StudyError> {
+        let mut policy = (self.policies[policy].1)(&self.scenario)?;
+        simulate(&self.scenario, self.snapshot.as_ref(), group, attacker, policy.as_mut(), seed)
+            .map_err(|source| StudyError::Run { key: Box::new(key()), source })
+    }
+
+    fn play(
+        &self,
+        job: &Job,
+        scripts: &BTreeMap<(usize, usize), Script>,
+        stop: &AtomicBool,
+        done: &dyn Fn(Cell) -> Result<(), StudyError>,
+    ) -> Result<(), StudyError> {
+        let key = |attack: usize| self.key(job.policy, attack, job.seed);
+        let twin = self.simulate(job.policy, &job.twin, &mut Honest, job.seed, &|| key(job.attacks[0]))?;
+        for &attack in &job.attacks {
+            if stop.load(Ordering::Relaxed) {
+                return Ok(());
+            }
+            let entry = &self.attacks[attack];
+            let mut attacker: Box<dyn Attacker> = match &entry.play {
+                Play::Script(script) => Box::new(*script),
+                Play::Custom(build) => build(),
+                Play::Search { start, .. } => {
+                    Box::new(scripts.get(&(job.policy, attack)).copied().unwrap_or(*start))
+                }
+            };
+            let run =
+                self.simulate(job.policy, &entry.group, attacker.as_mut(), job.seed, &|| key(attack))?;
+            done(Cell::of(key(attack), self.scenario.warmup, &run, &twin))?;
+        }
+        Ok(())
+    }
+}
+
+fn entry(spec: &AttackSpec) -> Entry {
+    let (group, script) = spec.build();
+    let play = if spec.kind() == Kind::Adaptive {
+        Play::Search { start: script, candidates: spec.value("candidates") as u32 }
+    } else {
+        Play::Script(script)
+    };
+    Entry { name: spec.kind().name().to_owned(), level: spec.level(), group, play }
+}
+
+/// Does `count` pieces of work on some threads; stops early on the first error or when told to.
+fn parallel(
+    threads: usize,
+    count: usize,
+    stop: &AtomicBool,
+    work: &(dyn Fn(usize) -> Result<(), StudyError> + Sync),
+) -> Result<(), StudyError> {
+    let next = AtomicUsize::new(0);
+    let failure = Mutex::new(None);
+    std::thread::scope(|scope| {
+        for _ in 0..threads.clamp(1, count.max(1)) {
+            scope.spawn(|| {
+                while !stop.load(Ordering::Relaxed) {
+                    let n = next.fetch_add(1, Ordering::Relaxed);
+                    if n >= count {
+                        return;
+                    }
+                    if let Err(error) = work(n) {
+                        stop.store(true, Ordering::Relaxed);
+                        failure.lock().unwrap_or_else(|p| p.into_inner()).get_or_insert(error);
+                    }
+                }
+            });
+        }
+    });
+    failure.into_inner().unwrap_or_else(|p| p.into_inner()).map_or(Ok(()), Err)
+}

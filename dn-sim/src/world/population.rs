@@ -1,0 +1,143 @@
+//! Who is there: traits drawn from the scenario's distributions, the attackers' group among them.
+
+use crate::attack::Group;
+use crate::import::Snapshot;
+use crate::rng::{Purpose, Stream};
+use crate::scenario::{LATENCY_MS, POWER, PRICE, STAKE, Scenario, UNIT};
+
+/// A worker identity.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct Worker {
+    /// What its random numbers depend on, the same whoever else is there.
+    pub(crate) stream: u64,
+    /// Its place in the attackers' group, if it belongs to it.
+    pub(crate) member: Option<usize>,
+    /// Most work in an epoch, in units.
+    pub(crate) power: f64,
+    pub(crate) quality: f64,
+    pub(crate) uptime: f64,
+    pub(crate) timeout: f64,
+    pub(crate) latency_ms: f64,
+    pub(crate) honesty: f64,
+    pub(crate) price: f64,
+    pub(crate) collateral: f64,
+    /// The epoch in which its present name joined; `None` before.
+    pub(crate) joined: Option<u32>,
+}
+
+/// A validator.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct Validator {
+    pub(crate) member: Option<usize>,
+    /// In DN.
+    pub(crate) stake: f64,
+    pub(crate) noise: f64,
+    pub(crate) uptime: f64,
+}
+
+/// Everybody.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Roster {
+    pub(crate) workers: Vec<Worker>,
+    pub(crate) validators: Vec<Validator>,
+    /// Power of all workers together, in units.
+    pub(crate) power: f64,
+}
+
+impl Roster {
+    /// The population of a seed with a group of attackers. The traits do not depend on the group, but for its stake, its identities
+    /// and when it joins.
+    pub(crate) fn draw(scenario: &Scenario, snapshot: Option<&Snapshot>, group: &Group, seed: u64) -> Self {
+        let mut workers = draw_workers(scenario, snapshot, seed);
+        let members = group.worker_count(workers.len());
+        let power = workers.iter().map(|w| w.power).sum();
+        let mut split = Vec::with_capacity(workers.len() + members * group.identities as usize);
+        for (member, mut worker) in workers.drain(..members).enumerate() {
+            worker.member = Some(member);
+            worker.power /= f64::from(group.identities.max(1));
+            worker.collateral /= f64::from(group.identities.max(1));
+            worker.joined = (!group.late).then_some(0);
+            let base = worker.stream;
+            split.extend(
+                (0..group.identities.max(1)).map(|n| Worker { stream: base | u64::from(n) << 32, ..worker }),
+            );
+        }
+        split.append(&mut workers);
+        let mut validators = draw_validators(scenario, snapshot, seed);
+        give_stake(&mut validators, group);
+        Self { workers: split, validators, power }
+    }
+}
+
+fn draw_workers(scenario: &Scenario, snapshot: Option<&Snapshot>, seed: u64) -> Vec<Worker> {
+    let s = &scenario.workers;
+    let mut workers: Vec<_> = (0..s.count)
+        .map(|i| {
+            let mut stream = Stream::new(seed, Purpose::Population, (0, i as u64));
+            Worker {
+                stream: i as u64,
+                member: None,
+                power: s.power.draw(&mut stream, POWER),
+                quality: s.quality.draw(&mut stream, UNIT),
+                uptime: s.uptime.draw(&mut stream, UNIT),
+                timeout: s.timeout.draw(&mut stream, UNIT),
+                latency_ms: s.latency_ms.draw(&mut stream, LATENCY_MS),
+                honesty: s.honesty.draw(&mut stream, UNIT),
+                price: s.price.draw(&mut stream, PRICE),
+                collateral: s.collateral.draw(&mut stream, STAKE),
+                joined: Some(0),
+            }
+        })
+        .collect();
+    if let Some(snapshot) = snapshot {
+        for (worker, seen) in workers.iter_mut().zip(&snapshot.workers) {
+            worker.power = seen.power.clamp(POWER.0, POWER.1);
+            worker.quality = seen.quality;
+        }
+        // Which of a network's workers attack differs from seed to seed.
+        shuffle(&mut workers, seed, 2);
+    }
+    workers
+}
+
+fn draw_validators(scenario: &Scenario, snapshot: Option<&Snapshot>, seed: u64) -> Vec<Validator> {
+    let s = &scenario.validators;
+    let mut validators: Vec<_> = (0..s.count)
+        .map(|i| {
+            let mut stream = Stream::new(seed, Purpose::Population, (1, i as u64));
+            Validator {
+                member: None,
+                stake: s.stake.draw(&mut stream, STAKE),
+                noise: s.noise.draw(&mut stream, UNIT),
+                uptime: s.uptime.draw(&mut stream, UNIT),
+            }
+        })
+        .collect();
+    if let Some(snapshot) = snapshot {
+        for (validator, stake) in validators.iter_mut().zip(&snapshot.validator_stakes) {
+            validator.stake = stake.clamp(STAKE.0, STAKE.1);
+        }
+        shuffle(&mut validators, seed, 3);
+    }
+    validators
+}
+
+/// The first validators form the group; stakes are scaled so that it has exactly its part and the whole is what it was.
+fn give_stake(validators: &mut [Validator], group: &Group) {
+    let members = group.validator_count(validators.len());
+    let whole: f64 = validators.iter().map(|v| v.stake).sum();
+    let (own, others) = validators.split_at_mut(members);
+    for (side, part) in [(&mut *own, group.stake), (others, 1.0 - group.stake)] {
+        let sum: f64 = side.iter().map(|v| v.stake).sum();
+        side.iter_mut().for_each(|v| v.stake *= whole * part / sum);
+    }
+    own.iter_mut().enumerate().for_each(|(i, v)| v.member = Some(i));
+}
+
+/// Fisher–Yates.
+fn shuffle<T>(items: &mut [T], seed: u64, place: u64) {
+    let mut stream = Stream::new(seed, Purpose::Population, (place, 0));
+    for i in (1..items.len()).rev() {
+        items.swap(i, stream.below(i + 1));
+    }
+}
