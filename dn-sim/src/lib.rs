@@ -18,5 +18,6 @@ pub mod policy;
 pub mod report;
 mod rng;
 pub mod scenario;
+pub mod stats;
 pub mod study;
 pub mod world;

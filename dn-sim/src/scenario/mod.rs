@@ -12,6 +12,8 @@ pub use sections::{
     Demand, Population, PowrOptions, Review, Rewards, Seeds, Validators, Workers, YumaOptions,
 };
 
+pub(crate) use sections::{LATENCY_MS, POWER, PRICE, STAKE, UNIT};
+
 use crate::attack::AttackSpec;
 
 /// Most bytes of a scenario document.

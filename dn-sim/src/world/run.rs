@@ -217,5 +217,5 @@ fn observe(roster: &Roster, policy: &dyn Policy, t: &mut Trajectory) {
 fn gini(roster: &Roster, earned: &[f64]) -> f64 {
     let honest: Vec<_> =
         roster.workers.iter().zip(earned).filter(|(w, _)| w.member.is_none()).map(|(_, e)| *e).collect();
-    crate::stats::gini(&honest)
+    crate::stats::gini(&honest).unwrap_or(0.0)
 }
