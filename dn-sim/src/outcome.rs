@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::world::Trajectory;
+use crate::world::{Ledger, Trajectory};
 
 /// Which run: everything that decides its result, together with the scenario.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -36,6 +36,10 @@ pub struct Cell {
 pub struct Metrics {
     /// The attackers' emission, less fees that they lost on the way, ÷ their emission in the twin. One: the attack changes nothing.
     pub gain: f64,
+    /// The same for the group's workers alone; absent when they earned nothing in the twin.
+    pub worker_gain: Option<f64>,
+    /// The same for the group's validators alone; absent when it has none.
+    pub validator_gain: Option<f64>,
     /// The same with everything: emission and fees, less slashes, bonds and what computing cost them.
     pub net_gain: f64,
     /// Part of all rewards that went to the attackers.
@@ -94,13 +98,17 @@ impl Cell {
     pub fn of(key: CellKey, warmup: u32, run: &Trajectory, twin: &Trajectory) -> Self {
         let start = (warmup as usize).min(run.group.len());
         let sum = |values: &[f64]| values[start..].iter().sum::<f64>();
+        let paid = |books: &Ledger| books.emission + books.dividends;
+        let part = |part: f64, whole: f64| (whole != 0.0).then(|| part / whole);
         let last = |values: &[f64]| values.last().copied().unwrap_or(0.0);
         let metrics = Metrics {
-            gain: ratio(run.attackers.emission - run.attackers.bought, twin.attackers.emission),
+            gain: ratio(paid(&run.attackers) - run.attackers.bought, paid(&twin.attackers)),
+            worker_gain: part(run.attackers.emission - run.attackers.bought, twin.attackers.emission),
+            validator_gain: part(run.attackers.dividends, twin.attackers.dividends),
             net_gain: ratio(run.attackers.net(), twin.attackers.net()),
             attacker_share: ratio(sum(&run.group), sum(&run.total)),
             twin_share: ratio(sum(&twin.group), sum(&twin.total)),
-            honest_loss: 1.0 - ratio(run.honest.emission, twin.honest.emission),
+            honest_loss: 1.0 - ratio(paid(&run.honest), paid(&twin.honest)),
             detection_epochs: detection(&run.group[start..], &twin.group[start..]),
             gini: last(&run.gini),
             attacker_trust: last(&run.group_trust),

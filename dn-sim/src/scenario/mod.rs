@@ -1,5 +1,6 @@
 //! Scenarios: everything that decides a study, read from TOML and checked before anything runs.
 
+mod builtin;
 mod distribution;
 mod sections;
 
@@ -7,6 +8,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+pub use builtin::{BUILTIN, SUITE};
 pub use distribution::{Distribution, Shape};
 pub use sections::{
     Demand, Population, PowrOptions, Review, Rewards, Seeds, Validators, Workers, YumaOptions,

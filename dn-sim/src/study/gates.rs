@@ -24,7 +24,12 @@ fn rules(cell: &Cell) -> Vec<Rule> {
     let gain = |name: String, bound| Rule { name, bound, figure: |m| m.gain, unit: "gain" };
     let mut rules = Vec::new();
     match attack {
-        "junk" | "cabal" if value(level, "stake").unwrap_or(0.0) <= 0.45 => rules.push(gain(title.clone(), 0.05)),
+        // Its validators judge others' work rightly and are paid for that; the junk is the workers'.
+        "junk" if value(level, "stake").unwrap_or(0.0) <= 0.45 => {
+            let figure = |m: &Metrics| m.worker_gain.unwrap_or(0.0);
+            rules.push(Rule { name: title.clone(), bound: 0.05, figure, unit: "workers' gain" });
+        }
+        "cabal" if value(level, "stake").unwrap_or(0.0) <= 0.45 => rules.push(gain(title.clone(), 0.05)),
         "cheaper-model" => {
             let rate = value(level, "rate").unwrap_or(1.0);
             rules.push(gain(title.clone(), (1.0 - 2.0 * rate).max(0.0)));

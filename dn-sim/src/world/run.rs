@@ -10,8 +10,10 @@ use crate::scenario::Scenario;
 /// What one side was paid over the measured epochs, in DN.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct Ledger {
-    /// What the policy gave it out of the pots, to its workers and validators.
+    /// What the policy gave its workers.
     pub emission: f64,
+    /// What the policy gave its validators.
+    pub dividends: f64,
     /// The workers' part of the fees.
     pub fees: f64,
     /// Slashes, entry bonds and fees of tasks that it made fail.
@@ -25,7 +27,7 @@ pub struct Ledger {
 impl Ledger {
     /// What is left of everything.
     pub fn net(&self) -> f64 {
-        self.emission + self.fees - self.costs - self.bought - self.computing
+        self.emission + self.dividends + self.fees - self.costs - self.bought - self.computing
     }
 }
 
@@ -187,7 +189,7 @@ fn pay(
         }
         if measured {
             let books = if validator.member.is_some() { &mut t.attackers } else { &mut t.honest };
-            books.emission += amount;
+            books.dividends += amount;
         }
     }
     t.group.push(group);

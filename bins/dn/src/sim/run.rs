@@ -1,0 +1,179 @@
+//! `dn sim run`, `suite`, `report`: a study from the command line.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+
+use dn_core::keccak256;
+use dn_sim::outcome::Cell;
+use dn_sim::report::{self, Provenance};
+use dn_sim::scenario::{BUILTIN, MAX_BYTES, Scenario};
+use dn_sim::study::{Progress, Store, Study, StudyError, gates};
+
+use crate::error::CliError;
+use crate::out;
+
+/// How a study is run.
+#[derive(Debug, Clone, clap::Args)]
+pub(crate) struct Options {
+    /// Where results go; runs that are there already are not run again. Default: `sim-NAME`.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) out: Option<PathBuf>,
+    /// Seeds, in place of the scenario's number.
+    #[arg(long, value_name = "N")]
+    pub(crate) seeds: Option<u32>,
+    /// The first seed, in place of the scenario's.
+    #[arg(long, value_name = "N")]
+    pub(crate) first_seed: Option<u64>,
+    /// Threads; the results are the same for any number. Default: all cores.
+    #[arg(long, value_name = "N")]
+    pub(crate) threads: Option<usize>,
+    /// Print the summary as JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// Runs a scenario from a file, or a built-in one by name.
+pub(super) fn scenario(path: &Path, options: &Options) -> Result<ExitCode, CliError> {
+    let command = format!("dn sim run {}", path.display());
+    let (content, folder) = read(path)?;
+    text(&content, folder.as_deref(), &command, options)
+}
+
+/// The text of a scenario and the folder of its file.
+pub(super) fn read(path: &Path) -> Result<(String, Option<PathBuf>), CliError> {
+    if !path.exists()
+        && let Some((_, text)) = BUILTIN.iter().find(|(name, _)| Path::new(name) == path)
+    {
+        return Ok(((*text).to_owned(), None));
+    }
+    let file = CliError::file("read", path);
+    let meta = match fs::metadata(path) {
+        Ok(meta) => meta,
+        Err(error) => return Err(file(error)),
+    };
+    if !meta.is_file() || meta.len() > MAX_BYTES as u64 {
+        let reason = format!("{} must be a file of at most {MAX_BYTES} bytes", path.display());
+        return Err(CliError::argument("SCENARIO", reason));
+    }
+    let text = fs::read_to_string(path).map_err(file)?;
+    Ok((text, path.parent().map(Path::to_owned)))
+}
+
+/// A checked scenario with the options' seeds.
+pub(super) fn parse(text: &str, options: &Options) -> Result<Scenario, CliError> {
+    let mut scenario = Scenario::from_toml(text)?;
+    scenario.seeds.count = options.seeds.unwrap_or(scenario.seeds.count);
+    scenario.seeds.first = options.first_seed.unwrap_or(scenario.seeds.first);
+    scenario.check()?;
+    Ok(scenario)
+}
+
+/// Runs a scenario's text.
+pub(super) fn text(
+    text: &str,
+    folder: Option<&Path>,
+    command: &str,
+    options: &Options,
+) -> Result<ExitCode, CliError> {
+    let scenario = parse(text, options)?;
+    let out = options.out.clone().unwrap_or_else(|| PathBuf::from(format!("sim-{}", scenario.name)));
+    let provenance = provenance(&scenario, text, command);
+    let study = Study::beside(scenario, folder.unwrap_or(Path::new(".")))?;
+    let cells = finish(&study, &out, &provenance, options)?;
+    summary(&cells, &out, options.json);
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Where results come from. The seeds do not enter the hash: a study with more seeds goes on where one with fewer ended.
+pub(super) fn provenance(scenario: &Scenario, text: &str, command: &str) -> Provenance {
+    Provenance {
+        scenario_name: scenario.name.clone(),
+        scenario_text: text.to_owned(),
+        scenario_hash: format!("{}", dn_core::Hash32(keccak256(&[b"DeepNode scenario v1", text.as_bytes()]))),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        seeds: scenario.seeds.all().collect(),
+        command: format!(
+            "{command} --first-seed {} --seeds {}",
+            scenario.seeds.first, scenario.seeds.count
+        ),
+    }
+}
+
+/// Runs a study to its end, keeps its runs in the folder and writes its files.
+pub(super) fn finish(
+    study: &Study,
+    out: &Path,
+    provenance: &Provenance,
+    options: &Options,
+) -> Result<Vec<Cell>, CliError> {
+    let hash = format!("{} {}", provenance.scenario_hash, provenance.version);
+    let mut store = Store::open(out, &hash)?;
+    let document = serde_json::to_vec_pretty(provenance).expect("strings and numbers");
+    let path = out.join("study.json");
+    fs::write(&path, document).map_err(CliError::file("write", &path))?;
+    let cells = run(study, &mut store, options)?;
+    report::write_all(out, provenance, &gates(&cells), &cells)?;
+    Ok(cells)
+}
+
+/// Runs what is missing, with a bar, until it is done or the user interrupts.
+fn run(study: &Study, store: &mut Store, options: &Options) -> Result<Vec<Cell>, CliError> {
+    let stop = Arc::new(AtomicBool::new(false));
+    let flag = Arc::clone(&stop);
+    let runtime = crate::runtime()?;
+    runtime.spawn(async move {
+        if tokio::signal::ctrl_c().await.is_ok() {
+            flag.store(true, Ordering::Relaxed);
+        }
+    });
+    let bar = Mutex::new((out::runs(), false));
+    let threads = options.threads.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from));
+    let result = study.run(threads, Some(store), &|progress: Progress| {
+        let mut bar = bar.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        if !bar.1 {
+            bar.0.set_length((progress.total - progress.resumed) as u64);
+            bar.0.reset_eta();
+            bar.1 = true;
+        }
+        bar.0.set_position((progress.done - progress.resumed) as u64);
+        !stop.load(Ordering::Relaxed)
+    });
+    bar.into_inner().unwrap_or_else(|poisoned| poisoned.into_inner()).0.finish_and_clear();
+    match result {
+        Err(StudyError::Stopped { done, total }) => Err(CliError::Other(format!(
+            "stopped; {done} of {total} runs are finished: the same command goes on from there, `dn sim report` shows them"
+        ))),
+        result => Ok(result?),
+    }
+}
+
+pub(super) fn summary(cells: &[Cell], out: &Path, json: bool) {
+    let gates = gates(cells);
+    if json {
+        out::json(&report::summary(cells, &gates));
+    } else {
+        out::text(report::text_summary(cells, &gates));
+    }
+    out::note(format_args!("\n{}: report.html, tables (csv, parquet), plots/*.svg", out.display()));
+}
+
+/// Writes the files of a folder again, of its finished runs.
+pub(super) fn report(folder: &Path) -> Result<ExitCode, CliError> {
+    let path = folder.join("study.json");
+    let text = fs::read(&path).map_err(CliError::file("read", &path))?;
+    let provenance: Provenance = serde_json::from_slice(&text)
+        .map_err(|error| CliError::Other(format!("{}: {error}", path.display())))?;
+    let store = Store::open(folder, &format!("{} {}", provenance.scenario_hash, provenance.version))?;
+    if store.cells().is_empty() {
+        return Err(CliError::Other(format!("{} has no finished run yet", folder.display())));
+    }
+    let mut cells: Vec<_> = store.cells().to_vec();
+    cells.sort_by(|a, b| a.key.cmp(&b.key));
+    cells.dedup_by(|a, b| a.key == b.key);
+    report::write_all(folder, &provenance, &gates(&cells), &cells)?;
+    summary(&cells, folder, false);
+    Ok(ExitCode::SUCCESS)
+}
