@@ -1,1 +1,89 @@
 //! Files for people and programs: CSV, Parquet, SVG, one HTML page.
+//!
+//! The same runs give the same bytes, whatever the order in which they finished: nothing here reads a clock, and
+//! everything is sorted first. Each file is replaced whole, or not at all.
+mod error;
+mod file;
+mod html;
+mod metric;
+mod number;
+mod plot;
+mod study;
+mod text;
+mod tidy;
+
+use std::path::{Path, PathBuf};
+
+pub use error::ReportError;
+pub use text::text_summary;
+
+use crate::outcome::Cell;
+use crate::stats::Interval;
+use study::Study;
+
+/// What was run, for the reader who wants to run it again.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Provenance {
+    /// The scenario's name.
+    pub scenario_name: String,
+    /// The scenario as it was read.
+    pub scenario_text: String,
+    /// Its digest.
+    pub scenario_hash: String,
+    /// The version of the program.
+    pub version: String,
+    /// The seeds, in any order.
+    pub seeds: Vec<u64>,
+    /// The command that makes this report again.
+    pub command: String,
+}
+
+/// A requirement that the policy must meet, and what was measured.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Gate {
+    /// What it is about, such as `junk work`.
+    pub name: String,
+    /// What is required, such as `gain ≤ 0.05`.
+    pub requirement: String,
+    /// What was measured; absent when nothing was.
+    pub measured: Option<Interval>,
+    /// Whether the requirement is met; absent when it can't be told.
+    pub met: Option<bool>,
+    /// Anything else to know, such as the runs it was taken from.
+    pub note: String,
+}
+
+/// Writes the whole report into `dir`, which is made if it is absent: `cells`, `series` and `summary` as `.csv` and
+/// `.parquet`, the pictures in `plots/`, and `report.html`, which needs none of the others. Files of an earlier report
+/// are replaced one by one; pictures of attacks that are no longer there stay. Returns the paths in the order written.
+///
+/// # Errors
+/// [`ReportError::NoRuns`] and [`ReportError::Repeated`] before anything is written; otherwise what went wrong with
+/// which file. The file named is as it was before.
+pub fn write_all(
+    dir: &Path,
+    provenance: &Provenance,
+    gates: &[Gate],
+    cells: &[Cell],
+) -> Result<Vec<PathBuf>, ReportError> {
+    if cells.is_empty() {
+        return Err(ReportError::NoRuns);
+    }
+    let study = Study::of(cells);
+    if let Some(key) = study.repeated() {
+        return Err(ReportError::Repeated { key: key.clone() });
+    }
+    let plots = plot::all(&study)?;
+    let page = html::page(provenance, gates, &study, &plots);
+
+    let mut written = tidy::write(dir, &study)?;
+    for plot in &plots {
+        let path = dir.join("plots").join(&plot.file_name);
+        file::replace_with(&path, plot.svg.as_bytes())?;
+        written.push(path);
+    }
+    let path = dir.join("report.html");
+    file::replace_with(&path, page.as_bytes())?;
+    written.push(path);
+    Ok(written)
+}
