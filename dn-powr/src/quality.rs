@@ -4,6 +4,9 @@ use dn_core::wide::mul_div;
 use dn_core::{Amount, canonical_struct};
 use dn_trust::{Trust, Unit};
 
+/// The most that the weights of votes, or of candidates for a committee, may add up to: 2^126, over 10^11 times the supply.
+pub const MAX_WEIGHT: u128 = 1 << 126;
+
 /// Why votes give no quality.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
@@ -28,18 +31,24 @@ pub enum QualityError {
 pub struct Vote {
     /// The quality that the validator saw.
     pub score: Unit,
-    /// How much the vote counts; see [`Vote::weigh`].
+    /// How much the vote counts; see [`vote_weight`].
     #[serde(with = "dn_trust::decimal")]
     pub weight: u128,
 }
 canonical_struct!(Vote { score: Unit, weight: u128 });
 
+/// `⌊min(stake, cap) · trust⌋`: what a validator's vote counts, and its chance of a seat in a committee.
+///
+/// # Units
+/// Atto.
+pub fn vote_weight(stake: Amount, cap: Amount, trust: Trust) -> u128 {
+    mul_div(stake.min(cap).atto(), trust.value().bits().into(), 1 << 32).expect("trust is at most one")
+}
+
 impl Vote {
-    /// A vote with the weight `⌊min(stake, cap) · trust⌋`.
+    /// A vote with the weight of [`vote_weight`].
     pub fn weigh(score: Unit, stake: Amount, cap: Amount, trust: Trust) -> Self {
-        let weight = mul_div(stake.min(cap).atto(), trust.value().bits().into(), 1 << 32)
-            .expect("trust is at most one");
-        Self { score, weight }
+        Self { score, weight: vote_weight(stake, cap, trust) }
     }
 }
 
@@ -67,7 +76,7 @@ impl Consensus {
         let total = votes
             .iter()
             .try_fold(0u128, |sum, v| sum.checked_add(v.weight))
-            .filter(|total| *total <= 1 << 126)
+            .filter(|total| *total <= MAX_WEIGHT)
             .ok_or(QualityError::Overflow { votes: count })?;
         if total == 0 {
             return Err(QualityError::NoWeight { votes: count });
