@@ -209,7 +209,7 @@ fn the_encoding_is_pinned() {
         hash(WorkerTrust::newcomer(&p).keccak()),
         "0x48db6837ca616f3983b34b04f177bfec74ac53c44fc715cb297b40c49a08d514"
     );
-    assert_eq!(hash(w.keccak()), "0xe34f92cd047148f02fe6b4837f803cd83be1072565e1942fc80e3e11de38a580");
+    assert_eq!(hash(w.keccak()), "0x8cd6829729547f149703e99ff723ace5e04217c4c867332bb0aeaa0805576e4d");
     assert_eq!(hash(e.keccak()), "0x4d822c365460be16db28cfdac4b30cbd7323a87d4ee3d41e671a8dc343349975");
     assert_eq!(hash(p.keccak()), "0xcfbe3cc366d36ae0e7f72a5eab2a39c38173de709797f77878fbfb53c820ec3f");
 }
