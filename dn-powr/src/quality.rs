@@ -83,12 +83,14 @@ impl Consensus {
         }
         votes.sort_unstable_by_key(|v| v.score);
         let quantile = |quarters: u128| {
+            // Three times 2^126 fits, four times does not.
+            let share = (total * quarters).div_ceil(4);
             let mut below = 0;
             votes
                 .iter()
                 .find(|v| {
                     below += v.weight;
-                    v.weight > 0 && below * 4 >= total * quarters
+                    v.weight > 0 && below >= share
                 })
                 .map_or(Unit::ZERO, |v| v.score)
         };
@@ -141,7 +143,10 @@ mod tests {
         assert_eq!(Consensus::of(&mut [vote(1, 0)]), Err(QualityError::NoWeight { votes: 1 }));
         let mut heavy = [vote(1, u128::MAX), vote(1, 1)];
         assert_eq!(Consensus::of(&mut heavy), Err(QualityError::Overflow { votes: 2 }));
-        let mut heavy = [vote(1, (1 << 126) + 1)];
+        let mut heaviest = [vote(10, MAX_WEIGHT / 2), vote(20, MAX_WEIGHT / 2)];
+        let c = Consensus::of(&mut heaviest).expect("just fits");
+        assert_eq!((c.quality, c.high), (vote(10, 0).score, vote(20, 0).score));
+        let mut heavy = [vote(1, MAX_WEIGHT + 1)];
         assert_eq!(Consensus::of(&mut heavy), Err(QualityError::Overflow { votes: 1 }));
     }
 
