@@ -1,5 +1,4 @@
-//! The division of a domain's emission by role. Among domains emission is divided by paid, verified demand with
-//! [`Payout`](crate::Payout).
+//! The division of a domain's emission by role. [`EpochEmission`](crate::EpochEmission) divides an epoch's among domains.
 
 use dn_core::{Amount, canonical_struct};
 

@@ -5,11 +5,15 @@
 //!
 //! - [`WorkCost`]: verified work units of a receipt's tokens;
 //! - [`FeeSplit`]: the shares of a task's fee;
+//! - [`draw_committee`], [`is_audited`], [`is_canary`]: who judges what, by verifiable randomness;
+//! - [`Round`]: commit and reveal; [`Settled`]: what a round says about its committee;
 //! - [`Consensus`]: the quality that a committee's votes agree on;
+//! - [`QualitySum`], [`Quality`]: a worker's quality out of many rounds, and its two factors;
 //! - [`score`]: work × quality × trust;
 //! - [`EmissionParams`]: how much an epoch emits, and the bound that makes wash work pointless;
 //! - [`Payout`]: the division of a pot by scores;
 //! - [`DomainSplit`]: the division of a domain's emission by role;
+//! - [`EpochEmission`]: the emission of a whole epoch, by domain and role;
 //! - [`StakePool`]: delegated stake as shares;
 //! - [`SlashParams`]: what an offence costs;
 //! - [`GenesisSplit`]: where the supply starts.
@@ -32,11 +36,16 @@
 
 mod bps;
 mod domain;
+mod draw;
 mod emission;
+mod epoch;
 mod fees;
+mod mean;
 mod payout;
 mod pool;
 mod quality;
+mod review;
+mod round;
 mod score;
 mod slash;
 mod supply;
@@ -44,11 +53,16 @@ mod work;
 
 pub use bps::{BPS, SplitError};
 pub use domain::{DomainShares, DomainSplit};
+pub use draw::{DrawError, MAX_SEATS, draw_committee, is_audited, is_canary, secret_commitment};
 pub use emission::{EmissionError, EmissionParams};
+pub use epoch::{DomainDemand, EpochEmission};
 pub use fees::{FeeBounds, FeeMove, FeeShares, FeeSplit, Range};
+pub use mean::{MeanError, Quality, QualitySum};
 pub use payout::{Payout, PayoutError, payout};
 pub use pool::{PoolError, StakePool};
-pub use quality::{Consensus, QualityError, Vote};
+pub use quality::{Consensus, MAX_WEIGHT, QualityError, Vote, vote_weight};
+pub use review::{Attendance, Finding, ReviewError, ReviewParams, Settled, Settlement};
+pub use round::{Reveal, Round, RoundError, Seal};
 pub use score::score;
 pub use slash::{Offence, Penalty, SlashParams};
 pub use supply::{Allocation, GenesisSplit};

@@ -4,6 +4,9 @@ use dn_core::wide::mul_div;
 use dn_core::{Amount, canonical_struct};
 use dn_trust::{Trust, Unit};
 
+/// The most that the weights of votes, or of candidates for a committee, may add up to: 2^126, over 10^11 times the supply.
+pub const MAX_WEIGHT: u128 = 1 << 126;
+
 /// Why votes give no quality.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
@@ -28,18 +31,24 @@ pub enum QualityError {
 pub struct Vote {
     /// The quality that the validator saw.
     pub score: Unit,
-    /// How much the vote counts; see [`Vote::weigh`].
+    /// How much the vote counts; see [`vote_weight`].
     #[serde(with = "dn_trust::decimal")]
     pub weight: u128,
 }
 canonical_struct!(Vote { score: Unit, weight: u128 });
 
+/// `⌊min(stake, cap) · trust⌋`: what a validator's vote counts, and its chance of a seat in a committee.
+///
+/// # Units
+/// Atto.
+pub fn vote_weight(stake: Amount, cap: Amount, trust: Trust) -> u128 {
+    mul_div(stake.min(cap).atto(), trust.value().bits().into(), 1 << 32).expect("trust is at most one")
+}
+
 impl Vote {
-    /// A vote with the weight `⌊min(stake, cap) · trust⌋`.
+    /// A vote with the weight of [`vote_weight`].
     pub fn weigh(score: Unit, stake: Amount, cap: Amount, trust: Trust) -> Self {
-        let weight = mul_div(stake.min(cap).atto(), trust.value().bits().into(), 1 << 32)
-            .expect("trust is at most one");
-        Self { score, weight }
+        Self { score, weight: vote_weight(stake, cap, trust) }
     }
 }
 
@@ -67,19 +76,21 @@ impl Consensus {
         let total = votes
             .iter()
             .try_fold(0u128, |sum, v| sum.checked_add(v.weight))
-            .filter(|total| *total <= 1 << 126)
+            .filter(|total| *total <= MAX_WEIGHT)
             .ok_or(QualityError::Overflow { votes: count })?;
         if total == 0 {
             return Err(QualityError::NoWeight { votes: count });
         }
         votes.sort_unstable_by_key(|v| v.score);
         let quantile = |quarters: u128| {
+            // Three times 2^126 fits, four times does not.
+            let share = (total * quarters).div_ceil(4);
             let mut below = 0;
             votes
                 .iter()
                 .find(|v| {
                     below += v.weight;
-                    v.weight > 0 && below * 4 >= total * quarters
+                    v.weight > 0 && below >= share
                 })
                 .map_or(Unit::ZERO, |v| v.score)
         };
@@ -132,7 +143,10 @@ mod tests {
         assert_eq!(Consensus::of(&mut [vote(1, 0)]), Err(QualityError::NoWeight { votes: 1 }));
         let mut heavy = [vote(1, u128::MAX), vote(1, 1)];
         assert_eq!(Consensus::of(&mut heavy), Err(QualityError::Overflow { votes: 2 }));
-        let mut heavy = [vote(1, (1 << 126) + 1)];
+        let mut heaviest = [vote(10, MAX_WEIGHT / 2), vote(20, MAX_WEIGHT / 2)];
+        let c = Consensus::of(&mut heaviest).expect("just fits");
+        assert_eq!((c.quality, c.high), (vote(10, 0).score, vote(20, 0).score));
+        let mut heavy = [vote(1, MAX_WEIGHT + 1)];
         assert_eq!(Consensus::of(&mut heavy), Err(QualityError::Overflow { votes: 1 }));
     }
 

@@ -1,9 +1,10 @@
 //! Golden bytes of everything that is stored or hashed: written out from the format by hand, little-endian, fields in order.
 
 use dn_core::encoding::{Canonical, DecodeError};
-use dn_core::{Address, Amount};
+use dn_core::{Address, Amount, Hash32};
 use dn_powr::{
-    Consensus, DomainSplit, EmissionParams, FeeBounds, FeeMove, FeeSplit, GenesisSplit, Offence, SlashParams,
+    Attendance, Consensus, DomainDemand, DomainSplit, EmissionParams, FeeBounds, FeeMove, FeeSplit, Finding,
+    GenesisSplit, Offence, Quality, QualitySum, Reveal, ReviewParams, Seal, Settled, Settlement, SlashParams,
     StakePool, Vote, WorkCost, payout,
 };
 use dn_trust::{AuditParams, ModelTrust, Params, Trust, Unit, ValidatorTrust};
@@ -60,4 +61,55 @@ fn a_payout_to_addresses() {
     let mut out = [Amount::ZERO; 2];
     let carried = payout(Amount::from_atto(5), &ids, &[7, 7], &mut out).expect("fits");
     assert_eq!((out.map(|a| a.atto()), carried), ([2, 3], Amount::ZERO));
+}
+
+fn hash(hash: Hash32, hex: &str) {
+    assert_eq!(hash.to_string(), format!("0x{hex}"));
+}
+
+/// Hashes from a Keccak-256 written for this in another language.
+#[test]
+fn golden_commitments() {
+    let (round, salt, score) = (Hash32([1; 32]), Hash32([3; 32]), Unit::from_bits(1 << 31));
+    let reveal = Reveal { round, validator: Address([2; 20]), score, salt };
+    let (r, s) = ("01".repeat(32), "03".repeat(32));
+    golden(&reveal, &format!("{r} {} 0000008000000000 {s}", "02".repeat(20)));
+    hash(reveal.commitment(), "7ec056b0c5edcbdb55cf79e42347b4abb8f4ce4ee3fbef8762e8f784dc3297f2");
+    let plain = Seal { round, known: None, salt };
+    golden(&plain, &format!("{r} 00 {s}"));
+    hash(plain.commitment(), "f83d4eac49fdaeefc01dbbea3ef6b8a6274f4d68311d3f92303fd55bb81c5622");
+    let canary = Seal { known: Some(score), ..plain };
+    golden(&canary, &format!("{r} 01 0000008000000000 {s}"));
+    hash(canary.commitment(), "9658335b52e7e10de4f0f93ab7737bdfde52466f2d34e00186a70387d7981b67");
+}
+
+#[test]
+fn golden_bytes_of_rounds() {
+    golden(&ReviewParams::default(), "0700 f401 9a99991900000000 9a99991900000000");
+    let revealed = Attendance::Revealed { score: Unit::ONE };
+    let one =
+        Settlement { validator: Address([2; 20]), attendance: revealed, finding: Finding::CanaryPassed };
+    let hex = format!("{} 00 0000000001000000 03", "02".repeat(20));
+    golden(&one, &hex);
+    let settled = Settled { known: Some(Unit::ONE), consensus: None, members: vec![one] };
+    golden(&settled, &format!("01 0000000001000000 00 01000000 {hex}"));
+    for (n, other) in [
+        Attendance::NoCommitment {},
+        Attendance::LateCommitment {},
+        Attendance::NoReveal {},
+        Attendance::LateReveal {},
+        Attendance::Mismatch {},
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        golden(&other, &format!("{:02x}", n + 1));
+    }
+    let mut sum = QualitySum::default();
+    sum.add(Unit::from_bits(1 << 31), 3).expect("fits");
+    golden(&sum, "00000080010000000000000000000000 03000000000000000000000000000000");
+    golden(&Quality { execution: Unit::ONE, result: Unit::ZERO }, "0000000001000000 0000000000000000");
+    let demand = DomainDemand { points: 258, fees: FeeSplit::default(), split: DomainSplit::default() };
+    let splits = "6419 d007 2003 9001 6400 6400 6400 8813 d007 e803 dc05 9001 6400";
+    golden(&demand, &format!("02010000000000000000000000000000 {splits}"));
 }

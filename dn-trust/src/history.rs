@@ -3,21 +3,15 @@
 use crate::fixed::Unit;
 use crate::params::Params;
 
-/// One epoch of history: `h + G·(1 − h) − L·h` with `G = gain · w_pass` and `L = loss · w_fail`, then the share
+/// One epoch of history: `⌊h + G·(1 − h) − L·h⌋` with `G = gain · w_pass` and `L = loss · w_fail`, then the share
 /// `fraud_keep` for each proven fraud.
 ///
 /// Gain and loss act on the same `h`, so that the level that a steady rate of failures leads to, `G / (G + L)`, does not
 /// depend on how much work an epoch holds: nothing is won by splitting one identity into many.
 pub(crate) fn close_epoch(params: &Params, history: u32, (pass, fail): (u64, u64), frauds: u32) -> u32 {
-    let h = u64::from(history);
     // Weights are capped below 2^24 and rates below 2^16: both products stay below 2^40 and are cut to Q32's one.
     let rate = |per_unit: u32, weight: u64| (u64::from(per_unit) * weight).min(1 << 32);
-    let gain = rate(params.history_gain, pass);
-    let loss = rate(params.history_loss, fail);
-    let up = (u128::from((1 << 32) - h) * u128::from(gain)) >> 32;
-    let down = (u128::from(h) * u128::from(loss)).div_ceil(1 << 32);
-    let moved = (u128::from(h) + up).saturating_sub(down);
-    let mut h = Unit::from_bits(u64::try_from(moved).unwrap_or(u64::MAX)).to_fraction();
+    let mut h = step(history, rate(params.history_gain, pass), rate(params.history_loss, fail), 32);
     // 32 halvings clear every bit, whatever the number of frauds.
     for _ in 0..frauds.min(64) {
         h = ((u64::from(h) * u64::from(params.fraud_keep)) >> 16) as u32;
@@ -25,19 +19,28 @@ pub(crate) fn close_epoch(params: &Params, history: u32, (pass, fail): (u64, u64
     h
 }
 
-/// A leaky level in Q32: `level + up·(1 − level)·part − down·level·(1 − part)`, where `part` is the good share.
+/// A leaky level in Q32: `⌊level + up·(1 − level)·part − down·level·(1 − part)⌋`, where `part` is the good share.
 pub(crate) fn leak(level: u32, up: u32, down: u32, part: Unit) -> u32 {
-    let step = |room: u64, rate: u32, share: Unit| -> u128 {
-        u128::from(room) * u128::from(rate) * u128::from(share.bits())
-    };
-    let rise = step((1 << 32) - u64::from(level), up, part) >> 48;
-    let fall = step(u64::from(level), down, part.complement()).div_ceil(1 << 48);
-    let moved = (u128::from(level) + rise).saturating_sub(fall);
+    // Rates are at most 2^16 and shares at most 2^32.
+    let rate = |rate: u32, share: Unit| u64::from(rate) * share.bits();
+    step(level, rate(up, part), rate(down, part.complement()), 48)
+}
+
+/// `⌊level·(1 − gain − loss) + gain⌋`, gain and loss in fractions of `2^scale` that together are at most one.
+///
+/// Rounded once. Rounding the rise down and the fall up, each for itself, would now and then send the larger of two neighbouring levels
+/// below the smaller, so that a better record gave less trust.
+fn step(level: u32, gain: u64, loss: u64, scale: u32) -> u32 {
+    let one = 1u64 << scale;
+    let keep = one.saturating_sub(gain).saturating_sub(loss);
+    let moved = (u128::from(level) * u128::from(keep) + (u128::from(gain) << 32)) >> scale;
     Unit::from_bits(u64::try_from(moved).unwrap_or(u64::MAX)).to_fraction()
 }
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     const W1: u64 = 1 << 16;
@@ -65,5 +68,22 @@ mod tests {
         assert_eq!(leak(half, up, down, Unit::ZERO), half - (1 << 27)); // ½ − ½/16
         assert_eq!(leak(0, up, down, Unit::ZERO), 0);
         assert!(leak(u32::MAX, up, down, Unit::ONE) >= u32::MAX - 1);
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(4096))]
+
+        /// The better of two records stays the better, by however little, whatever happens to both.
+        #[test]
+        fn the_better_record_stays_the_better(
+            a in any::<u32>(), above in prop_oneof![3 => Just(1u32), 1 => any::<u32>()], pass in 0..=W1, fail in 0..=W1, frauds in 0..3u32,
+            up in 0..=1u32 << 16, down in 0..=1u32 << 16, part in 0..=1u64 << 32,
+        ) {
+            let b = a.saturating_add(above);
+            let p = Params { history_gain: 1 << 13, history_loss: 1 << 15, ..Params::default() };
+            prop_assert!(close_epoch(&p, a, (pass, fail), frauds) <= close_epoch(&p, b, (pass, fail), frauds));
+            let part = Unit::from_bits(part);
+            prop_assert!(leak(a, up, down, part) <= leak(b, up, down, part));
+        }
     }
 }
