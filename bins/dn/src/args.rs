@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
 
-use crate::{bench, devnet, doctor, embed, infer, model_command, query, tx, verify, wallet};
+use crate::{bench, devnet, doctor, embed, infer, model_command, query, sim, tx, verify, wallet};
 
 /// Run, pay for, check and inspect verified model answers.
 ///
@@ -55,6 +55,9 @@ pub(crate) enum Command {
     Model(model_command::Command),
     /// Check a receipt against a model by replaying it.
     Verify(verify::Args),
+    /// Reward policies, tried out: populations, attacks, baselines, reports.
+    #[command(subcommand)]
+    Sim(sim::Command),
     /// Keys in encrypted keystore files.
     #[command(subcommand)]
     Wallet(wallet::Command),

@@ -82,6 +82,18 @@ pub(crate) enum CliError {
     /// The books of the local network.
     #[error(transparent)]
     Books(Box<dn_sdk::devnet::BooksError>),
+    /// The scenario of a simulation is refused.
+    #[error("scenario: {0}")]
+    Scenario(#[from] dn_sim::scenario::ScenarioError),
+    /// The simulation stopped.
+    #[error(transparent)]
+    Study(Box<dn_sim::study::StudyError>),
+    /// The finished runs of a simulation cannot be kept or read.
+    #[error(transparent)]
+    Runs(#[from] dn_sim::study::StoreError),
+    /// The report of a simulation cannot be written.
+    #[error(transparent)]
+    Report(Box<dn_sim::report::ReportError>),
     /// No password could be had.
     #[error("no password: {reason}; on a terminal you are asked, elsewhere give --password-file FILE")]
     NoPassword {
@@ -106,7 +118,9 @@ macro_rules! boxed {
 boxed!(
     dn_sdk::devnet::DevnetError => Devnet,
     dn_sdk::devnet::TourError => Tour,
-    dn_sdk::devnet::BooksError => Books
+    dn_sdk::devnet::BooksError => Books,
+    dn_sim::study::StudyError => Study,
+    dn_sim::report::ReportError => Report
 );
 
 impl From<dn_sdk::ledger::LedgerError> for CliError {

@@ -19,6 +19,7 @@ mod out;
 mod password;
 mod query;
 mod render;
+mod sim;
 mod tx;
 mod verify;
 mod wallet;
@@ -46,6 +47,7 @@ fn run(cli: args::Cli) -> Result<ExitCode, error::CliError> {
         args::Command::Verify(args) => verify::run(args, &config),
         args::Command::Wallet(args) => wallet::run(args, &config),
         args::Command::Query(args) => query::run(args, &config),
+        args::Command::Sim(command) => sim::run(command),
         args::Command::Tx(args) => tx::run(args, &config),
         args::Command::Doctor(args) => doctor::run(args, &config),
         args::Command::Backends(args) => doctor::backends(args),

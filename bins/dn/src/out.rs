@@ -104,6 +104,19 @@ pub(crate) fn download() -> ProgressBar {
     bar
 }
 
+/// A bar for the runs of a study on standard error, with rate and time left; nothing where that is not a terminal.
+pub(crate) fn runs() -> ProgressBar {
+    if !io::stderr().is_terminal() {
+        return ProgressBar::hidden();
+    }
+    let bar = ProgressBar::new(0).with_message("searching");
+    if let Ok(style) = ProgressStyle::with_template("{wide_bar} {pos}/{len} runs  {per_sec}  {eta} left") {
+        bar.set_style(style);
+    }
+    bar.enable_steady_tick(Duration::from_millis(200));
+    bar
+}
+
 /// How a column's cells line up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Align {

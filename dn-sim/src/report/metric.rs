@@ -66,8 +66,30 @@ pub(super) const GINI: Metric = Metric {
 };
 
 /// Every figure, in the order of the tables.
-pub(super) const METRICS: [Metric; 10] = [
+pub(super) const METRICS: [Metric; 13] = [
     GAIN,
+    Metric {
+        name: "worker_gain",
+        label: "workers’ gain",
+        unit: Unit::Ratio,
+        meaning: "The same for the attackers’ workers alone.",
+        read: |metrics| metrics.worker_gain,
+    },
+    Metric {
+        name: "validator_gain",
+        label: "validators’ gain",
+        unit: Unit::Ratio,
+        meaning: "The same for the attackers’ validators alone.",
+        read: |metrics| metrics.validator_gain,
+    },
+    Metric {
+        name: "net_gain",
+        label: "net gain",
+        unit: Unit::Ratio,
+        meaning: "The same with everything: emission and fees, less slashes, bonds and what computing cost. Below 0 the \
+                  attack costs more than it brings.",
+        read: |metrics| Some(metrics.net_gain),
+    },
     Metric {
         name: "attacker_share",
         label: "attackers’ share",

@@ -22,7 +22,8 @@ use crate::stats::Interval;
 use study::Study;
 
 /// What was run, for the reader who wants to run it again.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Provenance {
     /// The scenario's name.
     pub scenario_name: String,

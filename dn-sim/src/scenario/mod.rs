@@ -261,6 +261,28 @@ impl Scenario {
     }
 }
 
+/// Every value that a scenario may set, with its default, as a scenario.
+pub fn defaults() -> String {
+    let attack = AttackSpec::new(crate::attack::Kind::Junk);
+    let scenario = Scenario {
+        name: "defaults".into(),
+        epochs: sections::epochs(),
+        warmup: sections::warmup(),
+        seeds: Seeds::default(),
+        policies: crate::policy::all_names(),
+        population: Population::default(),
+        workers: Workers::default(),
+        validators: Validators::default(),
+        demand: Demand::default(),
+        review: Review::default(),
+        rewards: Rewards::default(),
+        powr: PowrOptions::default(),
+        yuma: YumaOptions::default(),
+        attacks: vec![attack],
+    };
+    toml::to_string(&scenario).expect("tables of numbers and strings")
+}
+
 fn position(text: &str, span: Option<std::ops::Range<usize>>) -> String {
     let before = text.get(..span.map_or(0, |s| s.start)).unwrap_or(text);
     let line = before.matches('\n').count() + 1;

@@ -1,6 +1,6 @@
 //! Studies: every policy against every attack with every seed, in parallel, resumable, the same for any number of threads.
 
-//EG mod gates;
+mod gates;
 mod search;
 mod store;
 
@@ -9,7 +9,7 @@ use std::path::Path;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-//EG pub use gates::gates;
+pub use gates::gates;
 pub use store::{Store, StoreError};
 
 use crate::attack::{AttackSpec, Attacker, Group, Honest, Kind, Script};
