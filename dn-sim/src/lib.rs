@@ -12,6 +12,7 @@
 
 pub mod attack;
 pub mod baseline;
+pub mod document;
 pub mod import;
 pub mod outcome;
 pub mod policy;

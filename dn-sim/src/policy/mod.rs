@@ -2,15 +2,15 @@
 //!
 //! [`Policy`] is the interface; a policy sees only what a network can see.
 
-//EG mod eigentrust;
+mod eigentrust;
 mod powr;
 mod simple;
-//EG mod yuma;
+mod yuma;
 
-//EG pub use eigentrust::EigenTrustPolicy;
+pub use eigentrust::EigenTrustPolicy;
 pub use powr::PowrPolicy;
 pub use simple::{StakeOnly, WorkOnly};
-//EG pub use yuma::YumaPolicy;
+pub use yuma::YumaPolicy;
 
 use crate::scenario::{Scenario, ScenarioError};
 
@@ -148,8 +148,8 @@ pub(crate) fn all_names() -> Vec<String> {
 pub fn build(name: &str, scenario: &Scenario) -> Option<Result<Box<dyn Policy>, ScenarioError>> {
     let policy: Box<dyn Policy> = match name {
         "powr" => return Some(PowrPolicy::new(scenario).map(|p| Box::new(p) as _)),
-//EG        "yuma1" | "yuma2" | "yuma3" | "yuma3-canaries" => Box::new(YumaPolicy::new(name, scenario)),
-//EG        "eigentrust" => Box::new(EigenTrustPolicy::new(scenario)),
+       "yuma1" | "yuma2" | "yuma3" | "yuma3-canaries" => Box::new(YumaPolicy::new(name, scenario)),
+       "eigentrust" => Box::new(EigenTrustPolicy::new(scenario)),
         "work" => Box::new(WorkOnly),
         "stake" => Box::new(StakeOnly),
         _ => return None,

@@ -36,12 +36,12 @@ struct Record {
 }
 
 /// A number between 0 and 1 in Q32, rounded down.
-pub(crate) fn unit(value: f64) -> Unit {
+pub(super) fn unit(value: f64) -> Unit {
     Unit::from_bits((value.clamp(0.0, 1.0) * Unit::ONE.bits() as f64) as u64)
 }
 
 /// A Q32 number as a float, without loss.
-pub(crate) fn float(value: Unit) -> f64 {
+pub(super) fn float(value: Unit) -> f64 {
     value.bits() as f64 / Unit::ONE.bits() as f64
 }
 
@@ -137,7 +137,7 @@ impl PowrPolicy {
     }
 }
 
-fn near(a: Unit, b: Unit, tolerance: Unit) -> bool {
+pub(super) fn near(a: Unit, b: Unit, tolerance: Unit) -> bool {
     a.bits().abs_diff(b.bits()) <= tolerance.bits()
 }
 

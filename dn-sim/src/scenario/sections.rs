@@ -347,7 +347,7 @@ impl Default for YumaOptions {
             bond_penalty: 1.0,
             alpha_low: 0.7,
             alpha_high: 0.9,
-            alpha_steepness: 1_000.0,
+            alpha_steepness: 10.0,
             liquid_alpha: false,
             alpha: 0.1,
             reveal_lag: 1,
@@ -362,9 +362,9 @@ impl YumaOptions {
         number("yuma.bond_penalty", self.bond_penalty, 0.0, 1.0)?;
         number("yuma.alpha_low", self.alpha_low, 0.0, 1.0)?;
         number("yuma.alpha_high", self.alpha_high, self.alpha_low, 1.0)?;
-        number("yuma.alpha_steepness", self.alpha_steepness, 0.0, 1e6)?;
+        number("yuma.alpha_steepness", self.alpha_steepness, 0.0, 100.0)?;
         number("yuma.alpha", self.alpha, 0.0, 1.0)?;
-        number("yuma.reveal_lag", self.reveal_lag.into(), 0.0, 100.0)?;
+        number("yuma.reveal_lag", self.reveal_lag.into(), 0.0, 64.0)?;
         number("yuma.memory", self.memory, 0.0, 1.0)
     }
 }

@@ -1,0 +1,115 @@
+use super::*;
+
+fn fails(operation: &str, input: Value) -> String {
+    eval(operation, &input).unwrap().unwrap_err().to_string()
+}
+
+fn three() -> Value {
+    json!({ "stake": [8, 1, "1"], "weights_per_epoch": [[[1, 0], [1, 0], [0, "1.0"]]] })
+}
+
+fn with(key: &str, value: Value) -> Value {
+    let mut document = three();
+    document[key] = value;
+    document
+}
+
+#[test]
+fn results_are_nested_by_epoch() {
+    let result = eval("yuma3", &three()).unwrap().unwrap();
+    assert_eq!(result["incentive"], json!([[1.0, 0.0]]));
+    assert_eq!(result["consensus"], json!([[1.0, 0.0]]));
+    let dividends = result["dividends"][0].as_array().unwrap();
+    assert!((dividends[0].as_f64().unwrap() - 8.0 / 9.0).abs() < 1e-12);
+    assert_eq!(dividends[2], json!(0.0));
+    assert_eq!(result["bonds"][0][2], json!([0.0, 0.0]));
+}
+
+#[test]
+fn the_chains_units_are_read() {
+    let chain = with("kappa", json!(32_767));
+    assert_eq!(eval("yuma3", &chain), eval("yuma3", &three()));
+    let liquid = |steepness: f64, low: f64, high: f64| {
+        let mut document = with("liquid_alpha", json!(true));
+        document["alpha_steepness"] = json!(steepness);
+        document["alpha_low"] = json!(low);
+        document["alpha_high"] = json!(high);
+        eval("yuma3", &document).unwrap().unwrap()["bonds"].clone()
+    };
+    assert_eq!(liquid(1000.0, 13_107.0, 1.0), liquid(10.0, 0.2, 1.0));
+    assert_ne!(liquid(1000.0, 0.1, 0.3), liquid(5.0, 0.1, 0.3));
+}
+
+#[test]
+fn the_chains_arithmetic_is_on_request() {
+    let mut document = with("weights_per_epoch", json!([[[1, 2], [1, 2], [2, 1]]]));
+    document["bond_rate"] = json!("0.3");
+    let float = eval("yuma3", &document).unwrap().unwrap();
+    document["arithmetic"] = json!("i32f32");
+    let fixed = eval("yuma3", &document).unwrap().unwrap();
+    assert_eq!(fixed["consensus"][0][0], json!(1_431_655_765.0 / 4_294_967_296.0));
+    let bond = |result: &Value| result["bonds"][0][0][1].as_f64().unwrap();
+    assert!((bond(&float) - 0.2).abs() < 1e-15);
+    assert!(bond(&float) != bond(&fixed) && (bond(&float) - bond(&fixed)).abs() < 1e-8);
+    document["bond_storage"] = json!("u16");
+    let stored = eval("yuma3", &document).unwrap().unwrap();
+    assert!((bond(&stored) * 65_535.0 - 13_106.0).abs() < 1e-4);
+}
+
+#[test]
+fn errors_say_where() {
+    let cases = [
+        (with("kapa", json!(0.5)), "kapa: unknown key"),
+        (with("kappa", json!(-0.5)), "kappa: \"-0.5\", expected a share"),
+        (with("kappa", json!("NaN")), "kappa: \"NaN\", expected a finite"),
+        (with("bonds0", json!([[0, 0], [0, 0], [0, 2]])), "bonds0[2][1]: \"2\", expected a bond"),
+        (with("bonds0", json!([[0, 0], [0, 0]])), "bonds0: 2 entries, expected 3"),
+        (with("weights_per_epoch", json!([])), "weights_per_epoch: no entries"),
+        (with("weights_per_epoch", json!([[]])), "weights_per_epoch[0]: no entries"),
+        (with("weights_per_epoch", json!([[[], [], []]])), "weights_per_epoch[0][0]: no entries"),
+        (
+            with("weights_per_epoch", json!([[[1], [1], [1]], [[1], [1, 2], [1]]])),
+            "weights_per_epoch[1][1]: 2 entries, expected 1",
+        ),
+        (
+            with("weights_per_epoch", json!([[[1, 2], [1, -2], [1, 1]]])),
+            "weights_per_epoch[0][1][1]: \"-2\", expected a weight",
+        ),
+        (with("stake", json!([1, 2])), "weights_per_epoch[0]: 3 entries, expected 2"),
+        (with("stake", json!([1, 2, null])), "stake[2]: null, expected a number"),
+        (with("liquid_alpha", json!(1)), "liquid_alpha: a number, expected true or false"),
+        (with("alpha_low", json!(0.95)), "alpha_low: \"0.95\", expected at most alpha_high"),
+        (with("arithmetic", json!("f16")), "arithmetic: \"f16\", expected f64 or i32f32"),
+        (json!([]), "the document: a list, expected an object"),
+    ];
+    for (document, expected) in cases {
+        let error = fails("yuma3", document);
+        assert!(error.starts_with(expected), "{error}");
+    }
+    let median = json!({ "stake": [1, 2], "values": [1], "support": 1 });
+    assert_eq!(fails("weighted_median", median), "values: 1 entries, expected 2");
+    let trust = json!({ "pretrust": [1, 2], "local_trust": [[0, 1], [-1, 0]], "alpha": 0.5 });
+    assert_eq!(fails("eigentrust", trust), "local_trust[1][0]: \"-1\", expected a number from 0");
+    let none = json!({ "pretrust": [0], "local_trust": [[0]], "alpha": 0.5 });
+    assert_eq!(fails("eigentrust", none), "pretrust sums to 0, expected a finite sum above 0");
+}
+
+#[test]
+fn size_is_limited_before_anything_is_computed() {
+    let wide = vec![json!(1); 1025];
+    let epochs = vec![json!([wide]); 16_384];
+    let document = json!({ "stake": [1], "weights_per_epoch": epochs });
+    assert_eq!(fails("yuma3", document), "weights_per_epoch: 16793600 cells, at most 16777216");
+}
+
+/// The README of Karma3Labs/go-eigentrust, peers EK, VM and SD.
+#[test]
+fn eigentrust_takes_a_document() {
+    let input = json!({
+        "pretrust": [50, "100", 0], "local_trust": [[0, 75, 100], [0, 0, 100], [0, 0, 0]], "alpha": "0.5"
+    });
+    let trust = eval("eigentrust", &input).unwrap().unwrap()["trust"].clone();
+    for (trust, exact) in trust.as_array().unwrap().iter().zip([28.0, 62.0, 39.0]) {
+        assert!((trust.as_f64().unwrap() - exact / 129.0).abs() < 1e-14);
+    }
+}

@@ -1,0 +1,153 @@
+//! Bonds: what a column of them becomes in an epoch, and what it then pays.
+
+use super::number::Liquid;
+use super::{BondStorage, Number, Params, Version};
+
+/// The whole in the chain's 16 bits.
+const UNITS: f64 = 65_535.0;
+
+/// The rule for a column of bonds, the same for all columns of an epoch.
+#[derive(Debug)]
+pub(super) struct Rule<N: Number> {
+    version: Version,
+    storage: BondStorage,
+    penalty: N,
+    rate: N,
+    liquid: Option<Liquid<N>>,
+    units: N,
+    per_unit: N::Divisor,
+}
+
+/// What is known of a column.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Column<'a, N> {
+    /// This epoch's weights.
+    pub(super) weights: &'a [N],
+    /// The weights that buy: this epoch's, or in Yuma 2 those of the epoch before.
+    pub(super) buying: &'a [N],
+    /// Shares of stake.
+    pub(super) stake: &'a [N],
+    /// The miner's consensus weight.
+    pub(super) consensus: N,
+    /// The miner's incentive.
+    pub(super) incentive: N,
+    /// Whether there are no bonds yet.
+    pub(super) first: bool,
+}
+
+impl<N: Number> Rule<N> {
+    /// `agreed`: whether any miner has a consensus weight; without, no liquid alpha applies.
+    pub(super) fn new(params: &Params, agreed: bool) -> Self {
+        let liquid = Liquid {
+            low: N::of(params.alpha_low),
+            high: N::of(params.alpha_high),
+            steepness: params.alpha_steepness,
+        };
+        Self {
+            version: params.version,
+            storage: params.storage,
+            penalty: N::of(params.bond_penalty),
+            rate: N::ONE - N::of(params.bonds_moving_average),
+            liquid: (params.liquid_alpha && agreed).then_some(liquid),
+            units: N::of(UNITS),
+            per_unit: N::of(UNITS).divisor(),
+        }
+    }
+
+    /// Carries a column of bonds through the epoch and adds to each validator's `dividends` what its bond pays.
+    pub(super) fn apply(&self, column: Column<'_, N>, bonds: &mut [N], work: &mut [N], dividends: &mut [N]) {
+        match self.version {
+            Version::One => self.shared(column, bonds, work, dividends),
+            Version::Two => self.earlier(column, bonds, work, dividends),
+            Version::Three => self.relative(column, bonds, work, dividends),
+        }
+    }
+
+    /// A bond as a share of the largest possible.
+    pub(super) fn share(&self, stored: N) -> N {
+        match (self.version, self.storage) {
+            (Version::One, BondStorage::U16) => stored.over(self.per_unit),
+            _ => stored,
+        }
+    }
+
+    fn shared(&self, column: Column<'_, N>, bonds: &mut [N], work: &mut [N], dividends: &mut [N]) {
+        normalize(bonds);
+        self.buy(column, work);
+        for (bond, bought) in bonds.iter_mut().zip(&*work) {
+            *bond = self.rate * *bought + (N::ONE - self.rate) * *bond;
+        }
+        normalize(bonds);
+        pay(bonds, column.incentive, dividends);
+        if self.storage == BondStorage::U16 {
+            let most = bonds.iter().fold(N::ZERO, |most, bond| most.higher(*bond)).divisor();
+            bonds.iter_mut().for_each(|bond| *bond = (bond.over(most) * self.units).whole());
+        }
+    }
+
+    fn earlier(&self, column: Column<'_, N>, bonds: &mut [N], work: &mut [N], dividends: &mut [N]) {
+        self.buy(column, work);
+        for ((bond, bought), weight) in bonds.iter_mut().zip(&*work).zip(column.weights) {
+            if column.first {
+                *bond = *bought;
+            } else {
+                let rate = self.rate(*weight, *bond, column.consensus);
+                *bond = rate * *bought + (N::ONE - rate) * *bond;
+            }
+        }
+        pay(bonds, column.incentive, dividends);
+        self.store(bonds);
+    }
+
+    fn relative(&self, column: Column<'_, N>, bonds: &mut [N], work: &mut [N], dividends: &mut [N]) {
+        for (bond, weight) in bonds.iter_mut().zip(column.weights) {
+            let weight = self.for_bond(*weight, column.consensus);
+            let rate = self.rate(weight, *bond, column.consensus);
+            *bond = (rate * weight + (N::ONE - rate) * *bond).lower(N::ONE);
+        }
+        work.copy_from_slice(bonds);
+        normalize(work);
+        pay(work, column.incentive, dividends);
+        self.store(bonds);
+    }
+
+    /// Fills `bought` with each validator's share of what the column sells for stake × weight.
+    fn buy(&self, column: Column<'_, N>, bought: &mut [N]) {
+        for ((bought, weight), stake) in bought.iter_mut().zip(column.buying).zip(column.stake) {
+            *bought = self.for_bond(*weight, column.consensus) * *stake;
+        }
+        normalize(bought);
+    }
+
+    /// The weight that buys: between the weight itself (penalty 0) and the weight clipped at consensus (penalty 1).
+    fn for_bond(&self, weight: N, consensus: N) -> N {
+        weight + self.penalty * (weight.lower(consensus) - weight)
+    }
+
+    /// How much of the new a bond takes in this epoch.
+    fn rate(&self, weight: N, bond: N, consensus: N) -> N {
+        let Some(liquid) = &self.liquid else { return self.rate };
+        let difference = if weight >= bond { weight - consensus } else { bond - weight };
+        let difference = difference.higher(N::ZERO).lower(N::ONE);
+        let rate = liquid.low + N::sigmoid(difference, liquid.steepness) * (liquid.high - liquid.low);
+        rate.lower(liquid.high).higher(liquid.low)
+    }
+
+    fn store(&self, bonds: &mut [N]) {
+        if self.storage == BondStorage::U16 {
+            bonds.iter_mut().for_each(|bond| *bond = (*bond * self.units).whole().over(self.per_unit));
+        }
+    }
+}
+
+/// Divides a column, or any vector, by its sum unless that is zero.
+pub(super) fn normalize<N: Number>(values: &mut [N]) {
+    let divisor = values.iter().fold(N::ZERO, |sum, value| sum + *value).divisor();
+    values.iter_mut().for_each(|value| *value = value.over(divisor));
+}
+
+fn pay<N: Number>(bonds: &[N], incentive: N, dividends: &mut [N]) {
+    for (dividend, bond) in dividends.iter_mut().zip(bonds) {
+        *dividend = *dividend + *bond * incentive;
+    }
+}
