@@ -17,7 +17,10 @@ use std::path::{Path, PathBuf};
 pub use error::ReportError;
 pub use text::text_summary;
 
+use dn_core::{Hash32, keccak256};
+
 use crate::outcome::Cell;
+use crate::scenario::Scenario;
 use crate::stats::Interval;
 use study::Study;
 
@@ -37,6 +40,22 @@ pub struct Provenance {
     pub seeds: Vec<u64>,
     /// The command that makes this report again.
     pub command: String,
+}
+
+impl Provenance {
+    /// A scenario that was read from this text, run with this command. The seeds do not enter the digest: a study with more seeds goes
+    /// on where one with fewer ended.
+    pub fn of(scenario: &Scenario, text: &str, command: &str) -> Self {
+        let hash = Hash32(keccak256(&[b"DeepNode scenario v1", text.as_bytes()]));
+        Self {
+            scenario_name: scenario.name.clone(),
+            scenario_text: text.to_owned(),
+            scenario_hash: hash.to_string(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            seeds: scenario.seeds.all().collect(),
+            command: command.to_owned(),
+        }
+    }
 }
 
 /// A requirement that the policy must meet, and what was measured.

@@ -3,10 +3,13 @@
 /// The attack suite.
 pub const SUITE: &str = include_str!("../../scenarios/suite.toml");
 
+/// A first look: small, and seconds long.
+pub const FIRST: &str = include_str!("../../scenarios/first.toml");
+
 /// All of them: name and text.
 pub const BUILTIN: [(&str, &str); 3] = [
     ("suite", SUITE),
-    ("first", include_str!("../../scenarios/first.toml")),
+    ("first", FIRST),
     ("young-network", include_str!("../../scenarios/young-network.toml")),
 ];
 

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-pub use builtin::{BUILTIN, SUITE};
+pub use builtin::{BUILTIN, FIRST, SUITE};
 pub use distribution::{Distribution, Shape};
 pub use sections::{
     Demand, Population, PowrOptions, Review, Rewards, Seeds, Validators, Workers, YumaOptions,

@@ -6,7 +6,6 @@ use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
-use dn_core::keccak256;
 use dn_sim::outcome::Cell;
 use dn_sim::report::{self, Provenance};
 use dn_sim::scenario::{BUILTIN, MAX_BYTES, Scenario};
@@ -87,19 +86,10 @@ pub(super) fn text(
     Ok(ExitCode::SUCCESS)
 }
 
-/// Where results come from. The seeds do not enter the hash: a study with more seeds goes on where one with fewer ended.
+/// Where results come from.
 pub(super) fn provenance(scenario: &Scenario, text: &str, command: &str) -> Provenance {
-    Provenance {
-        scenario_name: scenario.name.clone(),
-        scenario_text: text.to_owned(),
-        scenario_hash: format!("{}", dn_core::Hash32(keccak256(&[b"DeepNode scenario v1", text.as_bytes()]))),
-        version: env!("CARGO_PKG_VERSION").to_owned(),
-        seeds: scenario.seeds.all().collect(),
-        command: format!(
-            "{command} --first-seed {} --seeds {}",
-            scenario.seeds.first, scenario.seeds.count
-        ),
-    }
+    let seeds = format!("--first-seed {} --seeds {}", scenario.seeds.first, scenario.seeds.count);
+    Provenance::of(scenario, text, &format!("{command} {seeds}"))
 }
 
 /// Runs a study to its end, keeps its runs in the folder and writes its files.

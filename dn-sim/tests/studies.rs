@@ -1,0 +1,166 @@
+//! Studies as a researcher runs them: the same for any number of threads, resumable after a kill, and what they find.
+
+use std::fs;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use dn_core::keccak256;
+use dn_sim::attack::{AttackSpec, Group, Honest, Kind};
+use dn_sim::outcome::Cell;
+use dn_sim::policy::{self, Epoch, Payment, Policy};
+use dn_sim::scenario::Scenario;
+use dn_sim::study::{Store, StoreError, Study, StudyError};
+use dn_sim::world::simulate;
+
+/// Small and quick, with every kind of attack, voters among them.
+fn scenario(epochs: u32, seeds: u32, attacks: &str) -> Scenario {
+    let text = format!(
+        "name = 'test'\nwarmup = 20\nepochs = {epochs}\nseeds = {{ first = 3, count = {seeds} }}\nattacks = [{attacks}]\n\
+         [workers]\ncount = 12\n[validators]\ncount = 8\n[review]\ncommittee = 5\n"
+    );
+    Scenario::from_toml(&text).expect("allowed")
+}
+
+const ATTACKS: &str = "{ kind = 'junk', stake = 0.3 }, { kind = 'cheaper-model', rate = 0.2 }, { kind = 'sybil', identities = 5 }, \
+                       { kind = 'milk-whitewash', build = 5 }, { kind = 'adaptive', candidates = 3 }";
+
+fn study(scenario: Scenario) -> Study {
+    Study::new(scenario).expect("allowed")
+}
+
+fn run(study: &Study, threads: usize) -> Vec<Cell> {
+    study.run(threads, None, &|_| true).expect("runs")
+}
+
+fn digest(cells: &[Cell]) -> String {
+    let bytes = serde_json::to_vec(cells).expect("numbers and strings");
+    keccak256(&[&bytes]).iter().map(|b| format!("{b:02x}")).collect()
+}
+
+#[test]
+fn any_number_of_threads_gives_the_same_bits_and_they_are_pinned() {
+    let study = study(scenario(30, 2, ATTACKS));
+    let one = run(&study, 1);
+    assert_eq!(one.len(), 6 * 5 * 2);
+    for threads in [2, 7] {
+        assert_eq!(digest(&one), digest(&run(&study, threads)), "{threads} threads");
+    }
+    // The same on every machine. Changes with the policies' formulas, the population's draws, or the form of a cell.
+    assert_eq!(digest(&one), "c66cc1c13503793628ebc286eec1ffd1fb4c9bac0882aa5cdb972f9fee46b3e0");
+}
+
+#[test]
+fn a_stopped_study_goes_on_where_it_was() {
+    let whole = run(&study(scenario(10, 2, ATTACKS)), 2);
+    let folder = tempfile::tempdir().expect("a folder");
+    let study = study(scenario(10, 2, ATTACKS));
+    let mut starts = 0;
+    let cells = loop {
+        starts += 1;
+        let mut store = Store::open(folder.path(), "study 1").expect("opens");
+        let runs = AtomicUsize::new(0);
+        // Each time some runs, then the plug.
+        match study.run(2, Some(&mut store), &|_| runs.fetch_add(1, Ordering::Relaxed) < 9) {
+            Ok(cells) => break cells,
+            Err(StudyError::Stopped { done, total }) => assert!(done < total),
+            Err(other) => panic!("{other}"),
+        }
+        // The line that was being written is torn.
+        let path = folder.path().join("runs.jsonl");
+        let text = fs::read(&path).expect("there");
+        fs::write(&path, &text[..text.len() - 40]).expect("writes");
+    };
+    assert!(starts > 3, "{starts}");
+    assert_eq!(digest(&cells), digest(&whole));
+    let again = Store::open(folder.path(), "study 1").expect("opens");
+    assert_eq!(again.cells().len(), whole.len());
+}
+
+#[test]
+fn a_store_of_another_study_or_with_garbage_is_refused_and_left_alone() {
+    let folder = tempfile::tempdir().expect("a folder");
+    drop(Store::open(folder.path(), "study 1").expect("opens"));
+    let path = folder.path().join("runs.jsonl");
+    let other = Store::open(folder.path(), "study 2").expect_err("another study");
+    assert!(matches!(other, StoreError::Other { .. }), "{other}");
+    let mut text = fs::read_to_string(&path).expect("there");
+    text.push_str("{\"key\": 3}\n");
+    fs::write(&path, &text).expect("writes");
+    let wrong = Store::open(folder.path(), "study 1").expect_err("garbage").to_string();
+    assert!(wrong.contains("line 2: "), "{wrong}");
+    assert_eq!(fs::read_to_string(&path).expect("there"), text);
+    fs::write(&path, "").expect("writes");
+    assert!(Store::open(folder.path(), "study 2").expect("an empty file is a new store").cells().is_empty());
+}
+
+#[test]
+fn who_behaves_gains_nothing_and_loses_nothing() {
+    let mut study = study(scenario(25, 2, "{ kind = 'junk' }"));
+    study.attacker("nobody", Group::new(0.25, 0.3), || Box::new(Honest));
+    for cell in run(&study, 2).iter().filter(|cell| cell.key.attack == "nobody") {
+        let m = &cell.metrics;
+        assert_eq!((m.gain, m.net_gain, m.honest_loss), (1.0, 1.0, 0.0), "{:?}", cell.key);
+        assert_eq!(m.attacker_share, m.twin_share);
+        assert_eq!(m.detection_epochs, None);
+    }
+}
+
+#[test]
+fn no_policy_pays_more_than_the_pots() {
+    let scenario = scenario(25, 1, "{ kind = 'cabal' }");
+    let (group, script) = AttackSpec::new(Kind::Cabal).build();
+    let pot = scenario.rewards.workers + scenario.rewards.validators;
+    for name in ["powr", "yuma1", "yuma2", "yuma3", "yuma3-canaries", "eigentrust", "work", "stake"] {
+        let mut policy = policy::build(name, &scenario).expect("known").expect("allowed");
+        let run = simulate(&scenario, None, &group, &mut script.clone(), policy.as_mut(), 5).expect("runs");
+        assert_eq!(run.total.len(), 45);
+        for (total, group) in run.total.iter().zip(&run.group) {
+            assert!(*total <= pot * (1.0 + 1e-12) && *group <= *total, "{name}: {group} of {total}");
+        }
+        assert!(run.total[10..].iter().all(|total| *total > 0.0), "{name} pays nobody");
+        assert!(run.group_stake.iter().chain(&run.group_trust).all(|x| (0.0..=1.0).contains(x)), "{name}");
+    }
+}
+
+/// The shape of the findings in docs/economics.md, on a network small enough for every test run.
+#[test]
+fn what_powr_punishes_and_work_alone_does_not() {
+    let attacks = "{ kind = 'junk', stake = 0.3 }, { kind = 'cheaper-model', rate = 0.2 }, { kind = 'cabal', stake = 0.3 }, \
+                   { kind = 'weight-copying' }";
+    let mut scenario = scenario(80, 3, attacks);
+    scenario.warmup = 60;
+    let cells = run(&study(scenario), 2);
+    let mean = |policy: &str, attack: &str| {
+        let of = cells.iter().filter(|c| c.key.policy == policy && c.key.attack == attack);
+        let gains: Vec<_> =
+            of.map(|c| c.metrics.worker_gain.or(c.metrics.validator_gain).expect("earned in the twin")).collect();
+        gains.iter().sum::<f64>() / gains.len() as f64
+    };
+    for attack in ["junk", "cheaper-model", "cabal"] {
+        assert!(mean("powr", attack) < 0.2, "{attack}: {}", mean("powr", attack));
+        assert_eq!(mean("work", attack), 1.0, "{attack}");
+    }
+    assert!(mean("powr", "weight-copying") < 0.7, "{}", mean("powr", "weight-copying"));
+    assert!(mean("yuma3", "weight-copying") > 0.95, "copying pays under Yuma");
+}
+
+#[test]
+fn a_policy_that_pays_nonsense_is_an_error_that_names_it() {
+    struct Bad(f64, f64);
+    impl Policy for Bad {
+        fn name(&self) -> &str {
+            "bad"
+        }
+        fn close(&mut self, epoch: &Epoch, payment: &mut Payment) {
+            if epoch.number == 3 {
+                payment.workers[2] = self.0;
+                payment.part = self.1;
+            }
+        }
+    }
+    for (points, part) in [(f64::NAN, 1.0), (-1.0, 1.0), (f64::INFINITY, 1.0), (1.0, 1.5), (1.0, f64::NAN)] {
+        let mut study = study(scenario(5, 1, "{ kind = 'junk' }"));
+        study.policy("bad", move |_| Box::new(Bad(points, part)));
+        let error = study.run(2, None, &|_| true).expect_err("nonsense").to_string();
+        assert!(error.contains("`bad`") && error.contains("epoch 3"), "{error}");
+    }
+}
