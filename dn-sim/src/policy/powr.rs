@@ -1,12 +1,14 @@
 //! PoWR itself, by the functions that the ledger calls.
 
 use dn_core::Amount;
-use dn_powr::{Consensus, EmissionParams, FeeSplit, Vote, score};
+use dn_powr::{
+    Attendance, Consensus, EmissionParams, FeeSplit, Finding, Quality, QualitySum, ReviewParams, Vote, score, vote_weight,
+};
 use dn_trust::{
     AuditParams, Params, Trust, Unit, ValidatorEpoch, ValidatorTrust, Weight, WorkerEpoch, WorkerTrust, audit_rate,
 };
 
-use super::{Epoch, Payment, Policy, Round};
+use super::{Epoch, Payment, Policy, Round, VoteSeen};
 use crate::scenario::{Scenario, ScenarioError};
 
 /// Verified work × result quality × historical reputation.
@@ -20,8 +22,7 @@ pub struct PowrPolicy {
     emission: EmissionParams,
     pot: Amount,
     stake_cap: Amount,
-    canary_tolerance: Unit,
-    alignment_tolerance: Unit,
+    review: ReviewParams,
     workers: Vec<Record>,
     validators: Vec<(ValidatorTrust, Trust)>,
 }
@@ -68,8 +69,7 @@ impl PowrPolicy {
             // Workers get half of a domain's emission by the default split.
             pot: dn(2.0 * scenario.rewards.workers),
             stake_cap: dn(cap),
-            canary_tolerance: unit(scenario.review.canary_tolerance),
-            alignment_tolerance: unit(scenario.review.alignment_tolerance),
+            review: review(scenario),
             workers: Vec::new(),
             validators: vec![
                 {
@@ -82,37 +82,24 @@ impl PowrPolicy {
         })
     }
 
-    fn vote(&self, validator: u32, stake: f64, score: f64) -> Vote {
-        Vote::weigh(unit(score), dn(stake), self.stake_cap, self.validators[validator as usize].1)
+    fn weight(&self, validator: u32, stake: f64) -> u128 {
+        vote_weight(dn(stake), self.stake_cap, self.validators[validator as usize].1)
     }
 
     /// Settles a round: the agreed quality for the worker, and what it says about the validators. A canary judges validators and is
     /// no word about any worker.
     fn settle(&self, epoch: &Epoch, round: &Round, events: &mut [ValidatorEpoch]) -> Option<Unit> {
-        let weigh = |v: &super::VoteSeen| {
-            self.vote(v.validator, epoch.validators[v.validator as usize].stake, v.score)
-        };
         let votes = epoch.votes(round);
         if let Some(known) = round.known {
-            for vote in votes {
-                let event = &mut events[vote.validator as usize];
-                if near(unit(vote.score), unit(known), self.canary_tolerance) {
-                    event.canary_passed(Weight::ONE);
-                } else {
-                    event.canary_failed(Weight::ONE);
-                }
-            }
+            judge(votes, events, |vote| Finding::of_canary(vote, unit(known), &self.review));
             return None;
         }
+        let weigh = |v: &VoteSeen| Vote {
+            score: unit(v.score),
+            weight: self.weight(v.validator, epoch.validators[v.validator as usize].stake),
+        };
         let quality = Consensus::of(&mut votes.iter().map(weigh).collect::<Vec<_>>()).ok()?.quality;
-        for vote in votes {
-            let event = &mut events[vote.validator as usize];
-            if near(unit(vote.score), quality, self.alignment_tolerance) {
-                event.aligned(Weight::ONE);
-            } else {
-                event.misaligned(Weight::ONE);
-            }
-        }
+        judge(votes, events, |vote| Finding::of_vote(vote, quality, &self.review));
         Some(quality)
     }
 
@@ -137,8 +124,27 @@ impl PowrPolicy {
     }
 }
 
-pub(super) fn near(a: Unit, b: Unit, tolerance: Unit) -> bool {
-    a.bits().abs_diff(b.bits()) <= tolerance.bits()
+/// The constants of committees that a scenario names; the others do not matter to findings.
+pub(super) fn review(scenario: &Scenario) -> ReviewParams {
+    ReviewParams {
+        tolerance: unit(scenario.review.alignment_tolerance),
+        canary_tolerance: unit(scenario.review.canary_tolerance),
+        ..ReviewParams::default()
+    }
+}
+
+/// Adds what a round says about each validator that voted.
+pub(super) fn judge(votes: &[VoteSeen], events: &mut [ValidatorEpoch], find: impl Fn(Attendance) -> Finding) {
+    for vote in votes {
+        let event = &mut events[vote.validator as usize];
+        match find(Attendance::Revealed { score: unit(vote.score) }) {
+            Finding::Aligned => event.aligned(Weight::ONE),
+            Finding::Misaligned => event.misaligned(Weight::ONE),
+            Finding::CanaryPassed => event.canary_passed(Weight::ONE),
+            Finding::CanaryFailed => event.canary_failed(Weight::ONE),
+            Finding::Nothing => {}
+        }
+    }
 }
 
 impl Policy for PowrPolicy {
@@ -161,7 +167,7 @@ impl Policy for PowrPolicy {
     }
 
     fn voice(&self, validator: usize, stake: f64) -> f64 {
-        self.vote(validator as u32, stake, 1.0).weight as f64
+        self.weight(validator as u32, stake) as f64
     }
 
     fn audit_rate(&self, worker: usize) -> f64 {
@@ -170,23 +176,24 @@ impl Policy for PowrPolicy {
 
     fn close(&mut self, epoch: &Epoch, payment: &mut Payment) {
         let mut events = vec![ValidatorEpoch::default(); epoch.validators.len()];
-        let mut quality = vec![(0u128, 0u128); epoch.workers.len()];
+        let mut scored = vec![QualitySum::default(); epoch.workers.len()];
         for round in &epoch.rounds {
-            if let Some(agreed) = self.settle(epoch, round, &mut events) {
-                let (sum, count) = &mut quality[round.worker as usize];
-                *sum += u128::from(agreed.bits());
-                *count += 1;
+            if let Some(quality) = self.settle(epoch, round, &mut events) {
+                // Tasks are of the same work, and an epoch has far fewer than 2^95 of them.
+                let _ = scored[round.worker as usize].add(quality, 1);
             }
         }
         let mut total = 0u128;
         for (i, seen) in epoch.workers.iter().enumerate() {
-            let (sum, count) = quality[i];
             let record = &mut self.workers[i];
-            if let Some(mean) = sum.checked_div(count) {
-                record.quality = Unit::from_bits((u128::from(record.quality.bits()) + mean) as u64 / 2);
+            if let Some(mean) = scored[i].mean() {
+                record.quality = Unit::from_bits((record.quality.bits() + mean.bits()) / 2);
             }
-            let work = if seen.frauds > 0 || seen.audits_failed > 0 { 0 } else { seen.delivered };
-            let points = score(work.into(), record.quality, record.trust);
+            // Who failed an audit is not paid for the epoch; who passed, or was not drawn, is.
+            let failed = seen.frauds > 0 || seen.audits_failed > 0;
+            let execution = if failed { Unit::ZERO } else { Unit::ONE };
+            let quality = Quality { execution, result: record.quality };
+            let points = score(seen.delivered.into(), quality.for_worker(), record.trust);
             total += points;
             payment.workers[i] = points as f64;
         }

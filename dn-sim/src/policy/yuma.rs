@@ -1,8 +1,9 @@
 //! Yuma consensus as a policy.
 
+use dn_powr::{Finding, ReviewParams};
 use dn_trust::{Params, ValidatorEpoch, ValidatorTrust, Weight};
 
-use super::powr::{float, near, unit};
+use super::powr::{float, judge, review, unit};
 use super::{Epoch, Payment, Policy};
 use crate::baseline::yuma::{self, Matrix, Version, Yuma};
 use crate::scenario::Scenario;
@@ -23,7 +24,7 @@ pub struct YumaPolicy {
 /// Trust in validators from known answers.
 struct Canaries {
     params: Params,
-    tolerance: dn_trust::Unit,
+    review: ReviewParams,
     validators: Vec<ValidatorTrust>,
 }
 
@@ -51,7 +52,7 @@ impl YumaPolicy {
         let newcomer = ValidatorTrust::newcomer(&trust);
         let canaries = name.ends_with("-canaries").then(|| Canaries {
             params: trust,
-            tolerance: unit(scenario.review.canary_tolerance),
+            review: review(scenario),
             validators: vec![newcomer; scenario.validators.count],
         });
         Self {
@@ -88,14 +89,8 @@ impl Canaries {
         let mut events = vec![ValidatorEpoch::default(); self.validators.len()];
         for round in &epoch.rounds {
             let Some(known) = round.known else { continue };
-            for vote in epoch.votes(round) {
-                let event = &mut events[vote.validator as usize];
-                if near(unit(vote.score), unit(known), self.tolerance) {
-                    event.canary_passed(Weight::ONE);
-                } else {
-                    event.canary_failed(Weight::ONE);
-                }
-            }
+            let votes = epoch.votes(round);
+            judge(votes, &mut events, |vote| Finding::of_canary(vote, unit(known), &self.review));
         }
         for (state, event) in self.validators.iter_mut().zip(&mut events) {
             // Nothing but canaries is judged here.

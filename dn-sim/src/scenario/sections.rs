@@ -220,8 +220,8 @@ impl Review {
         number("review.committee", self.committee as f64, 1.0, most)?;
         number("review.auditors", self.auditors as f64, 1.0, most)?;
         number("review.canary_rate", self.canary_rate, 0.0, 0.5)?;
-        number("review.canary_tolerance", self.canary_tolerance, 0.0, 1.0)?;
-        number("review.alignment_tolerance", self.alignment_tolerance, 0.0, 1.0)
+        number("review.canary_tolerance", self.canary_tolerance, 0.0, 0.49)?;
+        number("review.alignment_tolerance", self.alignment_tolerance, 0.0, 0.49)
     }
 }
 
