@@ -42,10 +42,11 @@ impl Span {
         (0..=count).map(|i| (first + f64::from(i)) * step).collect()
     }
 
+    /// Rather a few ticks more than wanted than half as many.
     fn step(self, wanted: f64) -> f64 {
         let raw = ((self.high - self.low) / wanted.max(1.0)).clamp(1e-9, 1e15);
         let power = libm::pow(10.0, libm::floor(libm::log10(raw)));
-        let factor = [1.0, 2.0, 5.0].into_iter().find(|factor| factor * power >= raw * 0.999).unwrap_or(10.0);
+        let factor = [1.0, 2.0, 5.0].into_iter().find(|factor| factor * power >= raw * 0.85).unwrap_or(10.0);
         factor * power
     }
 
