@@ -65,7 +65,7 @@ pub struct Gate {
     pub name: String,
     /// What is required, such as `gain ≤ 0.05`.
     pub requirement: String,
-    /// What was measured; absent when nothing was.
+    /// What was measured, in the unit of the requirement and shown as a bare number; absent when nothing was.
     pub measured: Option<Interval>,
     /// Whether the requirement is met; absent when it can't be told.
     pub met: Option<bool>,

@@ -34,13 +34,18 @@ pub(super) fn figure(svg: &str, caption: &str) -> String {
     )
 }
 
-/// A table; heads and fields are markup already.
+/// The head of a column, markup already; names stand left, figures right.
+pub(super) fn head(class: &str, content: &str) -> String {
+    format!("<th scope=\"col\" class=\"{class}\">{content}</th>")
+}
+
+/// A table; heads are from [`head`], rows markup already.
 pub(super) fn table(class: &str, heads: &[String], rows: &[String]) -> String {
-    let heads: String = heads.iter().map(|head| format!("<th scope=\"col\">{head}</th>")).collect();
     format!(
         "<div class=\"wide\" tabindex=\"0\">\n<table class=\"{class}\">\n<thead><tr>{heads}</tr></thead>\n<tbody>\n\
          {}</tbody>\n</table>\n</div>\n",
-        rows.concat()
+        rows.concat(),
+        heads = heads.concat()
     )
 }
 

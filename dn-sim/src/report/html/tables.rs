@@ -4,7 +4,7 @@ use super::super::metric::{METRICS, Metric, Unit};
 use super::super::number;
 use super::super::study::{Attack, Study};
 use super::super::text::verdict;
-use super::markup::{escaped, table};
+use super::markup::{escaped, head, table};
 
 /// The gates, with how many are met.
 pub(super) fn gates(gates: &[Gate]) -> String {
@@ -18,7 +18,7 @@ pub(super) fn gates(gates: &[Gate]) -> String {
             totals += &format!(", {} {name}", count(met));
         }
     }
-    let heads = ["gate", "required", "measured", "result", "note"].map(str::to_owned);
+    let heads = ["gate", "required", "measured", "result", "note"].map(|name| head("name", name));
     let rows: Vec<String> = gates.iter().map(gate_row).collect();
     format!("<p class=\"totals\">{totals}</p>\n{}", table("gates", &heads, &rows))
 }
@@ -44,10 +44,11 @@ fn gate_row(gate: &Gate) -> String {
 pub(super) fn attack(study: &Study<'_>, attack: &Attack<'_>) -> String {
     let leveled = attack.cases.clone().any(|case| !study.cases[case].level.is_empty());
     let heads: Vec<String> = leveled
-        .then(|| "level".to_owned())
+        .then_some("level")
         .into_iter()
-        .chain(["policy".to_owned()])
-        .chain(METRICS.iter().map(head))
+        .chain(["policy"])
+        .map(|name| head("name", name))
+        .chain(METRICS.iter().map(metric_head))
         .collect();
     let mut rows = Vec::new();
     for case in attack.cases.clone() {
@@ -73,9 +74,9 @@ pub(super) fn attack(study: &Study<'_>, attack: &Attack<'_>) -> String {
     table("figures", &heads, &rows)
 }
 
-fn head(metric: &Metric) -> String {
+fn metric_head(metric: &Metric) -> String {
     let unit = if metric.unit == Unit::Epochs { " <small>epochs</small>" } else { "" };
-    format!("{}{unit}", escaped(metric.label))
+    head("figure", &format!("{}{unit}", escaped(metric.label)))
 }
 
 /// A mean; over how many runs is said where it is not all.

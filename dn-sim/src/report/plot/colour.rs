@@ -18,7 +18,7 @@ pub(super) const EMPTY: RGBColor = RGBColor(238, 240, 243);
 /// Every second row.
 pub(super) const STRIPE: RGBColor = RGBColor(246, 248, 250);
 /// It never happens.
-pub(super) const NEVER: RGBColor = RGBColor(64, 38, 84);
+pub(super) const NEVER: RGBColor = RGBColor(221, 223, 227);
 
 /// From blue over near-white to vermilion, by thirds of brightness.
 const DIVERGING: [RGBColor; 7] = [
@@ -70,6 +70,6 @@ mod tests {
     fn scales_meet_their_ends_and_their_middle() {
         assert_eq!([-9.0, -1.0, 0.0, 1.0, 9.0].map(diverging), [0, 0, 3, 6, 6].map(|i| DIVERGING[i]));
         assert_eq!([0.0, 1.0].map(rising), [RISING[0], RISING[3]]);
-        assert_eq!((ink_on(PAPER), ink_on(NEVER)), (INK, PAPER));
+        assert_eq!((ink_on(NEVER), ink_on(RISING[3])), (INK, PAPER));
     }
 }

@@ -47,7 +47,8 @@ pub(super) fn honest_loss(study: &Study<'_>) -> Result<String, Fault> {
             loss_panel(canvas, &frame, losses)?;
         }
         let below = TOP + rows_height + 34.0;
-        canvas.text((left + panel_width / 2.0, below), "honest loss", PLAIN.centred())
+        let panels_width = (panel_width + COLUMN_GAP) * columns as f64 - COLUMN_GAP;
+        canvas.text((left + panels_width / 2.0, below), "honest loss, in per cent", PLAIN.centred())
     })
 }
 
@@ -55,20 +56,16 @@ fn case_name(attack: &str, level: &str) -> String {
     if level.is_empty() { attack.to_owned() } else { format!("{attack} · {level}") }
 }
 
-/// Means decide the range, so that one wide interval does not flatten all others.
+/// All intervals, with room for a dot at either end.
 fn loss_span(losses: &[Vec<Option<Interval>>]) -> Span {
-    let all = || losses.iter().flatten().flatten();
-    let means = Span::holding(all().map(|loss| loss.mean * 100.0), [-1.0, 1.0]);
-    let room = means.high - means.low;
-    let ends = all().flat_map(|loss| [loss.low(), loss.high()]).flatten().map(|end| end * 100.0);
-    let near = ends.map(|end| end.clamp(means.low - room / 2.0, means.high + room / 2.0));
-    let span = Span::holding(near, [means.low, means.high]);
+    let span = Span::of(losses.iter().flatten().flatten(), 100.0, [-1.0, 1.0]);
     let margin = (span.high - span.low) * 0.04;
     Span { low: span.low - margin, high: span.high + margin }
 }
 
 fn loss_panel(canvas: &Canvas<'_>, frame: &Frame, losses: &[Option<Interval>]) -> Result<(), Fault> {
-    frame.columns(canvas, true, " %")?;
+    frame.columns(canvas, true)?;
+    canvas.line((frame.left, frame.bottom()), (frame.right(), frame.bottom()), colour::AXIS, 1.0)?;
     let (zero, _) = frame.place(0.0, 0.0);
     canvas.line((zero, frame.top), (zero, frame.bottom()), colour::AXIS, 1.5)?;
     for (case, loss) in losses.iter().enumerate() {
@@ -134,7 +131,7 @@ pub(super) fn gini(study: &Study<'_>) -> Result<String, Fault> {
         })
         .collect();
     let names: Vec<String> = study.policies.iter().map(|policy| clipped(policy, 24)).collect();
-    let left = 16.0 + names.iter().map(|name| width_of(name, 11.0)).fold(40.0, f64::max) + 12.0;
+    let left = 16.0 + names.iter().map(|name| width_of(name, 12.0)).fold(40.0, f64::max) + 12.0;
     let rows_height = GINI_ROW * names.len() as f64;
     let frame = Frame {
         left,
@@ -151,17 +148,19 @@ pub(super) fn gini(study: &Study<'_>) -> Result<String, Fault> {
         canvas.text((32.0, 60.0), "one attack, mean over the seeds", PLAIN)?;
         canvas.line((250.0, 53.0), (250.0, 67.0), colour::INK, 2.5)?;
         canvas.text((258.0, 60.0), "median of the attacks", PLAIN)?;
-        frame.columns(canvas, true, "")?;
+        frame.columns(canvas, true)?;
         for (policy, (name, means)) in names.iter().zip(&means).enumerate() {
             let at = GINI_TOP + GINI_ROW * (policy as f64 + 0.5);
             canvas.text((left - 12.0, at), name, PLAIN.bold().ending())?;
-            for mean in means {
-                canvas.dot((frame.place(*mean, 0.0).0, at), 4.0, colour::GOOD, 0.35)?;
+            for (i, mean) in means.iter().enumerate() {
+                // Spread, so that they don't hide each other.
+                let beside = at + (i % 5) as f64 * 3.0 - 6.0;
+                canvas.dot((frame.place(*mean, 0.0).0, beside), 3.5, colour::GOOD, 0.4)?;
             }
             let median = stats::median(means);
             if let Some(median) = median {
                 let (x, _) = frame.place(median, 0.0);
-                canvas.line((x, at - 10.0), (x, at + 10.0), colour::INK, 2.5)?;
+                canvas.line((x, at - 12.0), (x, at + 12.0), colour::INK, 2.5)?;
             }
             let label = short(median.unwrap_or(f64::NAN));
             canvas.text((frame.right() + 14.0, at), &label, PLAIN.size(12.0))?;

@@ -1,6 +1,7 @@
 //! Axes: a rectangle of the sheet that stands for a rectangle of values.
-use super::canvas::{Canvas, Fault, PLAIN, Point, QUIET};
+use super::canvas::{Canvas, Fault, PLAIN, Point, QUIET, width_of};
 use super::colour;
+use crate::stats::Interval;
 
 /// A range of values.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -19,6 +20,20 @@ impl Span {
         if low < high { Self { low, high } } else { Self { low, high: low + 1.0 } }
     }
 
+    /// The range that holds the means of these, `factor` times, and `always`. The ends of the intervals widen it by half
+    /// at most on each side, so that one wide interval does not flatten all others.
+    pub(super) fn of<'i>(
+        intervals: impl Iterator<Item = &'i Interval> + Clone,
+        factor: f64,
+        always: [f64; 2],
+    ) -> Self {
+        let means = Self::holding(intervals.clone().map(|interval| interval.mean * factor), always);
+        let room = (means.high - means.low) / 2.0;
+        let ends = intervals.flat_map(|interval| [interval.low(), interval.high()]).flatten();
+        let near = ends.map(|end| (end * factor).clamp(means.low - room, means.high + room));
+        Self::holding(near, [means.low, means.high])
+    }
+
     /// Values at which a line is drawn: about `wanted` of them, 1, 2 or 5 times a power of ten apart.
     pub(super) fn ticks(self, wanted: f64) -> Vec<f64> {
         let step = self.step(wanted);
@@ -27,10 +42,11 @@ impl Span {
         (0..=count).map(|i| (first + f64::from(i)) * step).collect()
     }
 
+    /// Rather a few ticks more than wanted than half as many.
     fn step(self, wanted: f64) -> f64 {
         let raw = ((self.high - self.low) / wanted.max(1.0)).clamp(1e-9, 1e15);
         let power = libm::pow(10.0, libm::floor(libm::log10(raw)));
-        let factor = [1.0, 2.0, 5.0].into_iter().find(|factor| factor * power >= raw * 0.999).unwrap_or(10.0);
+        let factor = [1.0, 2.0, 5.0].into_iter().find(|factor| factor * power >= raw * 0.85).unwrap_or(10.0);
         factor * power
     }
 
@@ -73,7 +89,7 @@ impl Frame {
 
     /// Lines across at the ticks of y; with `labels`, their values left of the panel, and `unit` behind each.
     pub(super) fn rows(&self, canvas: &Canvas<'_>, labels: bool, unit: &str) -> Result<(), Fault> {
-        let wanted = self.height / 34.0;
+        let wanted = self.height / 26.0;
         for tick in self.y.ticks(wanted) {
             let (_, at) = self.place(self.x.low, tick);
             canvas.line((self.left, at), (self.right(), at), colour::GRID, 1.0)?;
@@ -85,17 +101,24 @@ impl Frame {
         Ok(())
     }
 
-    /// Lines up at the ticks of x; with `labels`, their values below the panel, and `unit` behind each.
-    pub(super) fn columns(&self, canvas: &Canvas<'_>, labels: bool, unit: &str) -> Result<(), Fault> {
-        let longest = self.x.high.abs().max(self.x.low.abs()).max(1.0);
-        let wanted = self.width / (34.0 + 7.0 * libm::log10(longest) + 7.0 * unit.len() as f64);
-        let ticks = self.x.ticks(wanted);
-        for tick in ticks {
+    /// As many as have room for their labels side by side.
+    fn wanted_columns(&self) -> f64 {
+        let room = |wanted| {
+            let ends = [self.x.low, self.x.high].map(|end| width_of(&self.x.label(end, wanted), 11.0));
+            self.width / (ends[0].max(ends[1]) + 14.0)
+        };
+        room(room(4.0))
+    }
+
+    /// Lines up at the ticks of x; with `labels`, their values below the panel.
+    pub(super) fn columns(&self, canvas: &Canvas<'_>, labels: bool) -> Result<(), Fault> {
+        let wanted = self.wanted_columns();
+        for tick in self.x.ticks(wanted) {
             let (at, _) = self.place(tick, self.y.low);
             canvas.line((at, self.top), (at, self.bottom()), colour::GRID, 1.0)?;
             if labels {
                 canvas.line((at, self.bottom()), (at, self.bottom() + 4.0), colour::AXIS, 1.0)?;
-                let label = self.x.label(tick, wanted) + unit;
+                let label = self.x.label(tick, wanted);
                 canvas.text((at, self.bottom() + 13.0), &label, PLAIN.centred())?;
             }
         }
@@ -137,6 +160,8 @@ mod tests {
         let span = Span::holding([f64::NAN, f64::INFINITY].into_iter(), [0.0, 0.0]);
         assert_eq!(span, Span { low: 0.0, high: 1.0 });
         assert_eq!(Span::holding([-2.0, 7.0].into_iter(), [0.0, 1.0]), Span { low: -2.0, high: 7.0 });
+        let wide = Interval { mean: 0.2, half_width: Some(9.0), count: 2 };
+        assert_eq!(Span::of([wide].iter(), 1.0, [0.0, 1.0]), Span { low: -0.5, high: 1.5 });
         for high in [1e-300, 1e300] {
             assert!(Span { low: 0.0, high }.ticks(4.0).len() <= 101);
         }

@@ -41,9 +41,11 @@ struct Key {
 /// Mean gain.
 pub(super) fn gain(study: &Study<'_>) -> Result<String, Fault> {
     let mark = |policy, case| match study.interval(policy, case, &GAIN) {
-        Some(gain) => {
-            Mark { text: short(gain.mean), rest: String::new(), colour: colour::diverging(gain.mean - 1.0) }
-        }
+        Some(gain) => Mark {
+            text: short_gain(gain.mean),
+            rest: String::new(),
+            colour: colour::diverging(gain.mean - 1.0),
+        },
         None => Mark::absent(),
     };
     let ticks = [(0.0, "0"), (0.25, "0.5"), (0.5, "1"), (0.75, "1.5"), (1.0, "≥ 2")];
@@ -56,6 +58,11 @@ pub(super) fn gain(study: &Study<'_>) -> Result<String, Fault> {
     fields(study, "Attackers’ gain", "Mean over the seeds; 1 is what they gain by behaving.", &mark, &key)
 }
 
+/// Two decimals, but three where they decide.
+fn short_gain(gain: f64) -> String {
+    if (0.0995..0.9995).contains(&gain.abs()) { format!("{gain:.2}") } else { short(gain) }
+}
+
 /// Median detection delay, runs without one being the longest.
 pub(super) fn detection(study: &Study<'_>) -> Result<String, Fault> {
     let delays = |policy, case| -> Vec<f64> {
@@ -66,7 +73,8 @@ pub(super) fn detection(study: &Study<'_>) -> Result<String, Fault> {
         .flat_map(|policy| (0..study.cases.len()).map(move |case| (policy, case)))
         .filter_map(|(policy, case)| stats::median(&delays(policy, case)));
     let longest = medians.filter(|median| median.is_finite()).fold(1.0, f64::max);
-    let part = |epochs: f64| libm::log1p(epochs) / libm::log1p(longest);
+    // The root tells short delays apart, which are the usual ones.
+    let part = |epochs: f64| (epochs / longest).sqrt();
     let mark = |policy, case| {
         let delays = delays(policy, case);
         let found = delays.iter().filter(|delay| delay.is_finite()).count();
@@ -82,17 +90,11 @@ pub(super) fn detection(study: &Study<'_>) -> Result<String, Fault> {
             Mark { text: "never".to_owned(), rest, colour: colour::NEVER }
         }
     };
-    let mut ticks = vec![(0.0, "0".to_owned())];
-    let mut round = 1.0;
-    while round <= longest * 0.6 {
-        ticks.push((part(round), epochs(round)));
-        round *= 10.0;
-    }
-    ticks.push((1.0, epochs(longest)));
+    let ticks = [0.0, 0.5, 1.0].map(|part| (part, epochs(part * part * longest))).into();
     let key = Key {
         colour: colour::rising,
         ticks,
-        ends: ["found at once", "late"],
+        ends: ["found at once", "found late"],
         apart: Some((colour::NEVER, "never in most runs")),
     };
     let meaning =
@@ -189,8 +191,8 @@ fn draw_key(canvas: &Canvas<'_>, (left, top): (f64, f64), key: &Key) -> Result<(
     for i in 0..STEPS {
         let part = f64::from(i) / f64::from(STEPS - 1);
         let at = left + WIDTH * f64::from(i) / f64::from(STEPS);
-        let end = at + WIDTH / f64::from(STEPS);
-        canvas.bar((at, top), (end, top + 12.0), (key.colour)(part))?;
+        // To the end, so that no seam shows between two steps.
+        canvas.bar((at, top), (left + WIDTH, top + 12.0), (key.colour)(part))?;
     }
     for (part, text) in &key.ticks {
         let at = left + WIDTH * part;

@@ -7,14 +7,15 @@ use super::canvas::{Canvas, Fault, PLAIN, Point, draw, width_of};
 use super::colour;
 use super::frame::{Frame, Span};
 use crate::outcome::Sample;
+use crate::stats::Interval;
 
 const LEFT: f64 = 64.0;
-const TOP: f64 = 86.0;
-const PANEL_HEIGHT: f64 = 112.0;
+const TOP: f64 = 92.0;
+const PANEL_HEIGHT: f64 = 100.0;
 const GAP: f64 = 14.0;
 /// Room for a level's name above its panels.
-const NAME_HEIGHT: f64 = 22.0;
-const BOTTOM: f64 = 46.0;
+const NAME_HEIGHT: f64 = 32.0;
+const BOTTOM: f64 = 52.0;
 
 /// A line of the picture.
 struct Line {
@@ -37,6 +38,18 @@ struct View {
     /// The range is at least this high.
     least: f64,
     lines: &'static [Line],
+}
+
+impl View {
+    /// Wide enough for the bands, but not below what the means reach.
+    fn range<'i>(&self, intervals: impl Iterator<Item = &'i Interval> + Clone) -> Span {
+        let always = [0.0, self.least];
+        let means = Span::holding(intervals.clone().map(|interval| interval.mean * self.factor), always);
+        if means.high == self.least {
+            return means;
+        }
+        Span { low: means.low, high: Span::of(intervals, self.factor, always).high * 1.04 }
+    }
 }
 
 const TRUST: View = View {
@@ -90,10 +103,7 @@ fn panels(study: &Study<'_>, attack: &Attack<'_>, view: &View) -> Result<String,
         .flat_map(|case| (0..columns).map(|policy| study.course(policy, *case, &readers)))
         .collect();
     let moments = || courses.iter().flatten();
-    let means =
-        moments().flat_map(|moment| moment.values.iter().flatten()).map(|value| value.mean * view.factor);
-    let y = Span::holding(means, [0.0, view.least]);
-    let y = if y.high > view.least { Span { high: y.high * 1.08, ..y } } else { y };
+    let y = view.range(moments().flat_map(|moment| moment.values.iter().flatten()));
     let x = Span::holding(moments().map(|moment| f64::from(moment.epoch)), [0.0, 0.0]);
 
     let title = format!("{}: {}", view.title, clipped(attack.name, 40));
@@ -107,7 +117,7 @@ fn panels(study: &Study<'_>, attack: &Attack<'_>, view: &View) -> Result<String,
         for (policy, name) in study.policies.iter().enumerate() {
             let middle = LEFT + (panel_width + GAP) * policy as f64 + panel_width / 2.0;
             let room = (panel_width / 7.0) as usize;
-            canvas.text((middle, TOP + 4.0), &clipped(name, room), PLAIN.bold().centred())?;
+            canvas.text((middle, TOP - 4.0), &clipped(name, room), PLAIN.bold().centred())?;
         }
         for (i, course) in courses.iter().enumerate() {
             let (row, column) = (i / columns, i % columns);
@@ -115,7 +125,7 @@ fn panels(study: &Study<'_>, attack: &Attack<'_>, view: &View) -> Result<String,
                 left: LEFT + (panel_width + GAP) * column as f64,
                 top: TOP + row_height * row as f64 + NAME_HEIGHT,
                 width: panel_width,
-                height: PANEL_HEIGHT - 8.0,
+                height: PANEL_HEIGHT,
                 x,
                 y,
             };
@@ -127,9 +137,10 @@ fn panels(study: &Study<'_>, attack: &Attack<'_>, view: &View) -> Result<String,
         }
         for (row, case) in rows.iter().enumerate() {
             let level = clipped(study.cases[*case].level, 60);
-            canvas.text((16.0, TOP + row_height * row as f64 + NAME_HEIGHT - 10.0), &level, PLAIN)?;
+            canvas.text((16.0, TOP + row_height * row as f64 + NAME_HEIGHT - 16.0), &level, PLAIN.bold())?;
         }
-        canvas.text((LEFT + panel_width / 2.0, size.1 - 12.0), "epoch", PLAIN.centred())
+        let panels_width = (panel_width + GAP) * columns as f64 - GAP;
+        canvas.text((LEFT + panels_width / 2.0, size.1 - 20.0), "epoch", PLAIN.centred())
     })
 }
 
@@ -141,7 +152,7 @@ fn panel(
     (leftmost, lowest): (bool, bool),
 ) -> Result<(), Fault> {
     frame.rows(canvas, leftmost, view.unit)?;
-    frame.columns(canvas, lowest, "")?;
+    frame.columns(canvas, lowest)?;
     if course.is_empty() {
         frame.note(canvas, "no samples")?;
     }
