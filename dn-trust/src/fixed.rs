@@ -5,6 +5,8 @@ use std::fmt;
 use dn_core::encoding::{Canonical, DecodeError, Reader};
 use dn_core::wide::mul_div;
 
+use crate::root::square_root;
+
 /// Fractional bits of a [`Unit`].
 const BITS: u32 = 32;
 
@@ -50,8 +52,11 @@ impl Unit {
     /// The geometric mean `√(self · other)`, rounded down.
     #[must_use]
     pub const fn geometric_mean(self, other: Self) -> Self {
-        // √(2^32 · 2^32) = 2^32 fits.
-        Self((self.0 as u128 * other.0 as u128).isqrt() as u64)
+        // Only one times one has more than 64 bits.
+        match self.0.checked_mul(other.0) {
+            Some(product) => Self(square_root(product)),
+            None => Self::ONE,
+        }
     }
 
     /// What is missing to one.

@@ -14,10 +14,9 @@ pub(crate) fn close_epoch(params: &Params, history: u32, (pass, fail): (u64, u64
     let rate = |per_unit: u32, weight: u64| (u64::from(per_unit) * weight).min(1 << 32);
     let gain = rate(params.history_gain, pass);
     let loss = rate(params.history_loss, fail);
-    let up = (u128::from((1 << 32) - h) * u128::from(gain)) >> 32;
-    let down = (u128::from(h) * u128::from(loss)).div_ceil(1 << 32);
-    let moved = (u128::from(h) + up).saturating_sub(down);
-    let mut h = Unit::from_bits(u64::try_from(moved).unwrap_or(u64::MAX)).to_fraction();
+    let up = ((u128::from((1 << 32) - h) * u128::from(gain)) >> 32) as u64;
+    let down = (u128::from(h) * u128::from(loss)).div_ceil(1 << 32) as u64;
+    let mut h = Unit::from_bits((h + up).saturating_sub(down)).to_fraction();
     // 32 halvings clear every bit, whatever the number of frauds.
     for _ in 0..frauds.min(64) {
         h = ((u64::from(h) * u64::from(params.fraud_keep)) >> 16) as u32;
@@ -27,17 +26,18 @@ pub(crate) fn close_epoch(params: &Params, history: u32, (pass, fail): (u64, u64
 
 /// A leaky level in Q32: `level + up·(1 − level)·part − down·level·(1 − part)`, where `part` is the good share.
 pub(crate) fn leak(level: u32, up: u32, down: u32, part: Unit) -> u32 {
-    let step = |room: u64, rate: u32, share: Unit| -> u128 {
-        u128::from(room) * u128::from(rate) * u128::from(share.bits())
-    };
-    let rise = step((1 << 32) - u64::from(level), up, part) >> 48;
-    let fall = step(u64::from(level), down, part.complement()).div_ceil(1 << 48);
-    let moved = (u128::from(level) + rise).saturating_sub(fall);
-    Unit::from_bits(u64::try_from(moved).unwrap_or(u64::MAX)).to_fraction()
+    // Room and rate have 32 bits, or a little more: one wide product.
+    let step =
+        |room: u64, rate: u32, share: Unit| u128::from(room * u64::from(rate)) * u128::from(share.bits());
+    let rise = (step((1 << 32) - u64::from(level), up, part) >> 48) as u64;
+    let fall = (step(u64::from(level), down, part.complement()).div_ceil(1 << 48)) as u64;
+    Unit::from_bits((u64::from(level) + rise).saturating_sub(fall)).to_fraction()
 }
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     const W1: u64 = 1 << 16;
@@ -65,5 +65,28 @@ mod tests {
         assert_eq!(leak(half, up, down, Unit::ZERO), half - (1 << 27)); // ½ − ½/16
         assert_eq!(leak(0, up, down, Unit::ZERO), 0);
         assert!(leak(u32::MAX, up, down, Unit::ONE) >= u32::MAX - 1);
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(100_000))]
+
+        /// Both moves, written out in 128 bits.
+        #[test]
+        fn moves_in_any_width(
+            level: u32, up: u32, down: u32, part in 0..=1u64 << 32, pass in 0..=1u64 << 32, fail in 0..=1u64 << 32,
+        ) {
+            let (h, whole) = (u128::from(level), 1u128 << 32);
+            let cut = |x: u128| u32::try_from(x).unwrap_or(u32::MAX);
+            let rise = ((whole - h) * u128::from(up) * u128::from(part)) >> 48;
+            let fall = (h * u128::from(down) * (whole - u128::from(part))).div_ceil(1 << 48);
+            let expected = cut((h + rise).saturating_sub(fall));
+            prop_assert_eq!(leak(level, up, down, Unit::from_bits(part)), expected);
+
+            let p = Params::default();
+            let gain = (u128::from(p.history_gain) * u128::from(pass)).min(whole);
+            let loss = (u128::from(p.history_loss) * u128::from(fail)).min(whole);
+            let moved = (h + (((whole - h) * gain) >> 32)).saturating_sub((h * loss).div_ceil(whole));
+            prop_assert_eq!(close_epoch(&p, level, (pass, fail), 0), cut(moved));
+        }
     }
 }
