@@ -9,6 +9,7 @@
 //! - [`score`]: work × quality × trust;
 //! - [`EmissionParams`]: how much an epoch emits, and the bound that makes wash work pointless;
 //! - [`Payout`]: the division of a pot by scores;
+//! - [`population`]: trust, scores and payouts of millions of workers at once;
 //! - [`DomainSplit`]: the division of a domain's emission by role;
 //! - [`StakePool`]: delegated stake as shares;
 //! - [`SlashParams`]: what an offence costs;
@@ -31,11 +32,13 @@
 #![deny(clippy::float_arithmetic)]
 
 mod bps;
+mod division;
 mod domain;
 mod emission;
 mod fees;
 mod payout;
 mod pool;
+pub mod population;
 mod quality;
 mod score;
 mod slash;

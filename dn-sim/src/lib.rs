@@ -4,3 +4,4 @@
 pub mod baseline;
 pub mod outcome;
 pub mod report;
+pub mod throughput;

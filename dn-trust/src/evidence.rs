@@ -109,6 +109,7 @@ impl Counts {
     }
 
     /// `r ← ⌊γ·r⌋ + w_good`, `s ← ⌊γ_b·s⌋ + ⌊ρ·w_bad⌋`.
+    #[inline]
     pub(crate) fn close_epoch(&mut self, params: &Params, (good, bad): (u64, u64)) {
         let fold = |count: u32, keep: u32, new: u64| {
             let kept = (u64::from(count) * u64::from(keep)) >> 32;

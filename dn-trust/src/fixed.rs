@@ -44,6 +44,7 @@ impl Unit {
 
     /// The product, rounded down.
     #[must_use]
+    #[inline]
     pub const fn times(self, other: Self) -> Self {
         // Both factors are at most 2^32 and the shifted product is at most 2^32.
         Self(((self.0 as u128 * other.0 as u128) >> BITS) as u64)
@@ -51,6 +52,7 @@ impl Unit {
 
     /// The geometric mean `√(self · other)`, rounded down.
     #[must_use]
+    #[inline]
     pub const fn geometric_mean(self, other: Self) -> Self {
         // Only one times one has more than 64 bits.
         match self.0.checked_mul(other.0) {
@@ -137,8 +139,15 @@ impl Trust {
     }
 
     /// `max(least, h · √(a · √(b · c)))`: `h` counts in full, `a` by its root, `b` and `c` by their fourth root.
+    #[inline]
     pub(crate) fn combine(least: Unit, h: Unit, a: Unit, b: Unit, c: Unit) -> Self {
-        Self(h.times(a.geometric_mean(b.geometric_mean(c))).max(least))
+        Self::under(least, h, a.geometric_mean(b.geometric_mean(c)))
+    }
+
+    /// `max(least, h · other)`.
+    #[inline]
+    pub(crate) fn under(least: Unit, h: Unit, other: Unit) -> Self {
+        Self(h.times(other).max(least))
     }
 }
 

@@ -8,6 +8,7 @@ use crate::params::Params;
 ///
 /// Gain and loss act on the same `h`, so that the level that a steady rate of failures leads to, `G / (G + L)`, does not
 /// depend on how much work an epoch holds: nothing is won by splitting one identity into many.
+#[inline]
 pub(crate) fn close_epoch(params: &Params, history: u32, (pass, fail): (u64, u64), frauds: u32) -> u32 {
     let h = u64::from(history);
     // Weights are capped below 2^24 and rates below 2^16: both products stay below 2^40 and are cut to Q32's one.
@@ -25,6 +26,7 @@ pub(crate) fn close_epoch(params: &Params, history: u32, (pass, fail): (u64, u64
 }
 
 /// A leaky level in Q32: `level + up·(1 − level)·part − down·level·(1 − part)`, where `part` is the good share.
+#[inline]
 pub(crate) fn leak(level: u32, up: u32, down: u32, part: Unit) -> u32 {
     // Room and rate have 32 bits, or a little more: one wide product.
     let step =

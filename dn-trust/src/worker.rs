@@ -7,8 +7,10 @@ use crate::fixed::{Trust, Unit};
 use crate::history;
 use crate::params::Params;
 
+mod batch;
 mod sums;
 
+pub use batch::worker_weights;
 pub use sums::WorkerSums;
 
 /// What happened to a worker in one epoch. Events may come in any order; each is O(1).
