@@ -29,12 +29,17 @@ impl Division {
     }
 
     /// With M = E·2^64/P − ε, 0 ≤ ε < 1: p·M/2^64 = E·p/P − p·ε/2^64, and p < 2^64, so that its floor is the quotient or one
-    /// less. What is left is then below 2·P ≤ 2^128, and right although its terms are taken modulo 2^128.
+    /// less. What is left is then below 2·P ≤ 2^128, and right although its terms are taken modulo 2^128; below 2^64, modulo 2^64.
     #[inline]
     fn by_product(&self, points: u64, per_point: u128) -> (u128, u128) {
         let p = u128::from(points);
         let quotient = p * (per_point >> 64) + ((p * u128::from(per_point as u64)) >> 64);
-        let left = self.pot.wrapping_mul(p).wrapping_sub(quotient.wrapping_mul(self.total));
+        let left = if self.total <= 1 << 63 {
+            let given = (quotient as u64).wrapping_mul(self.total as u64);
+            u128::from((self.pot as u64).wrapping_mul(points).wrapping_sub(given))
+        } else {
+            self.pot.wrapping_mul(p).wrapping_sub(quotient.wrapping_mul(self.total))
+        };
         let short = left >= self.total;
         (quotient + u128::from(short), if short { left - self.total } else { left })
     }
@@ -57,7 +62,19 @@ mod tests {
     fn corners() {
         let most = u128::from(u64::MAX);
         for pot in [0, 1, most, most + 1, SUPPLY_CAP.atto(), 1 << 127, u128::MAX] {
-            for total in [1, 2, 3, most, most + 1, most << 32, 1 << 127, (1 << 127) + 1, u128::MAX] {
+            for total in [
+                1,
+                2,
+                3,
+                1 << 63,
+                (1 << 63) + 1,
+                most,
+                most + 1,
+                most << 32,
+                1 << 127,
+                (1 << 127) + 1,
+                u128::MAX,
+            ] {
                 for points in [0, 1, 2, most - 1, most, most + 1, total - 1, total] {
                     check(pot, points.min(total), total);
                 }

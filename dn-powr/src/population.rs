@@ -134,14 +134,12 @@ impl Block<'_> {
             count += usize::from(!asleep);
         }
         let busy = &busy[..count];
-        let mut closed = [WorkerTrust::newcomer(params); STRIP];
-        for (copy, row) in closed.iter_mut().zip(busy) {
+        for row in busy {
             let row = usize::from(*row);
             self.states[row].close_sums(params, &self.sums[row]);
-            *copy = self.states[row];
         }
         let mut trust = [Trust::ONE; STRIP];
-        worker_weights(params, &closed[..count], &mut trust);
+        worker_weights(params, busy.iter().map(|row| &self.states[usize::from(*row)]), &mut trust[..count]);
         if count < self.scores.len() {
             self.scores.fill(0);
         }

@@ -5,7 +5,7 @@ use std::fmt;
 use dn_core::encoding::{Canonical, DecodeError, Reader};
 use dn_core::wide::mul_div;
 
-use crate::root::square_root;
+use crate::root::{product, square_root};
 
 /// Fractional bits of a [`Unit`].
 const BITS: u32 = 32;
@@ -46,8 +46,8 @@ impl Unit {
     #[must_use]
     #[inline]
     pub const fn times(self, other: Self) -> Self {
-        // Both factors are at most 2^32 and the shifted product is at most 2^32.
-        Self(((self.0 as u128 * other.0 as u128) >> BITS) as u64)
+        // Both factors are at most 2^32: shifted by 31 and 1, the high half is their product in Q32.
+        Self(product(self.0 << 31, other.0 << 1).0)
     }
 
     /// The geometric mean `√(self · other)`, rounded down.
@@ -56,7 +56,7 @@ impl Unit {
     pub const fn geometric_mean(self, other: Self) -> Self {
         // Only one times one has more than 64 bits.
         match self.0.checked_mul(other.0) {
-            Some(product) => Self(square_root(product)),
+            Some(square) => Self(square_root(square)),
             None => Self::ONE,
         }
     }

@@ -2,6 +2,7 @@
 
 use crate::fixed::Unit;
 use crate::params::Params;
+use crate::root::product;
 
 /// One epoch of history: `h + G·(1 − h) − L·h` with `G = gain · w_pass` and `L = loss · w_fail`, then the share
 /// `fraud_keep` for each proven fraud.
@@ -15,8 +16,10 @@ pub(crate) fn close_epoch(params: &Params, history: u32, (pass, fail): (u64, u64
     let rate = |per_unit: u32, weight: u64| (u64::from(per_unit) * weight).min(1 << 32);
     let gain = rate(params.history_gain, pass);
     let loss = rate(params.history_loss, fail);
-    let up = ((u128::from((1 << 32) - h) * u128::from(gain)) >> 32) as u64;
-    let down = (u128::from(h) * u128::from(loss)).div_ceil(1 << 32) as u64;
+    // Shifted by 31 and 1 the high half is the product in Q32; all factors are at most 2^32.
+    let (up, _) = product(((1 << 32) - h) << 31, gain << 1);
+    let (down, rest) = product(h << 31, loss << 1);
+    let down = down + u64::from(rest > 0);
     let mut h = Unit::from_bits((h + up).saturating_sub(down)).to_fraction();
     // 32 halvings clear every bit, whatever the number of frauds.
     for _ in 0..frauds.min(64) {
@@ -28,11 +31,11 @@ pub(crate) fn close_epoch(params: &Params, history: u32, (pass, fail): (u64, u64
 /// A leaky level in Q32: `level + up·(1 − level)·part − down·level·(1 − part)`, where `part` is the good share.
 #[inline]
 pub(crate) fn leak(level: u32, up: u32, down: u32, part: Unit) -> u32 {
-    // Room and rate have 32 bits, or a little more: one wide product.
-    let step =
-        |room: u64, rate: u32, share: Unit| u128::from(room * u64::from(rate)) * u128::from(share.bits());
-    let rise = (step((1 << 32) - u64::from(level), up, part) >> 48) as u64;
-    let fall = (step(u64::from(level), down, part.complement()).div_ceil(1 << 48)) as u64;
+    // Q32 · Q16 · Q32 to Q32: 48 bits less. Room times rate is below 2^64, the share at most 2^32.
+    let step = |room: u64, rate: u32, share: Unit| product(room * u64::from(rate), share.bits() << 16);
+    let (rise, _) = step((1 << 32) - u64::from(level), up, part);
+    let (fall, rest) = step(level.into(), down, part.complement());
+    let fall = fall + u64::from(rest > 0);
     Unit::from_bits((u64::from(level) + rise).saturating_sub(fall)).to_fraction()
 }
 

@@ -1,10 +1,18 @@
-//! Square roots of 64-bit integers: a table of the reciprocal root, one step of Newton's method, and an exact correction.
+//! Wide products, and square roots of 64-bit integers: a table of the reciprocal root, one step of Newton's method, and an exact correction.
 //! Multiplications and shifts only.
 //!
 //! `x` is scaled by an even power of two into `[1, 4)`. There the table holds `1/√x` at multiples of 1/256, and a straight line joins
 //! its neighbours: with `f'' ≤ 3/4` the line is at most `(1/256)²/8 · 3/4 < 2^-19.4` too high, relative to `1/√x` as well (the error falls faster
 //! than the function), and rounding the ends down makes it at most 2^-29 too low. One step of Newton's method turns an error of ε
 //! into at most `3/2·ε² + ε³/2`.
+
+/// The 128-bit product as (high, low). Where a shifted product is wanted, shifting the factors so that it is the high half costs less than a
+/// shift of 128 bits.
+#[inline]
+pub(crate) const fn product(a: u64, b: u64) -> (u64, u64) {
+    let wide = a as u128 * b as u128;
+    ((wide >> 64) as u64, wide as u64)
+}
 
 /// Entries per unit of `x`.
 const STEPS: usize = 256;
@@ -40,11 +48,10 @@ const fn coarse(v: u64) -> u64 {
 #[inline]
 pub(crate) const fn reciprocal_root(v: u64) -> u64 {
     let r = coarse(v);
-    // 1 − x·r² in Q62: below 2^44 in size.
-    let square = ((v as u128 * (r * r) as u128) >> 62) as i64;
-    let error = (1i64 << 62) - square;
+    // 1 − x·r² in Q60: below 2^42 in size.
+    let error = (1i64 << 60) - product(v, r * r).0 as i64;
     // r + r·error/2 in Q40; the product of Q31 and Q48 stays below 2^61.
-    ((r << 9) as i64 + ((r as i64 * (error >> 14)) >> 40)) as u64
+    ((r << 9) as i64 + ((r as i64 * (error >> 12)) >> 40)) as u64
 }
 
 /// `⌊√x⌋`.

@@ -48,8 +48,9 @@ pub enum Narrowed {
 #[derive(Debug, Clone)]
 pub struct Shares {
     division: Division,
-    /// Keys of this range are sorted out at the end; those above get an odd atto, those below none.
-    range: RangeInclusive<u128>,
+    /// Keys from `low` to `high` are sorted out at the end; those above get an odd atto, those below none.
+    low: u128,
+    high: u128,
     /// Odd atto for keys of the range.
     left: u64,
 }
@@ -134,8 +135,8 @@ impl Pot {
             }
             self.above += count;
         }
-        let range = self.low..=self.low | ((1 << shift) - 1);
-        Narrowed::Ready(Shares { division: self.division, range, left: odd - self.above })
+        let (low, high) = (self.low, self.low | ((1 << shift) - 1));
+        Narrowed::Ready(Shares { division: self.division, low, high, left: odd - self.above })
     }
 
     /// Bits of a key below those that choose the bucket.
@@ -165,10 +166,11 @@ impl Shares {
         for ((row, score), amount) in rows.zip(scores).zip(amounts) {
             let (floor, remainder) = self.division.divide((*score).into());
             let key = key(remainder, row);
-            if remainder > 0 && self.range.contains(&key) {
+            let above = key > self.high;
+            if key >= self.low && !above && remainder > 0 {
                 near.push(key);
             }
-            *amount = Amount::from_atto(floor + u128::from(key > *self.range.end()));
+            *amount = Amount::from_atto(floor + u128::from(above));
         }
         Ok(())
     }
