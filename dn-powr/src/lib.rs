@@ -12,6 +12,7 @@
 //! - [`score`]: work × quality × trust;
 //! - [`EmissionParams`]: how much an epoch emits, and the bound that makes wash work pointless;
 //! - [`Payout`]: the division of a pot by scores;
+//! - [`population`]: trust, scores and payouts of millions of workers at once;
 //! - [`DomainSplit`]: the division of a domain's emission by role;
 //! - [`EpochEmission`]: the emission of a whole epoch, by domain and role;
 //! - [`StakePool`]: delegated stake as shares;
@@ -35,6 +36,7 @@
 #![deny(clippy::float_arithmetic)]
 
 mod bps;
+mod division;
 mod domain;
 mod draw;
 mod emission;
@@ -43,6 +45,7 @@ mod fees;
 mod mean;
 mod payout;
 mod pool;
+pub mod population;
 mod quality;
 mod review;
 mod round;

@@ -1,7 +1,8 @@
 //! The exact division of a pot in proportion to points.
 
 use dn_core::Amount;
-use dn_core::wide::mul_div_rem;
+
+use crate::division::Division;
 
 /// Why a pot cannot be divided.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -32,8 +33,7 @@ pub enum PayoutError {
 /// entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Payout<Id> {
-    pot: u128,
-    total: u128,
+    division: Division,
     /// The last entry, by falling remainder and rising id, that gets one atto more.
     cut: Option<(u128, Id)>,
 }
@@ -53,21 +53,21 @@ impl<Id: Ord + Copy> Payout<Id> {
         for (n, (_, points)) in entries.clone().enumerate() {
             total = total.checked_add(points).ok_or(PayoutError::Overflow { entries: n + 1 })?;
         }
-        let mut plan = Self { pot: pot.atto(), total, cut: None };
+        let mut plan = Self { division: Division::new(pot.atto(), total), cut: None };
         if total == 0 {
             return Ok(plan);
         }
         let mut floors = 0u128;
         let mut remainders = Vec::new();
         for (id, points) in entries {
-            let (floor, remainder) = plan.divide(points);
+            let (floor, remainder) = plan.division.divide(points);
             floors += floor; // at most the pot
             if remainder > 0 {
                 remainders.push((remainder, id));
             }
         }
         // Less than one atto for each entry that has a remainder.
-        let left = usize::try_from(plan.pot - floors).unwrap_or(usize::MAX).min(remainders.len());
+        let left = usize::try_from(plan.division.pot - floors).unwrap_or(usize::MAX).min(remainders.len());
         if left > 0 {
             let order = |a: &(u128, Id), b: &(u128, Id)| b.0.cmp(&a.0).then(a.1.cmp(&b.1));
             plan.cut = Some(*remainders.select_nth_unstable_by(left - 1, order).1);
@@ -77,10 +77,10 @@ impl<Id: Ord + Copy> Payout<Id> {
 
     /// What an entry gets, given the id and points it was planned with.
     pub fn share_of(&self, id: Id, points: u128) -> Amount {
-        if self.total == 0 {
+        if self.division.total == 0 {
             return Amount::ZERO;
         }
-        let (floor, remainder) = self.divide(points);
+        let (floor, remainder) = self.division.divide(points);
         let extra = self
             .cut
             .is_some_and(|(cut, last)| remainder > cut || (remainder == cut && remainder > 0 && id <= last));
@@ -89,17 +89,17 @@ impl<Id: Ord + Copy> Payout<Id> {
 
     /// All points together: P.
     pub const fn total_points(&self) -> u128 {
-        self.total
+        self.division.total
     }
 
     /// What carries over to the next epoch: the whole pot if nobody has points, else nothing.
     pub const fn carried_over(&self) -> Amount {
-        Amount::from_atto(if self.total == 0 { self.pot } else { 0 })
+        Amount::from_atto(if self.division.total == 0 { self.division.pot } else { 0 })
     }
 
-    fn divide(&self, points: u128) -> (u128, u128) {
-        // Points over the total were not planned; they get no more than the pot.
-        mul_div_rem(self.pot, points.min(self.total), self.total).unwrap_or((0, 0))
+    /// The plan with this cut, which the caller has found.
+    pub(crate) const fn with_cut(division: Division, cut: Option<(u128, Id)>) -> Self {
+        Self { division, cut }
     }
 }
 

@@ -21,4 +21,5 @@ mod rng;
 pub mod scenario;
 pub mod stats;
 pub mod study;
+pub mod throughput;
 pub mod world;

@@ -5,6 +5,10 @@ use dn_core::encoding::{Canonical, DecodeError, Reader};
 
 use crate::fixed::Unit;
 use crate::params::Params;
+use crate::root::{product, reciprocal_root};
+
+/// One unit of weight in Q16.
+const ONE: u64 = 1 << 16;
 
 /// How much an event counts: its work in units of `work_unit`.
 ///
@@ -56,14 +60,21 @@ impl Tally {
     /// The tally scaled down in proportion so that both together weigh at most the cap: the share of failures is kept,
     /// so a busy identity is judged by its rate and not by its size. The bad part is rounded up.
     pub(crate) fn capped(self, cap: u32) -> (u64, u64) {
-        let (good, bad) = (u128::from(self.good.0), u128::from(self.bad.0));
-        let (total, cap) = (good + bad, u128::from(cap));
-        if total <= cap {
-            return (self.good.0, self.bad.0);
+        let (good, bad, cap) = (self.good.0, self.bad.0, u64::from(cap));
+        match good.checked_add(bad) {
+            Some(total) if total <= cap => (good, bad),
+            // The product has 64 bits.
+            Some(total) if bad <= u64::from(u32::MAX) => {
+                let bad = (bad * cap).div_ceil(total);
+                (cap - bad, bad)
+            }
+            _ => {
+                let total = u128::from(good) + u128::from(bad);
+                // At most the cap, which has 32 bits.
+                let bad = (u128::from(bad) * u128::from(cap)).div_ceil(total) as u64;
+                (cap - bad, bad)
+            }
         }
-        // At most the cap, which has 32 bits.
-        let bad = (bad * cap).div_ceil(total);
-        ((cap - bad) as u64, bad as u64)
     }
 
     /// The share of good weight, or `None` when nothing was seen.
@@ -98,14 +109,17 @@ impl Counts {
     }
 
     /// `r ← ⌊γ·r⌋ + w_good`, `s ← ⌊γ_b·s⌋ + ⌊ρ·w_bad⌋`.
+    #[inline]
     pub(crate) fn close_epoch(&mut self, params: &Params, (good, bad): (u64, u64)) {
         let fold = |count: u32, keep: u32, new: u64| {
             let kept = (u64::from(count) * u64::from(keep)) >> 32;
-            u32::try_from(kept.saturating_add(new)).unwrap_or(u32::MAX).min(Self::MAX)
+            // At most the limit, which has 30 bits.
+            kept.saturating_add(new).min(Self::MAX.into()) as u32
         };
-        let weighed = (u128::from(bad) * u128::from(params.bad_weight)) >> 16;
+        // More than 64 bits are more than every count holds.
+        let weighed = bad.saturating_mul(params.bad_weight.into()) >> 16;
         self.good = fold(self.good, params.keep_good, good);
-        self.bad = fold(self.bad, params.keep_bad, u64::try_from(weighed).unwrap_or(u64::MAX));
+        self.bad = fold(self.bad, params.keep_bad, weighed);
     }
 
     /// The same as closing so many epochs without events, one after another; counts that reach zero end it early.
@@ -126,13 +140,46 @@ impl Counts {
     ///
     /// # Source
     /// Moments of the Beta distribution; the use for reputation is Jøsang and Ismail, "The Beta Reputation System" (2002).
+    #[inline]
     pub fn lower_bound(self, params: &Params) -> Unit {
-        const ONE: u128 = 1 << 16;
-        let (a, b) = (u128::from(self.good) + ONE, u128::from(self.bad) + ONE);
+        self.quick_bound(params).unwrap_or_else(|| self.exact_bound(params))
+    }
+
+    /// The lower bound by 64-bit arithmetic, or `None` where that is too coarse to tell its last bit: once in 1,000 for newcomers,
+    /// more rarely for others.
+    #[inline]
+    fn quick_bound(self, params: &Params) -> Option<Unit> {
+        let (a, b) = (u64::from(self.good) + ONE, u64::from(self.bad) + ONE);
+        let n = a + b;
+        // y = √(ab/(n+1)) = ab / √(ab(n+1)). Factors are shifted so that the high half of a product is what is wanted: ab·2^s below 2^63
+        // and (n+1)·2^t below 2^64. In both cases the high half of the radicand is at least 2^36.
+        let (s, t) = if n < 1 << 25 { (14, 38) } else { (2, 32) };
+        let shifted = (a * b) << s;
+        let radicand = product(shifted, (n + ONE) << t).0;
+        let half = radicand.leading_zeros() / 2;
+        let root = reciprocal_root(radicand << (2 * half));
+        // In Q31: the shift is at least 3.
+        let y = product(shifted, root << 23).0 >> (31 - (t - s) / 2 - half);
+        // z·2^24·y in the Q16 scale of `a`: below 2^49. Relative errors: 2^-37 of the reciprocal root, half of 2^-36 of the radicand, 2^-38 of y,
+        // which is at least 2^38: less than 2^-35 together. One more at most for the cut here.
+        let deviation = y.saturating_mul(params.confidence.into()) >> 15;
+        let error = (deviation >> 35) + 2;
+        let whole = a << 24;
+        let low = whole.saturating_sub(deviation + error);
+        let most = (whole + error).saturating_sub(deviation);
+        // The exact value lies between both.
+        let bound = low / n;
+        (low - bound * n + (most - low) < n).then(|| Unit::from_bits(bound << 8))
+    }
+
+    /// The definition of [`lower_bound`](Self::lower_bound), with all bits of the deviation.
+    #[cold]
+    fn exact_bound(self, params: &Params) -> Unit {
+        let (a, b) = (u128::from(u64::from(self.good) + ONE), u128::from(u64::from(self.bad) + ONE));
         let n = a + b;
         let z = u128::from(params.confidence);
         // (z·2^24·√(ab/(n+1)))², in the Q16 scale of `a`: at most 2^(34+61+32) by the bounds on z and the counts.
-        let square = ((z * z * a * b) << 32).div_ceil(n + ONE);
+        let square = ((z * z * a * b) << 32).div_ceil(n + u128::from(ONE));
         let floor = square.isqrt();
         let deviation = if floor * floor == square { floor } else { floor + 1 };
         let bound = (a << 24).saturating_sub(deviation) / n;

@@ -5,6 +5,8 @@ use std::fmt;
 use dn_core::encoding::{Canonical, DecodeError, Reader};
 use dn_core::wide::mul_div;
 
+use crate::root::{product, square_root};
+
 /// Fractional bits of a [`Unit`].
 const BITS: u32 = 32;
 
@@ -42,16 +44,21 @@ impl Unit {
 
     /// The product, rounded down.
     #[must_use]
+    #[inline]
     pub const fn times(self, other: Self) -> Self {
-        // Both factors are at most 2^32 and the shifted product is at most 2^32.
-        Self(((self.0 as u128 * other.0 as u128) >> BITS) as u64)
+        // Both factors are at most 2^32: shifted by 31 and 1, the high half is their product in Q32.
+        Self(product(self.0 << 31, other.0 << 1).0)
     }
 
     /// The geometric mean `√(self · other)`, rounded down.
     #[must_use]
+    #[inline]
     pub const fn geometric_mean(self, other: Self) -> Self {
-        // √(2^32 · 2^32) = 2^32 fits.
-        Self((self.0 as u128 * other.0 as u128).isqrt() as u64)
+        // Only one times one has more than 64 bits.
+        match self.0.checked_mul(other.0) {
+            Some(square) => Self(square_root(square)),
+            None => Self::ONE,
+        }
     }
 
     /// What is missing to one.
@@ -132,8 +139,15 @@ impl Trust {
     }
 
     /// `max(least, h · √(a · √(b · c)))`: `h` counts in full, `a` by its root, `b` and `c` by their fourth root.
+    #[inline]
     pub(crate) fn combine(least: Unit, h: Unit, a: Unit, b: Unit, c: Unit) -> Self {
-        Self(h.times(a.geometric_mean(b.geometric_mean(c))).max(least))
+        Self::under(least, h, a.geometric_mean(b.geometric_mean(c)))
+    }
+
+    /// `max(least, h · other)`.
+    #[inline]
+    pub(crate) fn under(least: Unit, h: Unit, other: Unit) -> Self {
+        Self(h.times(other).max(least))
     }
 }
 

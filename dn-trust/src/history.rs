@@ -8,6 +8,7 @@ use crate::params::Params;
 ///
 /// Gain and loss act on the same `h`, so that the level that a steady rate of failures leads to, `G / (G + L)`, does not
 /// depend on how much work an epoch holds: nothing is won by splitting one identity into many.
+#[inline]
 pub(crate) fn close_epoch(params: &Params, history: u32, (pass, fail): (u64, u64), frauds: u32) -> u32 {
     // Weights are capped below 2^24 and rates below 2^16: both products stay below 2^40 and are cut to Q32's one.
     let rate = |per_unit: u32, weight: u64| (u64::from(per_unit) * weight).min(1 << 32);
@@ -20,6 +21,7 @@ pub(crate) fn close_epoch(params: &Params, history: u32, (pass, fail): (u64, u64
 }
 
 /// A leaky level in Q32: `⌊level + up·(1 − level)·part − down·level·(1 − part)⌋`, where `part` is the good share.
+#[inline]
 pub(crate) fn leak(level: u32, up: u32, down: u32, part: Unit) -> u32 {
     // Rates are at most 2^16 and shares at most 2^32.
     let rate = |rate: u32, share: Unit| u64::from(rate) * share.bits();
@@ -30,6 +32,7 @@ pub(crate) fn leak(level: u32, up: u32, down: u32, part: Unit) -> u32 {
 ///
 /// Rounded once. Rounding the rise down and the fall up, each for itself, would now and then send the larger of two neighbouring levels
 /// below the smaller, so that a better record gave less trust.
+#[inline]
 fn step(level: u32, gain: u64, loss: u64, scale: u32) -> u32 {
     let one = 1u64 << scale;
     let keep = one.saturating_sub(gain).saturating_sub(loss);

@@ -32,6 +32,7 @@ mod fixed;
 mod history;
 mod model;
 mod params;
+mod root;
 mod validator;
 mod worker;
 
@@ -41,4 +42,4 @@ pub use fixed::{Trust, Unit};
 pub use model::{ModelEpoch, ModelIndicators, ModelTrust};
 pub use params::{ParamError, Params};
 pub use validator::{ValidatorEpoch, ValidatorIndicators, ValidatorTrust};
-pub use worker::{WorkerEpoch, WorkerIndicators, WorkerTrust};
+pub use worker::{WorkerEpoch, WorkerIndicators, WorkerSums, WorkerTrust, worker_weights};

@@ -7,6 +7,12 @@ use crate::fixed::{Trust, Unit};
 use crate::history;
 use crate::params::Params;
 
+mod batch;
+mod sums;
+
+pub use batch::worker_weights;
+pub use sums::WorkerSums;
+
 /// What happened to a worker in one epoch. Events may come in any order; each is O(1).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
 pub struct WorkerEpoch {
@@ -130,17 +136,22 @@ impl WorkerTrust {
 
     /// Folds one epoch into the state: the only place where anything decays.
     pub fn close_epoch(&mut self, params: &Params, epoch: &WorkerEpoch) {
-        let audits = epoch.audits.capped(params.epoch_cap);
-        self.completion.close_epoch(params, epoch.jobs.capped(params.epoch_cap));
-        self.accuracy.close_epoch(params, audits);
-        if let Some(online) = epoch.probes.good_share() {
+        self.close_sums(params, &epoch.sums(params));
+    }
+
+    /// [`close_epoch`](Self::close_epoch) for sums that were taken under the same parameters.
+    #[inline]
+    pub fn close_sums(&mut self, params: &Params, sums: &WorkerSums) {
+        self.completion.close_epoch(params, sums.jobs());
+        self.accuracy.close_epoch(params, sums.audits());
+        if let Some(online) = sums.online() {
             self.stability =
                 history::leak(self.stability, params.stability_up, params.stability_down, online);
         }
-        if let Some(speed) = epoch.speed() {
+        if let Some(speed) = sums.speed() {
             self.speed = history::leak(self.speed, params.average_rate, params.average_rate, speed);
         }
-        self.history = history::close_epoch(params, self.history, audits, epoch.frauds);
+        self.history = history::close_epoch(params, self.history, sums.audits(), sums.frauds());
     }
 
     /// The same as closing so many epochs without events, one after another: for states that are brought up to date only when

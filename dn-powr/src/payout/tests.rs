@@ -1,3 +1,4 @@
+use dn_core::wide::mul_div_rem;
 use proptest::prelude::*;
 
 use super::*;

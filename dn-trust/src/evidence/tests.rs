@@ -80,3 +80,75 @@ proptest! {
         }
     }
 }
+
+/// Counts as they grow, and the corners of what 64-bit arithmetic must bear.
+fn any_pair() -> impl Strategy<Value = (u32, u32)> {
+    let corner =
+        prop::sample::select(vec![0, 1, 2, 65_535, 65_536, Counts::MAX / 2, Counts::MAX - 1, Counts::MAX]);
+    let one =
+        prop_oneof![any_count(), (0..30u32, any::<u32>()).prop_map(|(s, x)| (x & Counts::MAX) >> s), corner];
+    (one.clone(), one)
+}
+
+fn any_confidence() -> impl Strategy<Value = u32> {
+    prop_oneof![Just(Params::default().confidence), 0..=2u32 << 16, Just(0), Just(1), Just(2 << 16)]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(200_000))]
+
+    #[test]
+    fn the_quick_bound_is_the_exact_one((good, bad) in any_pair(), confidence in any_confidence()) {
+        let (c, p) = (counts(good, bad), Params { confidence, ..Params::default() });
+        if let Some(quick) = c.quick_bound(&p) {
+            prop_assert_eq!(quick, c.exact_bound(&p));
+        }
+    }
+}
+
+/// Around the counts where the exact value is a whole number of 2^-24, or next to one, an estimate would betray itself.
+#[test]
+fn the_quick_bound_next_to_steps() {
+    for confidence in [0, 1, 65_536, 107_807, 2 << 16] {
+        let p = Params { confidence, ..Params::default() };
+        for bad in [0, 1, 65_536, 1 << 20, Counts::MAX] {
+            for base in [0, 65_535, 131_072, 1 << 22, 1 << 26] {
+                // Find where the bound steps within the next counts, and look at both sides.
+                for good in base..base + 300 {
+                    let c = counts(good, bad);
+                    assert_eq!(c.lower_bound(&p), c.exact_bound(&p), "{c:?} {confidence}");
+                }
+            }
+        }
+    }
+}
+
+/// The quick way is the usual one: otherwise it would only cost.
+#[test]
+fn the_wide_way_is_rare() {
+    let p = Params::default();
+    let wide = |range: std::ops::Range<u32>| {
+        range.filter(|good| counts(*good, *good / 7).quick_bound(&p).is_none()).count()
+    };
+    let (young, old) = (wide(0..100_000), wide(100_000_000..100_100_000));
+    assert!((1..50).contains(&young) && old < 10, "{young} and {old} of 100,000");
+    assert!(counts(0, 0).quick_bound(&p).is_some(), "newcomers");
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(100_000))]
+
+    /// The cap in 64 bits is the cap in 128.
+    #[test]
+    fn the_cap_in_any_width(good: u64, bad: u64, g in 0..64u32, b in 0..64u32, cap: u32) {
+        let (good, bad) = (good >> g, bad >> b);
+        let (wide, total) = (u128::from(cap), u128::from(good) + u128::from(bad));
+        let expected = if total <= wide {
+            (good, bad)
+        } else {
+            let bad = (u128::from(bad) * wide).div_ceil(total) as u64;
+            (u64::from(cap) - bad, bad)
+        };
+        prop_assert_eq!(Tally { good: Weight(good), bad: Weight(bad) }.capped(cap), expected);
+    }
+}

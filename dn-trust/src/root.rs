@@ -1,0 +1,131 @@
+//! Wide products, and square roots of 64-bit integers: a table of the reciprocal root, one step of Newton's method, and an exact correction.
+//! Multiplications and shifts only.
+//!
+//! `x` is scaled by an even power of two into `[1, 4)`. There the table holds `1/√x` at multiples of 1/256, and a straight line joins
+//! its neighbours: with `f'' ≤ 3/4` the line is at most `(1/256)²/8 · 3/4 < 2^-19.4` too high, relative to `1/√x` as well (the error falls faster
+//! than the function), and rounding the ends down makes it at most 2^-29 too low. One step of Newton's method turns an error of ε
+//! into at most `3/2·ε² + ε³/2`.
+
+/// The 128-bit product as (high, low). Where a shifted product is wanted, shifting the factors so that it is the high half costs less than a
+/// shift of 128 bits.
+#[inline]
+pub(crate) const fn product(a: u64, b: u64) -> (u64, u64) {
+    let wide = a as u128 * b as u128;
+    ((wide >> 64) as u64, wide as u64)
+}
+
+/// Entries per unit of `x`.
+const STEPS: usize = 256;
+
+/// `1/√x` in Q31 and how much it falls to the next entry, at index `256·x` for `x` from 1 to below 4; the entries below are not used,
+/// and spare a subtraction and a bounds check.
+static TABLE: [(u32, u32); 4 * STEPS] = table();
+
+const fn table() -> [(u32, u32); 4 * STEPS] {
+    // 2^31 / √(i / 256) = √(2^70 / i).
+    const fn entry(i: usize) -> u32 {
+        ((1u128 << 70) / i as u128).isqrt() as u32
+    }
+    let mut table = [(0, 0); 4 * STEPS];
+    let mut i = STEPS;
+    while i < table.len() {
+        let (here, next) = (entry(i), entry(i + 1));
+        table[i] = (here, here - next);
+        i += 1;
+    }
+    table
+}
+
+/// `2^31 / √(v / 2^62)` to a relative error of 2^-19.3, for `v` of at least 2^62.
+#[inline]
+const fn coarse(v: u64) -> u64 {
+    let (start, fall) = TABLE[(v >> 54) as usize];
+    let between = (v >> 30) & 0xff_ffff;
+    start as u64 - ((fall as u64 * between) >> 24)
+}
+
+/// `2^40 / √(v / 2^62)` to a relative error of 2^-37, for `v` of at least 2^62.
+#[inline]
+pub(crate) const fn reciprocal_root(v: u64) -> u64 {
+    let r = coarse(v);
+    // 1 − x·r² in Q60: below 2^42 in size.
+    let error = (1i64 << 60) - product(v, r * r).0 as i64;
+    // r + r·error/2 in Q40; the product of Q31 and Q48 stays below 2^61.
+    ((r << 9) as i64 + ((r as i64 * (error >> 12)) >> 40)) as u64
+}
+
+/// `⌊√x⌋`.
+#[inline]
+pub(crate) const fn square_root(x: u64) -> u64 {
+    if x == 0 {
+        return 0;
+    }
+    let half = x.leading_zeros() / 2;
+    let v = x << (2 * half);
+    let r = coarse(v);
+    // s = v·r is √v·(1 + ε), at most a little over 2^32; s + (v − s²)·r/2 is √v·(1 − 3/2·ε² − …): at most 2^-6 too low, and by what is cut off
+    // before at most 2^-15 too high. An eighth is taken off, so that the root errs downwards only, by less than one. (In Q32, modulo
+    // 2^64; the result itself fits.)
+    let s = ((v >> 32) * r) >> 30;
+    let difference = v.wrapping_sub(s.wrapping_mul(s)) as i64;
+    let step = ((difference >> 16) * r as i64) >> 15;
+    let root = ((s << 32).wrapping_add(step as u64).wrapping_sub(1 << 29) >> 32) >> half;
+    root + (x - root * root > 2 * root) as u64
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// Every square, and what is just below and above it, at both ends of every entry of the table and next to powers of two.
+    #[test]
+    fn roots_next_to_squares() {
+        let near = |root: u64| root.saturating_sub(2)..=(root + 2).min(u64::from(u32::MAX));
+        let entries = (STEPS..=4 * STEPS).map(|i| ((i as u128) << 54).isqrt() as u64);
+        for root in entries.chain((0..32).map(|k| 1 << k)).flat_map(near) {
+            for x in [(root * root).saturating_sub(1), root * root, root * root + 2 * root] {
+                assert_eq!(square_root(x), x.isqrt(), "{x}");
+            }
+        }
+        (0..=70_000)
+            .chain(u64::MAX - 1000..=u64::MAX)
+            .for_each(|x| assert_eq!(square_root(x), x.isqrt(), "{x}"));
+    }
+
+    /// The error that `Counts::lower_bound` relies on, by exact arithmetic: r(1 − 2^-37) ≤ R ≤ r(1 + 2^-37), squared.
+    fn reciprocal_is_close(v: u64) -> bool {
+        // R² · v / 2^142 = 1 ± 2^-36, but for 2^-74.
+        let r = u128::from(reciprocal_root(v));
+        let (high, low) = dn_core::wide::mul(r * r, u128::from(v));
+        let scaled = (high << 64) | (low >> 64); // in 2^-78
+        scaled.abs_diff(1 << 78) <= (1 << 42) + (1 << 4)
+    }
+
+    #[test]
+    fn reciprocals_at_the_table_s_ends_and_middles() {
+        for v in (STEPS as u64..4 * STEPS as u64).map(|i| i << 54) {
+            for inside in [0, 1, 1 << 53, (1 << 54) - 1] {
+                assert!(reciprocal_is_close(v + inside), "{v} + {inside}");
+            }
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(50_000))]
+
+        #[test]
+        fn roots_are_exact(x: u64, shift in 0..64u32, root: u32) {
+            let (x, square) = (x >> shift, u64::from(root).pow(2));
+            prop_assert_eq!(square_root(x), x.isqrt());
+            prop_assert_eq!(square_root(square), u64::from(root));
+            prop_assert_eq!(square_root(square.saturating_sub(1)), square.saturating_sub(1).isqrt());
+        }
+
+        #[test]
+        fn reciprocals_are_close(v in 1u64 << 62..) {
+            prop_assert!(reciprocal_is_close(v));
+        }
+    }
+}

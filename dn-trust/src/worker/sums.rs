@@ -1,0 +1,89 @@
+//! What an epoch's events come to for a worker's trust, in 28 bytes.
+
+use super::WorkerEpoch;
+use crate::fixed::Unit;
+use crate::params::Params;
+
+const ONLINE_SEEN: u8 = 1;
+const ONLINE_WHOLE: u8 = 2;
+const SPEED_SEEN: u8 = 4;
+const SPEED_WHOLE: u8 = 8;
+
+/// The sums of a [`WorkerEpoch`] as far as trust depends on them, for populations: 28 bytes instead of 120.
+///
+/// Nothing that moves the state is lost: `WorkerTrust::close_epoch` is this reduction followed by `WorkerTrust::close_sums`. Weights are
+/// capped by the parameters' `epoch_cap` and so have 32 bits; probes and latencies come to a share each, or to nothing seen; more than 64 frauds
+/// leave what 64 leave, nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct WorkerSums {
+    /// Good and bad weight.
+    jobs: (u32, u32),
+    audits: (u32, u32),
+    /// Q32, less one where the mark says that it is one.
+    online: u32,
+    speed: u32,
+    marks: u8,
+    frauds: u8,
+}
+
+impl WorkerEpoch {
+    /// The sums that trust depends on.
+    pub fn sums(&self, params: &Params) -> WorkerSums {
+        // Both are at most the cap, which has 32 bits.
+        let narrow = |(good, bad): (u64, u64)| (good as u32, bad as u32);
+        let (online, seen_online) = share(self.probes.good_share(), ONLINE_SEEN, ONLINE_WHOLE);
+        let (speed, seen_speed) = share(self.speed(), SPEED_SEEN, SPEED_WHOLE);
+        WorkerSums {
+            jobs: narrow(self.jobs.capped(params.epoch_cap)),
+            audits: narrow(self.audits.capped(params.epoch_cap)),
+            online,
+            speed,
+            marks: seen_online | seen_speed,
+            frauds: self.frauds.min(64) as u8,
+        }
+    }
+}
+
+fn share(value: Option<Unit>, seen: u8, whole: u8) -> (u32, u8) {
+    match value {
+        None => (0, 0),
+        Some(Unit::ONE) => (u32::MAX, seen | whole),
+        Some(part) => (part.to_fraction(), seen),
+    }
+}
+
+impl WorkerSums {
+    /// True when nothing was seen: closing such an epoch is closing an idle one.
+    #[inline]
+    pub fn is_idle(&self) -> bool {
+        let weights = self.jobs.0 | self.jobs.1 | self.audits.0 | self.audits.1;
+        weights | u32::from(self.marks) | u32::from(self.frauds) == 0
+    }
+
+    #[inline]
+    pub(super) fn jobs(&self) -> (u64, u64) {
+        (self.jobs.0.into(), self.jobs.1.into())
+    }
+
+    #[inline]
+    pub(super) fn audits(&self) -> (u64, u64) {
+        (self.audits.0.into(), self.audits.1.into())
+    }
+
+    #[inline]
+    pub(super) fn online(&self) -> Option<Unit> {
+        let whole = u64::from(self.marks & ONLINE_WHOLE != 0);
+        (self.marks & ONLINE_SEEN != 0).then(|| Unit::from_bits(u64::from(self.online) + whole))
+    }
+
+    #[inline]
+    pub(super) fn speed(&self) -> Option<Unit> {
+        let whole = u64::from(self.marks & SPEED_WHOLE != 0);
+        (self.marks & SPEED_SEEN != 0).then(|| Unit::from_bits(u64::from(self.speed) + whole))
+    }
+
+    #[inline]
+    pub(super) fn frauds(&self) -> u32 {
+        self.frauds.into()
+    }
+}
