@@ -76,4 +76,6 @@ pub(crate) enum Command {
 pub(crate) enum Bench {
     /// Prefill, decode, replay and memory bandwidth of one model on this machine.
     Infer(bench::Args),
+    /// Trust, score and payout of a million nodes, beside what this machine can copy.
+    Sim(sim::bench::Args),
 }

@@ -43,6 +43,7 @@ fn run(cli: args::Cli) -> Result<ExitCode, error::CliError> {
         args::Command::Infer(args) => infer::run(args, &config),
         args::Command::Embed(args) => embed::run(args, &config),
         args::Command::Bench(args::Bench::Infer(args)) => bench::run(args, &config),
+        args::Command::Bench(args::Bench::Sim(args)) => sim::bench::run(args),
         args::Command::Model(command) => model_command::run(command, &config),
         args::Command::Verify(args) => verify::run(args, &config),
         args::Command::Wallet(args) => wallet::run(args, &config),

@@ -1,5 +1,6 @@
 //! `dn sim`: reward policies, tried out.
 
+pub(crate) mod bench;
 mod list;
 mod run;
 mod sweep;
