@@ -2,5 +2,6 @@
 #![forbid(unsafe_code)]
 
 pub mod baseline;
+pub mod eval;
 pub mod outcome;
 pub mod report;
