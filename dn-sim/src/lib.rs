@@ -13,6 +13,7 @@
 pub mod attack;
 pub mod baseline;
 pub mod document;
+pub mod eval;
 pub mod import;
 pub mod outcome;
 pub mod policy;

@@ -1,13 +1,15 @@
 //! `dn sim run`, `suite`, `report`: a study from the command line.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
-use dn_sim::outcome::Cell;
-use dn_sim::report::{self, Provenance};
+use dn_sim::outcome::{Cell, Metrics};
+use dn_sim::report::{self, Gate, Provenance};
+use dn_sim::stats::Interval;
 use dn_sim::scenario::{BUILTIN, MAX_BYTES, Scenario};
 use dn_sim::study::{Progress, Store, Study, StudyError, gates};
 
@@ -143,11 +145,77 @@ fn run(study: &Study, store: &mut Store, options: &Options) -> Result<Vec<Cell>,
 pub(super) fn summary(cells: &[Cell], out: &Path, json: bool) {
     let gates = gates(cells);
     if json {
-        out::json(&report::summary(cells, &gates));
+        out::json(&Summary::of(cells, &gates));
     } else {
         out::text(report::text_summary(cells, &gates));
     }
     out::note(format_args!("\n{}: report.html, tables (csv, parquet), plots/*.svg", out.display()));
+}
+
+/// What `--json` prints.
+#[derive(serde::Serialize)]
+struct Summary<'a> {
+    gates: Vec<GateLine<'a>>,
+    cells: Vec<CellLine<'a>>,
+}
+
+/// A gate; interval ends are absent with a single seed.
+#[derive(serde::Serialize)]
+struct GateLine<'a> {
+    name: &'a str,
+    requirement: &'a str,
+    measured: Option<f64>,
+    low: Option<f64>,
+    high: Option<f64>,
+    met: Option<bool>,
+}
+
+/// A policy under an attack, over all seeds.
+#[derive(serde::Serialize)]
+struct CellLine<'a> {
+    policy: &'a str,
+    attack: &'a str,
+    level: &'a str,
+    seeds: usize,
+    gain: f64,
+    gain_low: Option<f64>,
+    gain_high: Option<f64>,
+    net_gain: Option<f64>,
+    honest_loss: Option<f64>,
+}
+
+impl<'a> Summary<'a> {
+    fn of(cells: &'a [Cell], gates: &'a [Gate]) -> Self {
+        let mut groups: BTreeMap<_, Vec<&Cell>> = BTreeMap::new();
+        for cell in cells {
+            let key = (&*cell.key.attack, &*cell.key.level, &*cell.key.policy);
+            groups.entry(key).or_default().push(cell);
+        }
+        let lines = groups.into_iter().filter_map(|((attack, level, policy), cells)| {
+            let over = |figure: fn(&Metrics) -> f64| Interval::of(cells.iter().map(|c| figure(&c.metrics)));
+            let gain = over(|m| m.gain)?;
+            Some(CellLine {
+                policy,
+                attack,
+                level,
+                seeds: cells.len(),
+                gain: gain.mean,
+                gain_low: gain.low(),
+                gain_high: gain.high(),
+                net_gain: over(|m| m.net_gain).map(|i| i.mean),
+                honest_loss: over(|m| m.honest_loss).map(|i| i.mean),
+            })
+        });
+        let gate = |gate: &'a Gate| GateLine {
+            name: &gate.name,
+            requirement: &gate.requirement,
+            measured: gate.measured.map(|m| m.mean),
+            low: gate.measured.and_then(|m| m.low()),
+            high: gate.measured.and_then(|m| m.high()),
+            met: gate.met,
+        };
+        Self { gates: gates.iter().map(gate).collect(), cells: lines.collect() }
+    }
 }
 
 /// Writes the files of a folder again, of its finished runs.
