@@ -31,7 +31,9 @@ impl Attacker for Tenth {
 
 fn main() -> Result<(), Box<dyn Error>> {
     let mut study = Study::new(Scenario::from_toml(FIRST)?)?;
-    study.policy("finishers", |_| Box::new(Finishers)).attacker("tenth", Group::new(0.2, 0.0), || Box::new(Tenth));
+    study
+        .policy("finishers", |_| Box::new(Finishers))
+        .attacker("tenth", Group::new(0.2, 0.0), || Box::new(Tenth));
     let cells = study.run(2, None, &|_| true)?;
     let provenance = report::Provenance::of(study.scenario(), FIRST, "cargo run --example own_policy");
     report::write_all(Path::new("own-policy"), &provenance, &[], &cells)?;

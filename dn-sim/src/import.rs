@@ -97,7 +97,9 @@ impl Snapshot {
             };
             if permit {
                 let stake = number(&["total_stake", "stake"])?;
-                snapshot.validator_stakes.push(stake.ok_or_else(|| shape(format!("[{i}].stake"), "a number"))?);
+                snapshot
+                    .validator_stakes
+                    .push(stake.ok_or_else(|| shape(format!("[{i}].stake"), "a number"))?);
             } else {
                 incentives.push(number(&["incentive"])?.unwrap_or(0.0));
                 let quality = number(&["rank", "trust"])?.unwrap_or(1.0);

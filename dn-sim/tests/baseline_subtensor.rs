@@ -296,7 +296,8 @@ fn test_yuma_3_one_epoch_switch() {
         [0.3487, 0.3487, 0.3026],
     ];
     let weights = supports(2, &[[0, 0, 0], [0, 0, 0], [0, 0, 1], [0, 0, 0]], 6);
-    Scenario { params: scenario(), stake: [33.0, 33.0, 34.0], weights, bonds: pairs(bonds), dividends }.check();
+    Scenario { params: scenario(), stake: [33.0, 33.0, 34.0], weights, bonds: pairs(bonds), dividends }
+        .check();
 }
 
 /// `test_yuma_3_liquid_alpha_disabled`; its first server column is a validator's.

@@ -72,7 +72,9 @@ pub(crate) fn run(command: Command) -> Result<ExitCode, CliError> {
             let done = dn_sim::eval::run(BufReader::new(stdin().lock()), stdout().lock());
             match done {
                 Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(ExitCode::from(141)),
-                done => done.map(|()| ExitCode::SUCCESS).map_err(CliError::file("answer on", "standard output")),
+                done => {
+                    done.map(|()| ExitCode::SUCCESS).map_err(CliError::file("answer on", "standard output"))
+                }
             }
         }
         Command::Scenario { name } => builtin(name.as_deref()),
@@ -89,8 +91,8 @@ fn builtin(name: Option<&str>) -> Result<ExitCode, CliError> {
         return Ok(ExitCode::SUCCESS);
     };
     let found = BUILTIN.iter().find(|(known, _)| *known == name);
-    let (_, text) =
-        found.ok_or_else(|| CliError::argument("NAME", format!("`{name}` is unknown; known: {}", names())))?;
+    let (_, text) = found
+        .ok_or_else(|| CliError::argument("NAME", format!("`{name}` is unknown; known: {}", names())))?;
     out::text(text);
     Ok(ExitCode::SUCCESS)
 }

@@ -168,8 +168,7 @@ impl Kind {
         let honest = Script::default();
         match self {
             Self::Junk => {
-                let script =
-                    Script { cheat: 1.0, cheat_quality: 0.05, friends: Some(1.0), ..honest };
+                let script = Script { cheat: 1.0, cheat_quality: 0.05, friends: Some(1.0), ..honest };
                 (Group::new(value("workers"), value("stake")), script)
             }
             Self::CheaperModel => {
@@ -216,9 +215,7 @@ impl Kind {
                 let group = Group { identities: whole("identities"), ..Group::new(0.0, 0.0) };
                 (group, honest)
             }
-            Self::WashWork => {
-                (Group::new(value("workers"), 0.0), Script { wash: value("volume"), ..honest })
-            }
+            Self::WashWork => (Group::new(value("workers"), 0.0), Script { wash: value("volume"), ..honest }),
             Self::Cabal => (Group::new(value("workers"), value("stake")), cabal()),
             Self::CanaryDetection => {
                 let script = Script { detect: value("detect"), ..cabal() };

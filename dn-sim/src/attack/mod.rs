@@ -70,14 +70,8 @@ pub struct Conduct {
 
 impl Conduct {
     /// To behave.
-    pub const HONEST: Self = Self {
-        cheat: 0.0,
-        cheat_quality: 0.0,
-        quality: None,
-        latency_factor: 1.0,
-        wash: 0.0,
-        renew: false,
-    };
+    pub const HONEST: Self =
+        Self { cheat: 0.0, cheat_quality: 0.0, quality: None, latency_factor: 1.0, wash: 0.0, renew: false };
 }
 
 /// What one of the group's validators knows when it scores a result.

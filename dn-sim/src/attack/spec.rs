@@ -66,9 +66,11 @@ impl AttackSpec {
 
     /// The strength as reports show it: the parameters that the scenario gave, such as `stake=0.45`.
     pub fn level(&self) -> String {
-        let given = self.kind.parameters().iter().filter_map(|p| {
-            self.values.get(p.name).map(|value| format!("{}={value}", p.name))
-        });
+        let given = self
+            .kind
+            .parameters()
+            .iter()
+            .filter_map(|p| self.values.get(p.name).map(|value| format!("{}={value}", p.name)));
         given.collect::<Vec<_>>().join(" ")
     }
 

@@ -117,7 +117,8 @@ fn params(root: &Node<'_>) -> Result<Params, EvalError> {
         alpha_steepness: match root.optional("alpha_steepness")? {
             None => chain.alpha_steepness,
             Some(node) => {
-                let steepness = node.number_in(0.0, 32_767.0, "a steepness from 0 to 100, or in hundredths above")?;
+                let steepness =
+                    node.number_in(0.0, 32_767.0, "a steepness from 0 to 100, or in hundredths above")?;
                 if steepness > 100.0 { steepness / 100.0 } else { steepness }
             }
         },
@@ -138,12 +139,7 @@ fn params(root: &Node<'_>) -> Result<Params, EvalError> {
 }
 
 /// Whether the second of two words is chosen; the first if none is.
-fn choice(
-    root: &Node<'_>,
-    name: &str,
-    words: [&str; 2],
-    expected: &'static str,
-) -> Result<bool, EvalError> {
+fn choice(root: &Node<'_>, name: &str, words: [&str; 2], expected: &'static str) -> Result<bool, EvalError> {
     let Some(node) = root.optional(name)? else { return Ok(false) };
     match node.text()? {
         word if word == words[0] => Ok(false),

@@ -185,7 +185,7 @@ impl<'a> Node<'a> {
             _ => None,
         };
         found.filter(|n| (min..=max).contains(n)).ok_or_else(|| {
-            let form = match max > u64::MAX.into() {
+            let form = match max > u128::from(u64::MAX) {
                 true => " (over 18446744073709551615 as a decimal string)",
                 false => "",
             };

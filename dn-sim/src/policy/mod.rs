@@ -148,8 +148,8 @@ pub(crate) fn all_names() -> Vec<String> {
 pub fn build(name: &str, scenario: &Scenario) -> Option<Result<Box<dyn Policy>, ScenarioError>> {
     let policy: Box<dyn Policy> = match name {
         "powr" => return Some(PowrPolicy::new(scenario).map(|p| Box::new(p) as _)),
-       "yuma1" | "yuma2" | "yuma3" | "yuma3-canaries" => Box::new(YumaPolicy::new(name, scenario)),
-       "eigentrust" => Box::new(EigenTrustPolicy::new(scenario)),
+        "yuma1" | "yuma2" | "yuma3" | "yuma3-canaries" => Box::new(YumaPolicy::new(name, scenario)),
+        "eigentrust" => Box::new(EigenTrustPolicy::new(scenario)),
         "work" => Box::new(WorkOnly),
         "stake" => Box::new(StakeOnly),
         _ => return None,

@@ -2,10 +2,12 @@
 
 use dn_core::Amount;
 use dn_powr::{
-    Attendance, Consensus, EmissionParams, FeeSplit, Finding, Quality, QualitySum, ReviewParams, Vote, score, vote_weight,
+    Attendance, Consensus, EmissionParams, FeeSplit, Finding, Quality, QualitySum, ReviewParams, Vote, score,
+    vote_weight,
 };
 use dn_trust::{
-    AuditParams, Params, Trust, Unit, ValidatorEpoch, ValidatorTrust, Weight, WorkerEpoch, WorkerTrust, audit_rate,
+    AuditParams, Params, Trust, Unit, ValidatorEpoch, ValidatorTrust, Weight, WorkerEpoch, WorkerTrust,
+    audit_rate,
 };
 
 use super::{Epoch, Payment, Policy, Round, VoteSeen};

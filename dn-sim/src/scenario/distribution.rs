@@ -65,9 +65,7 @@ impl Distribution {
             Self::Shape(Shape::Uniform { min, max }) => min + (max - min) * stream.unit(),
             Self::Shape(Shape::Normal { mean, deviation }) => mean + deviation * stream.normal(),
             Self::Shape(Shape::Lognormal { median, sigma }) => median * libm::exp(sigma * stream.normal()),
-            Self::Shape(Shape::Pareto { min, alpha }) => {
-                min * libm::pow(1.0 - stream.unit(), -1.0 / alpha)
-            }
+            Self::Shape(Shape::Pareto { min, alpha }) => min * libm::pow(1.0 - stream.unit(), -1.0 / alpha),
             Self::Shape(Shape::Choice { values, chances }) => {
                 let mut left = stream.unit();
                 let at = chances.iter().position(|c| {

@@ -78,7 +78,9 @@ pub enum Problem {
     #[error("{0}")]
     Trust(#[from] dn_trust::ParamError),
     /// A group that takes everything or nothing.
-    #[error("the attackers would be {found} of {of} {what}; at least one must be and at least one must not be")]
+    #[error(
+        "the attackers would be {found} of {of} {what}; at least one must be and at least one must not be"
+    )]
     Group {
         /// Members it would have.
         found: usize,
@@ -233,13 +235,12 @@ impl Scenario {
     /// # Errors
     /// [`ScenarioError`] when the path leads through something that is no table, or the new scenario is not allowed.
     pub fn with_value(text: &str, path: &str, value: &toml::Value) -> Result<String, ScenarioError> {
-        let error = |message: &str| ScenarioError::Parse { path: path.to_owned(), message: message.to_owned() };
-        let mut document: toml::Table = text
-            .parse()
-            .map_err(|e: toml::de::Error| ScenarioError::Parse {
-                path: position(text, e.span()),
-                message: e.message().to_owned(),
-            })?;
+        let error =
+            |message: &str| ScenarioError::Parse { path: path.to_owned(), message: message.to_owned() };
+        let mut document: toml::Table = text.parse().map_err(|e: toml::de::Error| ScenarioError::Parse {
+            path: position(text, e.span()),
+            message: e.message().to_owned(),
+        })?;
         let mut place = &mut document;
         let (parents, last) = match path.rsplit_once('.') {
             Some((parents, last)) => (parents.split('.').collect(), last),
@@ -247,7 +248,9 @@ impl Scenario {
         };
         for part in parents {
             let next = place.entry(part).or_insert_with(|| toml::Value::Table(toml::Table::new()));
-            place = next.as_table_mut().ok_or_else(|| error("the path leads through a value that is no table"))?;
+            place = next
+                .as_table_mut()
+                .ok_or_else(|| error("the path leads through a value that is no table"))?;
         }
         place.insert(last.to_owned(), value.clone());
         let text = document.to_string();

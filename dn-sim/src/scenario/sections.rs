@@ -207,8 +207,8 @@ impl Default for Review {
             committee: 7,
             auditors: 3,
             canary_rate: 0.05,
-            canary_tolerance: 0.2,
-            alignment_tolerance: 0.2,
+            canary_tolerance: 0.1,
+            alignment_tolerance: 0.1,
         }
     }
 }
@@ -247,7 +247,15 @@ pub struct Rewards {
 
 impl Default for Rewards {
     fn default() -> Self {
-        Self { workers: 500.0, validators: 200.0, price: 400.0, cost: 0.4, cheap: 0.25, restake: 1.0, entry_bond: 1_000.0 }
+        Self {
+            workers: 500.0,
+            validators: 200.0,
+            price: 400.0,
+            cost: 0.4,
+            cheap: 0.25,
+            restake: 1.0,
+            entry_bond: 1_000.0,
+        }
     }
 }
 
@@ -284,7 +292,8 @@ impl PowrOptions {
     /// [`ScenarioError`] names the field.
     pub fn trust_params(&self) -> Result<dn_trust::Params, ScenarioError> {
         let error = |message: String| ScenarioError::Parse { path: "powr.trust".into(), message };
-        let defaults = toml::Value::try_from(dn_trust::Params::default()).map_err(|e| error(e.to_string()))?;
+        let defaults =
+            toml::Value::try_from(dn_trust::Params::default()).map_err(|e| error(e.to_string()))?;
         let toml::Value::Table(mut table) = defaults else {
             return Err(error("the parameters are no table".into()));
         };
@@ -299,11 +308,15 @@ impl PowrOptions {
             table.insert(key.clone(), value.clone());
         }
         let params: dn_trust::Params =
-            serde_path_to_error::deserialize(toml::Value::Table(table)).map_err(|e| ScenarioError::Parse {
-                path: format!("powr.trust.{}", e.path()),
-                message: e.inner().message().to_owned(),
+            serde_path_to_error::deserialize(toml::Value::Table(table)).map_err(|e| {
+                ScenarioError::Parse {
+                    path: format!("powr.trust.{}", e.path()),
+                    message: e.inner().message().to_owned(),
+                }
             })?;
-        params.validate().map_err(|e| ScenarioError::Invalid { path: "powr.trust".into(), problem: e.into() })?;
+        params
+            .validate()
+            .map_err(|e| ScenarioError::Invalid { path: "powr.trust".into(), problem: e.into() })?;
         Ok(params)
     }
 

@@ -60,8 +60,14 @@ fn errors_of_attacks_name_the_attack() {
     for (attacks, want) in [
         ("[]", "attacks: the list is empty"),
         ("[{ kind = 'jnuk' }]", "attacks[0]: unknown attack `jnuk`; known: junk, "),
-        ("[{ kind = 'junk', rate = 1 }]", "attacks[0]: the attack `junk` has no parameter `rate`; it has stake, workers"),
-        ("[{ kind = 'junk', stake = 0.99 }]", "attacks[0].stake: 0.99 is out of range; it must be from 0 to 0.9"),
+        (
+            "[{ kind = 'junk', rate = 1 }]",
+            "attacks[0]: the attack `junk` has no parameter `rate`; it has stake, workers",
+        ),
+        (
+            "[{ kind = 'junk', stake = 0.99 }]",
+            "attacks[0].stake: 0.99 is out of range; it must be from 0 to 0.9",
+        ),
         ("[{ kind = 'sybil', identities = 2.5 }]", "attacks[0].identities: 2.5 must be a whole number"),
         ("[{ kind = 'junk' }, { kind = 'junk' }]", "attacks: `junk` is there twice"),
         ("3", "attacks: invalid type: integer `3`"),
@@ -70,14 +76,21 @@ fn errors_of_attacks_name_the_attack() {
         assert!(found.starts_with(want), "{attacks}:\n  {found}\n  expected {want}");
     }
     let small = "name = 't'\nworkers.count = 2\nattacks = [{ kind = 'junk', workers = 0.9 }]";
-    assert!(error(small).starts_with("attacks[0]: the attackers would be 2 of 2 workers"), "{}", error(small));
+    assert!(
+        error(small).starts_with("attacks[0]: the attackers would be 2 of 2 workers"),
+        "{}",
+        error(small)
+    );
 }
 
 #[test]
 fn documents_that_are_none() {
     assert!(error("name = ").starts_with("line 1: "));
     assert!(error("x").starts_with("line 1: "));
-    assert_eq!(error(&" ".repeat(MAX_BYTES + 1)), format!("the document has {} bytes; at most {MAX_BYTES} are read", MAX_BYTES + 1));
+    assert_eq!(
+        error(&" ".repeat(MAX_BYTES + 1)),
+        format!("the document has {} bytes; at most {MAX_BYTES} are read", MAX_BYTES + 1)
+    );
     assert!(error("name = '../x'\nattacks = [{ kind = 'junk' }]").starts_with("name: `../x` must be"));
     assert!(error("attacks = []").contains("missing field `name`"));
 }

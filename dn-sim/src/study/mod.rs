@@ -62,7 +62,10 @@ enum Play {
     Script(Script),
     Custom(AttackerFactory),
     /// Found by a search with so many candidates, for each policy.
-    Search { start: Script, candidates: u32 },
+    Search {
+        start: Script,
+        candidates: u32,
+    },
 }
 
 /// How far a study is.

@@ -62,8 +62,7 @@ impl Study {
             };
             let mut gain = 0.0;
             for (trial, twin) in (0..TRIALS).zip(&twins) {
-                let run =
-                    self.simulate(policy, &entry.group, &mut script.clone(), TRAINING + trial, &key)?;
+                let run = self.simulate(policy, &entry.group, &mut script.clone(), TRAINING + trial, &key)?;
                 gain += Cell::of(key(), self.scenario.warmup, &run, twin).metrics.net_gain;
             }
             if gain > most {

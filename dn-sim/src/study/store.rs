@@ -26,7 +26,9 @@ pub enum StoreError {
         source: io::Error,
     },
     /// The store belongs to another study.
-    #[error("{path} holds runs of another study ({found}, this one is {expected}); give another folder or remove it")]
+    #[error(
+        "{path} holds runs of another study ({found}, this one is {expected}); give another folder or remove it"
+    )]
     Other {
         /// The file.
         path: PathBuf,

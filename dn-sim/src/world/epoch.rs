@@ -87,7 +87,9 @@ impl<'a> World<'a> {
         self.route(epoch, policy);
         let validators = &self.roster.validators;
         epoch.validators.clear();
-        epoch.validators.extend(validators.iter().map(|v| ValidatorSeen { stake: v.stake, ..Default::default() }));
+        epoch
+            .validators
+            .extend(validators.iter().map(|v| ValidatorSeen { stake: v.stake, ..Default::default() }));
         epoch.rounds.clear();
         epoch.votes.clear();
         let urn = Urn::new(validators.iter().enumerate().map(|(i, v)| policy.voice(i, v.stake)).collect());
@@ -149,7 +151,8 @@ impl<'a> World<'a> {
             let mut stream = Stream::new(self.seed, Purpose::Demand, (epoch.number.into(), worker.stream));
             let online = worker.joined.is_some() && stream.chance(worker.uptime);
             epoch.workers.push(WorkerSeen { online, ..WorkerSeen::default() });
-            let cheap = if demand.elasticity == 0.0 { 1.0 } else { libm::pow(worker.price, -demand.elasticity) };
+            let cheap =
+                if demand.elasticity == 0.0 { 1.0 } else { libm::pow(worker.price, -demand.elasticity) };
             self.room[i] = if online { worker.power } else { 0.0 };
             self.weights[i] = policy.routing(i).max(0.0) * worker.power * cheap;
         }
@@ -178,18 +181,17 @@ impl<'a> World<'a> {
         let i = shift.index;
         let task = self.scenario.demand.task;
         let ops = (task * UNIT_OPS) as u64;
-        let mut stream =
-            Stream::new(self.seed, Purpose::Work, (epoch.number.into(), shift.worker.stream));
+        let mut stream = Stream::new(self.seed, Purpose::Work, (epoch.number.into(), shift.worker.stream));
         let mut tasks_in = |work: f64| {
             let tasks = work / task;
             tasks as u64 + u64::from(stream.chance(tasks.fract()))
         };
         let asked = tasks_in(self.shares[i]);
         let spare = (shift.worker.power - self.shares[i]).max(0.0);
-        let bought =
-            if epoch.workers[i].online { tasks_in(spare * shift.conduct.wash) } else { 0 };
+        let bought = if epoch.workers[i].online { tasks_in(spare * shift.conduct.wash) } else { 0 };
         let quality = shift.conduct.quality.unwrap_or(shift.worker.quality);
-        let dishonest = if shift.conduct.cheat > 0.0 { shift.conduct.cheat } else { 1.0 - shift.worker.honesty };
+        let dishonest =
+            if shift.conduct.cheat > 0.0 { shift.conduct.cheat } else { 1.0 - shift.worker.honesty };
         for n in 0..asked + bought {
             let griefed = n < asked && stream.chance(shift.griefed);
             if griefed {

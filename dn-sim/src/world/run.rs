@@ -59,7 +59,9 @@ pub struct Trajectory {
 #[non_exhaustive]
 pub enum RunError {
     /// A policy paid something that is no amount.
-    #[error("the policy `{policy}` gave {what} {index} {found} points in epoch {epoch}; points must be finite and at least 0")]
+    #[error(
+        "the policy `{policy}` gave {what} {index} {found} points in epoch {epoch}; points must be finite and at least 0"
+    )]
     Points {
         /// The policy.
         policy: String,
@@ -73,7 +75,9 @@ pub enum RunError {
         epoch: u32,
     },
     /// A policy wants to pay more than there is, or less than nothing.
-    #[error("the policy `{policy}` wants to pay {found} of the pots in epoch {epoch}; it must be from 0 to 1")]
+    #[error(
+        "the policy `{policy}` wants to pay {found} of the pots in epoch {epoch}; it must be from 0 to 1"
+    )]
     Part {
         /// The policy.
         policy: String,

@@ -43,8 +43,8 @@ pub(super) fn defaults() -> Result<ExitCode, CliError> {
 }
 
 pub(super) fn import(path: &Path) -> Result<ExitCode, CliError> {
-    let snapshot = Snapshot::read(path)
-        .map_err(|error| CliError::Other(format!("{}: {error}", path.display())))?;
+    let snapshot =
+        Snapshot::read(path).map_err(|error| CliError::Other(format!("{}: {error}", path.display())))?;
     let power: Vec<f64> = snapshot.workers.iter().map(|w| w.power).collect();
     let gini = |values: &[f64]| stats::gini(values).unwrap_or(0.0);
     let scenario = format!(

@@ -9,8 +9,8 @@ use std::sync::{Arc, Mutex};
 
 use dn_sim::outcome::{Cell, Metrics};
 use dn_sim::report::{self, Gate, Provenance};
-use dn_sim::stats::Interval;
 use dn_sim::scenario::{BUILTIN, MAX_BYTES, Scenario};
+use dn_sim::stats::Interval;
 use dn_sim::study::{Progress, Store, Study, StudyError, gates};
 
 use crate::error::CliError;
@@ -122,7 +122,8 @@ fn run(study: &Study, store: &mut Store, options: &Options) -> Result<Vec<Cell>,
         }
     });
     let bar = Mutex::new((out::runs(), false));
-    let threads = options.threads.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from));
+    let threads =
+        options.threads.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from));
     let result = study.run(threads, Some(store), &|progress: Progress| {
         let mut bar = bar.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
         if !bar.1 {

@@ -42,7 +42,10 @@ pub(super) fn run(scenario: &Path, sets: &[String], options: &Options) -> Result
     let axes = sets.iter().map(|set| axis(set)).collect::<Result<Vec<_>, _>>()?;
     let points: usize = axes.iter().map(|axis| axis.values.len()).product();
     if points > MAX_POINTS {
-        return Err(CliError::argument("--set", format!("the grid has {points} points; at most {MAX_POINTS}")));
+        return Err(CliError::argument(
+            "--set",
+            format!("the grid has {points} points; at most {MAX_POINTS}"),
+        ));
     }
     // Every point is checked before the first is run.
     let mut grid = vec![(String::new(), text.clone())];
