@@ -1,5 +1,6 @@
 //! Bonds: what a column of them becomes in an epoch, and what it then pays.
 
+use super::lanes::{each, normalize};
 use super::number::Liquid;
 use super::{BondStorage, Number, Params, Version};
 
@@ -74,9 +75,8 @@ impl<N: Number> Rule<N> {
     fn shared(&self, column: Column<'_, N>, bonds: &mut [N], work: &mut [N], dividends: &mut [N]) {
         normalize(bonds);
         self.buy(column, work);
-        for (bond, bought) in bonds.iter_mut().zip(&*work) {
-            *bond = self.rate * *bought + (N::ONE - self.rate) * *bond;
-        }
+        let kept = N::ONE - self.rate;
+        each(bonds, work, |bond, bought| self.rate * bought + kept * bond);
         normalize(bonds);
         pay(bonds, column.incentive, dividends);
         if self.storage == BondStorage::U16 {
@@ -87,10 +87,10 @@ impl<N: Number> Rule<N> {
 
     fn earlier(&self, column: Column<'_, N>, bonds: &mut [N], work: &mut [N], dividends: &mut [N]) {
         self.buy(column, work);
-        for ((bond, bought), weight) in bonds.iter_mut().zip(&*work).zip(column.weights) {
-            if column.first {
-                *bond = *bought;
-            } else {
+        if column.first {
+            bonds.copy_from_slice(work);
+        } else {
+            for ((bond, bought), weight) in bonds.iter_mut().zip(&*work).zip(column.weights) {
                 let rate = self.rate(*weight, *bond, column.consensus);
                 *bond = rate * *bought + (N::ONE - rate) * *bond;
             }
@@ -100,10 +100,16 @@ impl<N: Number> Rule<N> {
     }
 
     fn relative(&self, column: Column<'_, N>, bonds: &mut [N], work: &mut [N], dividends: &mut [N]) {
-        for (bond, weight) in bonds.iter_mut().zip(column.weights) {
-            let weight = self.for_bond(*weight, column.consensus);
-            let rate = self.rate(weight, *bond, column.consensus);
-            *bond = (rate * weight + (N::ONE - rate) * *bond).lower(N::ONE);
+        let consensus = column.consensus;
+        let grown = |bond: N, weight: N, rate: N| (rate * weight + (N::ONE - rate) * bond).lower(N::ONE);
+        match self.liquid {
+            Some(liquid) => each(bonds, column.weights, |bond, weight| {
+                let weight = self.for_bond(weight, consensus);
+                grown(bond, weight, liquid.rate(weight, bond, consensus))
+            }),
+            None => each(bonds, column.weights, |bond, weight| {
+                grown(bond, self.for_bond(weight, consensus), self.rate)
+            }),
         }
         work.copy_from_slice(bonds);
         normalize(work);
@@ -126,11 +132,7 @@ impl<N: Number> Rule<N> {
 
     /// How much of the new a bond takes in this epoch.
     fn rate(&self, weight: N, bond: N, consensus: N) -> N {
-        let Some(liquid) = &self.liquid else { return self.rate };
-        let difference = if weight >= bond { weight - consensus } else { bond - weight };
-        let difference = difference.higher(N::ZERO).lower(N::ONE);
-        let rate = liquid.low + N::sigmoid(difference, liquid.steepness) * (liquid.high - liquid.low);
-        rate.lower(liquid.high).higher(liquid.low)
+        self.liquid.map_or(self.rate, |liquid| liquid.rate(weight, bond, consensus))
     }
 
     fn store(&self, bonds: &mut [N]) {
@@ -138,12 +140,6 @@ impl<N: Number> Rule<N> {
             bonds.iter_mut().for_each(|bond| *bond = (*bond * self.units).whole().over(self.per_unit));
         }
     }
-}
-
-/// Divides a column, or any vector, by its sum unless that is zero.
-pub(super) fn normalize<N: Number>(values: &mut [N]) {
-    let divisor = values.iter().fold(N::ZERO, |sum, value| sum + *value).divisor();
-    values.iter_mut().for_each(|value| *value = value.over(divisor));
 }
 
 fn pay<N: Number>(bonds: &[N], incentive: N, dividends: &mut [N]) {

@@ -1,6 +1,14 @@
 //! The stake-weighted majority of a column.
 
+use std::cmp::Ordering;
+
 use super::Number;
+use super::lanes::{most, most_below, normalize, sum, sum_of};
+
+/// How often the range of the votes is halved: one vote in hundreds is left then, unless they are very close.
+const HALVINGS: usize = 7;
+/// How many votes left in the range are tried one by one before the rest are sorted.
+const TRIALS: usize = 6;
 
 /// Finds a column's majority value; keeps its scratch space between columns.
 #[derive(Debug)]
@@ -9,8 +17,8 @@ pub(super) struct Majority<N> {
     /// Validators with stake: only they vote.
     voters: Vec<usize>,
     support: N,
-    votes: Vec<(N, N)>,
-    kept: Vec<(N, N)>,
+    votes: Vec<N>,
+    near: Vec<(N, N)>,
 }
 
 impl<N: Number> Majority<N> {
@@ -18,41 +26,63 @@ impl<N: Number> Majority<N> {
     pub(super) fn new(shares: &[N], kappa: N) -> Self {
         let voters: Vec<usize> = (0..shares.len()).filter(|i| shares[*i] > N::ZERO).collect();
         let mut stake: Vec<N> = voters.iter().map(|i| shares[*i]).collect();
-        let sum = stake.iter().fold(N::ZERO, |sum, share| sum + *share);
-        let divisor = sum.divisor();
-        stake.iter_mut().for_each(|share| *share = share.over(divisor));
-        let sum = stake.iter().fold(N::ZERO, |sum, share| sum + *share);
-        Self { stake, voters, support: kappa.lower(sum), votes: Vec::new(), kept: Vec::new() }
+        normalize(&mut stake);
+        let support = kappa.lower(sum(&stake));
+        Self { stake, voters, support, votes: Vec::new(), near: Vec::new() }
     }
 
     /// The largest vote such that the stake voting at least that is a majority; zero when nobody votes.
     ///
-    /// Subtensor searches by pivots too (`weighted_median`); as its sums are exact the pivot does not matter.
+    /// Subtensor searches by pivots (`weighted_median`); as its sums are exact the way there does not matter.
     pub(super) fn of(&mut self, column: &[N]) -> N {
-        self.votes.clear();
-        self.votes.extend(self.voters.iter().zip(&self.stake).map(|(i, stake)| (column[*i], *stake)));
-        let mut above = N::ZERO;
-        loop {
-            let Some((pivot, _)) = self.votes.get(self.votes.len() / 2).copied() else { return N::ZERO };
-            let (mut over, mut at) = (N::ZERO, N::ZERO);
-            for (vote, stake) in &self.votes {
-                over = over + if *vote > pivot { *stake } else { N::ZERO };
-                at = at + if *vote == pivot { *stake } else { N::ZERO };
-            }
-            let upwards = above + over >= self.support && over > N::ZERO;
-            if !upwards && above + over + at >= self.support {
-                return pivot;
-            }
-            self.kept.clear();
-            let keep = |(vote, _): &&(N, N)| if upwards { *vote > pivot } else { *vote < pivot };
-            self.kept.extend(self.votes.iter().filter(keep));
-            if self.kept.is_empty() {
-                return pivot;
-            }
-            if !upwards {
-                above = above + over + at;
-            }
-            std::mem::swap(&mut self.votes, &mut self.kept);
+        if self.voters.is_empty() {
+            return N::ZERO;
         }
+        if self.voters.len() == column.len() {
+            return Self::search(&self.stake, self.support, column, &mut self.near);
+        }
+        self.votes.clear();
+        self.votes.extend(self.voters.iter().map(|i| column[*i]));
+        Self::search(&self.stake, self.support, &self.votes, &mut self.near)
+    }
+
+    fn search(stake: &[N], support: N, votes: &[N], near: &mut Vec<(N, N)>) -> N {
+        // How much stake votes at least that much.
+        let behind = |least| sum_of(votes, stake, |vote, stake: N| stake.when(vote, least));
+        let most = most(votes);
+        if behind(most) >= support {
+            return most;
+        }
+        // The majority value is at least `low` and below `high`: everybody votes zero or more.
+        let (mut low, mut high) = (N::ZERO, most);
+        for _ in 0..HALVINGS {
+            let middle = (low + high) * N::HALF;
+            if behind(middle) >= support {
+                low = middle;
+            } else {
+                high = middle;
+            }
+        }
+        for _ in 0..TRIALS {
+            high = most_below(votes, high);
+            if behind(high) >= support {
+                return high;
+            }
+        }
+        let mut above = behind(high);
+        near.clear();
+        let inside = |(vote, _): &(&N, &N)| **vote >= low && **vote < high;
+        near.extend(votes.iter().zip(stake).filter(inside).map(|(vote, stake)| (*vote, *stake)));
+        // None is no number: all can be compared.
+        near.sort_unstable_by(|left, right| right.0.partial_cmp(&left.0).unwrap_or(Ordering::Equal));
+        let mut majority = low;
+        for (vote, stake) in near {
+            majority = *vote;
+            above = above + *stake;
+            if above >= support {
+                break;
+            }
+        }
+        majority
     }
 }

@@ -26,6 +26,7 @@
 
 mod bonds;
 mod consensus;
+mod lanes;
 mod matrix;
 mod number;
 mod params;
@@ -34,8 +35,9 @@ use std::collections::VecDeque;
 
 use thiserror::Error;
 
-use bonds::{Column, Rule, normalize};
+use bonds::{Column, Rule};
 use consensus::Majority;
+use lanes::{each, normalize, sum_of};
 pub use matrix::{MAX_CELLS, Matrix};
 pub use number::{FixedDivisor, Number};
 pub use params::{BondStorage, Params, Version};
@@ -149,6 +151,8 @@ pub struct Yuma<N: Number> {
     bonds: Option<Matrix<N>>,
     /// Normalized weights of the epoch before; only Yuma 2 keeps them.
     before: Option<Matrix<N>>,
+    /// Room for the normalized weights of an epoch.
+    spare: Option<Matrix<N>>,
     /// Weights committed and not yet revealed, oldest first.
     hidden: VecDeque<Matrix<N>>,
 }
@@ -160,7 +164,7 @@ impl<N: Number> Yuma<N> {
     /// A parameter is out of range.
     pub fn new(params: Params) -> Result<Self, YumaError> {
         params.check()?;
-        Ok(Self { params, bonds: None, before: None, hidden: VecDeque::new() })
+        Ok(Self { params, bonds: None, before: None, spare: None, hidden: VecDeque::new() })
     }
 
     /// A subnet that has bonds, each a share in [0, 1] of the largest possible.
@@ -234,9 +238,14 @@ impl<N: Number> Yuma<N> {
     }
 
     fn run(&mut self, stake: Vec<N>, weights: &Matrix<N>) -> Result<Epoch<N>, YumaError> {
-        let weights = normalized_rows(weights);
+        let mut normalized = match self.spare.take() {
+            Some(spare) => spare,
+            None => Matrix::zeros(weights.validators(), weights.miners())?,
+        };
+        let kappa = N::of(self.params.kappa);
+        let mut epoch = judge(stake, weights, &mut normalized, self.before.as_ref(), kappa);
+        let weights = normalized;
         let buying = self.before.as_ref().unwrap_or(&weights);
-        let mut epoch = judge(stake, &weights, buying, N::of(self.params.kappa));
 
         let agreed = epoch.consensus.iter().any(|weight| *weight != N::ZERO);
         let rule = Rule::new(&self.params, agreed);
@@ -256,52 +265,50 @@ impl<N: Number> Yuma<N> {
         }
         self.bonds = Some(bonds);
         if self.params.version == Version::Three {
-            for (dividend, stake) in epoch.dividends.iter_mut().zip(&epoch.stake) {
-                *dividend = *dividend * *stake;
-            }
+            each(&mut epoch.dividends, &epoch.stake, |dividend, stake| dividend * stake);
         }
         normalize(&mut epoch.dividends);
-        if self.params.version == Version::Two {
-            self.before = Some(weights);
-        }
+        self.spare = match self.params.version {
+            Version::Two => self.before.replace(weights),
+            Version::One | Version::Three => Some(weights),
+        };
         Ok(epoch)
     }
 }
 
-/// Every row divided by its sum.
-fn normalized_rows<N: Number>(weights: &Matrix<N>) -> Matrix<N> {
+/// What divides each row so that it sums to one.
+fn row_divisors<N: Number>(weights: &Matrix<N>) -> Vec<N::Divisor> {
     let mut sums = vec![N::ZERO; weights.validators()];
     for column in weights.columns() {
-        for (sum, weight) in sums.iter_mut().zip(column) {
-            *sum = *sum + *weight;
-        }
+        each(&mut sums, column, |sum, weight| sum + weight);
     }
-    let divisors: Vec<N::Divisor> = sums.into_iter().map(N::divisor).collect();
-    let mut normalized = weights.clone();
-    for column in normalized.columns_mut() {
-        for (weight, divisor) in column.iter_mut().zip(&divisors) {
-            *weight = weight.over(*divisor);
-        }
-    }
-    normalized
+    sums.into_iter().map(N::divisor).collect()
 }
 
-/// Consensus, trust and incentive; no dividends yet.
-fn judge<N: Number>(stake: Vec<N>, weights: &Matrix<N>, buying: &Matrix<N>, kappa: N) -> Epoch<N> {
+/// Fills `normalized` with the rows of `weights` divided by their sums, and finds consensus, trust and incentive; no dividends yet. `before`
+/// holds the weights that count instead, if others do.
+fn judge<N: Number>(
+    stake: Vec<N>,
+    weights: &Matrix<N>,
+    normalized: &mut Matrix<N>,
+    before: Option<&Matrix<N>>,
+    kappa: N,
+) -> Epoch<N> {
+    let divisors = row_divisors(weights);
     let mut majority = Majority::new(&stake, kappa);
     let mut consensus = Vec::with_capacity(weights.miners());
     let mut incentive = Vec::with_capacity(weights.miners());
     let mut validator_trust = vec![N::ZERO; weights.validators()];
-    for (column, buying) in weights.columns().zip(buying.columns()) {
-        let agreed = majority.of(column);
-        let mut rank = N::ZERO;
-        for ((weight, stake), trust) in buying.iter().zip(&stake).zip(&mut validator_trust) {
-            let clipped = weight.lower(agreed);
-            *trust = *trust + clipped;
-            rank = rank + *stake * clipped;
+    let mut before = before.map(Matrix::columns);
+    for (weights, column) in weights.columns().zip(normalized.columns_mut()) {
+        for ((share, weight), divisor) in column.iter_mut().zip(weights).zip(&divisors) {
+            *share = weight.over(*divisor);
         }
+        let agreed = majority.of(column);
+        let counting = before.as_mut().and_then(Iterator::next).unwrap_or(column);
+        each(&mut validator_trust, counting, |trust, weight| trust + weight.lower(agreed));
         consensus.push(agreed);
-        incentive.push(rank);
+        incentive.push(sum_of(counting, &stake, |weight, stake| stake * weight.lower(agreed)));
     }
     normalize(&mut incentive);
     let dividends = vec![N::ZERO; stake.len()];
