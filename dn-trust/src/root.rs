@@ -2,9 +2,8 @@
 //! Multiplications and shifts only.
 //!
 //! `x` is scaled by an even power of two into `[1, 4)`. There the table holds `1/√x` at multiples of 1/256, and a straight line joins
-//! its neighbours: with `f'' ≤ 3/4` the line is at most `(1/256)²/8 · 3/4 < 2^-19.4` too high, relative to `1/√x` as well (the error falls faster
-//! than the function), and rounding the ends down makes it at most 2^-29 too low. One step of Newton's method turns an error of ε
-//! into at most `3/2·ε² + ε³/2`.
+//! its neighbours. The line is too high by at most `(1/256)²/8 · 3/4·x^-2 < 2^-19.4` of the function; the table is lower by as much, so that
+//! the line errs downwards only, by at most 2^-19.3. One step of Newton's method turns an error of ε into at most `3/2·ε² + ε³/2`.
 
 /// The 128-bit product as (high, low). Where a shifted product is wanted, shifting the factors so that it is the high half costs less than a
 /// shift of 128 bits.
@@ -22,9 +21,10 @@ const STEPS: usize = 256;
 static TABLE: [(u32, u32); 4 * STEPS] = table();
 
 const fn table() -> [(u32, u32); 4 * STEPS] {
-    // 2^31 / √(i / 256) = √(2^70 / i).
+    // 2^31 / √(i / 256) = √(2^70 / i), less the 3·2^-21 by which a line is too high, and what roundings add.
     const fn entry(i: usize) -> u32 {
-        ((1u128 << 70) / i as u128).isqrt() as u32
+        let exact = ((1u128 << 70) / i as u128).isqrt() as u64;
+        (exact - (3 * exact).div_ceil(1 << 21) - 2) as u32
     }
     let mut table = [(0, 0); 4 * STEPS];
     let mut i = STEPS;
@@ -36,7 +36,7 @@ const fn table() -> [(u32, u32); 4 * STEPS] {
     table
 }
 
-/// `2^31 / √(v / 2^62)` to a relative error of 2^-19.3, for `v` of at least 2^62.
+/// `2^31 / √(v / 2^62)` less at most 2^-19.3 of it, for `v` of at least 2^62.
 #[inline]
 const fn coarse(v: u64) -> u64 {
     let (start, fall) = TABLE[(v >> 54) as usize];
@@ -54,22 +54,18 @@ pub(crate) const fn reciprocal_root(v: u64) -> u64 {
     ((r << 9) as i64 + ((r as i64 * (error >> 12)) >> 40)) as u64
 }
 
-/// `⌊√x⌋`.
+/// `⌊√x⌋`. Zero takes the same way as the rest: an early return would let the compiler count leading zeros by an instruction that
+/// waits for the last user of its target register, here the root before.
 #[inline]
 pub(crate) const fn square_root(x: u64) -> u64 {
-    if x == 0 {
-        return 0;
-    }
-    let half = x.leading_zeros() / 2;
-    let v = x << (2 * half);
+    // Even; 0 for 0.
+    let shift = x.leading_zeros() & 62;
+    let v = x << shift;
     let r = coarse(v);
-    // s = v·r is √v·(1 + ε), at most a little over 2^32; s + (v − s²)·r/2 is √v·(1 − 3/2·ε² − …): at most 2^-6 too low, and by what is cut off
-    // before at most 2^-15 too high. An eighth is taken off, so that the root errs downwards only, by less than one. (In Q32, modulo
-    // 2^64; the result itself fits.)
+    // s = v·r is √v·(1 − ε) with ε > 0, also where bits are cut off; s + (v − s²)·r/2 is √v·(1 − 3/2·ε² + …): too low, by less than one.
     let s = ((v >> 32) * r) >> 30;
-    let difference = v.wrapping_sub(s.wrapping_mul(s)) as i64;
-    let step = ((difference >> 16) * r as i64) >> 15;
-    let root = ((s << 32).wrapping_add(step as u64).wrapping_sub(1 << 29) >> 32) >> half;
+    let step = (((v - s * s) >> 16) * r) >> 15;
+    let root = (((s << 32) + step) >> 32) >> (shift / 2);
     root + (x - root * root > 2 * root) as u64
 }
 

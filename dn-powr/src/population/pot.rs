@@ -100,12 +100,17 @@ impl Pot {
             return Ok(());
         }
         let shift = self.shift();
+        // Where the row does not decide, remainders are enough: the range then starts at a whole one.
+        let coarse = shift.checked_sub(ROW_BITS).map(|shift| (self.low >> ROW_BITS, shift));
         let mut floors = 0u128;
         for (row, score) in rows.zip(scores) {
             let (floor, remainder) = self.division.divide((*score).into());
             floors = floors.wrapping_add(floor);
             if remainder > 0 {
-                let bucket = key(remainder, row).wrapping_sub(self.low) >> shift;
+                let bucket = match coarse {
+                    Some((low, shift)) => remainder.wrapping_sub(low) >> shift,
+                    None => key(remainder, row).wrapping_sub(self.low) >> shift,
+                };
                 if let Some(count) = usize::try_from(bucket).ok().and_then(|b| survey.counts.get_mut(b)) {
                     *count += 1;
                 }
@@ -163,12 +168,17 @@ impl Shares {
             amounts.fill(Amount::ZERO);
             return Ok(());
         }
+        let (low, high) = (self.low >> ROW_BITS, self.high >> ROW_BITS);
         for ((row, score), amount) in rows.zip(scores).zip(amounts) {
             let (floor, remainder) = self.division.divide((*score).into());
-            let key = key(remainder, row);
-            let above = key > self.high;
-            if key >= self.low && !above && remainder > 0 {
-                near.push(key);
+            let mut above = remainder > high;
+            // Rarely: the row decides too.
+            if remainder >= low && !above {
+                let key = key(remainder, row);
+                above = key > self.high;
+                if key >= self.low && !above && remainder > 0 {
+                    near.push(key);
+                }
             }
             *amount = Amount::from_atto(floor + u128::from(above));
         }

@@ -87,3 +87,85 @@ impl WorkerSums {
         self.frauds.into()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::evidence::{Tally, Weight};
+    use crate::fixed::Trust;
+    use crate::history;
+    use crate::worker::{WorkerTrust, worker_weights};
+
+    fn tally() -> impl Strategy<Value = Tally> {
+        let weight = || prop_oneof![Just(0), 1..1u64 << 20, any::<u64>()].prop_map(Weight::from_bits);
+        (weight(), weight()).prop_map(|(good, bad)| Tally { good, bad })
+    }
+
+    fn epoch() -> impl Strategy<Value = WorkerEpoch> {
+        let speed = prop_oneof![Just((0, 0)), Just((1 << 40, 1 << 8)), any::<(u64, u64)>()];
+        let frauds = prop_oneof![Just(0), 0..70u32, any::<u32>()];
+        (tally(), tally(), tally(), speed, frauds).prop_map(
+            |(jobs, audits, probes, (sum, weight), frauds)| WorkerEpoch {
+                jobs,
+                audits,
+                speed_sum: sum.into(),
+                speed_weight: weight.into(),
+                probes,
+                frauds,
+            },
+        )
+    }
+
+    /// An epoch closed from its raw sums, without anything in between.
+    fn close_by_definition(state: &mut WorkerTrust, p: &Params, epoch: &WorkerEpoch) {
+        let audits = epoch.audits.capped(p.epoch_cap);
+        state.completion.close_epoch(p, epoch.jobs.capped(p.epoch_cap));
+        state.accuracy.close_epoch(p, audits);
+        if let Some(online) = epoch.probes.good_share() {
+            state.stability = history::leak(state.stability, p.stability_up, p.stability_down, online);
+        }
+        if let Some(speed) = epoch.speed() {
+            state.speed = history::leak(state.speed, p.average_rate, p.average_rate, speed);
+        }
+        state.history = history::close_epoch(p, state.history, audits, epoch.frauds);
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(2_000))]
+
+        #[test]
+        fn sums_lose_nothing_that_moves_trust(life in prop::collection::vec(epoch(), 0..8)) {
+            let p = Params::default();
+            let (mut one, mut other) = (WorkerTrust::newcomer(&p), WorkerTrust::newcomer(&p));
+            for epoch in &life {
+                one.close_sums(&p, &epoch.sums(&p));
+                close_by_definition(&mut other, &p, epoch);
+                prop_assert_eq!(one, other);
+                let idle = epoch.sums(&p).is_idle();
+                prop_assert_eq!(idle, epoch.sums(&p) == WorkerEpoch::default().sums(&p));
+            }
+        }
+
+        #[test]
+        fn weights_together_are_weights_one_by_one(lives in prop::collection::vec(epoch(), 0..150)) {
+            let p = Params::default();
+            let mut states = vec![WorkerTrust::newcomer(&p); lives.len()];
+            for (at, epoch) in lives.iter().enumerate() {
+                // Row k lives through k epochs or so.
+                states[at / 2..].iter_mut().for_each(|state| state.close_epoch(&p, epoch));
+            }
+            let mut weights = vec![Trust::ONE; states.len()];
+            worker_weights(&p, states.iter(), &mut weights);
+            let single: Vec<_> = states.iter().map(|state| state.weight(&p)).collect();
+            prop_assert_eq!(weights, single);
+        }
+    }
+
+    #[test]
+    fn the_sums_are_small() {
+        assert_eq!(size_of::<WorkerSums>(), 28);
+        assert_eq!(size_of::<WorkerTrust>(), 28);
+    }
+}
