@@ -95,6 +95,9 @@ fn cell(policy: usize, (attack, level, effects): Attack, seed: u64, samples: u32
     let series = series.collect();
     let metrics = Metrics {
         gain,
+        worker_gain: found.then_some(gain),
+        validator_gain: None,
+        net_gain: 2.0 * gain - 1.0,
         attacker_share,
         twin_share,
         honest_loss: (attacker_share - twin_share) / (1.0 - twin_share) + noise(0.01),
@@ -225,15 +228,15 @@ fn tables_read_back_as_they_were() {
         let seed = key.seed.to_string();
         let key = [&key.policy, &key.attack, &key.level, &seed];
         let row = rows.iter().find(|row| key.iter().zip(row.iter()).all(|(a, b)| *a == b)).unwrap();
-        let shares = [metrics.gain, metrics.attacker_share, metrics.twin_share, metrics.honest_loss];
+        let shares = [metrics.net_gain, metrics.attacker_share, metrics.twin_share, metrics.honest_loss];
         let trusts = [metrics.gini, metrics.attacker_trust, metrics.honest_trust];
         let rest = [metrics.user_quality, metrics.attacker_stake];
         let numbers = shares.into_iter().chain(trusts).chain(rest);
-        for (number, text) in numbers.zip(row[4..8].iter().chain(&row[9..])) {
+        for (number, text) in numbers.zip(row[7..11].iter().chain(&row[12..])) {
             let read: f64 = text.parse().unwrap();
             assert!(read.to_bits() == number.to_bits() || (read.is_nan() && number.is_nan()), "{row:?}");
         }
-        assert_eq!(row[8], metrics.detection_epochs.map_or(String::new(), |epochs| epochs.to_string()));
+        assert_eq!(row[11], metrics.detection_epochs.map_or(String::new(), |epochs| epochs.to_string()));
     }
     let samples: usize = cells.iter().map(|cell| cell.series.len()).sum();
     let rows = csv(&fs::read_to_string(dir.path().join("series.csv")).unwrap());
@@ -330,6 +333,7 @@ fn every_attack_has_its_pictures() {
         "detection.svg",
         "gini.svg",
         "honest-loss.svg",
+        "matrix-net.svg",
         "matrix.svg",
         "share-cheaper-model.svg",
         "share-junk.svg",

@@ -58,7 +58,7 @@ fn contents(study: &Study<'_>) -> String {
     format!(
         "<nav>\n<ul>\n<li><a href=\"#run\">What was run</a></li>\n<li><a href=\"#gates\">Gates</a></li>\n\
          <li><a href=\"#how\">How to read this</a></li>\n<li><a href=\"#matrix\">Attack matrix</a></li>\n\
-         <li><a href=\"#detection\">Detection delay</a></li>\n<li><a href=\"#loss\">Honest loss</a></li>\n\
+         <li><a href=\"#net\">Net gain</a></li>\n<li><a href=\"#detection\">Detection delay</a></li>\n<li><a href=\"#loss\">Honest loss</a></li>\n\
          <li><a href=\"#gini\">Gini</a></li>\n<li><a href=\"#metrics\">What is measured</a></li>\n</ul>\n\
          <ul class=\"attacks\">\n<li>Attacks:</li>\n{attacks}\n</ul>\n</nav>\n"
     )
@@ -117,6 +117,12 @@ fn overview(plots: &[Plot]) -> String {
             "Attack matrix",
             Shows::Gain,
             "Blue: the policy punishes the attack. White: it makes no difference. Orange: it pays.",
+        ),
+        (
+            "net",
+            "Net gain",
+            Shows::NetGain,
+            "The same with fees, slashes, bonds and what computing costs: whether the attack is worth its while.",
         ),
         (
             "detection",

@@ -34,6 +34,16 @@ pub(super) const GAIN: Metric = Metric {
     read: |metrics| Some(metrics.gain),
 };
 
+/// What the attackers gain when everything is counted.
+pub(super) const NET_GAIN: Metric = Metric {
+    name: "net_gain",
+    label: "net gain",
+    unit: Unit::Ratio,
+    meaning: "The same with everything: emission and fees, less slashes, bonds and what computing cost. Below 0 the \
+              attack costs more than it brings.",
+    read: |metrics| Some(metrics.net_gain),
+};
+
 /// What the attack costs the honest.
 pub(super) const HONEST_LOSS: Metric = Metric {
     name: "honest_loss",
@@ -82,14 +92,7 @@ pub(super) const METRICS: [Metric; 13] = [
         meaning: "The same for the attackers’ validators alone.",
         read: |metrics| metrics.validator_gain,
     },
-    Metric {
-        name: "net_gain",
-        label: "net gain",
-        unit: Unit::Ratio,
-        meaning: "The same with everything: emission and fees, less slashes, bonds and what computing cost. Below 0 the \
-                  attack costs more than it brings.",
-        read: |metrics| Some(metrics.net_gain),
-    },
+    NET_GAIN,
     Metric {
         name: "attacker_share",
         label: "attackers’ share",

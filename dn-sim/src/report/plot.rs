@@ -24,6 +24,7 @@ pub(super) struct Plot {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Shows {
     Gain,
+    NetGain,
     Detection,
     HonestLoss,
     Gini,
@@ -37,6 +38,7 @@ pub(super) enum Shows {
 pub(super) fn all(study: &Study<'_>) -> Result<Vec<Plot>, ReportError> {
     let mut plots = vec![
         finish("matrix.svg".to_owned(), Shows::Gain, matrix::gain(study))?,
+        finish("matrix-net.svg".to_owned(), Shows::NetGain, matrix::net_gain(study))?,
         finish("detection.svg".to_owned(), Shows::Detection, matrix::detection(study))?,
         finish("honest-loss.svg".to_owned(), Shows::HonestLoss, dots::honest_loss(study))?,
         finish("gini.svg".to_owned(), Shows::Gini, dots::gini(study))?,

@@ -1,7 +1,7 @@
 //! Attacks against policies, one coloured field each.
 use plotters::style::RGBColor;
 
-use super::super::metric::{DETECTION, GAIN};
+use super::super::metric::{DETECTION, GAIN, Metric, NET_GAIN};
 use super::super::number::{ABSENT, clipped, short};
 use super::super::study::Study;
 use super::canvas::{Canvas, Fault, PLAIN, QUIET, draw, width_of};
@@ -38,9 +38,20 @@ struct Key {
     apart: Option<(RGBColor, &'static str)>,
 }
 
-/// Mean gain.
+/// Mean gain out of the pots.
 pub(super) fn gain(study: &Study<'_>) -> Result<String, Fault> {
-    let mark = |policy, case| match study.interval(policy, case, &GAIN) {
+    let words = "Emission. Mean over the seeds; 1 is what they gain by behaving.";
+    around_one(study, &GAIN, "Attackers’ gain", words)
+}
+
+/// Mean gain with everything that money is spent and lost on.
+pub(super) fn net_gain(study: &Study<'_>) -> Result<String, Fault> {
+    let words = "Emission and fees, less slashes, bonds and computing. Below 0 the attack costs more than it brings.";
+    around_one(study, &NET_GAIN, "Attackers’ net gain", words)
+}
+
+fn around_one(study: &Study<'_>, metric: &Metric, title: &str, words: &str) -> Result<String, Fault> {
+    let mark = |policy, case| match study.interval(policy, case, metric) {
         Some(gain) => Mark {
             text: short_gain(gain.mean),
             rest: String::new(),
@@ -55,7 +66,7 @@ pub(super) fn gain(study: &Study<'_>) -> Result<String, Fault> {
         ends: ["attack is punished", "attack pays"],
         apart: None,
     };
-    fields(study, "Attackers’ gain", "Mean over the seeds; 1 is what they gain by behaving.", &mark, &key)
+    fields(study, title, words, &mark, &key)
 }
 
 /// Two decimals, but three where they decide.
