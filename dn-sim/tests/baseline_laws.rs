@@ -1,4 +1,5 @@
 //! What holds for every Yuma whatever the input.
+#![allow(clippy::unwrap_used)]
 
 use dn_sim::baseline::yuma::{BondStorage, Epoch, Matrix, Number, Params, Version, Yuma};
 use fixed::types::I32F32;
@@ -26,21 +27,23 @@ fn params() -> impl Strategy<Value = Params> {
     let version = prop_oneof![Just(Version::One), Just(Version::Two), Just(Version::Three)];
     let storage = prop_oneof![Just(BondStorage::U16), Just(BondStorage::Full)];
     let shares = (0.3..0.9, 0.0..=1.0, 0.0..=1.0, 0.0..0.5, 0.5..=1.0);
-    (version, storage, shares, any::<bool>(), 0.0..30.0).prop_map(|(version, storage, shares, liquid_alpha, steepness)| {
-        let (kappa, bond_penalty, bonds_moving_average, alpha_low, alpha_high) = shares;
-        Params {
-            version,
-            storage,
-            kappa,
-            bond_penalty,
-            bonds_moving_average,
-            liquid_alpha,
-            alpha_low,
-            alpha_high,
-            alpha_steepness: steepness,
-            reveal_lag_epochs: 0,
-        }
-    })
+    (version, storage, shares, any::<bool>(), 0.0..30.0).prop_map(
+        |(version, storage, shares, liquid_alpha, steepness)| {
+            let (kappa, bond_penalty, bonds_moving_average, alpha_low, alpha_high) = shares;
+            Params {
+                version,
+                storage,
+                kappa,
+                bond_penalty,
+                bonds_moving_average,
+                liquid_alpha,
+                alpha_low,
+                alpha_high,
+                alpha_steepness: steepness,
+                reveal_lag_epochs: 0,
+            }
+        },
+    )
 }
 
 /// Weights are integers up to 16, one in four zero; stakes have no common measure, so that no sum meets a majority exactly.
@@ -50,8 +53,11 @@ fn subnet() -> impl Strategy<Value = Subnet> {
         let stake = prop_oneof![1 => Just(0.0), 5 => 0.5..1000.0];
         let rows = prop::collection::vec(prop::collection::vec(weight, miners), validators);
         let stakes = prop::collection::vec(stake, validators);
-        (params(), stakes, prop::collection::vec(rows, epochs))
-            .prop_map(|(params, stake, epochs)| Subnet { params, stake, epochs })
+        (params(), stakes, prop::collection::vec(rows, epochs)).prop_map(|(params, stake, epochs)| Subnet {
+            params,
+            stake,
+            epochs,
+        })
     })
 }
 

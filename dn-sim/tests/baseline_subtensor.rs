@@ -1,5 +1,6 @@
 //! Subtensor's own expectations, from `pallets/subtensor/src/tests/epoch.rs` at commit 14bc6f9f; every test names the one it follows.
 //! Its neurons are validators first and miners after; weights on oneself, which the chain masks, are rows of zeros here.
+#![allow(clippy::unwrap_used)]
 
 use dn_sim::baseline::eval::eval;
 use dn_sim::baseline::yuma::{BondStorage, Epoch, Matrix, Params, Version, Yuma};
@@ -296,7 +297,8 @@ fn test_yuma_3_one_epoch_switch() {
         [0.3487, 0.3487, 0.3026],
     ];
     let weights = supports(2, &[[0, 0, 0], [0, 0, 0], [0, 0, 1], [0, 0, 0]], 6);
-    Scenario { params: scenario(), stake: [33.0, 33.0, 34.0], weights, bonds: pairs(bonds), dividends }.check();
+    Scenario { params: scenario(), stake: [33.0, 33.0, 34.0], weights, bonds: pairs(bonds), dividends }
+        .check();
 }
 
 /// `test_yuma_3_liquid_alpha_disabled`; its first server column is a validator's.

@@ -78,7 +78,9 @@ pub enum EigenTrustError {
         alpha: f64,
     },
     /// Trust goes round in circles: possible only when alpha is zero or next to it.
-    #[error("trust has not settled after {steps} steps: the last changed {change}, expected at most {TOLERANCE:e}")]
+    #[error(
+        "trust has not settled after {steps} steps: the last changed {change}, expected at most {TOLERANCE:e}"
+    )]
     Unsettled {
         /// How many were taken.
         steps: u64,
@@ -105,7 +107,11 @@ pub enum EigenTrustError {
 ///
 /// # Source
 /// Kamvar, Schlosser, Garcia-Molina, "The EigenTrust Algorithm for Reputation Management in P2P Networks" (2003), algorithm 2.
-pub fn eigentrust<R: AsRef<[f64]>>(pretrust: &[f64], local: &[R], alpha: f64) -> Result<Vec<f64>, EigenTrustError> {
+pub fn eigentrust<R: AsRef<[f64]>>(
+    pretrust: &[f64],
+    local: &[R],
+    alpha: f64,
+) -> Result<Vec<f64>, EigenTrustError> {
     let peers = pretrust.len();
     if peers == 0 || peers.checked_mul(peers).is_none_or(|cells| cells > MAX_CELLS) {
         return Err(EigenTrustError::Size { peers });
@@ -206,7 +212,8 @@ mod tests {
 
     #[test]
     fn bad_input_is_refused() {
-        let fails = |pretrust: &[f64], local: &[Vec<f64>], alpha| eigentrust(pretrust, local, alpha).unwrap_err();
+        let fails =
+            |pretrust: &[f64], local: &[Vec<f64>], alpha| eigentrust(pretrust, local, alpha).unwrap_err();
         let calm = vec![vec![0.0, 1.0], vec![1.0, 0.0]];
         assert_eq!(fails(&[], &[], 0.5), EigenTrustError::Size { peers: 0 });
         assert_eq!(fails(&[1.0; 4097], &[], 0.5), EigenTrustError::Size { peers: 4097 });

@@ -212,7 +212,8 @@ impl<N: Number> Yuma<N> {
             return self.run(stake, weights);
         }
         self.hidden.push_back(weights.clone());
-        let due = if self.hidden.len() > self.params.reveal_lag_epochs { self.hidden.pop_front() } else { None };
+        let due =
+            if self.hidden.len() > self.params.reveal_lag_epochs { self.hidden.pop_front() } else { None };
         match due {
             Some(weights) => self.run(stake, &weights),
             None => self.run(stake, &Matrix::zeros(weights.validators(), weights.miners())?),

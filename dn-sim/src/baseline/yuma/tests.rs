@@ -51,7 +51,8 @@ fn bad_input_is_refused_and_changes_nothing() {
     let weights = Matrix::from_rows(&[[1.0, 2.0], [2.0, 1.0]]).unwrap();
     yuma.step(&[1.0, 2.0], &weights).unwrap();
     let bonds = yuma.bonds();
-    for stake in [vec![1.0], vec![1.0, f64::NAN], vec![-1.0, 1.0], vec![1.0, f64::INFINITY], vec![1e18, 9e18]] {
+    for stake in [vec![1.0], vec![1.0, f64::NAN], vec![-1.0, 1.0], vec![1.0, f64::INFINITY], vec![1e18, 9e18]]
+    {
         assert!(yuma.step(&stake, &weights).is_err(), "{stake:?}");
     }
     let wide = Matrix::from_rows(&[[1.0; 3]; 2]).unwrap();
@@ -66,7 +67,10 @@ fn bad_input_is_refused_and_changes_nothing() {
     let ragged = Fixed::from_rows(&[vec![1.0], vec![1.0, 2.0]]);
     assert_eq!(ragged, Err(YumaError::Row { validator: 1, found: 2, expected: 1 }));
     for value in [-1.0, f64::NAN, 2e9] {
-        assert!(matches!(Fixed::from_rows(&[[0.0, value]]), Err(YumaError::Cell { validator: 0, miner: 1, .. })));
+        assert!(matches!(
+            Fixed::from_rows(&[[0.0, value]]),
+            Err(YumaError::Cell { validator: 0, miner: 1, .. })
+        ));
     }
     assert!(matches!(Fixed::from_rows(&[[6e8, 6e8]]), Err(YumaError::RowSum { validator: 0, .. })));
     let above = Fixed::from_rows(&[[1.0, 1.5]]).unwrap();
