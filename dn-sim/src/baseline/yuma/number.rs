@@ -34,8 +34,8 @@ mod sealed {
 /// A number that Yuma can be computed with: [`I32F32`], the chain's, every division and product cut after 32 bits;
 /// [`f64`], close to the formulas; [`f32`], the published simulator's, the fastest.
 ///
-/// The bound between them: with up to 64 validators and miners whose weights are not below 2^-12, dividends and incentives in `I32F32` are
-/// within 2^-18 of those in `f64` (a test); ties at the majority may fall on either side.
+/// The bound between them: with up to six validators and miners whose weights are integers up to 16, dividends and incentives in `I32F32` are
+/// within 2^-18 of those in `f64` over three epochs (a test); ties at the majority may fall on either side.
 pub trait Number:
     sealed::Sealed
     + Copy
