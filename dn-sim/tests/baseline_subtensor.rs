@@ -32,8 +32,8 @@ fn test_bonds() {
     const ALL: &[f64] = &[16_383.0, 32_767.0, 49_149.0, 65_535.0];
     const NONE: &[f64] = &[0.0; 4];
     const LAST: &[f64] = &[0.0, 0.0, 0.0, 65_535.0];
-    type Row = &'static [f64];
-    let epochs: [([Row; 4], usize, [u16; 4], [f64; 4]); 8] = [
+    type Expected = ([&'static [f64]; 4], usize, [u16; 4], [f64; 4]);
+    let epochs: [Expected; 8] = [
         (
             [ALL; 4],
             0,
