@@ -3,7 +3,7 @@
 //! Numbers may be JSON numbers or decimal strings anywhere. A key that an operation does not know is refused.
 //!
 //! # `yuma3`
-//! In: `stake` \[validator\], any amounts, used as shares of their sum; `weights_per_epoch` \[epoch\]\[validator\]\[miner\], any amounts: each row
+//! In: `stake` \[validator\], or \[epoch\]\[validator\] where it changes, any amounts, used as shares of their sum; `weights_per_epoch` \[epoch\]\[validator\]\[miner\], any amounts: each row
 //! counts divided by its sum, a row of zeros gives nothing; and, all optional,
 //! `bonds0` \[validator\]\[miner\] in \[0, 1\] (default zeros), `kappa` (default 32767 ÷ 65535), `bond_penalty` (default 1), `liquid_alpha` (default
 //! `false`), `alpha_low` (default 45875 ÷ 65535), `alpha_high` (default 58982 ÷ 65535), `alpha_steepness` (default 10), `bond_rate`, what a bond takes in of the new per
@@ -155,12 +155,16 @@ fn share(root: &Node<'_>, name: &str, default: f64) -> Result<f64, EvalError> {
 }
 
 fn epochs<N: Number>(root: &Node<'_>, params: Params) -> Result<Value, EvalError> {
-    let stake_node = root.field("stake")?;
-    let validators = stake_node.length(MAX_LEN)?;
-    let stake = amounts(&stake_node, validators)?;
     let weights_node = root.field("weights_per_epoch")?;
     let epochs = weights_node.length(MAX_LEN)?;
-    let miners = width(&weights_node)?;
+    let (validators, stakes) = stakes(&root.field("stake")?, epochs)?;
+    let miners = match weights_node.items()?.next() {
+        Some(first) => {
+            first.length(MAX_LEN)?;
+            width(&first)?
+        }
+        None => 0,
+    };
     let cells = epochs as u128 * validators as u128 * miners as u128;
     if cells > MAX_CELLS as u128 {
         return Err(EvalError::Cells { cells });
@@ -173,9 +177,9 @@ fn epochs<N: Number>(root: &Node<'_>, params: Params) -> Result<Value, EvalError
         }
     };
     let (mut dividends, mut bonds, mut incentive, mut consensus) = (vec![], vec![], vec![], vec![]);
-    for node in weights_node.items()? {
+    for (node, stake) in weights_node.items()?.zip(stakes.iter().cycle()) {
         let rows = rows(&node, validators, miners, N::MAX_SUM, "a weight from 0, not beyond the arithmetic")?;
-        let epoch = yuma.step(&stake, &Matrix::from_rows(&rows)?)?;
+        let epoch = yuma.step(stake, &Matrix::from_rows(&rows)?)?;
         dividends.push(floats(&epoch.dividends));
         incentive.push(floats(&epoch.incentive));
         consensus.push(floats(&epoch.consensus));
@@ -188,15 +192,23 @@ fn floats<N: Number>(numbers: &[N]) -> Vec<f64> {
     numbers.iter().map(|number| number.to_f64()).collect()
 }
 
-/// How many miners the first row of the first epoch speaks of.
-fn width(weights: &Node<'_>) -> Result<usize, DocumentError> {
-    for epoch in weights.items()? {
-        epoch.length(MAX_LEN)?;
-        for row in epoch.items()? {
-            return row.length(MAX_LEN);
-        }
+/// How many entries the first entry of a list has.
+fn width(node: &Node<'_>) -> Result<usize, DocumentError> {
+    match node.items()?.next() {
+        Some(first) => first.length(MAX_LEN),
+        None => Ok(0),
     }
-    Ok(0)
+}
+
+/// The stakes of every epoch, and how many validators there are.
+fn stakes(node: &Node<'_>, epochs: usize) -> Result<(usize, Vec<Vec<f64>>), DocumentError> {
+    let length = node.length(MAX_LEN)?;
+    if !node.items()?.next().is_some_and(|first| first.value().is_array()) {
+        return Ok((length, vec![amounts(node, length)?]));
+    }
+    let validators = width(node)?;
+    let stakes = node.exactly(epochs)?.map(|epoch| amounts(&epoch, validators)).collect::<Result<_, _>>()?;
+    Ok((validators, stakes))
 }
 
 fn rows(

@@ -57,6 +57,18 @@ fn the_chains_arithmetic_is_on_request() {
 }
 
 #[test]
+fn stakes_may_change() {
+    let rows = json!([[1, 0], [1, 0], [1, 0]]);
+    let mut document = with("weights_per_epoch", json!([rows, rows]));
+    document["stake"] = json!([[8, 1, 1], [0, 1, 3]]);
+    let result = eval("yuma3", &document).unwrap().unwrap();
+    let dividends = result["dividends"][1].as_array().unwrap();
+    for (found, expected) in dividends.iter().zip([0.0, 0.25, 0.75]) {
+        assert!((found.as_f64().unwrap() - expected).abs() < 1e-12);
+    }
+}
+
+#[test]
 fn errors_say_where() {
     let cases = [
         (with("kapa", json!(0.5)), "kapa: unknown key"),
@@ -75,6 +87,8 @@ fn errors_say_where() {
             with("weights_per_epoch", json!([[[1, 2], [1, -2], [1, 1]]])),
             "weights_per_epoch[0][1][1]: \"-2\", expected a weight",
         ),
+        (with("stake", json!([[1, 2, 3], [1, 2, 3]])), "stake: 2 entries, expected 1"),
+        (with("stake", json!([[1, 2, "x"]])), "stake[0][2]: \"x\", expected a finite"),
         (with("stake", json!([1, 2])), "weights_per_epoch[0]: 3 entries, expected 2"),
         (with("stake", json!([1, 2, null])), "stake[2]: null, expected a number"),
         (with("liquid_alpha", json!(1)), "liquid_alpha: a number, expected true or false"),

@@ -11,7 +11,7 @@ const HALVINGS: usize = 7;
 const TRIALS: usize = 6;
 
 /// Finds a column's majority value; keeps its scratch space between columns.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Majority<N> {
     stake: Vec<N>,
     /// Validators with stake: only they vote.
@@ -49,6 +49,10 @@ impl<N: Number> Majority<N> {
     fn search(stake: &[N], support: N, votes: &[N], near: &mut Vec<(N, N)>) -> N {
         // How much stake votes at least that much.
         let behind = |least| sum_of(votes, stake, |vote, stake: N| stake.when(vote, least));
+        // In sparse weights most miners have no majority behind anything.
+        if behind(N::LEAST) < support {
+            return N::ZERO;
+        }
         let most = most(votes);
         if behind(most) >= support {
             return most;

@@ -34,8 +34,8 @@ mod sealed {
 /// A number that Yuma can be computed with: [`I32F32`], the chain's, every division and product cut after 32 bits;
 /// [`f64`], close to the formulas; [`f32`], the published simulator's, the fastest.
 ///
-/// The bound between them: with up to 64 validators and miners whose weights are not below 2^-12, dividends and incentives in `I32F32` are
-/// within 2^-18 of those in `f64` (a test); ties at the majority may fall on either side.
+/// The bound between them: with up to six validators and miners whose weights are integers up to 16, dividends and incentives in `I32F32` are
+/// within 2^-18 of those in `f64` over three epochs (a test); ties at the majority may fall on either side.
 pub trait Number:
     sealed::Sealed
     + Copy
@@ -55,6 +55,8 @@ pub trait Number:
     const ONE: Self;
     /// One half.
     const HALF: Self;
+    /// The smallest above zero.
+    const LEAST: Self;
     /// The largest sum of a validator's weights that can be divided by.
     const MAX_SUM: f64;
     /// What many numbers are divided by.
@@ -108,6 +110,7 @@ impl Number for I32F32 {
     const ZERO: Self = Self::ZERO;
     const ONE: Self = Self::ONE;
     const HALF: Self = Self::from_bits(1 << 31);
+    const LEAST: Self = Self::from_bits(1);
     const MAX_SUM: f64 = 1_073_741_823.0;
     type Divisor = FixedDivisor;
 
@@ -174,6 +177,7 @@ macro_rules! float {
             const ZERO: Self = 0.0;
             const ONE: Self = 1.0;
             const HALF: Self = 0.5;
+            const LEAST: Self = <$float>::MIN_POSITIVE;
             const MAX_SUM: f64 = 1e30;
             type Divisor = $float;
 
