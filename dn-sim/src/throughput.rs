@@ -284,7 +284,7 @@ fn behaviour(params: &Params, rng: &mut Xoshiro256PlusPlus) -> (WorkerEpoch, u64
         epoch.proven_fraud();
     }
     // Weight is Q16 of the unit.
-    let work = u128::from(weight) * u128::from(params.work_unit) >> 16;
+    let work = (u128::from(weight) * u128::from(params.work_unit)) >> 16;
     (epoch, u64::try_from(work).unwrap_or(u64::MAX), Unit::from_bits((1 << 32) - below(1 << 30)))
 }
 
