@@ -40,8 +40,9 @@ pub struct Metrics {
     pub worker_gain: Option<f64>,
     /// The same for the group's validators alone; absent when it has none.
     pub validator_gain: Option<f64>,
-    /// The same with everything: emission and fees, less slashes, bonds and what computing cost them.
-    pub net_gain: f64,
+    /// The same with everything: emission and fees, less slashes, bonds and what computing cost them; absent when even the twin's are worth
+    /// nothing or less.
+    pub net_gain: Option<f64>,
     /// Part of all rewards that went to the attackers.
     pub attacker_share: f64,
     /// Part of all rewards that went to them in the twin.
@@ -105,7 +106,7 @@ impl Cell {
             gain: ratio(paid(&run.attackers) - run.attackers.bought, paid(&twin.attackers)),
             worker_gain: part(run.attackers.emission - run.attackers.bought, twin.attackers.emission),
             validator_gain: part(run.attackers.dividends, twin.attackers.dividends),
-            net_gain: ratio(run.attackers.net(), twin.attackers.net()),
+            net_gain: (twin.attackers.net() > 0.0).then(|| run.attackers.net() / twin.attackers.net()),
             attacker_share: ratio(sum(&run.group), sum(&run.total)),
             twin_share: ratio(sum(&twin.group), sum(&twin.total)),
             honest_loss: 1.0 - ratio(paid(&run.honest), paid(&twin.honest)),

@@ -97,7 +97,7 @@ fn cell(policy: usize, (attack, level, effects): Attack, seed: u64, samples: u32
         gain,
         worker_gain: found.then_some(gain),
         validator_gain: None,
-        net_gain: 2.0 * gain - 1.0,
+        net_gain: Some(2.0 * gain - 1.0),
         attacker_share,
         twin_share,
         honest_loss: (attacker_share - twin_share) / (1.0 - twin_share) + noise(0.01),
@@ -228,7 +228,8 @@ fn tables_read_back_as_they_were() {
         let seed = key.seed.to_string();
         let key = [&key.policy, &key.attack, &key.level, &seed];
         let row = rows.iter().find(|row| key.iter().zip(row.iter()).all(|(a, b)| *a == b)).unwrap();
-        let shares = [metrics.net_gain, metrics.attacker_share, metrics.twin_share, metrics.honest_loss];
+        let shares =
+            [metrics.net_gain.unwrap(), metrics.attacker_share, metrics.twin_share, metrics.honest_loss];
         let trusts = [metrics.gini, metrics.attacker_trust, metrics.honest_trust];
         let rest = [metrics.user_quality, metrics.attacker_stake];
         let numbers = shares.into_iter().chain(trusts).chain(rest);

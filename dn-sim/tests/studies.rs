@@ -98,7 +98,7 @@ fn who_behaves_gains_nothing_and_loses_nothing() {
     study.attacker("nobody", Group::new(0.25, 0.3), || Box::new(Honest));
     for cell in run(&study, 2).iter().filter(|cell| cell.key.attack == "nobody") {
         let m = &cell.metrics;
-        assert_eq!((m.gain, m.net_gain, m.honest_loss), (1.0, 1.0, 0.0), "{:?}", cell.key);
+        assert_eq!((m.gain, m.net_gain, m.honest_loss), (1.0, Some(1.0), 0.0), "{:?}", cell.key);
         assert_eq!(m.attacker_share, m.twin_share);
         assert_eq!(m.detection_epochs, None);
     }

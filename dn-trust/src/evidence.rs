@@ -169,7 +169,8 @@ impl Counts {
         let most = (whole + error).saturating_sub(deviation);
         // The exact value lies between both.
         let bound = low / n;
-        (low - bound * n + (most - low) < n).then(|| Unit::from_bits(bound << 8))
+        // Below one, as b is not 0.
+        (low - bound * n + (most - low) < n).then(|| Unit::from_fraction((bound << 8) as u32))
     }
 
     /// The definition of [`lower_bound`](Self::lower_bound), with all bits of the deviation.

@@ -157,7 +157,7 @@ impl Kind {
             Self::Adaptive => &[
                 const { stake(0.3) },
                 const { workers(0.2) },
-                const { count("candidates", 24.0, 1.0, 1_000.0) },
+                const { count("candidates", 48.0, 1.0, 1_000.0) },
             ],
         }
     }

@@ -241,7 +241,11 @@ fn refusals_say_where_and_what() {
             "in.shares.worker: expected an integer from 0 to 10000, found 10001",
         ),
         ("split", json!([]), "in: expected an object, found a list of 0"),
-        ("slpit", json!({}), "op: expected one of trust, powr, split, yuma3, weighted_median, eigentrust, found \"slpit\""),
+        (
+            "slpit",
+            json!({}),
+            "op: expected one of trust, powr, split, yuma3, weighted_median, eigentrust, found \"slpit\"",
+        ),
     ] {
         let found = error(op, input);
         assert!(found.contains(says), "{found}\n  should say\n{says}");

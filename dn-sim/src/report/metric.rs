@@ -40,8 +40,8 @@ pub(super) const NET_GAIN: Metric = Metric {
     label: "net gain",
     unit: Unit::Ratio,
     meaning: "The same with everything: emission and fees, less slashes, bonds and what computing cost. Below 0 the \
-              attack costs more than it brings.",
-    read: |metrics| Some(metrics.net_gain),
+              attack costs more than it brings; absent when behaving is not worth anything either.",
+    read: |metrics| metrics.net_gain,
 };
 
 /// What the attack costs the honest.

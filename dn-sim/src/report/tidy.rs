@@ -119,7 +119,7 @@ fn cells<'a>() -> Vec<Column<&'a Cell>> {
         Column::number("gain", |cell| Field::Number(cell.metrics.gain)),
         Column::optional("worker_gain", Kind::Number, |cell| optional(cell.metrics.worker_gain)),
         Column::optional("validator_gain", Kind::Number, |cell| optional(cell.metrics.validator_gain)),
-        Column::number("net_gain", |cell| Field::Number(cell.metrics.net_gain)),
+        Column::optional("net_gain", Kind::Number, |cell| optional(cell.metrics.net_gain)),
         Column::number("attacker_share", |cell| Field::Number(cell.metrics.attacker_share)),
         Column::number("twin_share", |cell| Field::Number(cell.metrics.twin_share)),
         Column::number("honest_loss", |cell| Field::Number(cell.metrics.honest_loss)),

@@ -31,8 +31,9 @@ fn rules(cell: &Cell) -> Vec<Rule> {
         }
         "cabal" if value(level, "stake").unwrap_or(0.0) <= 0.45 => rules.push(gain(title.clone(), 0.05)),
         "cheaper-model" => {
+            // Who cheats in almost everything delivers junk.
             let rate = value(level, "rate").unwrap_or(1.0);
-            rules.push(gain(title.clone(), (1.0 - 2.0 * rate).max(0.0)));
+            rules.push(gain(title.clone(), (1.0 - 2.0 * rate).max(0.05)));
         }
         "milk-whitewash" => rules.push(gain(title.clone(), 0.25)),
         "sybil" => rules.push(gain(title.clone(), 1.001)),

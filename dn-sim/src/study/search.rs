@@ -6,8 +6,8 @@ use std::sync::Mutex;
 use std::sync::atomic::AtomicBool;
 
 use super::{Job, Play, Study, StudyError, parallel};
-use crate::attack::{Honest, Script, VoteRule};
-use crate::outcome::{Cell, CellKey};
+use crate::attack::{Script, VoteRule};
+use crate::outcome::CellKey;
 use crate::rng::{Purpose, Stream};
 
 /// Seeds from here on are for training; a scenario's are below 10^12.
@@ -42,28 +42,26 @@ impl Study {
         Ok(found.into_inner().unwrap_or_else(|p| p.into_inner()))
     }
 
-    /// Half of the candidates are drawn freely, the others are changes of the best so far.
+    /// The first candidate behaves, so that what is found is never worse than that on the training seeds. Half of them are drawn freely, the
+    /// others are changes of the best so far.
     fn search(&self, policy: usize, attack: usize) -> Result<Script, StudyError> {
         let entry = &self.attacks[attack];
         let Play::Search { start, candidates } = &entry.play else { return Ok(Script::default()) };
         let key = || CellKey { seed: TRAINING, ..self.key(policy, attack, 0) };
-        let twin = entry.group.behaving();
-        let twins = (0..TRIALS)
-            .map(|t| self.simulate(policy, &twin, &mut Honest, TRAINING + t, &key))
-            .collect::<Result<Vec<_>, _>>()?;
         // The same candidates for every policy.
         let mut stream = Stream::new(attack as u64, Purpose::Search, (0, 0));
         let (mut best, mut most) = (*start, f64::NEG_INFINITY);
         for n in 0..*candidates {
             let script = match n {
-                0 => *start,
+                0 => Script::default(),
+                1 => *start,
                 n if n <= candidates / 2 => draw(&mut stream),
                 _ => change(best, &mut stream),
             };
             let mut gain = 0.0;
-            for (trial, twin) in (0..TRIALS).zip(&twins) {
+            for trial in 0..TRIALS {
                 let run = self.simulate(policy, &entry.group, &mut script.clone(), TRAINING + trial, &key)?;
-                gain += Cell::of(key(), self.scenario.warmup, &run, twin).metrics.net_gain;
+                gain += run.attackers.net();
             }
             if gain > most {
                 (best, most) = (script, gain);

@@ -203,7 +203,7 @@ impl<'a> Summary<'a> {
                 gain: gain.mean,
                 gain_low: gain.low(),
                 gain_high: gain.high(),
-                net_gain: over(|m| m.net_gain).map(|i| i.mean),
+                net_gain: over(|m| m.net_gain.unwrap_or(f64::NAN)).map(|i| i.mean),
                 honest_loss: over(|m| m.honest_loss).map(|i| i.mean),
             })
         });

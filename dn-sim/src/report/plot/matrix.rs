@@ -46,7 +46,8 @@ pub(super) fn gain(study: &Study<'_>) -> Result<String, Fault> {
 
 /// Mean gain with everything that money is spent and lost on.
 pub(super) fn net_gain(study: &Study<'_>) -> Result<String, Fault> {
-    let words = "Emission and fees, less slashes, bonds and computing. Below 0 the attack costs more than it brings.";
+    let words =
+        "Emission and fees, less slashes, bonds and computing. Below 0 the attack costs more than it brings.";
     around_one(study, &NET_GAIN, "Attackers’ net gain", words)
 }
 
