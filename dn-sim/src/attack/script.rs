@@ -1,5 +1,7 @@
 //! One attacker with every knob; the built-in attacks are settings of it.
 
+use std::fmt;
+
 use super::{Attacker, Ballot, Conduct, WorkerView};
 
 /// How the group's validators score results of which nothing else is said.
@@ -70,6 +72,38 @@ impl Default for Script {
             wash: 0.0,
             grief: 0.0,
         }
+    }
+}
+
+impl fmt::Display for Script {
+    /// What differs from behaving, such as `cheat=0.2 build=100`; `behave` when nothing does.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let honest = Self::default();
+        let mut parts = Vec::new();
+        let mut part = |name: &str, differs: bool, value: String| {
+            if differs {
+                parts.push(format!("{name}={value}"));
+            }
+        };
+        let score = |s: Option<f64>| s.map_or("as seen".into(), |s| format!("{s:.2}"));
+        let cheats = self.cheat > 0.0;
+        part("cheat", cheats, format!("{:.2}", self.cheat));
+        part("cheat-quality", cheats, format!("{:.2}", self.cheat_quality));
+        part("quality", self.quality != honest.quality, score(self.quality));
+        part("build", cheats && self.build > 0, self.build.to_string());
+        let cycle = format!("{}+{}", self.honest_for, self.cheat_for);
+        part("honest+cheat", cheats && self.honest_for > 0, cycle);
+        part("renew-below", self.renew_below > 0.0, format!("{:.2}", self.renew_below));
+        part("friends", self.friends.is_some(), score(self.friends));
+        part("rivals", self.rivals.is_some(), score(self.rivals));
+        part("votes", self.votes != honest.votes, format!("{:?}", self.votes).to_lowercase());
+        part("reports", self.reports != honest.reports, self.reports.to_string());
+        part("detect", self.detect > 0.0, format!("{:.2}", self.detect));
+        part("latency", self.latency_factor != honest.latency_factor, format!("{:.2}", self.latency_factor));
+        part("wash", self.wash > 0.0, format!("{:.2}", self.wash));
+        part("grief", self.grief > 0.0, format!("{:.3}", self.grief));
+        f.write_str(if parts.is_empty() { "behave" } else { "" })?;
+        f.write_str(&parts.join(" "))
     }
 }
 

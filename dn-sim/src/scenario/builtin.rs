@@ -7,9 +7,10 @@ pub const SUITE: &str = include_str!("../../scenarios/suite.toml");
 pub const FIRST: &str = include_str!("../../scenarios/first.toml");
 
 /// All of them: name and text.
-pub const BUILTIN: [(&str, &str); 3] = [
+pub const BUILTIN: [(&str, &str); 4] = [
     ("suite", SUITE),
     ("first", FIRST),
+    ("tuning", include_str!("../../scenarios/tuning.toml")),
     ("young-network", include_str!("../../scenarios/young-network.toml")),
 ];
 

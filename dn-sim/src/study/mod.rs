@@ -99,6 +99,18 @@ pub struct Study {
     snapshot: Option<Snapshot>,
     policies: Vec<(String, PolicyFactory)>,
     attacks: Vec<Entry>,
+    found: Mutex<Vec<Found>>,
+}
+
+/// What an adaptive attacker found best.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Found {
+    /// Against which policy.
+    pub policy: String,
+    /// Of which attack, with its level.
+    pub attack: String,
+    /// What it will do.
+    pub script: Script,
 }
 
 /// A population and a policy without attack; several attacks are compared with the same one.
@@ -131,7 +143,7 @@ impl Study {
             scenario.validators.count = snapshot.validator_stakes.len();
         }
         scenario.check()?;
-        let mut study = Self { snapshot, policies: Vec::new(), attacks: Vec::new(), scenario };
+        let mut study = Self { snapshot, policies: Vec::new(), attacks: Vec::new(), found: Mutex::default(), scenario };
         for (i, name) in study.scenario.policies.clone().into_iter().enumerate() {
             let built = policy::build(&name, &study.scenario).ok_or_else(|| ScenarioError::Invalid {
                 path: format!("policies[{i}]"),
@@ -171,6 +183,20 @@ impl Study {
         let play = Play::Custom(Box::new(build));
         self.attacks.push(Entry { name: name.to_owned(), level: String::new(), group, play });
         self
+    }
+
+    /// What the adaptive attackers of the last [`run`](Study::run) found; none for those whose runs were all finished before.
+    pub fn found(&self) -> Vec<Found> {
+        self.found.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).clone()
+    }
+
+    fn described(&self, scripts: &BTreeMap<(usize, usize), Script>) -> Vec<Found> {
+        let of = |((policy, attack), script): (&(usize, usize), &Script)| {
+            let key = self.key(*policy, *attack, 0);
+            let attack = format!("{} {}", key.attack, key.level).trim_end().to_owned();
+            Found { policy: key.policy, attack, script: *script }
+        };
+        scripts.iter().map(of).collect()
     }
 
     /// The scenario, with the counts of its snapshot.
@@ -215,6 +241,7 @@ impl Study {
         let resumed = finished.len();
         let jobs = self.jobs(&finished);
         let scripts = self.search_all(threads, &jobs)?;
+        *self.found.lock().unwrap_or_else(|poisoned| poisoned.into_inner()) = self.described(&scripts);
         let state = Mutex::new((finished, store));
         let stop = AtomicBool::new(false);
         let result = parallel(threads, jobs.len(), &stop, &|n| {
