@@ -9,7 +9,7 @@ use dn_core::{Amount, Hash32};
 use dn_ledger::events::{Event, SlashCause};
 use dn_ledger::state::{
     AUDITS, AuditPhase, AuditResult, BATCHES, BatchStatus, CHANNELS, IDENTITIES, IdentityStatus, POOLS, Pool,
-    STAKE_POOLS,
+    STAKE_POOLS, VALIDATOR_TRUST,
 };
 use dn_ledger::{Payload, Reject, Role, query};
 
@@ -289,4 +289,33 @@ fn an_involved_validator_never_audits() {
     assert_eq!(open.len(), 40);
     assert!(open.iter().all(|(name, ..)| name != "v1"));
     assert!(open.iter().any(|(name, ..)| name == "v2") && open.iter().any(|(name, ..)| name == "v3"));
+}
+
+/// The pool is divided by stake × trust: what a silent validator loses of its trust it loses of its pay, in full.
+#[test]
+fn validators_are_paid_by_stake_times_trust() {
+    let mut w = World::ready();
+    let params = w.genesis.params.clone();
+    w.post(3, dn(10), Amount::ZERO);
+    // Whoever is drawn in place of v2 answers.
+    w.audit_all(|name, _| (name != "v2").then_some(MATCH));
+    let (mut events, mut height) = (Vec::new(), w.height());
+    while !events.iter().any(|e| matches!(e, Event::PoolRewarded { .. })) {
+        assert!(w.height() < height + 2 * params.epoch_blocks, "nobody was paid");
+        events = w.blocks(1);
+    }
+    height = w.height();
+    let paid = |name: &str| {
+        let amount = events.iter().find_map(|e| match e {
+            Event::PoolRewarded { validator, amount } if *validator == address(name) => Some(*amount),
+            _ => None,
+        });
+        let amount = amount.unwrap_or(Amount::ZERO).atto();
+        let stake = STAKE_POOLS.get(w.state(), &address(name)).unwrap().tokens().atto() - amount;
+        let trust = VALIDATOR_TRUST.get(w.state(), &address(name)).unwrap().weight(&params.trust);
+        (amount as f64, stake as f64 * trust.value().bits() as f64)
+    };
+    let ((silent, less), (other, more)) = (paid("v2"), paid("v1"));
+    assert!(less < more && silent < other, "at height {height}: {less} {more}");
+    assert!((silent / other - less / more).abs() < 1e-9, "{} {}", silent / other, less / more);
 }

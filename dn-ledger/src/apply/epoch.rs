@@ -9,7 +9,7 @@ use dn_trust::Unit;
 use super::Step;
 use super::books::sum;
 use crate::events::Event;
-use crate::power::voting_power;
+use crate::power::reward_weight;
 use crate::state::{
     EPOCH_WORK, IDENTITIES, IdentityStatus, POOLS, Pool, STAKE_POOLS, VALIDATOR_EPOCHS, VALIDATOR_TRUST,
     WORKER_EPOCHS, WORKER_TRUST,
@@ -116,17 +116,17 @@ impl Step<'_> {
         }
     }
 
-    /// Divides the validators' pool among the stake pools by voting power; without any it carries over.
+    /// Divides the validators' pool among the stake pools by stake × trust; without any it carries over.
     fn pay_validators(&mut self) -> Amount {
-        let power: BTreeMap<_, _> = self
+        let weights: BTreeMap<_, _> = self
             .in_role(Role::Validator)
             .into_iter()
             .filter(|(_, status)| *status == IdentityStatus::Active)
-            .map(|(address, _)| (address, voting_power(self.state, &self.ctx.params, address).atto()))
+            .map(|(address, _)| (address, reward_weight(self.state, &self.ctx.params, address)))
             .collect();
         let held = POOLS.get_or_default(self.state, &Pool::Validators);
         let mut paid = Amount::ZERO;
-        for (validator, amount) in divide(held, &power) {
+        for (validator, amount) in divide(held, &weights) {
             let mut pool = STAKE_POOLS.get_or_default(self.state, &validator);
             if amount.is_zero() || pool.reward(amount).is_err() {
                 continue;

@@ -143,7 +143,8 @@ impl Study {
             scenario.validators.count = snapshot.validator_stakes.len();
         }
         scenario.check()?;
-        let mut study = Self { snapshot, policies: Vec::new(), attacks: Vec::new(), found: Mutex::default(), scenario };
+        let mut study =
+            Self { snapshot, policies: Vec::new(), attacks: Vec::new(), found: Mutex::default(), scenario };
         for (i, name) in study.scenario.policies.clone().into_iter().enumerate() {
             let built = policy::build(&name, &study.scenario).ok_or_else(|| ScenarioError::Invalid {
                 path: format!("policies[{i}]"),

@@ -108,7 +108,10 @@ pub(super) fn finish(
     fs::write(&path, document).map_err(CliError::file("write", &path))?;
     let cells = run(study, &mut store, options)?;
     for found in study.found() {
-        out::note(format_args!("{} against {}: the search chose {}", found.attack, found.policy, found.script));
+        out::note(format_args!(
+            "{} against {}: the search chose {}",
+            found.attack, found.policy, found.script
+        ));
     }
     report::write_all(out, provenance, &gates(&cells), &cells)?;
     Ok(cells)
