@@ -95,6 +95,9 @@ fn cell(policy: usize, (attack, level, effects): Attack, seed: u64, samples: u32
     let series = series.collect();
     let metrics = Metrics {
         gain,
+        worker_gain: Some(gain),
+        validator_gain: None,
+        net_gain: gain - 0.1,
         attacker_share,
         twin_share,
         honest_loss: (attacker_share - twin_share) / (1.0 - twin_share) + noise(0.01),

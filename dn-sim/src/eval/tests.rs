@@ -6,6 +6,7 @@ use dn_trust::{
 };
 
 mod any;
+mod baselines;
 
 fn ask(op: &str, input: Value) -> Value {
     serde_json::from_str(&answer(&json!({"id": [1], "op": op, "in": input}).to_string())).expect("JSON")
@@ -241,7 +242,11 @@ fn refusals_say_where_and_what() {
             "in.shares.worker: expected an integer from 0 to 10000, found 10001",
         ),
         ("split", json!([]), "in: expected an object, found a list of 0"),
-        ("slpit", json!({}), "op: expected one of trust, powr, split, found \"slpit\""),
+        (
+            "slpit",
+            json!({}),
+            "op: expected one of trust, powr, split, yuma3, weighted_median, eigentrust, found \"slpit\"",
+        ),
     ] {
         let found = error(op, input);
         assert!(found.contains(says), "{found}\n  should say\n{says}");
@@ -301,6 +306,9 @@ fn a_line_that_is_too_long_is_passed_over() {
     let text = String::from_utf8(output).expect("text");
     let lines: Vec<&str> = text.lines().collect();
     assert_eq!(lines.len(), 2);
-    assert_eq!(lines[0], r#"{"id":null,"error":"the line is too long: at most 67108864 bytes are read"}"#);
+    assert_eq!(
+        lines[0],
+        format!("{{\"id\":null,\"error\":\"the line is too long: at most {MAX_LINE} bytes are read\"}}")
+    );
     assert!(lines[1].starts_with(r#"{"id":2,"out""#));
 }

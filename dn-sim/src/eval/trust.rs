@@ -5,8 +5,9 @@ use dn_trust::{
 };
 use serde_json::{Map, Value, json};
 
+use super::EvalError;
 use super::history::{epoch, params};
-use super::{EvalError, Node};
+use crate::document::Node;
 
 /// The most epochs of one question: fifteen years of hours. An empty epoch takes three bytes and its answer hundreds.
 const MAX_EPOCHS: usize = 1 << 17;
@@ -62,12 +63,8 @@ fn replay<R>(
     close: impl Fn(&mut R, &Node<'_>) -> Result<(), EvalError>,
 ) -> Result<String, EvalError> {
     let start = shown(&record);
-    let list = epochs.items()?;
-    if list.len() > MAX_EPOCHS {
-        return Err(epochs.refuse(format!("a list of at most {MAX_EPOCHS} epochs")).into());
-    }
-    let mut states = Vec::with_capacity(list.len());
-    for node in list {
+    let mut states = Vec::with_capacity(epochs.length(0, MAX_EPOCHS)?);
+    for node in epochs.items()? {
         close(&mut record, &node)?;
         states.push(shown(&record));
     }
