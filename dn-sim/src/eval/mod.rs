@@ -4,6 +4,10 @@
 //! may be any JSON value and is null where the line could not be read. A line that is refused says where and what is allowed, and stops none of
 //! the others. Blank lines are passed over; of a key that comes twice in an object the last value counts.
 //!
+//! A line has at most [`MAX_LINE`] bytes, and the work that it asks for is bounded too: `trust`, `powr`, `split` and `weighted_median` take time
+//! in proportion to the line (but for a sorting), `yuma3` at most 2^24 weights, and `eigentrust` at most 2^34 steps from peer to peer, which is
+//! half a minute.
+//!
 //! Keys that an operation does not know are refused; one that is null is as good as absent.
 //! Integers are JSON integers or decimal strings (over 2^64 − 1 only strings, since JSON readers round); numbers are JSON numbers or decimal
 //! strings; a number from 0 to 1 is rounded down to a multiple of 2^-32, and comes out both as a number, with every digit, and as its bits
@@ -93,8 +97,9 @@ use crate::baseline::median::MedianError;
 use crate::baseline::yuma::{MAX_CELLS, YumaError};
 use crate::document::{DocumentError, Node};
 
-/// The longest line that is read, in bytes. A document of the smallest objects takes some sixty times as much memory.
-pub const MAX_LINE: usize = 32 << 20;
+/// The longest line that is read, in bytes without its end. A document of the smallest lists takes some hundred times as much memory, and an
+/// answer may be some forty times as long: together less than 4 GB.
+pub const MAX_LINE: usize = 16 << 20;
 
 /// The operations, in the order of the documentation.
 const OPS: [(&str, Op); 6] = [
@@ -261,20 +266,21 @@ pub fn run(mut input: impl BufRead, mut output: impl Write) -> io::Result<()> {
     let mut line = Vec::new();
     loop {
         line.clear();
-        // One byte more than a line may have, and its end.
-        let limit = MAX_LINE as u64 + 1;
+        // The longest line and its end, of up to two bytes.
+        let limit = MAX_LINE as u64 + 2;
         if input.by_ref().take(limit).read_until(b'\n', &mut line)? == 0 {
             return Ok(());
         }
-        let answer = if line.len() > MAX_LINE && line.last() != Some(&b'\n') {
+        let ended = line.pop_if(|last| *last == b'\n').is_some();
+        if !ended && line.len() > MAX_LINE + 1 {
             skip_line(&mut input)?;
-            refused(&Value::Null, &EvalError::TooLong { max: MAX_LINE })
-        } else {
-            match std::str::from_utf8(&line) {
-                Ok(text) if text.trim().is_empty() => continue,
-                Ok(text) => answer(text.trim_end_matches(['\n', '\r'])),
-                Err(error) => refused(&Value::Null, &EvalError::Encoding { at: error.valid_up_to() }),
-            }
+        }
+        line.pop_if(|last| *last == b'\r');
+        let answer = match std::str::from_utf8(&line) {
+            _ if line.len() > MAX_LINE => refused(&Value::Null, &EvalError::TooLong { max: MAX_LINE }),
+            Ok(text) if text.trim().is_empty() => continue,
+            Ok(text) => answer(text),
+            Err(error) => refused(&Value::Null, &EvalError::Encoding { at: error.valid_up_to() }),
         };
         writeln!(output, "{answer}")?;
         output.flush()?;

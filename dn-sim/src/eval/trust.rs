@@ -62,14 +62,18 @@ fn replay<R>(
     shown: impl Fn(&R) -> Value,
     close: impl Fn(&mut R, &Node<'_>) -> Result<(), EvalError>,
 ) -> Result<String, EvalError> {
-    let start = shown(&record);
-    let mut states = Vec::with_capacity(epochs.length(0, MAX_EPOCHS)?);
-    for node in epochs.items()? {
+    epochs.length(0, MAX_EPOCHS)?;
+    // Written as it comes: as values, so many states would take a gigabyte.
+    let mut last = shown(&record).to_string();
+    let mut answer = format!("{{\"start\":{last},\"epochs\":[");
+    for (n, node) in epochs.items()?.enumerate() {
         close(&mut record, &node)?;
-        states.push(shown(&record));
+        last = shown(&record).to_string();
+        answer.push_str(if n == 0 { "" } else { "," });
+        answer.push_str(&last);
     }
-    let last = shown(&record);
-    Ok(json!({"start": start, "epochs": states, "final": last}).to_string())
+    answer.push_str(&format!("],\"final\":{last}}}"));
+    Ok(answer)
 }
 
 fn worker(w: &WorkerTrust, p: &Params) -> Value {
