@@ -1,6 +1,7 @@
 //! How long an epoch of Yuma takes: `cargo run --release -p dn-sim --example yuma_speed -- [validators] [miners] [non-zero in a hundred]`.
 //!
 //! Every epoch brings other weights; making the matrices is not timed. See `docs/perf/sim-yuma.md`.
+#![allow(clippy::print_stdout)]
 
 use std::error::Error;
 use std::time::Instant;

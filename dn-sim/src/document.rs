@@ -379,7 +379,7 @@ fn parse_decimal(text: &str) -> Option<Decimal> {
     if digits == 0 {
         return Some(Decimal { digits, places: 0 });
     }
-    while places > 0 && digits % 10 == 0 {
+    while places > 0 && digits.is_multiple_of(10) {
         (digits, places) = (digits / 10, places - 1);
     }
     if places < 0 {

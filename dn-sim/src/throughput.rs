@@ -97,7 +97,8 @@ pub fn run(load: Load) -> Result<Throughput, PopulationError> {
         ms.push(start.elapsed().as_secs_f64() * 1e3);
         bytes += columns.bytes(surveys);
     }
-    // The machine may have changed its speed meanwhile.
+    let digest = columns.digest(&params)?;
+    // The machine may have changed its speed meanwhile. The columns' memory is free again.
     let copy_gb_per_s = copy_gb_per_s.max(self::copy_gb_per_s(load.threads));
     let total_s = ms.iter().sum::<f64>() / 1e3;
     ms.sort_by(f64::total_cmp);
@@ -119,14 +120,15 @@ pub fn run(load: Load) -> Result<Throughput, PopulationError> {
         } else {
             0.0
         },
-        digest: columns.digest(&params)?,
+        digest,
     })
 }
 
 /// How fast so many threads copy memory that no cache holds: bytes read and bytes written, in 10^9 a second, best of several.
 pub fn copy_gb_per_s(threads: NonZeroUsize) -> f64 {
+    // Not zero: memory that was never written would be read from one page.
     let mut buffers: Vec<_> =
-        (0..threads.get()).map(|n| (vec![n as u8; COPY_BYTES], vec![0u8; COPY_BYTES])).collect();
+        (0..threads.get()).map(|n| (vec![n as u8 | 1; COPY_BYTES], vec![0u8; COPY_BYTES])).collect();
     let mut best = f64::INFINITY;
     for _ in 0..COPIES {
         let start = Instant::now();
@@ -284,7 +286,7 @@ fn behaviour(params: &Params, rng: &mut Xoshiro256PlusPlus) -> (WorkerEpoch, u64
         epoch.proven_fraud();
     }
     // Weight is Q16 of the unit.
-    let work = u128::from(weight) * u128::from(params.work_unit) >> 16;
+    let work = (u128::from(weight) * u128::from(params.work_unit)) >> 16;
     (epoch, u64::try_from(work).unwrap_or(u64::MAX), Unit::from_bits((1 << 32) - below(1 << 30)))
 }
 

@@ -1,4 +1,5 @@
 //! What holds for every Yuma whatever the input.
+#![allow(clippy::unwrap_used)]
 
 use dn_sim::baseline::yuma::{BondStorage, Epoch, Matrix, Number, Params, Version, Yuma};
 use fixed::types::I32F32;

@@ -1,4 +1,5 @@
 //! Yuma 1, 2 and 3 beside vectors that `tools/golden/yuma.py` computes from the formulas, in floats.
+#![allow(clippy::unwrap_used)]
 
 use dn_sim::baseline::yuma::{Matrix, Number, Params, Version, Yuma};
 use dn_sim::eval::answer;
