@@ -1,114 +1,98 @@
-//! A reader of JSON documents whose every complaint says where in the document: `weights_per_epoch[2][0]: 3 entries, expected 4`.
+//! A reader of JSON documents that somebody wrote by hand or with a script: every value knows where it is, and every refusal says so, as in
+//! `weights_per_epoch[2][0]: expected a list of 4, found a list of 3`.
 //!
-//! Numbers may be JSON numbers or decimal strings anywhere. Keys that nobody asks for are refused, so that a misspelt option cannot pass silently.
+//! Numbers may be JSON numbers or decimal strings anywhere. Keys that nobody asks for are refused, so that a misspelt option cannot pass
+//! silently; a key with the value null is as good as absent.
 //!
 //! ```
 //! use dn_sim::document::Node;
 //! let document = serde_json::json!({ "stake": [1, "2.5"] });
 //! let root = Node::root(&document);
-//! root.keys(&["stake"])?;
-//! let stake = root.field("stake")?.items()?.map(|node| node.number()).collect::<Result<Vec<_>, _>>()?;
-//! assert_eq!(stake, [1.0, 2.5]);
-//! assert_eq!(root.field("stake")?.number().unwrap_err().to_string(), "stake: a list, expected a number");
+//! root.known(&["stake"])?;
+//! let stake = root.field("stake")?;
+//! let numbers = stake.items()?.map(|node| node.number(0.0, 9.0)).collect::<Result<Vec<_>, _>>()?;
+//! assert_eq!(numbers, [1.0, 2.5]);
+//! assert_eq!(stake.number(0.0, 9.0).unwrap_err().to_string(), "stake: expected a number from 0 to 9, found a list of 2");
 //! # Ok::<(), dn_sim::document::DocumentError>(())
 //! ```
 
 use std::fmt;
 
+use dn_trust::Unit;
 use serde_json::{Map, Value};
-use thiserror::Error;
 
 /// The longest text that is read as a number, in bytes.
 pub const MAX_NUMBER_LEN: usize = 64;
 
-/// Why a document was refused, and where.
-#[derive(Debug, Clone, PartialEq, Eq, Error)]
+/// The most characters of a name or text that an error shows.
+const MAX_SHOWN: usize = 64;
+
+/// Why a document is refused.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum DocumentError {
-    /// Something of another kind stands there.
-    #[error("{path}: {found}, expected {expected}")]
-    Kind {
-        /// Where.
-        path: Path,
-        /// What stands there, such as `a list`.
-        found: &'static str,
-        /// What should.
-        expected: &'static str,
-    },
-    /// A required key is absent.
-    #[error("{path}: missing")]
+    /// A key that is needed is not there.
+    #[error("{path}: the key `{name}` is missing")]
     Missing {
-        /// The key that should be there.
-        path: Path,
-    },
-    /// A key that means nothing here.
-    #[error("{path}: unknown key, expected one of {}", .expected.join(", "))]
-    Unknown {
+        /// Where.
+        path: String,
         /// The key.
-        path: Path,
-        /// All keys that mean something.
-        expected: Vec<&'static str>,
+        name: &'static str,
     },
-    /// Text that is no number of the expected form.
-    #[error("{path}: {text:?}, expected {expected}")]
-    Number {
+    /// A key that nobody knows.
+    #[error("{path}: unknown key `{name}`; known are {}", known.join(", "))]
+    Unknown {
         /// Where.
-        path: Path,
-        /// The number or text, cut after 64 bytes.
-        text: String,
-        /// What was expected, such as `an integer from 0 to 2^128 - 1`.
-        expected: &'static str,
+        path: String,
+        /// The key, cut at 64 characters.
+        name: String,
+        /// The keys that there are.
+        known: Vec<&'static str>,
     },
-    /// A list of another length.
-    #[error("{path}: {found} entries, expected {expected}")]
-    Length {
+    /// Not exactly one of the keys that exclude each other.
+    #[error("{path}: expected exactly one of the keys {}", names.join(", "))]
+    OneOf {
         /// Where.
-        path: Path,
-        /// Its length.
-        found: usize,
-        /// The length that the rest of the document asks for.
-        expected: usize,
+        path: String,
+        /// The keys.
+        names: &'static [&'static str],
     },
-    /// A list longer than allowed.
-    #[error("{path}: {found} entries, at most {max}")]
-    TooLong {
+    /// Another kind of value, one out of its range, or a list of another length.
+    #[error("{path}: expected {expected}, found {found}")]
+    Value {
         /// Where.
-        path: Path,
-        /// Its length.
-        found: usize,
-        /// The largest allowed.
-        max: usize,
+        path: String,
+        /// What is allowed.
+        expected: String,
+        /// What is there, cut at 64 characters.
+        found: String,
     },
-    /// A list without entries where at least one is needed.
-    #[error("{path}: no entries, expected at least one")]
-    Empty {
+    /// An id that came before.
+    #[error("{path}: the id {id} came before, at {first}")]
+    Duplicate {
         /// Where.
-        path: Path,
+        path: String,
+        /// The id.
+        id: String,
+        /// Where it came first.
+        first: String,
     },
 }
 
-/// A place in a document, such as `weights_per_epoch[2][0]`.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Path(String);
-
-impl fmt::Display for Path {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(if self.0.is_empty() { "the document" } else { &self.0 })
-    }
-}
-
-/// The way from a node's parent to the node.
+/// How a node was reached from its parent.
 #[derive(Debug, Clone, Copy)]
 enum Step<'a> {
+    Root,
     Field(&'a str),
-    Index(usize),
+    Item(usize),
 }
 
-/// A value in a document together with the way to it.
+/// A value and the way to it.
 #[derive(Debug, Clone, Copy)]
 pub struct Node<'a> {
     value: &'a Value,
-    above: Option<(&'a Node<'a>, Step<'a>)>,
+    parent: Option<&'a Node<'a>>,
+    step: Step<'a>,
 }
 
 /// An exact decimal number, not negative: `digits` ÷ 10^`places`.
@@ -122,216 +106,258 @@ pub struct Decimal {
 
 impl<'a> Node<'a> {
     /// The whole document.
-    pub fn root(value: &'a Value) -> Self {
-        Self { value, above: None }
-    }
-
-    /// Where the node stands.
-    pub fn path(&self) -> Path {
-        let mut text = match self.above {
-            Some((parent, _)) => parent.path().0,
-            None => return Path::default(),
-        };
-        match self.above {
-            Some((_, Step::Field(name))) if text.is_empty() => text.push_str(name),
-            Some((_, Step::Field(name))) => text.extend([".", name]),
-            Some((_, Step::Index(index))) => text.push_str(&format!("[{index}]")),
-            None => {}
-        }
-        Path(text)
+    pub const fn root(value: &'a Value) -> Self {
+        Self { value, parent: None, step: Step::Root }
     }
 
     /// The value itself.
-    pub fn value(&self) -> &'a Value {
+    pub const fn value(&self) -> &'a Value {
         self.value
     }
 
-    /// Refuses every key of the object outside `known`.
+    /// The way to it, such as `in.nodes[3].work`; `document` for the root.
+    pub fn path(&self) -> String {
+        match self.step {
+            Step::Root => "document".to_owned(),
+            _ => self.to_string(),
+        }
+    }
+
+    /// What the reader of the error needs, of a value of a wrong kind or range.
+    pub fn refuse(&self, expected: impl Into<String>) -> DocumentError {
+        DocumentError::Value { path: self.path(), expected: expected.into(), found: shown(self.value) }
+    }
+
+    /// The refusal of one of its keys.
+    pub(crate) fn unknown(&self, name: &str, known: Vec<&'static str>) -> DocumentError {
+        DocumentError::Unknown { path: self.path(), name: cut(name), known }
+    }
+
+    /// Checks that it is an object without keys but these.
     ///
     /// # Errors
-    /// The node is no object, or has another key.
-    pub fn keys(&self, known: &[&'static str]) -> Result<(), DocumentError> {
-        match self.object()?.keys().find(|key| !known.contains(&key.as_str())) {
-            Some(key) => {
-                let key = clip(key);
-                let path = Node { value: self.value, above: Some((self, Step::Field(&key))) }.path();
-                Err(DocumentError::Unknown { path, expected: known.to_vec() })
-            }
+    /// [`DocumentError::Value`] or [`DocumentError::Unknown`].
+    pub fn known(&self, names: &[&'static str]) -> Result<(), DocumentError> {
+        match self.object()?.keys().find(|key| !names.contains(&key.as_str())) {
             None => Ok(()),
+            Some(key) => Err(self.unknown(key, names.to_vec())),
         }
     }
 
-    /// The value under a key.
+    /// The value of a key that must be there.
     ///
     /// # Errors
-    /// The node is no object, or lacks the key.
-    pub fn field<'b>(&'b self, name: &'b str) -> Result<Node<'b>, DocumentError> {
-        match self.optional(name)? {
-            Some(node) => Ok(node),
-            None => {
-                let path = Node { value: self.value, above: Some((self, Step::Field(name))) }.path();
-                Err(DocumentError::Missing { path })
+    /// [`DocumentError::Value`] or [`DocumentError::Missing`].
+    pub fn field<'s>(&'s self, name: &'static str) -> Result<Node<'s>, DocumentError> {
+        self.optional(name)?.ok_or_else(|| DocumentError::Missing { path: self.path(), name })
+    }
+
+    /// The value of a key that may be missing or null.
+    ///
+    /// # Errors
+    /// [`DocumentError::Value`] when this is no object.
+    pub fn optional<'s>(&'s self, name: &'static str) -> Result<Option<Node<'s>>, DocumentError> {
+        let value = self.object()?.get(name).filter(|value| !value.is_null());
+        Ok(value.map(|value| Node { value, parent: Some(self), step: Step::Field(name) }))
+    }
+
+    /// The value of the one key of these that is there, and which one it is.
+    ///
+    /// # Errors
+    /// [`DocumentError::Value`] or [`DocumentError::OneOf`].
+    pub fn one_of<'s>(&'s self, names: &'static [&'static str]) -> Result<(usize, Node<'s>), DocumentError> {
+        let mut found = None;
+        for (at, name) in names.iter().enumerate() {
+            match (self.optional(name)?, &found) {
+                (Some(node), None) => found = Some((at, node)),
+                (Some(_), Some(_)) => return Err(DocumentError::OneOf { path: self.path(), names }),
+                (None, _) => {}
             }
         }
-    }
-
-    /// The value under a key that may be absent.
-    ///
-    /// # Errors
-    /// The node is no object.
-    pub fn optional<'b>(&'b self, name: &'b str) -> Result<Option<Node<'b>>, DocumentError> {
-        let found = self.object()?.get(name);
-        Ok(found.map(|value| Node { value, above: Some((self, Step::Field(name))) }))
+        found.ok_or_else(|| DocumentError::OneOf { path: self.path(), names })
     }
 
     /// The entries of a list.
     ///
     /// # Errors
-    /// The node is no list.
-    pub fn items<'b>(&'b self) -> Result<impl ExactSizeIterator<Item = Node<'b>>, DocumentError> {
-        let Value::Array(items) = self.value else { return Err(self.kind("a list")) };
-        let node = |(index, value)| Node { value, above: Some((self, Step::Index(index))) };
-        Ok(items.iter().enumerate().map(node))
+    /// [`DocumentError::Value`].
+    pub fn items<'s>(&'s self) -> Result<impl ExactSizeIterator<Item = Node<'s>>, DocumentError> {
+        let list = self.value.as_array().ok_or_else(|| self.refuse("a list"))?;
+        let node = move |(at, value)| Node { value, parent: Some(self), step: Step::Item(at) };
+        Ok(list.iter().enumerate().map(node))
     }
 
-    /// The entries of a list that must have `expected` of them.
+    /// The entries of a list of this length.
     ///
     /// # Errors
-    /// The node is no list or has another length.
-    pub fn exactly<'b>(
-        &'b self,
-        expected: usize,
-    ) -> Result<impl ExactSizeIterator<Item = Node<'b>>, DocumentError> {
+    /// [`DocumentError::Value`].
+    pub fn exactly<'s>(
+        &'s self,
+        length: usize,
+    ) -> Result<impl ExactSizeIterator<Item = Node<'s>>, DocumentError> {
         let items = self.items()?;
-        match items.len() {
-            found if found == expected => Ok(items),
-            found => Err(DocumentError::Length { path: self.path(), found, expected }),
+        if items.len() == length { Ok(items) } else { Err(self.refuse(format!("a list of {length}"))) }
+    }
+
+    /// How many entries a list has, which must be from `min` to `max`.
+    ///
+    /// # Errors
+    /// [`DocumentError::Value`].
+    pub fn length(&self, min: usize, max: usize) -> Result<usize, DocumentError> {
+        let found = self.items()?.len();
+        match (min..=max).contains(&found) {
+            true => Ok(found),
+            false => Err(self.refuse(format!("a list of {min} to {max}"))),
         }
     }
 
-    /// How many entries a list has: at least one, at most `max`.
+    /// The keys and values of an object.
     ///
     /// # Errors
-    /// The node is no list, is empty or too long.
-    pub fn length(&self, max: usize) -> Result<usize, DocumentError> {
-        match self.items()?.len() {
-            0 => Err(DocumentError::Empty { path: self.path() }),
-            found if found > max => Err(DocumentError::TooLong { path: self.path(), found, max }),
-            found => Ok(found),
-        }
-    }
-
-    /// A finite number.
-    ///
-    /// # Errors
-    /// The node is neither a JSON number nor a decimal string, or is beyond what an `f64` holds.
-    pub fn number(&self) -> Result<f64, DocumentError> {
-        let parsed = match self.value {
-            Value::Number(number) => number.as_f64(),
-            Value::String(text) if plain(text) => text.parse().ok(),
-            Value::String(_) => None,
-            _ => return Err(self.kind("a number")),
+    /// [`DocumentError::Value`].
+    pub fn entries<'s>(&'s self) -> Result<impl Iterator<Item = (&'s str, Node<'s>)>, DocumentError> {
+        let node = move |(key, value): (&'s String, &'s Value)| {
+            (key.as_str(), Node { value, parent: Some(self), step: Step::Field(key) })
         };
-        parsed.filter(|x: &f64| x.is_finite()).ok_or_else(|| self.refuse("a finite decimal number"))
-    }
-
-    /// A finite number between two bounds, both included.
-    ///
-    /// # Errors
-    /// As [`Self::number`], or the number is outside; `expected` names the bounds.
-    pub fn number_in(&self, low: f64, high: f64, expected: &'static str) -> Result<f64, DocumentError> {
-        let number = self.number()?;
-        if number >= low && number <= high { Ok(number) } else { Err(self.refuse(expected)) }
-    }
-
-    /// A number exactly as it is written, not negative.
-    ///
-    /// # Errors
-    /// The node is no number, is negative, or has more than 38 digits before and behind the point together.
-    pub fn decimal(&self) -> Result<Decimal, DocumentError> {
-        let parsed = match self.value {
-            Value::Number(number) => parse_decimal(&number.to_string()),
-            Value::String(text) if plain(text) => parse_decimal(text),
-            Value::String(_) => None,
-            _ => return Err(self.kind("a number")),
-        };
-        parsed.ok_or_else(|| self.refuse("a decimal number, not negative, of at most 38 digits"))
-    }
-
-    /// An integer from 0 to 2^128 − 1. One above 2^64 − 1 must be a string: JSON numbers lose their last digits there.
-    ///
-    /// # Errors
-    /// The node is no such integer.
-    pub fn integer_u128(&self) -> Result<u128, DocumentError> {
-        const EXPECTED: &str = "an integer from 0 to 2^128 - 1";
-        let parsed = match self.value {
-            Value::Number(number) => number.as_u64().map(u128::from),
-            Value::String(text) if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) => {
-                text.parse().ok()
-            }
-            Value::String(_) => None,
-            _ => return Err(self.kind(EXPECTED)),
-        };
-        parsed.ok_or_else(|| self.refuse(EXPECTED))
-    }
-
-    /// `true` or `false`.
-    ///
-    /// # Errors
-    /// The node is neither.
-    pub fn boolean(&self) -> Result<bool, DocumentError> {
-        self.value.as_bool().ok_or_else(|| self.kind("true or false"))
+        Ok(self.object()?.iter().map(node))
     }
 
     /// A text.
     ///
     /// # Errors
-    /// The node is none.
+    /// [`DocumentError::Value`].
     pub fn text(&self) -> Result<&'a str, DocumentError> {
-        self.value.as_str().ok_or_else(|| self.kind("a text"))
+        self.value.as_str().ok_or_else(|| self.refuse("a string"))
     }
 
-    /// The error that this number is not what was expected.
-    pub fn refuse(&self, expected: &'static str) -> DocumentError {
-        let text = match self.value {
-            Value::String(text) => clip(text),
-            Value::Number(number) => clip(&number.to_string()),
-            _ => return self.kind(expected),
+    /// `true` or `false`.
+    ///
+    /// # Errors
+    /// [`DocumentError::Value`].
+    pub fn boolean(&self) -> Result<bool, DocumentError> {
+        self.value.as_bool().ok_or_else(|| self.refuse("true or false"))
+    }
+
+    /// An integer from `min` to `max`, as a JSON integer or a string of digits. Over 2^64 − 1 a JSON number is not exact, so there it must be
+    /// a string.
+    ///
+    /// # Errors
+    /// [`DocumentError::Value`].
+    pub fn integer(&self, min: u128, max: u128) -> Result<u128, DocumentError> {
+        let found = match self.value {
+            Value::Number(n) => n.as_u64().map(u128::from),
+            Value::String(s) if s.len() <= MAX_NUMBER_LEN && s.bytes().all(|b| b.is_ascii_digit()) => {
+                s.parse().ok()
+            }
+            _ => None,
         };
-        DocumentError::Number { path: self.path(), text, expected }
+        found.filter(|n| (min..=max).contains(n)).ok_or_else(|| {
+            let form = match max > u128::from(u64::MAX) {
+                true => " (over 18446744073709551615 as a decimal string)",
+                false => "",
+            };
+            self.refuse(format!("an integer from {min} to {max}{form}"))
+        })
+    }
+
+    /// Any integer of 128 bits; see [`integer`](Self::integer).
+    ///
+    /// # Errors
+    /// [`DocumentError::Value`].
+    pub fn u128(&self) -> Result<u128, DocumentError> {
+        self.integer(0, u128::MAX)
+    }
+
+    /// A number from `min` to `max`, as a JSON number or a decimal string such as `"0.25"`.
+    ///
+    /// # Errors
+    /// [`DocumentError::Value`].
+    pub fn number(&self, min: f64, max: f64) -> Result<f64, DocumentError> {
+        self.float(min, max).ok_or_else(|| self.refuse(format!("a number from {min} to {max}")))
+    }
+
+    /// A number from `min` to `max` that an error has other words for.
+    ///
+    /// # Errors
+    /// [`DocumentError::Value`].
+    pub fn number_as(&self, min: f64, max: f64, expected: &str) -> Result<f64, DocumentError> {
+        self.float(min, max).ok_or_else(|| self.refuse(expected))
+    }
+
+    fn float(&self, min: f64, max: f64) -> Option<f64> {
+        let found = match self.value {
+            Value::Number(n) => n.as_f64(),
+            Value::String(s) if plain(s) => s.parse().ok(),
+            _ => None,
+        };
+        found.filter(|x| x.is_finite() && (min..=max).contains(x))
+    }
+
+    /// A number exactly as it is written, not negative.
+    ///
+    /// # Errors
+    /// [`DocumentError::Value`], also for more than 38 digits before and behind the point together.
+    pub fn decimal(&self) -> Result<Decimal, DocumentError> {
+        let found = match self.value {
+            Value::Number(n) => parse_decimal(&n.to_string()),
+            Value::String(s) if plain(s) => parse_decimal(s),
+            _ => None,
+        };
+        found.ok_or_else(|| self.refuse("a decimal number, not negative, of at most 38 digits"))
+    }
+
+    /// A number from 0 to 1, rounded down to a multiple of 2^-32.
+    ///
+    /// # Errors
+    /// [`DocumentError::Value`].
+    pub fn unit(&self) -> Result<Unit, DocumentError> {
+        // A power of two changes no digit; the product is from 0 to 2^32.
+        Ok(Unit::from_bits((self.number(0.0, 1.0)? * 4_294_967_296.0) as u64))
     }
 
     fn object(&self) -> Result<&'a Map<String, Value>, DocumentError> {
-        self.value.as_object().ok_or_else(|| self.kind("an object"))
-    }
-
-    fn kind(&self, expected: &'static str) -> DocumentError {
-        let found = match self.value {
-            Value::Null => "null",
-            Value::Bool(_) => "true or false",
-            Value::Number(_) => "a number",
-            Value::String(_) => "a text",
-            Value::Array(_) => "a list",
-            Value::Object(_) => "an object",
-        };
-        DocumentError::Kind { path: self.path(), found, expected }
+        self.value.as_object().ok_or_else(|| self.refuse("an object"))
     }
 }
 
-/// Whether a text has the letters of a decimal number only: `inf`, `nan` and blanks are none.
+impl fmt::Display for Node<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Documents are at most as deep as the JSON reader allows.
+        if let Some(parent) = self.parent {
+            fmt::Display::fmt(parent, f)?;
+        }
+        let inner = self.parent.is_some_and(|p| !matches!(p.step, Step::Root));
+        match self.step {
+            Step::Root => Ok(()),
+            Step::Field(name) if inner => write!(f, ".{}", cut(name)),
+            Step::Field(name) => f.write_str(&cut(name)),
+            Step::Item(at) => write!(f, "[{at}]"),
+        }
+    }
+}
+
+/// A value in an error: short ones as they are, large ones by their kind.
+fn shown(value: &Value) -> String {
+    match value {
+        Value::Null => "null".to_owned(),
+        Value::Bool(b) => b.to_string(),
+        Value::Number(n) => n.to_string(),
+        Value::String(s) => format!("{:?}", cut(s)),
+        Value::Array(list) => format!("a list of {}", list.len()),
+        Value::Object(map) => format!("an object of {} keys", map.len()),
+    }
+}
+
+fn cut(text: &str) -> String {
+    match text.char_indices().nth(MAX_SHOWN) {
+        None => text.to_owned(),
+        Some((end, _)) => format!("{}…", &text[..end]),
+    }
+}
+
+/// Whether a text has the letters of a decimal number only: words such as `nan` and `inf` are numbers to the standard library.
 fn plain(text: &str) -> bool {
-    !text.is_empty()
-        && text.len() <= MAX_NUMBER_LEN
-        && text.bytes().all(|byte| byte.is_ascii_digit() || b"+-.eE".contains(&byte))
-}
-
-/// The first bytes of a text, so that an error stays short.
-fn clip(text: &str) -> String {
-    let mut end = text.len().min(MAX_NUMBER_LEN);
-    while !text.is_char_boundary(end) {
-        end -= 1;
-    }
-    text[..end].to_owned()
+    text.len() <= MAX_NUMBER_LEN && text.bytes().all(|b| b.is_ascii_digit() || b"+-.eE".contains(&b))
 }
 
 fn parse_decimal(text: &str) -> Option<Decimal> {

@@ -2,10 +2,10 @@
 
 use std::path::{Path, PathBuf};
 
-use serde_json::Value;
+use serde_json::{Map, Value};
 
-/// Most bytes of a snapshot.
-pub const MAX_BYTES: u64 = 64 << 20;
+/// Most bytes of a snapshot. A document of the smallest objects takes some hundred times as much memory.
+pub const MAX_BYTES: u64 = 16 << 20;
 
 /// A worker of a snapshot.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -84,12 +84,12 @@ impl Snapshot {
     /// [`ImportError`] with the path inside the document.
     pub fn from_json(text: &str) -> Result<Self, ImportError> {
         let document: Value = serde_json::from_str(text)?;
-        let neurons = neurons(&document)?;
+        let neurons = Neurons::of(&document)?;
         let mut snapshot = Self::default();
         let mut incentives = Vec::new();
-        for (i, neuron) in neurons.iter().enumerate() {
-            let number = |names: &[&str]| number(neuron, i, names);
-            let permit = match neuron.get("validator_permit") {
+        for i in 0..neurons.len() {
+            let number = |names: &[&str]| neurons.number(i, names);
+            let permit = match neurons.value(i, "validator_permit") {
                 None => number(&["dividends"])?.is_some_and(|d| d > 0.0),
                 Some(Value::Bool(permit)) => *permit,
                 Some(Value::Number(n)) => n.as_f64() == Some(1.0),
@@ -119,50 +119,64 @@ impl Snapshot {
     }
 }
 
-/// The neurons as objects, whichever way they are written.
-fn neurons(document: &Value) -> Result<Vec<serde_json::Map<String, Value>>, ImportError> {
-    let list = document.get("neurons").unwrap_or(document);
-    if let Value::Array(items) = list {
-        let object = |(i, item): (usize, &Value)| {
-            item.as_object().cloned().ok_or_else(|| shape(format!("[{i}]"), "an object"))
-        };
-        return items.iter().enumerate().map(object).collect();
-    }
-    let Value::Object(columns) = list else {
-        return Err(shape("document", "a list of neurons or an object of columns"));
-    };
-    let mut rows = Vec::new();
-    for key in ["stake", "total_stake", "validator_permit", "dividends", "incentive", "rank", "trust"] {
-        let Some(column) = columns.get(key) else { continue };
-        let column = column.as_array().ok_or_else(|| shape(key, "a list"))?;
-        if rows.is_empty() {
-            rows.resize(column.len(), serde_json::Map::new());
-        }
-        if rows.len() != column.len() {
-            return Err(shape(key, "a list as long as the other columns"));
-        }
-        for (row, value) in rows.iter_mut().zip(column) {
-            row.insert(key.to_owned(), value.clone());
-        }
-    }
-    Ok(rows)
+/// The neurons, whichever way they are written.
+enum Neurons<'a> {
+    Rows(Vec<&'a Map<String, Value>>),
+    Columns(Vec<(&'static str, &'a [Value])>),
 }
 
-fn number(
-    neuron: &serde_json::Map<String, Value>,
-    at: usize,
-    names: &[&str],
-) -> Result<Option<f64>, ImportError> {
-    let Some((name, value)) = names.iter().find_map(|n| neuron.get(*n).map(|v| (n, v))) else {
-        return Ok(None);
-    };
-    let number = match value {
-        Value::String(text) => text.parse().ok(),
-        other => other.as_f64(),
-    };
-    match number {
-        Some(n) if (0.0..=1e18).contains(&n) => Ok(Some(n)),
-        _ => Err(shape(format!("[{at}].{name}"), "a number from 0 to 10^18")),
+impl<'a> Neurons<'a> {
+    fn of(document: &'a Value) -> Result<Self, ImportError> {
+        let list = document.get("neurons").unwrap_or(document);
+        if let Value::Array(items) = list {
+            let object = |(i, item): (usize, &'a Value)| {
+                item.as_object().ok_or_else(|| shape(format!("[{i}]"), "an object"))
+            };
+            return items.iter().enumerate().map(object).collect::<Result<_, _>>().map(Self::Rows);
+        }
+        let Value::Object(known) = list else {
+            return Err(shape("document", "a list of neurons or an object of columns"));
+        };
+        let mut columns: Vec<(_, &[Value])> = Vec::new();
+        for key in ["stake", "total_stake", "validator_permit", "dividends", "incentive", "rank", "trust"] {
+            let Some(column) = known.get(key) else { continue };
+            let column = column.as_array().ok_or_else(|| shape(key, "a list"))?;
+            if columns.first().is_some_and(|(_, first)| first.len() != column.len()) {
+                return Err(shape(key, "a list as long as the other columns"));
+            }
+            columns.push((key, column));
+        }
+        Ok(Self::Columns(columns))
+    }
+
+    fn len(&self) -> usize {
+        match self {
+            Self::Rows(rows) => rows.len(),
+            Self::Columns(columns) => columns.first().map_or(0, |(_, column)| column.len()),
+        }
+    }
+
+    fn value(&self, at: usize, name: &str) -> Option<&'a Value> {
+        match self {
+            Self::Rows(rows) => rows[at].get(name),
+            Self::Columns(columns) => {
+                columns.iter().find(|(key, _)| *key == name).map(|(_, column)| &column[at])
+            }
+        }
+    }
+
+    /// The number under the first of these names that is there.
+    fn number(&self, at: usize, names: &[&str]) -> Result<Option<f64>, ImportError> {
+        let found = names.iter().find_map(|name| self.value(at, name).map(|value| (name, value)));
+        let Some((name, value)) = found else { return Ok(None) };
+        let number = match value {
+            Value::String(text) => text.parse().ok(),
+            other => other.as_f64(),
+        };
+        match number {
+            Some(n) if (0.0..=1e18).contains(&n) => Ok(Some(n)),
+            _ => Err(shape(format!("[{at}].{name}"), "a number from 0 to 10^18")),
+        }
     }
 }
 

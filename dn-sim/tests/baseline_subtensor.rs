@@ -2,8 +2,8 @@
 //! Its neurons are validators first and miners after; weights on oneself, which the chain masks, are rows of zeros here.
 #![allow(clippy::unwrap_used)]
 
-use dn_sim::baseline::eval::eval;
 use dn_sim::baseline::yuma::{BondStorage, Epoch, Matrix, Params, Version, Yuma};
+use dn_sim::eval::answer;
 use fixed::types::I32F32;
 use serde_json::{Value, json};
 
@@ -196,7 +196,8 @@ impl Scenario {
             "liquid_alpha": self.params.liquid_alpha, "alpha_low": "0.1", "alpha_high": 0.3,
             "alpha_steepness": 10, "bond_rate": 0.025,
         });
-        let result = eval("yuma3", &document).unwrap().unwrap();
+        let line = json!({ "id": 0, "op": "yuma3", "in": document }).to_string();
+        let result = serde_json::from_str::<Value>(&answer(&line)).unwrap()["out"].take();
         let floats = |value: &Value| -> Vec<f64> { serde_json::from_value(value.clone()).unwrap() };
         for number in 0..self.weights.len() {
             let bonds: Vec<Vec<f64>> = serde_json::from_value(result["bonds"][number].clone()).unwrap();

@@ -1,8 +1,8 @@
 //! Yuma 1, 2 and 3 beside vectors that `tools/golden/yuma.py` computes from the formulas, in floats.
 #![allow(clippy::unwrap_used)]
 
-use dn_sim::baseline::eval::eval;
 use dn_sim::baseline::yuma::{Matrix, Number, Params, Version, Yuma};
+use dn_sim::eval::answer;
 use fixed::types::I32F32;
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -121,7 +121,8 @@ fn the_operation_follows_the_formulas() {
             "bond_penalty": p.bond_penalty, "liquid_alpha": p.liquid_alpha, "alpha_low": p.alpha_low,
             "alpha_high": p.alpha_high, "alpha_steepness": p.alpha_steepness, "bond_rate": p.bond_rate,
         });
-        let result = eval("yuma3", &document).unwrap().unwrap();
+        let line = json!({ "id": 0, "op": "yuma3", "in": document }).to_string();
+        let result = serde_json::from_str::<Value>(&answer(&line)).unwrap()["out"].take();
         let row = |value: &Value| -> Vec<f64> { serde_json::from_value(value.clone()).unwrap() };
         for (at, expected) in case.versions.three.iter().enumerate() {
             close(&row(&result["dividends"][at]), &expected.dividends, 1e-12, "dividends");

@@ -144,10 +144,10 @@ impl CliError {
         Self::Argument { argument, reason: reason.into() }
     }
 
-    /// The exit code: 2 for a wrong command line, as `clap` has it, otherwise 1.
+    /// The exit code: 2 for a wrong command line, as `clap` has it, or a wrong scenario, otherwise 1.
     pub(crate) fn exit_code(&self) -> u8 {
         match self {
-            Self::Argument { .. } => 2,
+            Self::Argument { .. } | Self::Scenario(_) => 2,
             _ => 1,
         }
     }

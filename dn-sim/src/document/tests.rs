@@ -2,46 +2,100 @@ use serde_json::json;
 
 use super::*;
 
-#[test]
-fn a_path_leads_to_the_entry() {
-    let document = json!({ "a": { "b": [[1], [2, "x"]] } });
-    let root = Node::root(&document);
-    assert_eq!(root.path().to_string(), "the document");
-    let a = root.field("a").unwrap();
-    let b = a.field("b").unwrap();
-    let row = b.items().unwrap().nth(1).unwrap();
-    let entry = row.items().unwrap().nth(1).unwrap();
-    assert_eq!(entry.path().to_string(), "a.b[1][1]");
-    assert_eq!(entry.number().unwrap_err().to_string(), "a.b[1][1]: \"x\", expected a finite decimal number");
-    assert_eq!(row.exactly(4).err().unwrap().to_string(), "a.b[1]: 2 entries, expected 4");
-    assert_eq!(a.field("c").unwrap_err().to_string(), "a.c: missing");
-    assert_eq!(a.keys(&["d"]).unwrap_err().to_string(), "a.b: unknown key, expected one of d");
-    assert_eq!(b.length(1).unwrap_err().to_string(), "a.b: 2 entries, at most 1");
-    assert_eq!(root.items().err().unwrap().to_string(), "the document: an object, expected a list");
+fn says<T: fmt::Debug>(result: Result<T, DocumentError>) -> String {
+    result.expect_err("refused").to_string()
 }
 
 #[test]
-fn numbers_come_in_both_forms() {
-    let number = |value| Node::root(&value).number();
-    assert_eq!(number(json!("-1.5e2")), Ok(-150.0));
-    assert_eq!(number(json!(0.1)), number(json!("0.1")));
-    for bad in [json!("NaN"), json!("inf"), json!(" 1"), json!(""), json!("1e999"), json!("1".repeat(65))] {
-        assert!(matches!(number(bad), Err(DocumentError::Number { .. })));
-    }
-    assert!(matches!(number(json!(null)), Err(DocumentError::Kind { .. })));
-    assert!(Node::root(&json!(2)).number_in(0.0, 1.0, "a share").is_err());
+fn values_and_paths() {
+    let doc = json!({"a": [{"b": 7}, {"b": "12"}], "x": 0.25, "y": "0.5", "n": null, "t": true});
+    let root = Node::root(&doc);
+    let a = root.field("a").expect("there");
+    let b: Vec<u128> =
+        a.items().expect("list").map(|n| n.field("b").and_then(|b| b.u128()).expect("integer")).collect();
+    assert_eq!(b, [7, 12]);
+    assert_eq!(root.field("x").and_then(|x| x.number(0.0, 1.0)), Ok(0.25));
+    assert_eq!(root.field("y").and_then(|y| y.unit()), Ok(Unit::from_bits(1 << 31)));
+    assert_eq!(root.field("t").and_then(|t| t.boolean()), Ok(true));
+    assert!(root.optional("n").expect("object").is_none());
+    let second = a.items().expect("list").nth(1).expect("two");
+    assert_eq!(
+        says(second.field("b").and_then(|b| b.integer(0, 9))),
+        "a[1].b: expected an integer from 0 to 9, found \"12\""
+    );
+    assert_eq!(says(second.field("c").map(|_| ())), "a[1]: the key `c` is missing");
+    assert_eq!(says(second.known(&["c", "d"])), "a[1]: unknown key `b`; known are c, d");
+    assert_eq!(says(root.items().map(|_| ())), "document: expected a list, found an object of 5 keys");
+    assert_eq!(says(root.one_of(&["x", "y"]).map(|_| ())), "document: expected exactly one of the keys x, y");
+    assert_eq!(root.one_of(&["q", "y"]).map(|(at, _)| at), Ok(1));
+    assert!(root.one_of(&["q", "n"]).is_err());
+    assert_eq!(says(a.exactly(3).map(|_| ())), "a: expected a list of 3, found a list of 2");
+    assert_eq!(a.exactly(2).map(|items| items.len()), Ok(2));
+    assert_eq!(a.length(1, 2), Ok(2));
+    assert_eq!(says(a.length(0, 1)), "a: expected a list of 0 to 1, found a list of 2");
+    assert_eq!(says(a.length(3, 4)), "a: expected a list of 3 to 4, found a list of 2");
+    assert_eq!(says(a.boolean()), "a: expected true or false, found a list of 2");
+    assert_eq!(says(a.number_as(0.0, 1.0, "a share")), "a: expected a share, found a list of 2");
 }
 
 #[test]
-fn integers_are_exact() {
-    let integer = |value| Node::root(&value).integer_u128();
-    assert_eq!(integer(json!("340282366920938463463374607431768211455")), Ok(u128::MAX));
-    assert_eq!(integer(json!(u64::MAX)), Ok(u128::from(u64::MAX)));
-    for bad in
-        [json!("340282366920938463463374607431768211456"), json!(-1), json!(1.5), json!("+1"), json!("")]
-    {
-        assert!(integer(bad).is_err());
+fn errors_are_short() {
+    let long = "é".repeat(1000);
+    let doc = json!({ long.clone(): [long] });
+    let root = Node::root(&doc);
+    let cut = format!("{}…", "é".repeat(64));
+    assert_eq!(says(root.known(&["a"])), format!("document: unknown key `{cut}`; known are a"));
+    let (_, inner) = root.entries().expect("object").next().expect("one");
+    let item = inner.items().expect("list").next().expect("one");
+    assert_eq!(says(item.boolean()), format!("{cut}[0]: expected true or false, found {cut:?}"));
+}
+
+#[test]
+fn integers_are_exact_or_refused() {
+    let read = |value: Value| Node::root(&value).u128().ok();
+    assert_eq!(read(json!(9_007_199_254_740_993u64)), Some(9_007_199_254_740_993));
+    assert_eq!(read(json!(u64::MAX)), Some(u64::MAX.into()));
+    assert_eq!(read(json!(u128::MAX.to_string())), Some(u128::MAX));
+    assert_eq!(read(json!("0".repeat(64))), Some(0));
+    let big: Value = serde_json::from_str("18446744073709551616").expect("JSON");
+    assert!(says(Node::root(&big).u128()).contains("as a decimal string"));
+    for value in [
+        json!(1.0),
+        json!(1.5),
+        json!(1e3),
+        json!(-1),
+        json!(""),
+        json!("+1"),
+        json!("1.0"),
+        json!(" 1"),
+        json!("0".repeat(65)),
+        json!(true),
+    ] {
+        assert_eq!(read(value.clone()), None, "{value}");
     }
+    assert_eq!(read(json!(format!("{}0", u128::MAX))), None);
+}
+
+#[test]
+fn numbers_are_finite_and_in_range() {
+    let read = |value: Value| Node::root(&value).number(0.0, 2.0).ok();
+    assert_eq!(read(json!("1e-1")), Some(0.1));
+    assert_eq!(read(json!(2)), Some(2.0));
+    for value in [
+        json!("nan"),
+        json!("inf"),
+        json!("infinity"),
+        json!("-0.1"),
+        json!(2.1),
+        json!("1e999"),
+        json!("1".repeat(65)),
+        json!([]),
+        json!("0x1"),
+        json!(""),
+    ] {
+        assert_eq!(read(value.clone()), None, "{value}");
+    }
+    assert!(Node::root(&json!("1e999")).number(0.0, f64::INFINITY).is_err());
 }
 
 #[test]
@@ -52,7 +106,9 @@ fn decimals_are_what_is_written() {
     assert_eq!(decimal(json!("5e3")), Ok((5000, 0)));
     assert_eq!(decimal(json!(1e-7)), Ok((1, 7)));
     assert_eq!(decimal(json!("0e-99999")), Ok((0, 0)));
-    for bad in [json!(-0.5), json!("."), json!("e1"), json!("1e99"), json!("1e-99"), json!("1.2.3")] {
+    for bad in
+        [json!(-0.5), json!("."), json!("e1"), json!(""), json!("1e99"), json!("1e-99"), json!("1.2.3")]
+    {
         assert!(decimal(bad).is_err());
     }
 }

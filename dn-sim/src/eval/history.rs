@@ -2,7 +2,8 @@
 
 use dn_trust::{ModelEpoch, Params, Unit, ValidatorEpoch, Weight, WorkerEpoch};
 
-use super::{EvalError, Node, ReadError};
+use super::EvalError;
+use crate::document::{DocumentError, Node};
 
 /// The heaviest event, in units of work; an epoch counts at most 128.
 const MAX_WEIGHT: f64 = 1_048_576.0;
@@ -23,7 +24,7 @@ impl Size {
         Self { weight: Weight::ONE, work: params.work_unit.into() }
     }
 
-    fn of_weight(params: &Params, node: &Node<'_>) -> Result<Self, ReadError> {
+    fn of_weight(params: &Params, node: &Node<'_>) -> Result<Self, DocumentError> {
         // Rounded up, as the weight of work is; at most 2^36.
         let bits = (node.number(0.0, MAX_WEIGHT)? * 65_536.0).ceil() as u64;
         let work = (u128::from(params.work_unit) * u128::from(bits)) >> 16;
@@ -42,7 +43,12 @@ pub(super) trait Epoch: Default {
     fn add(&mut self, name: &str, size: Size);
 
     /// Adds an event that needs more than a size; false when there is none of this name.
-    fn add_special(&mut self, _event: &Node<'_>, _name: &str, _params: &Params) -> Result<bool, ReadError> {
+    fn add_special(
+        &mut self,
+        _event: &Node<'_>,
+        _name: &str,
+        _params: &Params,
+    ) -> Result<bool, DocumentError> {
         Ok(false)
     }
 }
@@ -63,12 +69,12 @@ impl Epoch for WorkerEpoch {
         }
     }
 
-    fn add_special(&mut self, event: &Node<'_>, name: &str, params: &Params) -> Result<bool, ReadError> {
+    fn add_special(&mut self, event: &Node<'_>, name: &str, params: &Params) -> Result<bool, DocumentError> {
         if name != "latency" {
             return Ok(false);
         }
         event.known(&["event", "weight", "work", "own_ms", "class_median_ms"])?;
-        let ms = |name| -> Result<u32, ReadError> {
+        let ms = |name| -> Result<u32, DocumentError> {
             Ok(event.field(name)?.integer(0, u32::MAX.into())? as u32) // at most 32 bits
         };
         self.latency(size_of(event, params)?.weight, ms("class_median_ms")?, ms("own_ms")?);
@@ -113,7 +119,7 @@ impl Epoch for ModelEpoch {
 }
 
 /// An epoch: a list of events, or an object of event and weight.
-pub(super) fn epoch<E: Epoch>(node: &Node<'_>, params: &Params) -> Result<E, ReadError> {
+pub(super) fn epoch<E: Epoch>(node: &Node<'_>, params: &Params) -> Result<E, DocumentError> {
     let mut epoch = E::default();
     if node.value().is_array() {
         for event in node.items()? {
@@ -132,15 +138,13 @@ pub(super) fn epoch<E: Epoch>(node: &Node<'_>, params: &Params) -> Result<E, Rea
                 epoch.add(name, Size::one(params));
             }
         } else {
-            let known = [E::WEIGHED, E::COUNTED].concat();
-            let name = name.chars().take(64).collect();
-            return Err(ReadError::Unknown { path: node.path(), name, known });
+            return Err(node.unknown(name, [E::WEIGHED, E::COUNTED].concat()));
         }
     }
     Ok(epoch)
 }
 
-fn add_event<E: Epoch>(epoch: &mut E, event: &Node<'_>, params: &Params) -> Result<(), ReadError> {
+fn add_event<E: Epoch>(epoch: &mut E, event: &Node<'_>, params: &Params) -> Result<(), DocumentError> {
     let plain = event.value().is_string();
     let named = if plain { *event } else { event.field("event")? };
     let name = named.text()?;
@@ -165,7 +169,7 @@ fn add_event<E: Epoch>(epoch: &mut E, event: &Node<'_>, params: &Params) -> Resu
 }
 
 /// The size of an event object: its `work`, its `weight`, or one.
-fn size_of(event: &Node<'_>, params: &Params) -> Result<Size, ReadError> {
+fn size_of(event: &Node<'_>, params: &Params) -> Result<Size, DocumentError> {
     match (event.optional("work")?, event.optional("weight")?) {
         (None, None) => Ok(Size::one(params)),
         (None, Some(weight)) => Size::of_weight(params, &weight),
@@ -173,7 +177,7 @@ fn size_of(event: &Node<'_>, params: &Params) -> Result<Size, ReadError> {
             let work = work.u128()?;
             Ok(Size { weight: Weight::of_work(params, work), work })
         }
-        (Some(_), Some(_)) => Err(ReadError::OneOf { path: event.path(), names: &["work", "weight"] }),
+        (Some(_), Some(_)) => Err(DocumentError::OneOf { path: event.path(), names: &["work", "weight"] }),
     }
 }
 

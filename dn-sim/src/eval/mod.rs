@@ -4,8 +4,11 @@
 //! may be any JSON value and is null where the line could not be read. A line that is refused says where and what is allowed, and stops none of
 //! the others. Blank lines are passed over; of a key that comes twice in an object the last value counts.
 //!
-//! `yuma3`, `weighted_median` and `eigentrust` are described in [`crate::baseline::eval`].
+//! A line has at most [`MAX_LINE`] bytes, and the work that it asks for is bounded too: `trust`, `powr`, `split` and `weighted_median` take time
+//! in proportion to the line (but for a sorting), `yuma3` at most 2^24 weights, and `eigentrust` at most 2^34 steps from peer to peer, which is
+//! half a minute.
 //!
+//! Keys that an operation does not know are refused; one that is null is as good as absent.
 //! Integers are JSON integers or decimal strings (over 2^64 − 1 only strings, since JSON readers round); numbers are JSON numbers or decimal
 //! strings; a number from 0 to 1 is rounded down to a multiple of 2^-32, and comes out both as a number, with every digit, and as its bits
 //! (`…_q32`). Amounts and scores come out as decimal strings.
@@ -46,26 +49,67 @@
 //! let answer = dn_sim::eval::answer(line);
 //! assert_eq!(answer, r#"{"id":null,"out":{"worker":"705","owner":"149","validators":"79","domain":"39","foundation":"9","burn":"9","reinforcement":"9"}}"#);
 //! ```
+//!
+//! # `yuma3`: Yuma consensus, epoch after epoch
+//! In: `stake` \[validator\], or \[epoch\]\[validator\] where it changes, any amounts, used as shares of their sum; `weights_per_epoch`
+//! \[epoch\]\[validator\]\[miner\], any amounts: each row counts divided by its sum, a row of zeros gives nothing; and, all optional,
+//! `bonds0` \[validator\]\[miner\] in \[0, 1\] (default zeros), `kappa` (default 32767 ÷ 65535), `bond_penalty` (default 1), `liquid_alpha` (default
+//! `false`), `alpha_low` (default 45875 ÷ 65535), `alpha_high` (default 58982 ÷ 65535), `alpha_steepness` (default 10), `bond_rate`, what a bond takes in of the new per
+//! epoch when liquid alpha is off (default 0.1), `arithmetic`: `f64` (default) or `i32f32`, the chain's, and `bond_storage`: `full` (default) or `u16`, the chain's.
+//! The defaults are those of subtensor's runtime. Shares may be written as the chain stores them: above one they are parts of 65,535, and a
+//! steepness above 100 is in hundredths.
+//!
+//! Out, for every epoch: `dividends` \[epoch\]\[validator\] and `incentive` \[epoch\]\[miner\], which each sum to one or are all zero, `consensus`
+//! \[epoch\]\[miner\], and `bonds` \[epoch\]\[validator\]\[miner\] as they are after the epoch. See [`yuma`](crate::baseline::yuma).
+//! ```
+//! let line = r#"{"id": 4, "op": "yuma3", "in": {"stake": [1, 2], "weights_per_epoch": [[[1, 2, 3], [1, 2]]]}}"#;
+//! let answer = dn_sim::eval::answer(line);
+//! assert_eq!(answer, r#"{"id":4,"error":"in.weights_per_epoch[0][1]: expected a list of 3, found a list of 2"}"#);
+//! ```
+//!
+//! # `weighted_median`
+//! In: `stake` and `values`, one each per voter, and `support`: a share of all stake up to 1, an amount of stake above. Out: `median`. See
+//! [`weighted_median`](crate::baseline::median::weighted_median).
+//! ```
+//! let line = r#"{"id": 5, "op": "weighted_median", "in": {"stake": [49, 1, "50"], "values": [0.5, 0.7, 1], "support": 0.51}}"#;
+//! assert_eq!(dn_sim::eval::answer(line), r#"{"id":5,"out":{"median":0.7}}"#);
+//! ```
+//!
+//! # `eigentrust`
+//! In: `pretrust` \[peer\], any amounts, `local_trust` \[from\]\[to\] and `alpha`. Out: `trust` \[peer\]. See
+//! [`eigentrust`](crate::baseline::eigentrust::eigentrust).
 
+mod eigentrust;
 mod history;
+mod median;
 mod powr;
-mod read;
 mod split;
 mod trust;
+mod yuma3;
 
 use std::io::{self, BufRead, Read, Write};
 
+use serde::Serialize;
 use serde_json::{Value, json};
 
-pub use read::{Node, ReadError};
+use crate::baseline::eigentrust::EigenTrustError;
+use crate::baseline::median::MedianError;
+use crate::baseline::yuma::{MAX_CELLS, YumaError};
+use crate::document::{DocumentError, Node};
 
-use crate::baseline::eval as baseline;
-
-/// The longest line that is read, in bytes. A document of the smallest objects takes some sixty times as much memory.
-pub const MAX_LINE: usize = 32 << 20;
+/// The longest line that is read, in bytes without its end. A document of the smallest lists takes some hundred times as much memory, and an
+/// answer may be some forty times as long: together less than 4 GB.
+pub const MAX_LINE: usize = 16 << 20;
 
 /// The operations, in the order of the documentation.
-const OPS: [(&str, Op); 3] = [("trust", trust::eval), ("powr", powr::eval), ("split", split::eval)];
+const OPS: [(&str, Op); 6] = [
+    ("trust", trust::eval),
+    ("powr", powr::eval),
+    ("split", split::eval),
+    ("yuma3", yuma3::eval),
+    ("weighted_median", median::eval),
+    ("eigentrust", eigentrust::eval),
+];
 
 /// What comes out is JSON text.
 type Op = fn(&Node<'_>) -> Result<String, EvalError>;
@@ -94,12 +138,9 @@ pub enum EvalError {
         /// What the reader of JSON says.
         what: String,
     },
-    /// A published policy has no result.
-    #[error(transparent)]
-    Baseline(#[from] baseline::EvalError),
     /// A value is refused.
     #[error(transparent)]
-    Read(#[from] ReadError),
+    Document(#[from] DocumentError),
     /// Parameters of trust out of bounds.
     #[error("{path}: {source}")]
     Params {
@@ -140,16 +181,48 @@ pub enum EvalError {
         /// Why.
         source: dn_core::amount::ParseAmountError,
     },
+    /// All weights of all epochs together are too many.
+    #[error("{path}: {cells} cells, at most {MAX_CELLS}")]
+    Cells {
+        /// Where.
+        path: String,
+        /// How many.
+        cells: u128,
+    },
+    /// Yuma refuses the numbers.
+    #[error("{path}: {source}")]
+    Yuma {
+        /// Where.
+        path: String,
+        /// Why.
+        source: YumaError,
+    },
+    /// The median refuses the numbers.
+    #[error("{path}: {source}")]
+    Median {
+        /// Where.
+        path: String,
+        /// Why.
+        source: MedianError,
+    },
+    /// EigenTrust refuses the numbers.
+    #[error("{path}: {source}")]
+    EigenTrust {
+        /// Where.
+        path: String,
+        /// Why.
+        source: EigenTrustError,
+    },
 }
 
 /// Answers one line.
 pub fn answer(line: &str) -> String {
     if line.len() > MAX_LINE {
-        return refused(Value::Null, &EvalError::TooLong { max: MAX_LINE });
+        return refused(&Value::Null, &EvalError::TooLong { max: MAX_LINE });
     }
     match serde_json::from_str::<Value>(line) {
         Ok(document) => {
-            let id = document.get("id").cloned().unwrap_or(Value::Null);
+            let id = document.get("id").unwrap_or(&Value::Null);
             match evaluate(&Node::root(&document)) {
                 Ok(out) => format!("{{\"id\":{id},\"out\":{out}}}"),
                 Err(error) => refused(id, &error),
@@ -159,13 +232,19 @@ pub fn answer(line: &str) -> String {
             let what = error.to_string();
             // The place is said apart: the line is always the first.
             let what = what.rsplit_once(" at line ").map_or(what.as_str(), |(what, _)| what).to_owned();
-            refused(Value::Null, &EvalError::Syntax { column: error.column(), what })
+            refused(&Value::Null, &EvalError::Syntax { column: error.column(), what })
         }
     }
 }
 
-fn refused(id: Value, error: &EvalError) -> String {
-    json!({"id": id, "error": error.to_string()}).to_string()
+fn refused(id: &Value, error: &EvalError) -> String {
+    // An id is as large as it likes, so it is not copied.
+    format!("{{\"id\":{id},\"error\":{}}}", json!(error.to_string()))
+}
+
+/// An answer as JSON.
+fn written(answer: &impl Serialize) -> String {
+    serde_json::to_string(answer).expect("every key is a field's name")
 }
 
 fn evaluate(document: &Node<'_>) -> Result<String, EvalError> {
@@ -173,14 +252,10 @@ fn evaluate(document: &Node<'_>) -> Result<String, EvalError> {
     let name = document.field("op")?;
     let op = name.text()?;
     let input = document.field("in")?;
-    if let Some((_, eval)) = OPS.iter().find(|(known, _)| *known == op) {
-        return eval(&input);
+    match OPS.iter().find(|(known, _)| *known == op) {
+        Some((_, eval)) => eval(&input),
+        None => Err(name.refuse(format!("one of {}", OPS.map(|(name, _)| name).join(", "))).into()),
     }
-    if let Some(result) = baseline::eval(op, input.value()) {
-        return Ok(result?.to_string());
-    }
-    let known: Vec<_> = OPS.iter().map(|(name, _)| *name).chain(baseline::OPERATIONS).collect();
-    Err(name.refuse(format!("one of {}", known.join(", "))).into())
 }
 
 /// Answers line after line until the input ends; each answer is flushed before the next line is read, so that two programs can talk.
@@ -191,20 +266,21 @@ pub fn run(mut input: impl BufRead, mut output: impl Write) -> io::Result<()> {
     let mut line = Vec::new();
     loop {
         line.clear();
-        // One byte more than a line may have, and its end.
-        let limit = MAX_LINE as u64 + 1;
+        // The longest line and its end, of up to two bytes.
+        let limit = MAX_LINE as u64 + 2;
         if input.by_ref().take(limit).read_until(b'\n', &mut line)? == 0 {
             return Ok(());
         }
-        let answer = if line.len() > MAX_LINE && line.last() != Some(&b'\n') {
+        let ended = line.pop_if(|last| *last == b'\n').is_some();
+        if !ended && line.len() > MAX_LINE + 1 {
             skip_line(&mut input)?;
-            refused(Value::Null, &EvalError::TooLong { max: MAX_LINE })
-        } else {
-            match std::str::from_utf8(&line) {
-                Ok(text) if text.trim().is_empty() => continue,
-                Ok(text) => answer(text.trim_end_matches(['\n', '\r'])),
-                Err(error) => refused(Value::Null, &EvalError::Encoding { at: error.valid_up_to() }),
-            }
+        }
+        line.pop_if(|last| *last == b'\r');
+        let answer = match std::str::from_utf8(&line) {
+            _ if line.len() > MAX_LINE => refused(&Value::Null, &EvalError::TooLong { max: MAX_LINE }),
+            Ok(text) if text.trim().is_empty() => continue,
+            Ok(text) => answer(text),
+            Err(error) => refused(&Value::Null, &EvalError::Encoding { at: error.valid_up_to() }),
         };
         writeln!(output, "{answer}")?;
         output.flush()?;

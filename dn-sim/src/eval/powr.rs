@@ -11,7 +11,8 @@ use serde_json::Value;
 
 use super::history::{epoch, params};
 use super::trust::number;
-use super::{EvalError, Node, ReadError};
+use super::{EvalError, written};
+use crate::document::{DocumentError, Node};
 
 /// The longest id, in bytes.
 const MAX_ID: usize = 256;
@@ -62,7 +63,7 @@ pub(super) fn eval(input: &Node<'_>) -> Result<String, EvalError> {
         if let Some(first) = places.insert(id, at) {
             let (path, first) = (node.path(), format!("{}[{first}]", list.path()));
             let id = id.to_string();
-            return Err(ReadError::Duplicate { path, id, first }.into());
+            return Err(DocumentError::Duplicate { path, id, first }.into());
         }
         nodes.push(scored(id, &node, &rules)?);
     }
@@ -76,10 +77,10 @@ pub(super) fn eval(input: &Node<'_>) -> Result<String, EvalError> {
         paid: pot.saturating_sub(carried),
         carried_over: carried,
     };
-    Ok(serde_json::to_string(&out).expect("every key is a field's name"))
+    Ok(written(&out))
 }
 
-fn read_id<'a>(node: &Node<'a>) -> Result<Id<'a>, ReadError> {
+fn read_id<'a>(node: &Node<'a>) -> Result<Id<'a>, DocumentError> {
     let field = node.field("id")?;
     let id = match node.value().get("id") {
         Some(Value::String(text)) if text.len() <= MAX_ID => Some(Id::Text(text)),

@@ -4,7 +4,8 @@ use dn_core::Amount;
 use dn_powr::{BPS, FeeSplit};
 use serde_json::json;
 
-use super::{EvalError, Node};
+use super::EvalError;
+use crate::document::Node;
 
 const SHARES: [&str; 7] = ["worker", "owner", "validators", "domain", "foundation", "burn", "reinforcement"];
 

@@ -6,6 +6,7 @@ use dn_trust::{
 };
 
 mod any;
+mod baselines;
 
 fn ask(op: &str, input: Value) -> Value {
     serde_json::from_str(&answer(&json!({"id": [1], "op": op, "in": input}).to_string())).expect("JSON")
@@ -298,13 +299,29 @@ fn a_bad_line_stops_no_other() {
 /// A line that never ends is not kept: it comes in pieces from a source that has no such line.
 #[test]
 fn a_line_that_is_too_long_is_passed_over() {
-    let good = b"\n{\"id\": 2, \"op\": \"split\", \"in\": {\"fee\": 100}}\n";
-    let endless = io::BufReader::new(io::repeat(b' ').take(MAX_LINE as u64 + 5).chain(&good[..]));
-    let mut output = Vec::new();
-    run(endless, &mut output).expect("memory");
-    let text = String::from_utf8(output).expect("text");
-    let lines: Vec<&str> = text.lines().collect();
-    assert_eq!(lines.len(), 2);
-    assert_eq!(lines[0], r#"{"id":null,"error":"the line is too long: at most 33554432 bytes are read"}"#);
-    assert!(lines[1].starts_with(r#"{"id":2,"out""#));
+    let good = "{\"id\": 2, \"op\": \"split\", \"in\": {\"fee\": 100}}";
+    let blanks = |count: usize| io::repeat(b' ').take(count as u64);
+    let room = MAX_LINE - good.len();
+    for (end, blank, fits) in [
+        ("\n", room, true),
+        ("\r\n", room, true),
+        ("", room, true),
+        ("\n", room + 1, false),
+        ("\r\n", room + 1, false),
+        ("", room + 1, false),
+        ("\n", room + 2, false),
+        ("\r\n", 2 * room + 5, false),
+    ] {
+        let line = good.as_bytes().chain(blanks(blank)).chain(end.as_bytes());
+        let next = if end.is_empty() { "" } else { good };
+        let mut output = Vec::new();
+        run(io::BufReader::new(line.chain(next.as_bytes())), &mut output).expect("memory");
+        let text = String::from_utf8(output).expect("text");
+        let lines: Vec<&str> = text.lines().collect();
+        let refused =
+            format!("{{\"id\":null,\"error\":\"the line is too long: at most {MAX_LINE} bytes are read\"}}");
+        let first = if fits { answer(good) } else { refused };
+        assert_eq!(lines[0], first, "{blank} blanks and {end:?}");
+        assert_eq!(lines[1..], if end.is_empty() { vec![] } else { vec![answer(good)] });
+    }
 }

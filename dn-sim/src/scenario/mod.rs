@@ -20,6 +20,14 @@ use crate::attack::AttackSpec;
 
 /// Most bytes of a scenario document.
 pub const MAX_BYTES: usize = 1 << 20;
+/// Most policies, and most attacks, of a scenario.
+const MAX_LIST: usize = 1_000;
+/// Most parts of a dotted path: twice what any value of a scenario has.
+const MAX_DEPTH: usize = 8;
+/// Most characters of a path or name of somebody's own in an error.
+const MAX_SHOWN: usize = 128;
+/// Most characters of a parser's message, which may list what is known.
+const MAX_MESSAGE: usize = 1_024;
 
 /// What is wrong with a value.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
@@ -63,9 +71,14 @@ pub enum Problem {
         /// The entry.
         name: String,
     },
-    /// A list without entries.
-    #[error("the list is empty; it needs at least one entry")]
-    Empty,
+    /// A list without entries, or with too many.
+    #[error("the list has {found} entries; it must have from 1 to {max}")]
+    Length {
+        /// Its entries.
+        found: usize,
+        /// The most.
+        max: usize,
+    },
     /// A text of the wrong form.
     #[error("`{found}` must be from 1 to {max} letters, digits, `-`, `_` and `.`")]
     Name {
@@ -194,8 +207,8 @@ impl Scenario {
             return Err(ScenarioError::Size { found: text.len() });
         }
         let parse = |path: String, message: &str| {
-            let path = if path == "." { "document".to_owned() } else { path };
-            ScenarioError::Parse { path, message: message.trim_end().to_owned() }
+            let path = if path == "." { "document".to_owned() } else { cut(&path, MAX_SHOWN) };
+            ScenarioError::Parse { path, message: cut(message.trim_end(), MAX_MESSAGE) }
         };
         let document = toml::Deserializer::parse(text)
             .map_err(|error| parse(position(text, error.span()), error.message()))?;
@@ -236,7 +249,11 @@ impl Scenario {
     /// [`ScenarioError`] when the path leads through something that is no table, or the new scenario is not allowed.
     pub fn with_value(text: &str, path: &str, value: &toml::Value) -> Result<String, ScenarioError> {
         let error =
-            |message: &str| ScenarioError::Parse { path: path.to_owned(), message: message.to_owned() };
+            |message: &str| ScenarioError::Parse { path: cut(path, MAX_SHOWN), message: message.to_owned() };
+        // Deep tables would be written and dropped by recursion.
+        if path.split('.').count() > MAX_DEPTH {
+            return Err(error("the path has more parts than that of any value"));
+        }
         let mut document: toml::Table = text.parse().map_err(|e: toml::de::Error| ScenarioError::Parse {
             path: position(text, e.span()),
             message: e.message().to_owned(),
@@ -298,19 +315,27 @@ pub(crate) fn name(path: &str, found: &str) -> Result<(), ScenarioError> {
     if (1..=MAX).contains(&found.len()) && found.chars().all(fits) {
         return Ok(());
     }
-    let problem = Problem::Name { found: found.chars().take(2 * MAX).collect(), max: MAX };
+    let problem = Problem::Name { found: cut(found, MAX_SHOWN), max: MAX };
     Err(ScenarioError::Invalid { path: path.to_owned(), problem })
+}
+
+/// The first characters of a text, so that errors stay short.
+fn cut(text: &str, max: usize) -> String {
+    match text.char_indices().nth(max) {
+        None => text.to_owned(),
+        Some((end, _)) => format!("{}…", &text[..end]),
+    }
 }
 
 fn unique(path: &str, names: impl ExactSizeIterator<Item = String>) -> Result<(), ScenarioError> {
     let error = |problem| Err(ScenarioError::Invalid { path: path.to_owned(), problem });
-    if names.len() == 0 {
-        return error(Problem::Empty);
+    if !(1..=MAX_LIST).contains(&names.len()) {
+        return error(Problem::Length { found: names.len(), max: MAX_LIST });
     }
     let mut seen = std::collections::BTreeSet::new();
     for name in names {
         if !seen.insert(name.clone()) {
-            return error(Problem::Twice { name: name.trim_end().to_owned() });
+            return error(Problem::Twice { name: cut(name.trim_end(), MAX_SHOWN) });
         }
     }
     Ok(())

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Distribution, Problem, ScenarioError, Shape, number};
+use super::{Distribution, MAX_SHOWN, Problem, ScenarioError, Shape, cut, number};
 
 pub(super) fn epochs() -> u32 {
     600
@@ -302,7 +302,7 @@ impl PowrOptions {
                 let known = table.keys().cloned().collect::<Vec<_>>().join(", ");
                 return Err(ScenarioError::Invalid {
                     path: "powr.trust".into(),
-                    problem: Problem::Unknown { found: key.clone(), known },
+                    problem: Problem::Unknown { found: cut(key, MAX_SHOWN), known },
                 });
             }
             table.insert(key.clone(), value.clone());

@@ -58,7 +58,7 @@ fn errors_say_where_and_what_is_allowed() {
 #[test]
 fn errors_of_attacks_name_the_attack() {
     for (attacks, want) in [
-        ("[]", "attacks: the list is empty"),
+        ("[]", "attacks: the list has 0 entries; it must have from 1 to 1000"),
         ("[{ kind = 'jnuk' }]", "attacks[0]: unknown attack `jnuk`; known: junk, "),
         (
             "[{ kind = 'junk', rate = 1 }]",
@@ -105,6 +105,32 @@ fn sweeps_set_any_value() {
     assert_eq!(found, "name.x: the path leads through a value that is no table");
     let found = Scenario::with_value(LEAST, "workers.count", &value(1)).expect_err("refused").to_string();
     assert!(found.starts_with("workers.count: 1 is out of range"), "{found}");
+}
+
+/// A document of a megabyte has no error of a megabyte, and no path builds tables that overflow the stack.
+#[test]
+fn errors_are_short_and_lists_too() {
+    let long = "x".repeat(500_000);
+    for text in [
+        with(&format!("{long} = 1")),
+        with(&format!("powr.trust.{long} = 1")),
+        with(&format!("policies = ['{long}', '{long}']")),
+        format!("name = '{long}'\nattacks = [{{ kind = 'junk' }}]"),
+        format!("name = 't'\nattacks = [{{ kind = '{long}' }}]"),
+        format!("name = 't'\nattacks = [{{ kind = 'junk', {long} = 1 }}]"),
+        format!("a{} = 1", ".a".repeat(500_000)),
+    ] {
+        let found = error(&text);
+        assert!(found.len() < 2_000, "{} bytes: {}…", found.len(), &found[..200]);
+    }
+    let many: String =
+        (1..=1_001).map(|n| format!("{{ kind = 'junk', stake = {} }}, ", n as f64 / 1e4)).collect();
+    let found = error(&format!("name = 't'\nattacks = [{many}]"));
+    assert_eq!(found, "attacks: the list has 1001 entries; it must have from 1 to 1000");
+    let deep = format!("a{}", ".a".repeat(50_000));
+    let found =
+        Scenario::with_value(LEAST, &deep, &toml::Value::Integer(1)).expect_err("refused").to_string();
+    assert!(found.ends_with("…: the path has more parts than that of any value"), "{found}");
 }
 
 proptest! {

@@ -148,7 +148,10 @@ impl Study {
         for (i, name) in study.scenario.policies.clone().into_iter().enumerate() {
             let built = policy::build(&name, &study.scenario).ok_or_else(|| ScenarioError::Invalid {
                 path: format!("policies[{i}]"),
-                problem: Problem::Unknown { found: name.clone(), known: policy::NAMES.join(", ") },
+                problem: Problem::Unknown {
+                    found: name.chars().take(128).collect(),
+                    known: policy::NAMES.join(", "),
+                },
             })?;
             built?;
             let factory = {

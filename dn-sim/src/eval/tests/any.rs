@@ -79,7 +79,7 @@ proptest! {
     }
 
     #[test]
-    fn any_document_has_an_answer(id in value(), op in prop::sample::select(vec!["trust", "powr", "split"]), input in value(), part in value(), kind in 0..6usize) {
+    fn any_document_has_an_answer(id in value(), op in prop::sample::select(OPS.map(|(name, _)| name).to_vec()), input in value(), part in value(), kind in 0..9usize) {
         // Mostly right documents with something anywhere.
         let input = match kind {
             0 => input,
@@ -87,7 +87,10 @@ proptest! {
             2 => json!({"role": "model", "epochs": [input], "params": part}),
             3 => json!({"pot": 7, "nodes": [{"id": part, "work": 3, "quality": 1, "trust": input}]}),
             4 => json!({"pot": part, "nodes": [{"id": 1, "work": 3, "votes": [input], "history": [part]}]}),
-            _ => json!({"fee": part, "shares": input}),
+            5 => json!({"fee": part, "shares": input}),
+            6 => json!({"stake": [1, part], "weights_per_epoch": [[[1, 0], [input, 1]]]}),
+            7 => json!({"stake": [1, part], "values": [input, 1], "support": 0.5}),
+            _ => json!({"pretrust": [1, 1], "local_trust": [[0, part], [1, input]], "alpha": 0.5}),
         };
         let line = json!({"id": id, "op": op, "in": input}).to_string();
         let got: Value = serde_json::from_str(&answer(&line)).expect("JSON");
