@@ -72,9 +72,9 @@ pub(crate) fn run(command: Command) -> Result<ExitCode, CliError> {
             let done = dn_sim::eval::run(BufReader::new(stdin().lock()), stdout().lock());
             match done {
                 Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(ExitCode::from(141)),
-                done => {
-                    done.map(|()| ExitCode::SUCCESS).map_err(CliError::file("answer on", "standard output"))
-                }
+                done => done
+                    .map(|()| ExitCode::SUCCESS)
+                    .map_err(CliError::file("read standard input or write", "standard output")),
             }
         }
         Command::Scenario { name } => builtin(name.as_deref()),
