@@ -24,7 +24,7 @@ fn gains(study: &Study<'_>) -> Vec<Vec<String>> {
     for (i, case) in study.cases.iter().enumerate() {
         let attack = if last == Some(case.attack) { String::new() } else { clipped(case.attack, 28) };
         last = Some(case.attack);
-        let mut row = vec![attack, clipped(case.level, 24)];
+        let mut row = vec![attack, clipped(case.level, 44)];
         row.extend((0..study.policies.len()).map(|j| interval(study.interval(j, i, &GAIN), Unit::Ratio)));
         rows.push(row);
     }
@@ -35,7 +35,7 @@ fn gate_rows(gates: &[Gate]) -> Vec<Vec<String>> {
     let heads = ["gate", "required", "measured", "result"].map(str::to_owned).to_vec();
     let rows = gates.iter().map(|gate| {
         vec![
-            clipped(&gate.name, 40),
+            clipped(&gate.name, 60),
             clipped(&gate.requirement, 40),
             interval(gate.measured, Unit::Ratio),
             verdict(gate.met).to_owned(),

@@ -17,6 +17,8 @@ const MAX_POINTS: usize = 1_000;
 /// A path and the values to try for it.
 struct Axis {
     path: String,
+    /// The path as reports show it.
+    label: String,
     values: Vec<toml::Value>,
 }
 
@@ -33,13 +35,26 @@ fn axis(text: &str) -> Result<Axis, CliError> {
     if values.is_empty() {
         return Err(wrong("it gives no value"));
     }
-    Ok(Axis { path: path.trim().to_owned(), values })
+    let path = path.trim().to_owned();
+    Ok(Axis { label: path.clone(), path, values })
+}
+
+/// Shows of each path only its last part, where that tells the axes apart.
+fn shorten(axes: &mut [Axis]) {
+    let last = |path: &str| path.rsplit('.').next().unwrap_or(path).to_owned();
+    let short: Vec<_> = axes.iter().map(|axis| last(&axis.path)).collect();
+    for (i, axis) in axes.iter_mut().enumerate() {
+        if short.iter().filter(|other| **other == short[i]).count() == 1 {
+            axis.label = short[i].clone();
+        }
+    }
 }
 
 pub(super) fn run(scenario: &Path, sets: &[String], options: &Options) -> Result<ExitCode, CliError> {
     let (text, folder) = run::read(scenario)?;
     let base = run::parse(&text, options)?;
-    let axes = sets.iter().map(|set| axis(set)).collect::<Result<Vec<_>, _>>()?;
+    let mut axes = sets.iter().map(|set| axis(set)).collect::<Result<Vec<_>, _>>()?;
+    shorten(&mut axes);
     let points: usize = axes.iter().map(|axis| axis.values.len()).product();
     if points > MAX_POINTS {
         return Err(CliError::argument(
@@ -53,7 +68,7 @@ pub(super) fn run(scenario: &Path, sets: &[String], options: &Options) -> Result
         let mut next = Vec::new();
         for (label, text) in &grid {
             for value in &axis.values {
-                let label = format!("{label} {}={value}", axis.path);
+                let label = format!("{label} {}={value}", axis.label);
                 next.push((label.trim_start().to_owned(), Scenario::with_value(text, &axis.path, value)?));
             }
         }
@@ -69,7 +84,7 @@ pub(super) fn run(scenario: &Path, sets: &[String], options: &Options) -> Result
         let study = Study::beside(scenario, folder.as_deref().unwrap_or(Path::new(".")))?;
         let cells = run::finish(&study, &root.join(format!("point-{n}")), &provenance, options)?;
         all.extend(cells.into_iter().map(|mut cell| {
-            cell.key.level = format!("{} {label}", cell.key.level).trim_start().to_owned();
+            cell.key.level = format!("{label} {}", cell.key.level).trim_end().to_owned();
             cell
         }));
     }
