@@ -12,6 +12,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 pub use gates::gates;
 pub use store::{Store, StoreError};
 
+use self::search::Searches;
 use crate::attack::{AttackSpec, Attacker, Group, Honest, Kind, Script};
 use crate::import::Snapshot;
 use crate::outcome::{Cell, CellKey};
@@ -194,13 +195,13 @@ impl Study {
         self.found.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).clone()
     }
 
-    fn described(&self, scripts: &BTreeMap<(usize, usize), Script>) -> Vec<Found> {
-        let of = |((policy, attack), script): (&(usize, usize), &Script)| {
-            let key = self.key(*policy, *attack, 0);
+    fn described(&self, searches: &Searches) -> Vec<Found> {
+        let of = |(policy, attack, script)| {
+            let key = self.key(policy, attack, 0);
             let attack = format!("{} {}", key.attack, key.level).trim_end().to_owned();
-            Found { policy: key.policy, attack, script: *script }
+            Found { policy: key.policy, attack, script }
         };
-        scripts.iter().map(of).collect()
+        searches.found().into_iter().map(of).collect()
     }
 
     /// The scenario, with the counts of its snapshot.
@@ -244,12 +245,11 @@ impl Study {
         }
         let resumed = finished.len();
         let jobs = self.jobs(&finished);
-        let scripts = self.search_all(threads, &jobs)?;
-        *self.found.lock().unwrap_or_else(|poisoned| poisoned.into_inner()) = self.described(&scripts);
+        let searches = Searches::new(self.policies.len(), self.attacks.len());
         let state = Mutex::new((finished, store));
         let stop = AtomicBool::new(false);
         let result = parallel(threads, jobs.len(), &stop, &|n| {
-            self.play(&jobs[n], &scripts, &stop, &|cell| {
+            self.play(&jobs[n], &searches, &stop, &|cell| {
                 let mut state = state.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
                 let (finished, store) = &mut *state;
                 if let Some(store) = store {
@@ -264,6 +264,7 @@ impl Study {
             })
         });
         let (finished, _) = state.into_inner().unwrap_or_else(|poisoned| poisoned.into_inner());
+        *self.found.lock().unwrap_or_else(|poisoned| poisoned.into_inner()) = self.described(&searches);
         result?;
         if finished.len() < keys.len() {
             return Err(StudyError::Stopped { done: finished.len(), total: keys.len() });
@@ -308,7 +309,7 @@ impl Study {
     fn play(
         &self,
         job: &Job,
-        scripts: &BTreeMap<(usize, usize), Script>,
+        searches: &Searches,
         stop: &AtomicBool,
         done: &dyn Fn(Cell) -> Result<(), StudyError>,
     ) -> Result<(), StudyError> {
@@ -322,9 +323,10 @@ impl Study {
             let mut attacker: Box<dyn Attacker> = match &entry.play {
                 Play::Script(script) => Box::new(*script),
                 Play::Custom(build) => build(),
-                Play::Search { start, .. } => {
-                    Box::new(scripts.get(&(job.policy, attack)).copied().unwrap_or(*start))
-                }
+                Play::Search { .. } => match self.script(job.policy, attack, searches, stop)? {
+                    Some(script) => Box::new(script),
+                    None => return Ok(()),
+                },
             };
             let run =
                 self.simulate(job.policy, &entry.group, attacker.as_mut(), job.seed, &|| key(attack))?;

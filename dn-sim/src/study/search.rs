@@ -1,11 +1,10 @@
 //! The adaptive attacker: it tries mixtures of all built-in attacks against a policy, on seeds that the study does not use, and keeps
 //! what brings most.
 
-use std::collections::BTreeMap;
-use std::sync::Mutex;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use super::{Job, Play, Study, StudyError, parallel};
+use super::{Play, Study, StudyError};
 use crate::attack::{Script, VoteRule};
 use crate::outcome::CellKey;
 use crate::rng::{Purpose, Stream};
@@ -15,43 +14,59 @@ const TRAINING: u64 = 1 << 48;
 /// Training seeds that each candidate is tried on.
 const TRIALS: u64 = 2;
 
+/// What the searches of a run found so far; a place for each policy and attack. Whoever first needs a script searches for it, the
+/// others wait for that.
+pub(super) struct Searches {
+    attacks: usize,
+    places: Vec<Mutex<Option<Script>>>,
+}
+
+impl Searches {
+    pub(super) fn new(policies: usize, attacks: usize) -> Self {
+        Self { attacks, places: (0..policies * attacks).map(|_| Mutex::default()).collect() }
+    }
+
+    fn place(&self, policy: usize, attack: usize) -> MutexGuard<'_, Option<Script>> {
+        self.places[policy * self.attacks + attack].lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Policy, attack and script of each search that ended.
+    pub(super) fn found(&self) -> Vec<(usize, usize, Script)> {
+        let all = (0..self.places.len()).map(|at| (at / self.attacks, at % self.attacks));
+        all.filter_map(|(policy, attack)| self.place(policy, attack).map(|script| (policy, attack, script)))
+            .collect()
+    }
+}
+
 impl Study {
-    /// The best script for each policy and adaptive attack that a job still needs.
-    pub(super) fn search_all(
+    /// The script that an adaptive attacker found against a policy; `None` when it was told to stop.
+    pub(super) fn script(
         &self,
-        threads: usize,
-        jobs: &[Job],
-    ) -> Result<BTreeMap<(usize, usize), Script>, StudyError> {
-        let mut wanted = Vec::new();
-        for job in jobs {
-            for &attack in &job.attacks {
-                let adaptive = matches!(self.attacks[attack].play, Play::Search { .. });
-                if adaptive && !wanted.contains(&(job.policy, attack)) {
-                    wanted.push((job.policy, attack));
-                }
-            }
+        policy: usize,
+        attack: usize,
+        searches: &Searches,
+        stop: &AtomicBool,
+    ) -> Result<Option<Script>, StudyError> {
+        let mut place = searches.place(policy, attack);
+        if place.is_none() {
+            *place = self.search(policy, attack, stop)?;
         }
-        wanted.sort_unstable();
-        let found = Mutex::new(BTreeMap::new());
-        parallel(threads, wanted.len(), &AtomicBool::new(false), &|n| {
-            let (policy, attack) = wanted[n];
-            let best = self.search(policy, attack)?;
-            found.lock().unwrap_or_else(|p| p.into_inner()).insert((policy, attack), best);
-            Ok(())
-        })?;
-        Ok(found.into_inner().unwrap_or_else(|p| p.into_inner()))
+        Ok(*place)
     }
 
     /// The first candidate behaves, so that what is found is never worse than that on the training seeds. Half of them are drawn freely, the
     /// others are changes of the best so far.
-    fn search(&self, policy: usize, attack: usize) -> Result<Script, StudyError> {
+    fn search(&self, policy: usize, attack: usize, stop: &AtomicBool) -> Result<Option<Script>, StudyError> {
         let entry = &self.attacks[attack];
-        let Play::Search { start, candidates } = &entry.play else { return Ok(Script::default()) };
+        let Play::Search { start, candidates } = &entry.play else { return Ok(None) };
         let key = || CellKey { seed: TRAINING, ..self.key(policy, attack, 0) };
         // The same candidates for every policy.
         let mut stream = Stream::new(attack as u64, Purpose::Search, (0, 0));
         let (mut best, mut most) = (*start, f64::NEG_INFINITY);
         for n in 0..*candidates {
+            if stop.load(Ordering::Relaxed) {
+                return Ok(None);
+            }
             let script = match n {
                 0 => Script::default(),
                 1 => *start,
@@ -67,7 +82,7 @@ impl Study {
                 (best, most) = (script, gain);
             }
         }
-        Ok(best)
+        Ok(Some(best))
     }
 }
 
