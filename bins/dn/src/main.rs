@@ -20,6 +20,7 @@ mod password;
 mod query;
 mod render;
 mod tx;
+mod unfinished;
 mod verify;
 mod wallet;
 
