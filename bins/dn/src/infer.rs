@@ -231,7 +231,7 @@ pub(crate) fn run(args: Args, config: &Config) -> Result<ExitCode, CliError> {
         max_tokens,
         stop: &args.stop,
     };
-    let prompt = OnceLock::new();
+    let prompt: OnceLock<Vec<u32>> = OnceLock::new();
     let waiting = out::spinner("loading the model");
     let loaded = args.model.load_checked(config, &|front| {
         let tokens = prompt_tokens(&args, text.as_deref().unwrap_or_default(), front)?;
@@ -240,9 +240,9 @@ pub(crate) fn run(args: Args, config: &Config) -> Result<ExitCode, CliError> {
     });
     waiting.finish_and_clear();
     let loaded = loaded?;
-    let prompt = prompt.into_inner().unwrap_or_default();
+    let prompt = prompt.get().map(Vec::as_slice).unwrap_or_default();
     let engine = &loaded.engine;
-    let request = request(&prompt, args.max_tokens);
+    let request = request(prompt, args.max_tokens);
     let (generation, text) = generate(engine, &request, !args.json)?;
     let info = engine.info();
     let positions = (prompt.len() as u32).saturating_add(args.max_tokens);
@@ -253,13 +253,13 @@ pub(crate) fn run(args: Args, config: &Config) -> Result<ExitCode, CliError> {
         out::line("");
     }
     if let Some(file) = logits_out {
-        file.write(engine, &prompt, &generation.tokens)?;
+        file.write(engine, prompt, &generation.tokens)?;
     }
     if args.json {
         out::json(&Report {
             model_id: engine.model().id(),
             model: &loaded.name,
-            prompt_tokens: &prompt,
+            prompt_tokens: prompt,
             tokens: &generation.tokens,
             text: &text,
             finish_reason: generation.finish,

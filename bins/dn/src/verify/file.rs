@@ -2,7 +2,7 @@
 
 use dn_core::objects::{JobRequest, Receipt};
 use dn_core::{BatchId, ReceiptId, Signed};
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 use serde_json::Value;
 
 use super::Unchecked;
