@@ -177,8 +177,13 @@ impl Shape {
 
     /// A file without a tokenizer.
     pub(crate) fn file(&self, seed: u64) -> Vec<u8> {
+        self.file_with(seed, |_, _| {})
+    }
+
+    /// The same with values that `change` may alter.
+    pub(crate) fn file_with(&self, seed: u64, change: impl Fn(&str, &mut [f32])) -> Vec<u8> {
         let mut w = self.metadata();
-        self.tensors(&mut w, seed);
+        self.tensors_with(&mut w, seed, change);
         w.finish()
     }
 }

@@ -89,7 +89,15 @@ struct Best {
 pub(crate) fn run(args: Args, config: &Config) -> Result<ExitCode, CliError> {
     let runs = args.runs.max(1);
     let waiting = out::spinner("measuring");
-    let loaded = args.model.load(config)?;
+    let loaded = args.model.load_checked(config, &|front| {
+        // Before a prompt of that length is made.
+        match (args.prompt_tokens, front.context()) {
+            (prompt, context) if prompt < context => Ok(()),
+            (prompt, context) => {
+                Err(dn_compute::GenerateError::ContextExceeded { prompt: prompt as usize, context }.into())
+            }
+        }
+    })?;
     let engine = Arc::new(loaded.engine);
     let best = measure(&engine, args.prompt_tokens, args.output_tokens, runs)?;
     let resident = figures::resident_mb();

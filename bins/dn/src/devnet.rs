@@ -193,6 +193,10 @@ async fn demo(args: &Args) -> Result<ExitCode, CliError> {
     let dir = tempfile::tempdir().map_err(CliError::file("create", std::env::temp_dir()))?;
     let waiting = out::spinner("starting the network");
     let model = devnet_model(args.model.as_ref())?;
+    if model.model.front().chat_template().is_none() {
+        let reason = format!("{} has no chat template, and the tour asks questions", model.name);
+        return Err(CliError::argument("--model", reason));
+    }
     let cheaper = model.model.coarsened(CHEAPER_BITS).map_err(|source| CliError::Model {
         name: format!("{} in {CHEAPER_BITS} bits", model.name),
         source,

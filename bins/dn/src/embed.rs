@@ -17,7 +17,10 @@ use crate::out;
 
 /// What `dn embed` takes.
 #[derive(Debug, clap::Args)]
-#[command(group = clap::ArgGroup::new("input").required(true).args(["texts", "tokens"]))]
+#[command(
+    group = clap::ArgGroup::new("input").required(true).args(["texts", "tokens"]),
+    override_usage = "dn embed [OPTIONS] <MODEL> <TEXT>...\n       dn embed [OPTIONS] <MODEL> --tokens <IDS>"
+)]
 pub(crate) struct Args {
     /// Directory with config.json, tokenizer.json and model.safetensors, or GGUF file, of the BERT family.
     #[arg(value_name = "MODEL")]

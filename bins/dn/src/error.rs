@@ -41,6 +41,15 @@ pub(crate) enum CliError {
         /// Why.
         source: dn_compute::ModelError,
     },
+    /// Neither a file nor a name on the hub.
+    #[error(
+        "there is no file or directory {name}; a model on the Hugging Face hub is called org/name, and org/name@revision or \
+         org/name:file where it could be taken for a file, such as Qwen/Qwen3-0.6B@main"
+    )]
+    NoModel {
+        /// What was asked for.
+        name: String,
+    },
     /// The model cannot be fetched.
     #[error(transparent)]
     Hub(#[from] dn_compute::hub::HubError),

@@ -70,6 +70,18 @@ fn directory(variable: &str, under_home: &str) -> Option<PathBuf> {
     Some(base.join("deepnode"))
 }
 
+/// Reads a text file of at most `limit` bytes. A pipe or a device is read no further.
+pub(crate) fn read_text(path: &Path, limit: usize) -> Result<String, CliError> {
+    use std::io::Read;
+    let (mut text, most) = (Vec::new(), limit as u64 + 1);
+    let read = fs::File::open(path).and_then(|file| file.take(most).read_to_end(&mut text));
+    read.map_err(CliError::file("read", path))?;
+    if text.len() > limit {
+        return Err(CliError::Other(format!("{} has more than {limit} bytes", path.display())));
+    }
+    String::from_utf8(text).map_err(|_| CliError::Other(format!("{} is not UTF-8", path.display())))
+}
+
 /// Creates a file that must not exist yet, readable by its owner only, with these contents, durably.
 pub(crate) fn create_private(path: &Path, contents: &[u8]) -> Result<(), CliError> {
     use std::io::Write;
@@ -99,6 +111,19 @@ mod tests {
         fs::write(&path, "\nhunter2 secret\n").unwrap();
         let error = Config::read(Some(&path)).unwrap_err().to_string();
         assert!(error.contains("line 2") && !error.contains("hunter2"), "{error}");
+    }
+
+    #[test]
+    fn a_text_is_read_up_to_its_limit() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("text");
+        fs::write(&path, "é").unwrap();
+        assert_eq!(read_text(&path, 2).unwrap(), "é");
+        assert!(read_text(&path, 1).unwrap_err().to_string().contains("more than 1 bytes"));
+        fs::write(&path, [0xff]).unwrap();
+        assert!(read_text(&path, 2).unwrap_err().to_string().contains("not UTF-8"));
+        #[cfg(unix)]
+        assert!(read_text(Path::new("/dev/zero"), 100).is_err());
     }
 
     #[test]

@@ -1,22 +1,26 @@
 //! `dn infer`: a model on this machine.
 
-use std::fs;
-use std::io::{Read, Write};
+mod logits;
+
+use std::io::Read;
 use std::ops::ControlFlow;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::OnceLock;
 
 use dn_compute::{
-    ChatMessage, Engine, GenerateRequest, Generation, MemoryNeed, Model, Role, Timings, Workload,
+    ChatMessage, Engine, GenerateRequest, Generation, MemoryNeed, ModelFront, Role, Timings, Workload,
 };
+use dn_core::objects::sampling::{MAX_GRAMMAR_BYTES, MAX_STOP_BYTES};
 use dn_core::objects::{Decoding, FinishReason, Grammar, Sampling};
 use dn_core::{Hash32, ModelId};
 use serde::Serialize;
 
 use crate::error::CliError;
-use crate::home::Config;
+use crate::home::{self, Config};
 use crate::model::ModelArgs;
 use crate::out;
+use logits::LogitsFile;
 
 /// What `dn infer` takes.
 #[derive(Debug, clap::Args)]
@@ -42,7 +46,7 @@ pub(crate) struct Args {
     #[command(flatten)]
     sampling: SamplingArgs,
     /// Text that ends the answer; may be given several times.
-    #[arg(long, value_name = "TEXT")]
+    #[arg(long, value_name = "TEXT", value_parser = stop_text)]
     stop: Vec<String>,
     /// Write the f32 logits of every computed position, prompt and output, to a safetensors file: tensor
     /// `logits` of shape [positions, vocabulary]. Row i is what token i + 1 was chosen from.
@@ -51,6 +55,14 @@ pub(crate) struct Args {
     /// Print one JSON object instead of the text.
     #[arg(long)]
     json: bool,
+}
+
+fn stop_text(text: &str) -> Result<String, String> {
+    match text.len() {
+        0 => Err("a text expected: every answer has an empty one from its beginning".to_owned()),
+        1..=MAX_STOP_BYTES => Ok(text.to_owned()),
+        found => Err(format!("{found} bytes, at most {MAX_STOP_BYTES} allowed")),
+    }
 }
 
 /// Sampler settings as people write them.
@@ -129,10 +141,10 @@ impl SamplingArgs {
     /// The grammar, if one is given.
     pub(crate) fn decoding(&self) -> Result<Decoding, CliError> {
         let grammar = if let Some(path) = &self.json_schema {
-            let schema = fs::read_to_string(path).map_err(CliError::file("read", path))?;
+            let schema = home::read_text(path, MAX_GRAMMAR_BYTES)?;
             Grammar::JsonSchema { schema }
         } else if let Some(path) = &self.grammar {
-            let grammar = fs::read_to_string(path).map_err(CliError::file("read", path))?;
+            let grammar = home::read_text(path, MAX_GRAMMAR_BYTES)?;
             Grammar::Lark { grammar }
         } else if let Some(pattern) = &self.regex {
             Grammar::Regex { pattern: pattern.clone() }
@@ -207,22 +219,30 @@ pub(crate) fn per_second(count: u32, time: std::time::Duration) -> f64 {
 /// Runs the command.
 pub(crate) fn run(args: Args, config: &Config) -> Result<ExitCode, CliError> {
     let sampling = args.sampling.canonical()?;
-    // A file that cannot be written is told before the work, not after it.
-    let logits_out = args.logits_out.as_deref().map(LogitsFile::create).transpose()?;
-    let waiting = out::spinner("loading the model");
-    let loaded = args.model.load(config)?;
-    waiting.finish_and_clear();
-    let engine = &loaded.engine;
-    let prompt = prompt_tokens(&args, engine.model())?;
     let decoding = args.sampling.decoding()?;
-    let request = GenerateRequest {
-        prompt: &prompt,
+    let text = args.prompt.as_deref().or(args.chat.as_deref()).map(text_or_stdin).transpose()?;
+    // A file that cannot be written is told before the work, not after it; so is whatever else can be known.
+    let logits_out = args.logits_out.as_deref().map(LogitsFile::create).transpose()?;
+    let request = |prompt, max_tokens| GenerateRequest {
+        prompt,
         already: &[],
         sampling,
         decoding: &decoding,
-        max_tokens: args.max_tokens,
+        max_tokens,
         stop: &args.stop,
     };
+    let prompt: OnceLock<Vec<u32>> = OnceLock::new();
+    let waiting = out::spinner("loading the model");
+    let loaded = args.model.load_checked(config, &|front| {
+        let tokens = prompt_tokens(&args, text.as_deref().unwrap_or_default(), front)?;
+        let tokens = prompt.get_or_init(|| tokens);
+        Ok(request(tokens, args.max_tokens.max(1)).check(front)?)
+    });
+    waiting.finish_and_clear();
+    let loaded = loaded?;
+    let prompt = prompt.get().map(Vec::as_slice).unwrap_or_default();
+    let engine = &loaded.engine;
+    let request = request(prompt, args.max_tokens);
     let (generation, text) = generate(engine, &request, !args.json)?;
     let info = engine.info();
     let positions = (prompt.len() as u32).saturating_add(args.max_tokens);
@@ -233,13 +253,13 @@ pub(crate) fn run(args: Args, config: &Config) -> Result<ExitCode, CliError> {
         out::line("");
     }
     if let Some(file) = logits_out {
-        file.write(engine, &prompt, &generation.tokens)?;
+        file.write(engine, prompt, &generation.tokens)?;
     }
     if args.json {
         out::json(&Report {
             model_id: engine.model().id(),
             model: &loaded.name,
-            prompt_tokens: &prompt,
+            prompt_tokens: prompt,
             tokens: &generation.tokens,
             text: &text,
             finish_reason: generation.finish,
@@ -267,17 +287,16 @@ pub(crate) fn run(args: Args, config: &Config) -> Result<ExitCode, CliError> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn prompt_tokens(args: &Args, model: &Model) -> Result<Vec<u32>, CliError> {
-    let front = model.front();
+/// The prompt that the arguments and their text make for a model.
+fn prompt_tokens(args: &Args, text: &str, front: &ModelFront) -> Result<Vec<u32>, CliError> {
     if let Some(tokens) = &args.tokens {
         return Ok(tokens.clone());
     }
-    if let Some(text) = &args.prompt {
-        return Ok(front.text_prompt(&text_or_stdin(text)?)?);
+    if args.prompt.is_some() {
+        return Ok(front.text_prompt(text)?);
     }
-    let question = text_or_stdin(args.chat.as_deref().unwrap_or_default())?;
     let system = args.system.iter().map(|text| ChatMessage { role: Role::System, content: text.clone() });
-    let user = ChatMessage { role: Role::User, content: question };
+    let user = ChatMessage { role: Role::User, content: text.to_owned() };
     let messages: Vec<ChatMessage> = system.chain([user]).collect();
     Ok(front.chat_prompt(&messages)?)
 }
@@ -329,47 +348,6 @@ fn prompt_only(engine: &Engine, request: &GenerateRequest<'_>) -> Result<Generat
         trace: replay.trace,
         timings: replay.timings,
     })
-}
-
-/// The file that logits go to; under another name until it is complete.
-#[derive(Debug)]
-struct LogitsFile {
-    path: PathBuf,
-    partial: PathBuf,
-    file: fs::File,
-}
-
-impl LogitsFile {
-    fn create(path: &Path) -> Result<Self, CliError> {
-        let mut partial = path.as_os_str().to_owned();
-        partial.push(".partial");
-        let partial = PathBuf::from(partial);
-        if path.is_dir() {
-            return Err(CliError::argument("--logits-out", format!("{} is a directory", path.display())));
-        }
-        let file = fs::File::create(&partial).map_err(CliError::file("create", path))?;
-        Ok(Self { path: path.to_owned(), partial, file })
-    }
-
-    /// Writes the logits of every position that went through the model: all tokens but the last generated one.
-    fn write(mut self, engine: &Engine, prompt: &[u32], output: &[u32]) -> Result<(), CliError> {
-        let fed = [prompt, &output[..output.len().saturating_sub(1)]].concat();
-        let logits = engine.logits(&fed)?;
-        let bytes: Vec<u8> = logits.iter().flat_map(|logit| logit.to_le_bytes()).collect();
-        let shape = vec![fed.len(), logits.len() / fed.len().max(1)];
-        let contents = safetensors::tensor::TensorView::new(safetensors::Dtype::F32, shape, &bytes)
-            .and_then(|tensor| safetensors::serialize([("logits", tensor)], None))
-            .map_err(|error| CliError::Other(format!("logits: {error}")))?;
-        let written = self.file.write_all(&contents).and_then(|()| fs::rename(&self.partial, &self.path));
-        written.map_err(CliError::file("write", &self.path))
-    }
-}
-
-impl Drop for LogitsFile {
-    fn drop(&mut self) {
-        // After success the file has its final name and nothing is left to remove.
-        let _ = fs::remove_file(&self.partial);
-    }
 }
 
 #[cfg(test)]

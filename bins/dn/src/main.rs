@@ -21,6 +21,7 @@ mod query;
 mod render;
 mod sim;
 mod tx;
+mod unfinished;
 mod verify;
 mod wallet;
 

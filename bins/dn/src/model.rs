@@ -1,12 +1,12 @@
 //! Loading the model that a command works with.
 
 use std::num::NonZeroUsize;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use dn_compute::hub::{self, HubModel, HubOptions};
-use dn_compute::{BackendKind, Engine, EngineError, EngineOptions, Isa, Model, ModelError};
+use dn_compute::{BackendKind, Engine, EngineError, EngineOptions, Isa, Model, ModelError, ModelFront};
 
 use crate::error::CliError;
 use crate::home::Config;
@@ -91,17 +91,26 @@ impl ModelArgs {
 
     /// Loads the model and prepares its weights.
     pub(crate) fn load(&self, config: &Config) -> Result<Loaded, CliError> {
+        self.load_checked(config, &|_| Ok(()))
+    }
+
+    /// The same; `check` sees what text needs of the model before any weight is read, and may refuse.
+    pub(crate) fn load_checked(
+        &self,
+        config: &Config,
+        check: &(dyn Fn(&Arc<ModelFront>) -> Result<(), CliError> + Sync),
+    ) -> Result<Loaded, CliError> {
         let started = Instant::now();
         let (path, options) = (self.model.as_ref().or(config.model.as_ref()), self.compute.options(config)?);
         let (name, path) = find(path)?;
         let engine = match path {
-            Some(path) => Engine::load(&path, options),
-            None => Engine::load_bytes(dn_compute::embedded::tiny_rust(), options),
+            Some(path) => Engine::load_checked(&path, options, check),
+            None => Engine::load_bytes_checked(dn_compute::embedded::tiny_rust(), options, check),
         };
         match engine {
             Ok(engine) => Ok(Loaded { name, engine, options, load: started.elapsed() }),
-            Err(EngineError::Model(source)) => Err(refused(name, source)),
-            Err(error) => Err(error.into()),
+            Err(CliError::Engine(EngineError::Model(source))) => Err(refused(name, source)),
+            Err(error) => Err(error),
         }
     }
 }
@@ -136,9 +145,13 @@ impl ComputeArgs {
 pub(crate) fn find(model: Option<&PathBuf>) -> Result<(String, Option<PathBuf>), CliError> {
     let Some(path) = model else { return Ok(("embedded".to_owned(), None)) };
     let name = path.display().to_string();
+    // A link that leads nowhere is there too: opening it says what is wrong.
+    if path.symlink_metadata().is_ok() {
+        return Ok((name, Some(path.clone())));
+    }
     let on_hub = match path.to_str().map(str::parse::<HubModel>) {
-        Some(Ok(model)) if !path.exists() => model,
-        _ => return Ok((name, Some(path.clone()))),
+        Some(Ok(model)) if !means_a_file(path) => model,
+        _ => return Err(CliError::NoModel { name }),
     };
     let bar = out::download();
     let options = HubOptions::from_env()?;
@@ -149,6 +162,16 @@ pub(crate) fn find(model: Option<&PathBuf>) -> Result<(String, Option<PathBuf>),
     });
     bar.finish_and_clear();
     Ok((name, Some(fetched?)))
+}
+
+/// Whether a name that could be one on the hub as well means a file: it ends like one, or begins with a directory that is here.
+/// With a revision or a file of a repository it cannot be mistaken.
+fn means_a_file(path: &Path) -> bool {
+    let text = path.to_string_lossy();
+    let ends = path.extension().is_some_and(|end| {
+        ["gguf", "safetensors", "dnm", "json"].iter().any(|known| end.eq_ignore_ascii_case(known))
+    });
+    !text.contains(['@', ':']) && (ends || path.parent().is_some_and(Path::is_dir))
 }
 
 /// Loads a model, or the embedded one.

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use std::time::Instant;
 
 use dn_compute::Model;
-use dn_compute::model::package::{ConvertSource, convert};
+use dn_compute::model::package::{ConvertSource, convert, partial_path};
 use dn_compute::spec::{BlockLength, Blocks};
 use serde_json::json;
 
@@ -14,6 +14,10 @@ use crate::home::Config;
 use crate::model;
 use crate::out;
 use crate::out::{Align, Table};
+use crate::unfinished::Unfinished;
+
+/// Exit code of `dn model verify` for a model that promises nothing and is compared with nothing.
+const NOTHING_TO_COMPARE: u8 = 3;
 
 /// What to do with a model.
 #[derive(Debug, clap::Subcommand)]
@@ -23,6 +27,11 @@ pub(crate) enum Command {
     /// Say what a model is: identity, sizes, tokens, tensors.
     Inspect(Inspect),
     /// Read every weight of a model and compare it with what its package promises.
+    ///
+    /// A package promises a hash for each tile of its weights; a GGUF file or safetensors promise nothing, so they can only be
+    /// compared with an identity from elsewhere (--id). Exit code: 0 where all is as promised, 1 where something is not or the
+    /// model cannot be read, 2 where it is another model than --id says, 3 where there is nothing to compare with.
+    #[command(verbatim_doc_comment)]
     Verify(Verify),
 }
 
@@ -101,7 +110,9 @@ fn convert_model(args: Convert, config: &Config) -> Result<ExitCode, CliError> {
     };
     let bar = out::spinner("converting");
     let started = Instant::now();
+    let unfinished = Unfinished::new(partial_path(&target));
     let written = convert(from, args.block, &target);
+    drop(unfinished);
     bar.finish_and_clear();
     let written = written.map_err(|source| CliError::Model { name, source })?;
     let seconds = started.elapsed().as_secs_f64();
@@ -201,13 +212,22 @@ fn verify(args: &Verify, config: &Config) -> Result<ExitCode, CliError> {
     let (name, model) = model::load(args.source.as_ref().or(config.model.as_ref()))?;
     let (id, tiles) = (model.id(), model.tiles().count());
     let expected = args.id.filter(|expected| *expected != id);
+    // A package that is read at all has kept its promises.
+    let compared = model.has_promise() || args.id.is_some();
     if args.json {
-        let verified = expected.is_none();
+        let verified = compared.then_some(expected.is_none());
         out::json(&json!({"model_id": id, "expected": args.id, "tiles": tiles, "verified": verified}));
+    } else if !compared {
+        out::line(format_args!(
+            "{id}  {name}: {tiles} tiles read, and nothing to compare them with\n\n\
+             Only packages hold the hashes of their weights. --id MODEL_ID compares the identity with one that you know,\n\
+             such as the ledger's (`dn query models`); `dn model convert` makes a package, which shows later changes."
+        ));
     } else if expected.is_none() {
         out::line(format_args!("{id}  {name}: all {tiles} tiles are right"));
     }
     match expected {
+        None if !compared => Ok(ExitCode::from(NOTHING_TO_COMPARE)),
         None => Ok(ExitCode::SUCCESS),
         Some(_) if args.json => Ok(ExitCode::FAILURE),
         Some(expected) => Err(CliError::argument("--id", format!("{name} is {id}, not {expected}"))),

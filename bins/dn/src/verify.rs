@@ -1,22 +1,26 @@
 //! `dn verify`: a receipt, checked and replayed, or opened at one value.
 
+mod file;
 mod open;
 
-use std::fs;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use dn_compute::GenerateRequest;
+use dn_core::ReceiptId;
 use dn_core::objects::{JobRequest, Receipt};
-use dn_core::{ReceiptId, Signed};
 use dn_sdk::receipt::check_receipt;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
 use crate::error::CliError;
-use crate::home::Config;
+use crate::home::{self, Config};
 use crate::infer::millis;
 use crate::model::{Loaded, ModelArgs};
 use crate::out::{self, Align, Table};
+use file::ReceiptFile;
+
+/// Longest receipt file: request and output of the longest context, many times over.
+const MAX_RECEIPT_BYTES: usize = 64 << 20;
 
 /// What `dn verify` takes.
 #[derive(Debug, clap::Args)]
@@ -36,20 +40,20 @@ pub(crate) struct Args {
     json: bool,
 }
 
-/// The parts of a receipt file that matter here; others are ignored.
-#[derive(Debug, Deserialize)]
-struct ReceiptFile {
-    receipt: Signed<Receipt>,
-    request: Option<JobRequest>,
-    output_tokens: Option<Vec<u32>>,
-}
-
 /// One thing that was checked.
 #[derive(Debug, Serialize)]
 struct Step {
     step: &'static str,
     ok: bool,
     found: String,
+}
+
+/// Something that the file says and that cannot be checked here.
+#[derive(Debug, Serialize)]
+struct Unchecked {
+    field: &'static str,
+    says: String,
+    why: &'static str,
 }
 
 #[derive(Debug, Serialize)]
@@ -62,25 +66,30 @@ struct Report {
     #[serde(skip_serializing_if = "Option::is_none")]
     replay_ms: Option<f64>,
     steps: Vec<Step>,
+    unchecked: Vec<Unchecked>,
 }
 
 /// Runs the command. The exit code is 0 only if everything is as the receipt says.
 pub(crate) fn run(args: Args, config: &Config) -> Result<ExitCode, CliError> {
-    let text = fs::read_to_string(&args.receipt).map_err(CliError::file("read", &args.receipt))?;
-    let file: ReceiptFile = serde_json::from_str(&text)
+    let text = home::read_text(&args.receipt, MAX_RECEIPT_BYTES)?;
+    let file = ReceiptFile::parse(&text)
         .map_err(|error| CliError::Other(format!("{} is not a receipt: {error}", args.receipt.display())))?;
     let (Some(request), Some(output)) = (&file.request, &file.output_tokens) else {
         let reason = "without its request and output a receipt cannot be replayed; fetch it with the API key that paid";
         return Err(CliError::argument("RECEIPT", reason));
     };
     if let Some(place) = args.open {
+        if let Some(id) = file.wrong_id() {
+            let (path, own) = (args.receipt.display(), file.receipt.body.id());
+            return Err(CliError::Other(format!("{path}: it says that it is receipt {id}, and is {own}")));
+        }
         check_receipt(&file.receipt, request, output)
             .map_err(|error| CliError::Other(format!("{}: {error}", args.receipt.display())))?;
         let receipt = &file.receipt.body;
         let loaded = load(&args.model, receipt, config)?;
         return open::run(receipt, request, output, &loaded, place, args.json);
     }
-    let report = verify(&file.receipt, request, output, &args.model, config)?;
+    let report = verify(&file, request, output, &args.model, config)?;
     if args.json {
         out::json(&report);
     } else {
@@ -104,12 +113,13 @@ fn load(model: &ModelArgs, receipt: &Receipt, config: &Config) -> Result<Loaded,
 }
 
 fn verify(
-    receipt: &Signed<Receipt>,
+    file: &ReceiptFile,
     request: &JobRequest,
     output: &[u32],
     model: &ModelArgs,
     config: &Config,
 ) -> Result<Report, CliError> {
+    let receipt = &file.receipt;
     let body = &receipt.body;
     let mut report = Report {
         receipt_id: body.id(),
@@ -117,11 +127,23 @@ fn verify(
         divergence_position: None,
         replay_ms: None,
         steps: Vec::new(),
+        unchecked: file.unchecked(),
     };
     let mut step = |step, ok, found: String| {
         report.steps.push(Step { step, ok, found });
         ok
     };
+    if let Some(id) = file.id {
+        let right = file.wrong_id().is_none();
+        let found = if right {
+            "the hash of the receipt".to_owned()
+        } else {
+            format!("{id}, which is another receipt's")
+        };
+        if !step("id beside the receipt", right, found) {
+            return Ok(report);
+        }
+    }
     let checked = check_receipt(receipt, request, output);
     let found =
         checked.map_or_else(|error| error.to_string(), |()| format!("signed by worker {}", body.worker));
@@ -145,7 +167,7 @@ fn verify(
     let found = match &replay.divergence {
         None => format!("{} tokens as the model gives them", output.len()),
         Some(divergence) => {
-            format!("first difference at position {}: {:?}", divergence.position, divergence.kind)
+            format!("first difference at position {}: {}", divergence.position, divergence.kind)
         }
     };
     let tokens_ok = step("every token, by replay", tokens_ok, found);
@@ -167,6 +189,9 @@ fn show(report: &Report) {
     for step in &report.steps {
         let mark = if step.ok { "ok" } else { "WRONG" };
         table.row([mark.to_owned(), step.step.to_owned(), step.found.clone()]);
+    }
+    for Unchecked { field, says, why } in &report.unchecked {
+        table.row(["-".to_owned(), (*field).to_owned(), format!("{says}: not checked, {why}")]);
     }
     out::line(format_args!("receipt {}\n", report.receipt_id));
     out::text(table.render_body());

@@ -99,6 +99,52 @@ fn check_receipts(dir: &Path, calls: &[Value]) {
     let output = dn(&["verify", flipped.to_str().unwrap()]);
     assert!(!output.status.success(), "{}", text(&output));
     assert!(text(&output).contains("WRONG"), "{}", text(&output));
+    check_what_lies_beside(&path, dir);
+}
+
+/// What a file says beside the receipt is checked, or said not to be, or refused.
+fn check_what_lies_beside(path: &Path, dir: &Path) {
+    let receipt = read(path);
+    let changed = |change: &dyn Fn(&mut Value), more: &[&str]| {
+        let mut receipt = receipt.clone();
+        change(&mut receipt);
+        let file = dir.join("changed.json");
+        fs::write(&file, receipt.to_string()).unwrap();
+        dn(&[&["verify", file.to_str().unwrap()], more].concat())
+    };
+    let other = |receipt: &mut Value| receipt["id"] = receipt["receipt"]["body"]["trace_root"].clone();
+    let output = changed(&other, &[]);
+    assert!(!output.status.success() && text(&output).contains("another receipt's"), "{}", text(&output));
+    let output = changed(&other, &["--open", "0:token"]);
+    assert!(
+        !output.status.success() && text(&output).contains("it says that it is receipt"),
+        "{}",
+        text(&output)
+    );
+    // Nothing here knows the batch: it is not passed over in silence.
+    let output = changed(&|_| {}, &[]);
+    assert!(text(&output).contains("only the ledger knows which batch"), "{}", text(&output));
+    for (change, expected) in [
+        (
+            &(|r: &mut Value| r["batch"]["root"] = "0x00".into()) as &dyn Fn(&mut Value),
+            "unknown field `root`",
+        ),
+        (&|r: &mut Value| r["batch"]["id"] = 7.into(), "is not a receipt"),
+        (&|r: &mut Value| r["audited"] = true.into(), "unknown field `audited`"),
+        (&|r: &mut Value| r["receipt"]["body"]["bonus"] = 1.into(), "unknown field `receipt.body.bonus`"),
+        (
+            &|r: &mut Value| r["request"]["sampling"]["bonus"] = 1.into(),
+            "unknown field `request.sampling.bonus`",
+        ),
+        (&|r: &mut Value| r["object"] = "dn.voucher".into(), "`dn.receipt` expected"),
+    ] {
+        let output = changed(change, &[]);
+        assert!(
+            !output.status.success() && text(&output).contains(expected),
+            "{expected}: {}",
+            text(&output)
+        );
+    }
 }
 
 /// Single values of an answer, opened: right under an honest receipt, and under a forged one not the receipt's.
@@ -121,6 +167,17 @@ fn check_openings(receipt: &Path, forged: bool) {
         assert_eq!(value["valid"], !forged, "{value}");
         assert!(!value["path"].as_array().unwrap().is_empty(), "{value}");
     }
+    // A choice shows the logits and the settings that it is made of.
+    let prompt = read(receipt)["receipt"]["body"]["prompt_tokens"].as_u64().unwrap();
+    let place = format!("{}:choice", prompt - 1);
+    let choice: Value = serde_json::from_slice(&open(&place).stdout).unwrap();
+    assert_eq!(choice["inputs"][0]["row"], "logits", "{choice}");
+    assert_eq!(choice["inputs"][0]["values"].as_array().unwrap().len(), 4096);
+    assert_eq!(choice["choice"]["tokens_before"], prompt);
+    let token = choice["value"].as_u64().unwrap() as usize;
+    assert_eq!(choice["choice"]["logit"], choice["inputs"][0]["values"][token]);
+    let shown = text(&dn(&["verify", receipt.to_str().unwrap(), "--open", &place]));
+    assert!(shown.contains("reads logits") && shown.contains("reads request"), "{shown}");
     let shown = dn(&["verify", receipt.to_str().unwrap(), "--open", "3:layer1:query:5"]);
     assert!(text(&shown).contains("blk.1.attn_q.weight"), "{}", text(&shown));
     for (place, expected) in [

@@ -9,8 +9,11 @@
 //!
 //! # Limits
 //! Template, messages, rendered text and instructions are bounded; templates reach no files, clock or environment.
-//! The size of a text that a template builds and does not print is not bounded yet: use templates of files you trust.
+//! What it writes into blocks and macros, and what filters and methods make of texts, is bounded too. Not bounded is what the
+//! operators `~` and `+` put together: the template engine offers no place to measure it, and some thirty doublings in a loop
+//! fill any memory. So use templates of files you trust.
 
+mod bounds;
 mod shield;
 
 #[cfg(test)]
@@ -119,11 +122,12 @@ impl ChatTemplate {
         env.set_recursion_limit(100);
         // Errors do not carry the variables, which are what users wrote.
         env.set_debug(false);
-        env.set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
+        bounds::measure_growth(&mut env);
         env.add_function("raise_exception", |message: String| -> Result<Value, minijinja::Error> {
             Err(minijinja::Error::new(ErrorKind::InvalidOperation, message).with_source(Refusal))
         });
         env.add_filter("tojson", |value: Value| -> Result<String, minijinja::Error> {
+            bounds::check(bounds::length(&value, bounds::MAX_BUILT_BYTES))?;
             // Without the HTML escapes of the built-in filter, as Hugging Face defines it.
             serde_json::to_string(&value)
                 .map_err(|e| minijinja::Error::new(ErrorKind::BadSerialization, "tojson").with_source(e))
@@ -176,6 +180,7 @@ impl ChatTemplate {
             .collect();
         let mut env = self.env.clone();
         env.set_fuel(Some(FUEL + FUEL_PER_MESSAGE * messages.len() as u64));
+        bounds::count_written(&mut env);
         let template = env.get_template("chat").map_err(ChatError::Template)?;
         let mut out = Bounded(Vec::new());
         let context = context! { messages => messages, add_generation_prompt => true };
@@ -211,6 +216,9 @@ fn failure(error: minijinja::Error) -> ChatError {
     let source = std::error::Error::source(&error);
     if source.is_some_and(|s| s.is::<Refusal>()) {
         return ChatError::Refused { reason: error.detail().unwrap_or_default().to_owned() };
+    }
+    if source.is_some_and(|s| s.is::<bounds::TooLong>()) {
+        return ChatError::Built { limit: bounds::MAX_BUILT_BYTES };
     }
     match error.kind() {
         ErrorKind::OutOfFuel => ChatError::Fuel,
@@ -266,6 +274,12 @@ pub enum ChatError {
     /// The chat is too long.
     #[error("the rendered chat is longer than {limit} bytes")]
     Size {
+        /// The most allowed.
+        limit: usize,
+    },
+    /// The template builds too much text on the way to its output.
+    #[error("the chat template builds texts of more than {limit} bytes")]
+    Built {
         /// The most allowed.
         limit: usize,
     },

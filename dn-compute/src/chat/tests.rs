@@ -96,6 +96,39 @@ fn what_goes_wrong_is_said() {
     assert_eq!("user".parse::<Role>().unwrap(), Role::User);
 }
 
+#[test]
+fn texts_that_are_never_printed_are_bounded_too() {
+    // Each would take gigabytes, and none prints more than a character.
+    let hungry = [
+        // Caught by a block, and doubled by a macro.
+        "{% set x = 'x' * 9999999 %}{% for a in range(99) %}{% set y %}{{ x }}{{ x }}{{ x }}{% endset %}{% endfor %}",
+        "{% macro twice(x) %}{{ x }}{{ x }}{% endmacro %}{% set n = namespace(x='xx') %}{% for a in range(40) %}{% set n.x = twice(n.x) %}{% endfor %}",
+        // Made by filters and methods.
+        "{% set x = 'x' * 99999 %}{% set y = x | replace('x', x) %}",
+        "{% set x = 'x' * 99999 %}{% set y = x.replace('x', x) %}",
+        "{% set x = 'x' * 99999 %}{% set y = x | replace('', x) %}",
+        "{% set x = 'x' * 99999 %}{% set y = range(99999) | join(x) %}",
+        "{% set x = 'x' * 99999 %}{% set y = x.join(range(99999)) %}",
+        "{% set x = 'x\n' * 99999 %}{% set y = x | indent(99999, true, true) %}",
+        "{% set x = 'x\n' * 99999 %}{% set y = x | indent(width=99999) %}",
+        "{% set y = '%9999999999d' | format(1) %}",
+        "{% set y = '{:9999999999}'.format(1) %}",
+        "{% set n = namespace(x='\"') %}{% for a in range(40) %}{% set n.x = n.x | tojson %}{% endfor %}",
+        "{% set n = namespace(x='%') %}{% for a in range(40) %}{% set n.x = n.x | replace('%', '%%') %}{% endfor %}",
+    ];
+    for template in hungry {
+        let refused = prompt(template, &[ChatMessage::user("hi")]).unwrap_err();
+        assert!(
+            matches!(refused, ChatError::Built { limit } if limit == bounds::MAX_BUILT_BYTES),
+            "{template}: {refused}"
+        );
+    }
+    // What filters give otherwise is what it was.
+    let template = "{{ 'a-b' | replace('-', '+') }}{{ [1, 2] | join(', ') }}{{ 'x\ny' | indent(2) }}{{ '%03d' | format(7) }}{{ 'a b'.replace(' ', '_') }}{{ '-'.join(['u', 'v']) }}{{ 'x\ny' | indent(width=1, first=true) }}";
+    let given = prompt(template, &[ChatMessage::user("hi")]).unwrap();
+    assert_eq!(given, "a+b1, 2x\n  y007a_bu-v x\n y");
+}
+
 /// Text that is full of markers, whole and broken.
 fn hostile() -> impl Strategy<Value = String> {
     let pieces = prop::sample::select(vec![

@@ -1,11 +1,11 @@
 //! Quantised activations, cut into tiles as the kernels read them.
 
-use std::cell::Cell;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::spec::{BLOCK, NumericError, Op, float::pow2, quantise};
 
-use super::isa::{Level, multiversioned};
-use super::threads::Threads;
+use super::Cpu;
+use super::isa::multiversioned;
 
 /// Tokens of a full tile of pairs.
 pub(crate) const TILE: usize = 8;
@@ -49,9 +49,31 @@ pub(crate) struct Tile {
     pub(crate) width: usize,
 }
 
-thread_local! {
-    /// The lines of an earlier call, to be written anew: fresh memory of some megabytes would cost as much as filling it.
-    static SPARE: Cell<Vec<Line>> = const { Cell::new(Vec::new()) };
+/// The lines of an earlier call, to be written anew: fresh memory of some megabytes would cost as much as filling it.
+///
+/// A backend keeps those of one call. Any thread of its pool may be the one that calls next, so a buffer for each thread would
+/// in the end be as many times the memory.
+#[derive(Debug, Default)]
+pub(crate) struct Spare(Mutex<Vec<Line>>);
+
+impl Spare {
+    fn take(&self) -> Vec<Line> {
+        std::mem::take(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Keeps the longer one of these lines and those that another call has left.
+    fn give(&self, lines: Vec<Line>) {
+        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if lines.capacity() > kept.capacity() {
+            *kept = lines;
+        }
+    }
+
+    /// Bytes that are kept.
+    #[cfg(test)]
+    pub(super) fn bytes(&self) -> usize {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).capacity() * size_of::<Line>()
+    }
 }
 
 /// Quantised activations of a call.
@@ -67,6 +89,7 @@ pub(crate) struct Acts {
     sums: Vec<i32>,
     /// `et` of every token.
     pub(crate) et: Vec<i32>,
+    spare: Arc<Spare>,
 }
 
 impl Acts {
@@ -74,21 +97,19 @@ impl Acts {
     ///
     /// # Errors
     /// As [`quantise::quantise`], for the first element at fault.
-    pub(crate) fn new(
-        level: Level,
-        threads: &Threads,
-        form: Form,
-        x: &[f32],
-        cols: usize,
-    ) -> Result<Self, NumericError> {
+    pub(crate) fn new(cpu: &Cpu, form: Form, x: &[f32], cols: usize) -> Result<Self, NumericError> {
+        let Cpu { level, threads, spare } = cpu;
+        let level = *level;
         let tokens = x.len() / cols;
         let (tiles, lines_per_token) = match form {
             Form::Pairs => (tiles(tokens, &[TILE, 4, 2, 1]), cols.div_ceil(BLOCK)),
             Form::Digits => (wide_tiles(tokens), 2 * cols.div_ceil(STEP)),
         };
-        let mut lines = SPARE.take();
-        if lines.len() < tokens * lines_per_token {
-            lines.resize(tokens * lines_per_token, Line::ZERO);
+        let mut lines = spare.take();
+        let needed = tokens * lines_per_token;
+        if lines.len() < needed {
+            lines.reserve_exact(needed - lines.len());
+            lines.resize(needed, Line::ZERO);
         }
         let mut et = vec![0i32; tokens];
         let units_per_token = if form == Form::Pairs { lines_per_token * UNITS } else { 0 };
@@ -112,7 +133,7 @@ impl Acts {
             parts.into_iter().map(one).collect()
         };
         results.into_iter().collect::<Result<(), _>>()?;
-        Ok(Self { form, tiles, lines_per_token, lines, sums, et })
+        Ok(Self { form, tiles, lines_per_token, lines, sums, et, spare: Arc::clone(spare) })
     }
 
     /// The lines of a tile.
@@ -129,7 +150,7 @@ impl Acts {
 
 impl Drop for Acts {
     fn drop(&mut self) {
-        SPARE.set(std::mem::take(&mut self.lines));
+        self.spare.give(std::mem::take(&mut self.lines));
     }
 }
 

@@ -76,7 +76,7 @@ pub(super) fn linear(
     let plan = LinearPlan::new(&shapes, x, tokens, out)?;
     let own: Vec<&Packed> = weights.iter().map(|w| own(Op::Linear, w)).collect::<Result<_, _>>()?;
     let form = form(cpu.level, tokens, &own);
-    let acts = Acts::new(cpu.level, &cpu.threads, form, x, plan.cols)?;
+    let acts = Acts::new(cpu, form, x, plan.cols)?;
     let targets: Vec<Out> = out
         .iter_mut()
         .zip(&plan.rows)

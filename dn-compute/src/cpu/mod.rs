@@ -20,10 +20,15 @@ mod threads;
 #[cfg(test)]
 mod tests;
 
-use crate::spec::{Backend, BackendInfo, KvLayer, Mask, Matrix, NumericError, Op, QuantMatrix, RopeTable};
+use std::sync::Arc;
+
+use crate::spec::{
+    Backend, BackendInfo, Blocks, KvLayer, Mask, Matrix, NumericError, Op, QuantMatrix, RopeTable,
+};
 
 pub use isa::{Isa, ParseIsaError};
 
+use acts::Spare;
 use isa::Level;
 use pack::Packed;
 use threads::Threads;
@@ -64,6 +69,7 @@ pub enum CpuError {
 pub struct Cpu {
     level: Level,
     threads: Threads,
+    spare: Arc<Spare>,
 }
 
 impl Cpu {
@@ -74,7 +80,7 @@ impl Cpu {
     /// that refuses to start them.
     pub fn new(isa: Isa, threads: usize) -> Result<Self, CpuError> {
         let level = Level::detect(isa).ok_or(CpuError::IsaUnavailable { isa })?;
-        Ok(Self { level, threads: Threads::new(threads)? })
+        Ok(Self { level, threads: Threads::new(threads)?, spare: Arc::default() })
     }
 
     /// A backend with the best instruction set and a thread per available core.
@@ -92,6 +98,12 @@ impl Cpu {
     }
 }
 
+/// Bytes of a matrix in the form of a backend of this instruction set; `four_bits` says whether these hold its values.
+pub(crate) fn prepared_bytes(isa: Isa, rows: usize, cols: usize, blocks: Blocks, four_bits: bool) -> u64 {
+    let four_bits = four_bits && Level::detect(isa).is_none_or(Level::takes_four_bits);
+    pack::packed_bytes(rows, cols, blocks, four_bits)
+}
+
 fn own(op: Op, matrix: &Matrix) -> Result<&Packed, NumericError> {
     matrix.as_any().downcast_ref().ok_or(NumericError::ForeignMatrix { op, backend: "cpu" })
 }
@@ -102,7 +114,7 @@ impl Backend for Cpu {
     }
 
     fn prepare(&self, matrix: QuantMatrix) -> Result<Matrix, NumericError> {
-        Ok(std::sync::Arc::new(Packed::new(self.level, &matrix, &self.threads)))
+        Ok(Arc::new(Packed::new(self.level, &matrix, &self.threads)))
     }
 
     fn enter(&self, job: &mut (dyn FnMut() + Send)) {

@@ -1,6 +1,6 @@
 //! Weights as the kernels read them.
 
-use crate::spec::{BLOCK, BlockLength, Prepared, QuantMatrix, QuantRow, float::pow2};
+use crate::spec::{BLOCK, BlockLength, Blocks, Prepared, QuantMatrix, QuantRow, float::pow2};
 
 use super::isa::Level;
 use super::pages::Pages;
@@ -193,6 +193,15 @@ impl Packed {
     }
 }
 
+/// Bytes of a matrix as it is held, in four bits or in eight.
+pub(crate) fn packed_bytes(rows: usize, cols: usize, blocks: Blocks, four_bits: bool) -> u64 {
+    let bits = if four_bits { Bits::Four { base: 0 } } else { Bits::Eight };
+    let values = cols.div_ceil(BLOCK) * OCTS * oct_bytes(bits);
+    let scales = HALVES * if blocks.minima { 2 } else { 1 } + if four_bits { size_of::<u16>() } else { 0 };
+    let exponents = GROUP * (size_of::<f64>() + size_of::<i32>());
+    rows.div_ceil(GROUP) as u64 * (values + blocks.count(cols) * scales + exponents) as u64
+}
+
 /// Parts that may be missing, in which case each is empty.
 fn optional<T>(parts: Vec<(usize, &mut [T])>) -> impl Iterator<Item = &mut [T]> {
     parts.into_iter().map(|(_, part)| part).chain(std::iter::repeat_with(Default::default))
@@ -276,7 +285,7 @@ fn pack_row(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::spec::matrix::{Blocks, QuantParts};
+    use crate::spec::matrix::QuantParts;
 
     fn round_trip(blocks: Blocks, rows: usize, cols: usize, least: i8, most: i8, four: bool) {
         let count = blocks.count(cols);
@@ -304,6 +313,7 @@ mod tests {
         let threads = Threads::new(1).expect("a thread");
         let packed = Packed::new(Level::Scalar, &w, &threads);
         assert_eq!(packed.bits != Bits::Eight, four);
+        assert_eq!(packed.memory_bytes() as u64, packed_bytes(rows, cols, blocks, four));
         for row in 0..rows {
             let (q, m, n) = packed.row(row);
             assert_eq!((&q[..], &m[..], &n[..]), (w.row_q(row), w.row_m(row), w.row_n(row)), "row {row}");

@@ -130,3 +130,31 @@ fn the_first_fault_is_named_whoever_meets_it() {
         });
     }
 }
+
+/// Any thread may be the one that calls: what it leaves behind is the backend's, once.
+#[test]
+fn lines_are_kept_once_whichever_threads_call() {
+    let mut rng = Rng(9);
+    let (rows, cols, tokens) = (16, 70, 17);
+    for isa in Isa::ALL.into_iter().filter(|isa| isa.is_available()) {
+        let cpu = Cpu::new(isa, 2).unwrap();
+        let weights = numbers(&mut rng, rows * cols);
+        let matrix = QuantMatrix::from_f32_blocks(rows, cols, BlockLength::B32, &weights).unwrap();
+        let matrix = cpu.prepare(matrix).unwrap();
+        let x = numbers(&mut rng, tokens * cols);
+        let call = || {
+            let mut out = vec![0.0; tokens * rows];
+            cpu.linear(&[&matrix], &x, tokens, &mut [&mut out]).unwrap();
+        };
+        call();
+        let once = cpu.spare.bytes();
+        // What is told before: four bytes for each activation, in whole lines.
+        assert!((1..=4 * tokens * cols).contains(&once), "{once}");
+        for _ in 0..3 {
+            std::thread::scope(|scope| {
+                scope.spawn(call);
+            });
+        }
+        assert_eq!(cpu.spare.bytes(), once, "{isa}");
+    }
+}

@@ -22,7 +22,7 @@ pub(crate) struct Answer {
 impl Answer {
     /// An answer without tokens.
     pub(crate) fn new(front: &Arc<ModelFront>, request: &GenerateRequest<'_>) -> Result<Self, GenerateError> {
-        check_stops(request.stop).map_err(SamplerError::from)?;
+        check_stops(request.stop)?;
         let sampler = Sampler::new(front, request.prompt, &request.sampling, request.decoding)?;
         Ok(Self { ending: Ending::new(front, request), sampler })
     }
@@ -48,11 +48,16 @@ impl Answer {
     }
 }
 
-fn check_stops(stop: &[String]) -> Result<(), SettingsError> {
+fn check_stops(stop: &[String]) -> Result<(), GenerateError> {
+    if let Some(index) = stop.iter().position(String::is_empty) {
+        return Err(GenerateError::EmptyStop { index });
+    }
     let longest = stop.iter().map(String::len).max().unwrap_or(0);
     let lengths = [(MAX_STOPS, stop.len()), (MAX_STOP_BYTES, longest)];
     match lengths.into_iter().find(|(limit, found)| found > limit) {
-        Some((limit, found)) => Err(SettingsError::Length { field: "stop", limit, found }),
+        Some((limit, found)) => {
+            Err(SamplerError::from(SettingsError::Length { field: "stop", limit, found }).into())
+        }
         None => Ok(()),
     }
 }

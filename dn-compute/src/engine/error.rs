@@ -92,6 +92,12 @@ pub enum GenerateError {
         /// Tokens of the prompt.
         prompt: usize,
     },
+    /// A stop text without a character: every answer has it from the beginning.
+    #[error("stop text {index} is empty")]
+    EmptyStop {
+        /// Its place among the stop texts, from 0.
+        index: usize,
+    },
     /// The sampler's settings or its grammar cannot be used.
     #[error(transparent)]
     Sampler(#[from] SamplerError),

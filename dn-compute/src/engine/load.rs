@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::memory::{Workload, available_memory};
 use super::{Engine, EngineError, EngineOptions, MemoryNeed};
-use crate::model::{Model, ModelBytes, ModelFront, Tensor, layout::Slot};
+use crate::model::{Begin, Model, ModelBytes, ModelError, ModelFront, Visit};
 use crate::runtime::{Decoder, Ready};
 
 impl Engine {
@@ -15,7 +15,7 @@ impl Engine {
     /// # Errors
     /// [`EngineError`]; [`EngineError::Memory`] before any weight is read.
     pub fn load(path: &Path, options: EngineOptions) -> Result<Self, EngineError> {
-        Self::load_with(options, |begin, visit| Model::load_with(path, begin, visit))
+        Self::load_checked(path, options, &|_| Ok(()))
     }
 
     /// As [`load`](Self::load), of a file in memory.
@@ -23,30 +23,72 @@ impl Engine {
     /// # Errors
     /// As [`load`](Self::load).
     pub fn load_bytes(bytes: impl Into<ModelBytes>, options: EngineOptions) -> Result<Self, EngineError> {
-        let bytes = bytes.into();
-        Self::load_with(options, |begin, visit| Model::from_bytes_with(bytes, begin, visit))
+        Self::load_bytes_checked(bytes, options, &|_| Ok(()))
     }
 
-    fn load_with(
+    /// As [`load`](Self::load); `check` sees what text needs of the model before any weight is read, and may refuse it. So what
+    /// a request gets wrong is told at once.
+    ///
+    /// # Errors
+    /// As [`load`](Self::load), and what `check` returns.
+    pub fn load_checked<E: From<EngineError> + Send>(
+        path: &Path,
         options: EngineOptions,
-        load: impl FnOnce(
-            &dyn Fn(&ModelFront) -> Result<(), EngineError>,
-            &(dyn Fn(Slot, Tensor) -> Result<(), EngineError> + Sync),
-        ) -> Result<Model, EngineError>
-        + Send,
-    ) -> Result<Self, EngineError> {
+        check: &(dyn Fn(&Arc<ModelFront>) -> Result<(), E> + Sync),
+    ) -> Result<Self, E> {
+        Self::load_with(options, check, |begin, visit| Model::load_with(path, begin, visit))
+    }
+
+    /// As [`load_checked`](Self::load_checked), of a file in memory.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn load_bytes_checked<E: From<EngineError> + Send>(
+        bytes: impl Into<ModelBytes>,
+        options: EngineOptions,
+        check: &(dyn Fn(&Arc<ModelFront>) -> Result<(), E> + Sync),
+    ) -> Result<Self, E> {
+        let bytes = bytes.into();
+        Self::load_with(options, check, |begin, visit| Model::from_bytes_with(bytes, begin, visit))
+    }
+
+    fn load_with<E: From<EngineError> + Send>(
+        options: EngineOptions,
+        check: &(dyn Fn(&Arc<ModelFront>) -> Result<(), E> + Sync),
+        load: impl FnOnce(&Begin<'_, Stopped<E>>, &Visit<'_, Stopped<E>>) -> Result<Model, Stopped<E>> + Send,
+    ) -> Result<Self, E> {
         let backend = options.backend()?;
         let ready = Ready::default();
         let (mut load, mut model) = (Some(load), None);
         backend.enter(&mut || {
             if let Some(load) = load.take() {
-                let begin = |front: &ModelFront| enough_memory(front, &options);
-                model = Some(load(&begin, &|slot, tensor| ready.add(backend.as_ref(), slot, tensor)));
+                let begin = |front: &Arc<ModelFront>| {
+                    check(front).map_err(Stopped::Check)?;
+                    enough_memory(front, &options).map_err(Stopped::Engine)
+                };
+                let visit = |slot, tensor| ready.add(backend.as_ref(), slot, tensor).map_err(Stopped::Engine);
+                model = Some(load(&begin, &visit));
             }
         });
-        let model = Arc::new(model.expect("the job is run once")?);
+        let model = match model.expect("the job is run once") {
+            Ok(model) => Arc::new(model),
+            Err(Stopped::Engine(error)) => return Err(error.into()),
+            Err(Stopped::Check(error)) => return Err(error),
+        };
         let decoder = Decoder::collect(model.front(), ready, backend)?;
         Ok(Self { model, decoder, chunk: options.prefill_chunk.get() })
+    }
+}
+
+/// What ended the loading.
+enum Stopped<E> {
+    Engine(EngineError),
+    Check(E),
+}
+
+impl<E> From<ModelError> for Stopped<E> {
+    fn from(error: ModelError) -> Self {
+        Self::Engine(error.into())
     }
 }
 

@@ -5,6 +5,7 @@
 
 mod answer;
 mod batch;
+mod check;
 mod ending;
 mod error;
 mod feed;
@@ -203,7 +204,7 @@ impl Engine {
         on_choice: &mut dyn FnMut(&Choice) -> ControlFlow<()>,
     ) -> Result<(Untraced, Session), GenerateError> {
         let started = Instant::now();
-        self.check(request)?;
+        check::tokens(self.model.front(), request)?;
         let mut finish = self.already_ends(request)?;
         let answer = Answer::new(self.model.front(), request)?;
         let mut tokens = request.already.to_vec();
@@ -264,7 +265,7 @@ impl Engine {
         if tokens.len() > front.context() as usize {
             return Err(GenerateError::ContextExceeded { prompt: tokens.len(), context: front.context() });
         }
-        self.check_vocabulary(tokens, 0)?;
+        check::vocabulary(front, tokens, 0)?;
         let mut session = self.decoder.session(tokens.len())?;
         let mut out = Vec::new();
         self.feed_chunks(&mut session, tokens, 0, &mut |_, logits| out.extend_from_slice(logits))?;
@@ -341,32 +342,5 @@ impl Engine {
         let mut result = Ok(());
         self.decoder.enter(&mut || result = self.decoder.feed(session, tokens, logits_from, on_logits));
         result
-    }
-
-    fn check(&self, request: &GenerateRequest<'_>) -> Result<(), GenerateError> {
-        let context = self.model.front().context();
-        let prompt = request.prompt.len();
-        if prompt == 0 {
-            return Err(GenerateError::EmptyPrompt);
-        }
-        if request.max_tokens == 0 {
-            return Err(GenerateError::NoTokens);
-        }
-        if prompt >= context as usize {
-            return Err(GenerateError::ContextExceeded { prompt, context });
-        }
-        self.check_vocabulary(request.prompt, 0)?;
-        self.check_vocabulary(request.already, prompt)
-    }
-
-    fn check_vocabulary(&self, tokens: &[u32], first: usize) -> Result<(), GenerateError> {
-        let vocabulary = self.model.front().vocabulary();
-        match tokens.iter().position(|t| *t >= vocabulary) {
-            Some(at) => {
-                let (position, token) = (first + at, tokens[at]);
-                Err(GenerateError::TokenOutOfVocabulary { position, token, vocabulary })
-            }
-            None => Ok(()),
-        }
     }
 }

@@ -1,5 +1,6 @@
 //! Checking an answer by one pass over prompt and output.
 
+use std::fmt;
 use std::time::Instant;
 
 use dn_core::Hash32;
@@ -7,7 +8,7 @@ use dn_core::objects::{FinishReason, TokenLogprobs};
 
 use super::answer::{Answer, Followed};
 use super::feed::Feed;
-use super::{Engine, GenerateError, GenerateRequest, Timings};
+use super::{Engine, GenerateError, GenerateRequest, Timings, check};
 use crate::runtime::Session;
 use crate::trace::Trace;
 
@@ -53,6 +54,25 @@ pub enum DivergenceKind {
         /// How the output ends there.
         found: Option<FinishReason>,
     },
+}
+
+impl fmt::Display for DivergenceKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let end = |end: &Option<FinishReason>| match end {
+            None => "goes on",
+            Some(FinishReason::Stop) => "ends by a stop token or stop text",
+            Some(FinishReason::Length) => "ends by its length",
+            Some(FinishReason::Cancelled) => "was cancelled",
+        };
+        match self {
+            Self::Token { expected, found } => {
+                write!(f, "the model chooses token {expected}, the answer has {found}")
+            }
+            Self::End { expected, found } => {
+                write!(f, "the model's answer {}, this one {}", end(expected), end(found))
+            }
+        }
+    }
 }
 
 /// An answer to be checked.
@@ -145,7 +165,7 @@ impl Engine {
 
     fn replay_job<'a>(&self, index: usize, asked: ReplayRequest<'a>) -> Result<Job<'a>, GenerateError> {
         let asked = ReplayRequest { request: GenerateRequest { already: &[], ..asked.request }, ..asked };
-        self.check(&asked.request)?;
+        check::tokens(self.model.front(), &asked.request)?;
         let front = self.model.front();
         let answer = Answer::new(front, &asked.request)?;
         let possible =

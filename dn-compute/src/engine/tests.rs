@@ -268,3 +268,52 @@ fn several_requests_at_once_do_not_meet() {
         assert_eq!((&a.tokens, a.trace_root), (&b.tokens, b.trace_root));
     }
 }
+
+#[test]
+fn an_empty_stop_text_is_refused() {
+    let engine = engine_with(Shape::default().file(4), threads(1));
+    let stop = ["x".to_owned(), String::new()];
+    let asked = GenerateRequest { stop: &stop, ..request(&[5, 6], Sampling::GREEDY, 4) };
+    assert_eq!(engine.generate(&asked, &mut go_on).unwrap_err(), GenerateError::EmptyStop { index: 1 });
+    assert_eq!(asked.check(engine.model().front()), Err(GenerateError::EmptyStop { index: 1 }));
+}
+
+#[test]
+fn a_request_is_checked_before_any_weight_is_read() {
+    #[derive(Debug)]
+    enum Refused {
+        Request(GenerateError),
+        Engine(EngineError),
+    }
+    impl From<EngineError> for Refused {
+        fn from(error: EngineError) -> Self {
+            Self::Engine(error)
+        }
+    }
+    let mut file = Shape::default().file(1);
+    let end = file.len();
+    // These weights would be refused.
+    file[end - 4096..].fill(0xff);
+    let load = |prompt: &[u32]| {
+        let asked = request(prompt, Sampling::GREEDY, 4);
+        Engine::load_bytes_checked(file.clone(), threads(2), &|front| {
+            asked.check(front).map_err(Refused::Request)
+        })
+    };
+    for (prompt, expected) in [
+        (&[5, 131][..], GenerateError::TokenOutOfVocabulary { position: 1, token: 131, vocabulary: 131 }),
+        (&[], GenerateError::EmptyPrompt),
+        (&[0; 128], GenerateError::ContextExceeded { prompt: 128, context: 128 }),
+    ] {
+        assert!(matches!(load(prompt), Err(Refused::Request(found)) if found == expected), "{expected}");
+    }
+    assert!(matches!(load(&[5]), Err(Refused::Engine(EngineError::Model(_)))));
+}
+
+#[test]
+fn a_divergence_is_told_in_words() {
+    let token = DivergenceKind::Token { expected: 3, found: 9 };
+    assert_eq!(token.to_string(), "the model chooses token 3, the answer has 9");
+    let end = DivergenceKind::End { expected: None, found: Some(FinishReason::Stop) };
+    assert_eq!(end.to_string(), "the model's answer goes on, this one ends by a stop token or stop text");
+}

@@ -22,6 +22,12 @@ pub enum ModelError {
         /// Why.
         source: io::Error,
     },
+    /// A file is expected, and the path leads to a directory, a pipe or a device.
+    #[error("{path} is not a regular file")]
+    NotAFile {
+        /// The path.
+        path: String,
+    },
     /// The file is no proper GGUF.
     #[error(transparent)]
     Gguf(#[from] GgufError),

@@ -6,7 +6,7 @@ use std::sync::{Arc, OnceLock};
 use dn_core::Hash32;
 use dn_core::objects::Hyperparameters;
 
-use super::layout::Sizes;
+use super::layout::TensorSize;
 use super::source::ModelBytes;
 use super::{ModelError, open};
 use crate::chat::{ChatError, ChatMessage, ChatTemplate};
@@ -34,7 +34,7 @@ pub struct ModelFront {
     chat: Option<ChatTemplate>,
     bos: Option<u32>,
     stop_tokens: Vec<u32>,
-    sizes: Sizes,
+    sizes: Vec<TensorSize>,
     /// Made when the first grammar asks for it.
     constrainer: OnceLock<Result<Constrainer, GrammarError>>,
 }
@@ -58,7 +58,7 @@ pub(super) struct Parts {
     pub(super) bos: Option<u32>,
     /// Tokens that end an answer; those of well-known texts are added.
     pub(super) stops: Vec<u32>,
-    pub(super) sizes: Sizes,
+    pub(super) sizes: Vec<TensorSize>,
 }
 
 impl ModelFront {
@@ -129,20 +129,18 @@ impl ModelFront {
         self.hyper.vocabulary
     }
 
-    /// Bytes that the weights take in canonical form. A backend's own form takes about as much.
+    /// Bytes that the weights take in canonical form. What a backend holds is told by
+    /// [`MemoryNeed`](crate::MemoryNeed): weights of four bits take about half as much there.
     ///
     /// # Units
     /// Bytes.
-    pub const fn weight_bytes(&self) -> u64 {
-        self.sizes.canonical
+    pub fn weight_bytes(&self) -> u64 {
+        self.sizes.iter().map(|tensor| tensor.canonical_bytes).sum()
     }
 
-    /// Bytes of the largest tensor while it is loaded: as in the file, and in canonical form.
-    ///
-    /// # Units
-    /// Bytes.
-    pub const fn largest_tensor_bytes(&self) -> u64 {
-        self.sizes.largest
+    /// What each tensor takes, in canonical order.
+    pub(crate) fn tensor_sizes(&self) -> &[TensorSize] {
+        &self.sizes
     }
 
     /// Bytes that keys and values take for one position of one request.

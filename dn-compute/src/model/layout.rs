@@ -5,6 +5,7 @@ use dn_core::objects::Hyperparameters;
 use super::ModelError;
 use super::package::Packing;
 use crate::formats::gguf::TensorType;
+use crate::spec::Blocks;
 pub(crate) use crate::tensors::Slot;
 
 impl Slot {
@@ -137,19 +138,54 @@ pub(super) fn unused<'a>(entries: &[Entry], names: impl Iterator<Item = &'a str>
     names.find(|name| used.binary_search(name).is_err())
 }
 
-/// What a model's tensors take.
-#[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Sizes {
-    /// Bytes of all tensors in canonical form.
-    pub(super) canonical: u64,
-    /// Bytes of the largest tensor, as in the file and in canonical form together.
-    pub(super) largest: u64,
+/// What a tensor takes, as far as it is known before its values are read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct TensorSize {
+    pub(crate) cols: usize,
+    /// Rows, and the form of their blocks; `None` for a vector.
+    pub(crate) matrix: Option<(usize, Blocks)>,
+    /// Whether four bits hold its signed bytes, each less the smallest of its matrix or one more.
+    ///
+    /// Of formats with values of four bits this is what every program writes. A Q4_K that mixes scales of both signs, and a
+    /// package with other smallest values in each block, are held in eight bits all the same; no reader can know before.
+    pub(crate) four_bits: bool,
+    /// Bytes in canonical form.
+    pub(crate) canonical_bytes: u64,
+    /// Most bytes at a time while the canonical form is made: it, what is read of the file, and what is in between.
+    pub(crate) deriving_bytes: u64,
 }
 
-impl Sizes {
-    pub(super) fn of(entries: &[Entry]) -> Self {
-        let one = |e: &Entry| super::canonical_bytes(e, Default::default());
-        let canonical = entries.iter().map(one).sum();
-        Self { canonical, largest: entries.iter().map(|e| one(e) + e.size).max().unwrap_or(0) }
+impl TensorSize {
+    /// The size of each tensor.
+    pub(super) fn of(entries: &[Entry]) -> Vec<Self> {
+        entries.iter().map(Self::one).collect()
+    }
+
+    fn one(entry: &Entry) -> Self {
+        let blocks = super::blocks(entry, Default::default());
+        let canonical_bytes = super::canonical_bytes(entry, Default::default());
+        let elements = entry.rows.unwrap_or(1) as u64 * entry.cols as u64;
+        let floats = |kind| matches!(kind, TensorType::F32 | TensorType::F16 | TensorType::Bf16);
+        let between = match entry.form {
+            Form::Stored(kind) if floats(kind) => 4 * elements,
+            Form::Stored(_) => 0,
+            Form::Halves { kind, .. } if floats(kind) => entry.size + 4 * elements,
+            Form::Halves { .. } => entry.size,
+            // The canonical bytes that its hashes are of.
+            Form::Packed(_) => canonical_bytes,
+        };
+        let four_bits = match entry.form {
+            Form::Stored(kind) | Form::Halves { kind, .. } => {
+                matches!(kind, TensorType::Q4_0 | TensorType::Q4K)
+            }
+            Form::Packed(packing) => packing.is_four_bits(),
+        };
+        Self {
+            cols: entry.cols,
+            matrix: entry.rows.zip(blocks),
+            four_bits,
+            canonical_bytes,
+            deriving_bytes: canonical_bytes + entry.size + between,
+        }
     }
 }

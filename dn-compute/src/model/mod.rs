@@ -72,6 +72,12 @@ pub(crate) enum Tensor {
     Vector(Vec<f32>),
 }
 
+/// What sees a front before any weight is read, and may end the loading.
+pub(crate) type Begin<'a, E> = dyn Fn(&Arc<ModelFront>) -> Result<(), E> + 'a;
+
+/// What takes each tensor.
+pub(crate) type Visit<'a, E> = dyn Fn(Slot, Tensor) -> Result<(), E> + Sync + 'a;
+
 /// How weights are made of what the files hold.
 #[derive(Debug, Clone, Copy, Default)]
 struct Recipe {
@@ -125,8 +131,8 @@ impl Model {
     /// [`ModelError`] as an `E`, or what `begin` and `visit` return.
     pub(crate) fn load_with<E: From<ModelError> + Send>(
         path: &Path,
-        begin: &dyn Fn(&ModelFront) -> Result<(), E>,
-        visit: &(dyn Fn(Slot, Tensor) -> Result<(), E> + Sync),
+        begin: &Begin<'_, E>,
+        visit: &Visit<'_, E>,
     ) -> Result<Self, E> {
         Self::visited(open::path(path)?, Recipe::default(), begin, visit)
     }
@@ -134,8 +140,8 @@ impl Model {
     /// As [`load_with`](Self::load_with), of a file in memory.
     pub(crate) fn from_bytes_with<E: From<ModelError> + Send>(
         bytes: ModelBytes,
-        begin: &dyn Fn(&ModelFront) -> Result<(), E>,
-        visit: &(dyn Fn(Slot, Tensor) -> Result<(), E> + Sync),
+        begin: &Begin<'_, E>,
+        visit: &Visit<'_, E>,
     ) -> Result<Self, E> {
         Self::visited(open::bytes(bytes)?, Recipe::default(), begin, visit)
     }
@@ -147,21 +153,22 @@ impl Model {
     fn visited<E: From<ModelError> + Send>(
         opened: Opened,
         recipe: Recipe,
-        begin: &dyn Fn(&ModelFront) -> Result<(), E>,
-        visit: &(dyn Fn(Slot, Tensor) -> Result<(), E> + Sync),
+        begin: &Begin<'_, E>,
+        visit: &Visit<'_, E>,
     ) -> Result<Self, E> {
         let Opened { front, entries, sources, promise, .. } = opened;
+        let front = Arc::new(front);
         begin(&front)?;
         let parts =
             Files { sources: sources.into(), entries: entries.into(), promise: promise.map(Arc::new) };
-        Self::assemble(Arc::new(front), parts, recipe, visit)
+        Self::assemble(front, parts, recipe, visit)
     }
 
     fn assemble<E: From<ModelError> + Send>(
         front: Arc<ModelFront>,
         files: Files,
         recipe: Recipe,
-        visit: &(dyn Fn(Slot, Tensor) -> Result<(), E> + Sync),
+        visit: &Visit<'_, E>,
     ) -> Result<Self, E> {
         let manifest = ModelManifest {
             numeric_spec: NumericSpec::V1.id(),
@@ -202,6 +209,12 @@ impl Model {
     /// The model's identity.
     pub fn id(&self) -> ModelId {
         self.manifest.id()
+    }
+
+    /// Whether the file promises a hash for each tile, with which every weight was compared: packages do, other formats have
+    /// nothing of the kind.
+    pub const fn has_promise(&self) -> bool {
+        self.files.promise.is_some()
     }
 
     /// Opens a tile of the weights: its description and the proof to `tensors_root`; `None` past the last one.
@@ -262,7 +275,7 @@ impl Model {
         self.files.entries.iter().map(move |e| (e.name.as_str(), e.rows, e.cols, blocks(e, recipe)))
     }
 
-    /// Bytes that the weights take in canonical form. A backend's own form takes about as much.
+    /// Bytes that the weights take in canonical form.
     ///
     /// # Units
     /// Bytes.

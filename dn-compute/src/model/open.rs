@@ -5,7 +5,7 @@ use std::path::Path;
 use dn_core::Hash32;
 
 use super::front::{Chat, ModelFront, Parts};
-use super::layout::{self, Entry, Form, Found, Sizes, Slot};
+use super::layout::{self, Entry, Form, Found, Slot, TensorSize};
 use super::source::{ModelBytes, Source};
 use super::{ModelError, hf, hyper, package};
 use crate::formats::gguf::{Gguf, Metadata};
@@ -84,7 +84,7 @@ fn gguf(source: Source) -> Result<Opened, ModelError> {
         chat: chat.clone(),
         bos,
         stops,
-        sizes: Sizes::of(&entries),
+        sizes: TensorSize::of(&entries),
     })?;
     let tokenizer = TokenizerSource::Gguf { definition };
     Ok(Opened { front, entries, sources: vec![source], tokenizer, chat, promise: None })

@@ -60,13 +60,11 @@ pub(super) enum Source {
 
 impl Source {
     pub(super) fn open(path: &Path) -> Result<Self, ModelError> {
+        regular(path)?;
         let open = || {
             let file = File::open(path)?;
-            let meta = file.metadata()?;
-            if meta.is_dir() {
-                return Err(io::ErrorKind::IsADirectory.into());
-            }
-            Ok((file, meta.len()))
+            let len = file.metadata()?.len();
+            Ok((file, len))
         };
         let (file, len) = open().map_err(|e| read_error(path, e))?;
         Ok(Self::File { path: path.to_owned(), file: Arc::new(file), len })
@@ -123,6 +121,12 @@ impl Source {
             }
         }
     }
+}
+
+/// Refuses what is no regular file before it is opened: opening a pipe would wait for somebody who writes to it.
+pub(super) fn regular(path: &Path) -> Result<(), ModelError> {
+    let meta = std::fs::metadata(path).map_err(|e| read_error(path, e))?;
+    if meta.is_file() { Ok(()) } else { Err(ModelError::NotAFile { path: path.display().to_string() }) }
 }
 
 /// Reads at a place, from many threads at once.

@@ -23,7 +23,7 @@ use crate::model::{Model, ModelFront};
 use crate::spec::attention::KEY_BLOCK;
 use crate::spec::{Backend, BackendInfo, KvLayer, KvShape, Mask, NumericError, RopeTable};
 use crate::tensors::rope_spec;
-pub(crate) use open::{Observer, PositionRows};
+pub(crate) use open::{Observer, PositionRows, Stuck};
 pub(crate) use scratch::scratch_bytes;
 use scratch::{Pool, Scratch};
 pub(crate) use weights::Ready;

@@ -137,7 +137,10 @@ impl QuantMatrix {
         };
         let blocks = Blocks::from_header(*header).ok_or(MatrixError::Header { found: *header })?;
         let stride = blocks.row_bytes(cols);
-        check_len(rows, cols, "bytes", HEADER_BYTES + rows * stride, bytes.len())?;
+        // More than can be addressed is as wrong as any other length.
+        let expected =
+            rows.checked_mul(stride).and_then(|n| n.checked_add(HEADER_BYTES)).unwrap_or(usize::MAX);
+        check_len(rows, cols, "bytes", expected, bytes.len())?;
         let mut out = Self::zeros(rows, cols, blocks);
         let count = out.block_count();
         for (row, data) in data.chunks_exact(stride).enumerate() {

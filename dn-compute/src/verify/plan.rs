@@ -5,7 +5,7 @@
 
 mod names;
 
-use dn_core::objects::{Hyperparameters, ModelManifest, RopeScaling};
+use dn_core::objects::{Hyperparameters, MAX_STOP_TOKENS, ModelManifest, RopeScaling};
 
 use crate::spec::limits::{MAX_COLS, MAX_CONTEXT, MAX_HEAD_DIM, MAX_ROWS};
 use crate::spec::{NumericSpec, RopeSpec};
@@ -137,6 +137,11 @@ impl Geometry {
             if !(min..=max).contains(&found) {
                 return Err(ManifestError::Size { what, min, max, found });
             }
+        }
+        let stops = u32::try_from(manifest.stop_tokens.len()).unwrap_or(u32::MAX);
+        if manifest.stop_tokens.len() > MAX_STOP_TOKENS {
+            let max = MAX_STOP_TOKENS as u32;
+            return Err(ManifestError::Size { what: "number of stop tokens", min: 0, max, found: stops });
         }
         let epsilon = f32::from_bits(h.norm_epsilon_bits);
         let fits = [

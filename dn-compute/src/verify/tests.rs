@@ -22,6 +22,7 @@ use crate::testing::{Rng, Shape};
 mod architectures;
 mod bounds;
 mod lies;
+mod range;
 mod records;
 
 /// A model, a request and the honest answer.

@@ -19,7 +19,7 @@ use super::plan::{Geometry, Kind, ManifestError, OpName, OpPlan, Source, Stage};
 use super::referee::{attention as tiles, attention_parts, ranges, sums};
 use super::slice::{CHUNK, Slice, group_chunks, list};
 use crate::model::{Model, ModelError, Tensor};
-use crate::runtime::{Decoder, Observer, PositionRows, Session};
+use crate::runtime::{Decoder, Observer, PositionRows, Session, Stuck};
 use crate::sampling::{Sampler, Scratch};
 use crate::spec::NumericError;
 use crate::spec::linear::exact_sum;
@@ -98,6 +98,8 @@ pub struct Witness<'a> {
     cheat: Option<&'a Cheat<'a>>,
     /// The first position whose choice is not the sampler's, where that is known.
     wrong_choice: Option<u32>,
+    /// The position that could not be computed to its end, and where it ended.
+    stuck: Option<(u32, Stuck)>,
 }
 
 impl std::fmt::Debug for Witness<'_> {
@@ -128,30 +130,62 @@ impl<'a> Witness<'a> {
         let vocabulary = model.front().vocabulary();
         let mut sampler = judged
             .then(|| Sampler::assemble(&request.prompt, &request.sampling, &decoding, None, vocabulary));
-        let mut scratch = Scratch::default();
-        // A token that does not exist cannot be fed. The choice before it is wrong, and that is where a dispute leads.
+        let (mut scratch, mut chosen) = (Scratch::default(), from as u32);
+        let mut judge = |position: u32, logits: &[f32]| {
+            // A position that is fed again, because something after it failed, was judged.
+            if position < chosen {
+                return;
+            }
+            chosen = position + 1;
+            let theirs = output.get(position as usize - from).copied();
+            let right = match &mut sampler {
+                None => true,
+                // Settings that nobody serves have no right choice.
+                Some(Err(_)) => false,
+                Some(Ok(sampler)) => {
+                    let own = sampler.choose(logits, &mut scratch).token;
+                    theirs.into_iter().for_each(|token| {
+                        sampler.accept(token);
+                    });
+                    theirs == Some(own)
+                }
+            };
+            if !right && wrong_choice.is_none() {
+                wrong_choice = Some(position);
+            }
+        };
+        // A token that does not exist cannot be fed. The choice before it is wrong, or else the prompt is, and that is where a
+        // dispute leads.
         let known = fed.iter().position(|token| *token >= vocabulary).unwrap_or(fed.len());
         for part in fed[..known].chunks(chunk) {
-            decoder.feed(&mut session, part, from, &mut |position, logits| {
-                let theirs = output.get(position as usize - from).copied();
-                let right = match &mut sampler {
-                    None => true,
-                    // Settings that nobody serves have no right choice.
-                    Some(Err(_)) => false,
-                    Some(Ok(sampler)) => {
-                        let own = sampler.choose(logits, &mut scratch).token;
-                        theirs.into_iter().for_each(|token| {
-                            sampler.accept(token);
-                        });
-                        theirs == Some(own)
-                    }
-                };
-                if !right && wrong_choice.is_none() {
-                    wrong_choice = Some(position);
+            match decoder.feed(&mut session, part, from, &mut judge) {
+                Err(error) if leaves_range(&error) => {}
+                fed => {
+                    fed?;
+                    continue;
                 }
-            })?;
+            }
+            // One by one, to the position whose computation leaves the numbers that the spec allows: no worker can have
+            // gone on from there.
+            let alone =
+                |token: &u32| decoder.feed(&mut session, std::slice::from_ref(token), from, &mut judge);
+            if part.iter().map(alone).any(|fed| fed.is_err()) {
+                break;
+            }
         }
-        Self::assemble(model, decoder, request, output, session, None, wrong_choice)
+        let mut out = Self::assemble(model, decoder, request, output, session, None, wrong_choice)?;
+        out.stuck = out.first_without_result(known);
+        Ok(out)
+    }
+
+    /// The position that follows the last one computed, if it is among the `known` ones.
+    fn first_without_result(&self, known: usize) -> Option<(u32, Stuck)> {
+        let position = self.session.len();
+        let token = *self.fed[..known].get(position)?;
+        let with_logits = position + 1 >= self.request.prompt.len();
+        let mut session = self.session.clone();
+        let (_, stuck) = self.decoder.open_so_far(&mut session, token, with_logits, &mut |_, _, _, _| {});
+        stuck.map(|(stuck, _)| (position as u32, stuck))
     }
 
     /// Computes as a worker that changes rows does, one position at a time, feeding `tokens`.
@@ -208,6 +242,7 @@ impl<'a> Witness<'a> {
             session,
             cheat,
             wrong_choice,
+            stuck: None,
         })
     }
 
@@ -256,6 +291,9 @@ impl<'a> Witness<'a> {
         let mut kept = self.rows.lock().unwrap_or_else(PoisonError::into_inner);
         if kept.as_ref().is_none_or(|(at, _)| *at != position) {
             let token = *self.fed.get(position as usize).ok_or(missing("such position"))?;
+            if position as usize > self.session.len() {
+                return Err(missing("such position"));
+            }
             let mut session = self.session.prefix(position as usize);
             let with_logits = position as usize + 1 >= self.request.prompt.len();
             let mut honest = |_: u32, _: Stage, _: OpName, _: &mut [f32]| {};
@@ -265,7 +303,12 @@ impl<'a> Witness<'a> {
                 }
             };
             let observe: &mut Observer<'_> = if self.cheat.is_some() { &mut cheat } else { &mut honest };
-            let rows = self.decoder.open_position(&mut session, token, with_logits, observe)?;
+            let rows = match self.stuck {
+                Some((at, _)) if at == position => {
+                    self.decoder.open_so_far(&mut session, token, with_logits, observe).0
+                }
+                _ => self.decoder.open_position(&mut session, token, with_logits, observe)?,
+            };
             *kept = Some((position, rows));
         }
         let rows = kept.as_ref().and_then(|(_, rows)| rows.get(stage, name));
@@ -296,6 +339,14 @@ impl<'a> Witness<'a> {
             }
         }
     }
+}
+
+/// Whether an error says that the numbers are too large, and not that the call is wrong.
+const fn leaves_range(error: &NumericError) -> bool {
+    matches!(
+        error,
+        NumericError::Overflow { .. } | NumericError::Range { .. } | NumericError::NonFinite { .. }
+    )
 }
 
 /// The tokens that are fed for a request and its output.

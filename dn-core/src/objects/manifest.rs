@@ -131,6 +131,9 @@ canonical_struct!(Hyperparameters {
     tied_embeddings: bool,
 });
 
+/// The most stop tokens of a manifest that a ledger takes and a referee judges.
+pub const MAX_STOP_TOKENS: usize = 64;
+
 /// Everything that decides a model's output. Its hash is the model's identity.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ModelManifest {

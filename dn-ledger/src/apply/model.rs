@@ -1,6 +1,6 @@
 //! Models: publication, price, retirement, and the workers that host them.
 
-use dn_core::objects::{ModelManifest, Price};
+use dn_core::objects::{MAX_STOP_TOKENS, ModelManifest, Price};
 use dn_core::{Address, ModelId};
 
 use super::Step;
@@ -10,8 +10,6 @@ use crate::state::{MODELS, Model, OFFERS, Offer};
 use crate::text::{check_size, check_text};
 use crate::tx::{MAX_NAME_BYTES, Role};
 
-/// The most stop tokens of a manifest.
-const MAX_STOP_TOKENS: usize = 64;
 /// The most bytes of an architecture's name.
 const MAX_ARCHITECTURE_BYTES: usize = 32;
 

@@ -50,7 +50,7 @@ pub fn judge(engine: &Engine, opening: &Opening) -> Judgement {
         Err(error) => Judgement::mismatch(0, format!("no engine answers this request: {error}"), elapsed),
         Ok(replay) => match replay.divergence {
             Some(divergence) => {
-                let reason = format!("{:?} at position {}", divergence.kind, divergence.position);
+                let reason = format!("at position {}: {}", divergence.position, divergence.kind);
                 Judgement::mismatch(divergence.position, reason, elapsed)
             }
             None if replay.trace_root != receipt.trace_root => {

@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use dn_compute::verify::witness::WitnessError;
 use dn_compute::verify::{InputRow, OpName, OpenedValue, Place, Stage, Verdict, Witness};
-use dn_core::objects::{JobRequest, Receipt};
+use dn_core::objects::{JobRequest, Receipt, Sampling};
 use dn_core::{Canonical, Hash32, ReceiptId};
 use serde::Serialize;
 
@@ -85,6 +85,18 @@ struct Weights {
     path: Vec<Hash32>,
 }
 
+/// What a choice reads beside the logits.
+#[derive(Debug, Serialize)]
+struct Choice {
+    /// The logit of the token.
+    logit: serde_json::Value,
+    /// Tokens of prompt and output before it, which penalties count.
+    tokens_before: u32,
+    sampling: Sampling,
+    biases: usize,
+    banned: usize,
+}
+
 #[derive(Debug, Serialize)]
 struct Report {
     receipt_id: ReceiptId,
@@ -101,6 +113,9 @@ struct Report {
     keys: Option<[u32; 2]>,
     #[serde(skip_serializing_if = "Option::is_none")]
     weights: Option<Weights>,
+    /// What a choice reads of the request.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    choice: Option<Choice>,
     leaf: Hash32,
     path: Vec<Hash32>,
     trace_root: Hash32,
@@ -131,7 +146,7 @@ pub(super) fn run(
         }
         error => fail(error),
     })?;
-    let report = report(receipt, output, loaded, &witness, &opened);
+    let report = report((receipt, request, output), loaded, &witness, &opened);
     if as_json {
         out::json(&report);
     } else {
@@ -147,8 +162,7 @@ fn full(place: PlaceArg, witness: &Witness<'_>) -> Place {
 }
 
 fn report(
-    receipt: &Receipt,
-    output: &[u32],
+    (receipt, request, output): (&Receipt, &JobRequest, &[u32]),
     loaded: &Loaded,
     witness: &Witness<'_>,
     opened: &OpenedValue,
@@ -187,6 +201,7 @@ fn report(
             hash: weights.tile.hash,
             path: weights.proof.path.clone(),
         }),
+        choice: (place.op == OpName::Choice).then(|| choice(request, bits, opened)),
         leaf: opened.leaf.hash(),
         path: opened.proof.path.clone(),
         trace_root: witness.root(),
@@ -199,6 +214,17 @@ fn report(
             Err(error) => error.to_string(),
         },
         valid: in_receipt && right,
+    }
+}
+
+fn choice(request: &JobRequest, token: u32, opened: &OpenedValue) -> Choice {
+    let logit = opened.inputs.first().and_then(|logits| logits.values.get(token as usize));
+    Choice {
+        logit: logit.map_or(serde_json::Value::Null, |logit| shortest(*logit).into()),
+        tokens_before: opened.place.position + 1,
+        sampling: request.sampling,
+        biases: request.decoding.bias.len(),
+        banned: request.decoding.banned.len(),
     }
 }
 
@@ -215,6 +241,23 @@ fn input(stage: Stage, row: &InputRow) -> Input {
     };
     let name = row.from.map_or(below, OpName::name);
     Input { row: name, hash: row.hash, first: row.first, values: row.values.clone() }
+}
+
+/// A choice's settings in words.
+fn told(choice: &Choice) -> String {
+    let Sampling { temperature_micro, top_k, top_p_micro, min_p_micro, seed, .. } = choice.sampling;
+    let of = |micro: u32| f64::from(micro) / 1e6;
+    let how = match temperature_micro {
+        0 => "the largest logit".to_owned(),
+        _ => format!(
+            "temperature {}, top-k {top_k}, top-p {}, min-p {}, seed {seed}",
+            of(temperature_micro),
+            of(top_p_micro),
+            of(min_p_micro)
+        ),
+    };
+    let Choice { logit, tokens_before, biases, banned, .. } = choice;
+    format!("{how}; the token's logit {logit}; {tokens_before} tokens before, {biases} biases, {banned} bans")
 }
 
 fn show(report: &Report) {
@@ -240,6 +283,9 @@ fn show(report: &Report) {
         };
         table.row(["reads weights".to_owned(), text]);
         table.row([String::new(), format!("{hash}, {} nodes below the model's root", path.len())]);
+    }
+    if let Some(choice) = &report.choice {
+        table.row(["reads request".to_owned(), told(choice)]);
     }
     table.row(["leaf".to_owned(), report.leaf.to_string()]);
     for (i, node) in report.path.iter().enumerate() {

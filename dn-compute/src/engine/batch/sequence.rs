@@ -9,6 +9,7 @@ use dn_core::objects::FinishReason;
 use super::prefix::{PageKey, PrefixCache};
 use super::{BatchEvent, BatchRequest, RequestId};
 use crate::engine::answer::{Answer, Followed};
+use crate::engine::check;
 use crate::engine::feed::Feed;
 use crate::engine::{Engine, GenerateError, Generation, Timings};
 use crate::runtime::Session;
@@ -59,7 +60,7 @@ impl Waiting {
         cancel: Arc<AtomicBool>,
     ) -> Result<Self, GenerateError> {
         let view = request.generate_request();
-        engine.check(&view)?;
+        check::tokens(engine.model().front(), &view)?;
         let finish = engine.already_ends(&view)?;
         let answer = Answer::new(engine.model.front(), &view)?;
         let bytes = engine.decoder.kv_bytes(request.prompt.len() + answer.limit());

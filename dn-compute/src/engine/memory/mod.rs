@@ -6,8 +6,9 @@ use std::num::NonZeroUsize;
 
 use serde::Serialize;
 
-use super::EngineOptions;
+use super::{BackendKind, EngineOptions};
 use crate::model::ModelFront;
+use crate::model::layout::TensorSize;
 use crate::runtime::scratch_bytes;
 use crate::spec::KvLayer;
 use crate::spec::attention::KEY_BLOCK;
@@ -65,17 +66,17 @@ impl MemoryNeed {
         let context = work.context.min(h.context);
         let page = KvLayer::page_bytes(h.kv_heads as usize, h.head_size as usize);
         let pages = u64::from(context).div_ceil(KEY_BLOCK as u64);
-        // Rows end in groups of 16, and each has 12 bytes more than in canonical form: a sixteenth for rows of 192 columns.
-        let padding = front.weight_bytes() / 16;
+        let weights: Vec<Weight> =
+            front.tensor_sizes().iter().map(|tensor| Weight::new(tensor, options)).collect();
         let rope = u64::from(context.max(1024)).next_power_of_two() * u64::from(h.rope_size) * 4;
         Self {
-            weights_bytes: front.weight_bytes() + padding,
+            weights_bytes: weights.iter().map(|weight| weight.held).sum(),
             kv_bytes_per_position: front.kv_bytes_per_position(),
             kv_bytes: page * u64::from(h.layers) * pages * u64::from(work.requests),
             scratch_bytes: scratch_bytes(h, options.prefill_chunk.get(), context, threads),
             tables_bytes: rope + u64::from(h.vocabulary) * TOKEN_BYTES,
             prefix_cache_bytes: work.prefix_cache_bytes,
-            loading_bytes: front.largest_tensor_bytes() * threads.min(2),
+            loading_bytes: loading_bytes(&weights, options),
         }
     }
 
@@ -95,7 +96,43 @@ impl MemoryNeed {
     }
 }
 
+/// Bytes of a tensor in the backend's form, and those beside that while it is brought into it.
+#[derive(Debug, Clone, Copy)]
+struct Weight {
+    held: u64,
+    passing: u64,
+}
+
+impl Weight {
+    fn new(tensor: &TensorSize, options: &EngineOptions) -> Self {
+        let held = match (tensor.matrix, options.backend) {
+            (Some((rows, blocks)), BackendKind::Cpu) => {
+                crate::cpu::prepared_bytes(options.isa, rows, tensor.cols, blocks, tensor.four_bits)
+            }
+            // The reference holds the canonical form, and a vector has no other.
+            _ => tensor.canonical_bytes,
+        };
+        // First the canonical form is made, then the backend's of it.
+        Self { held, passing: tensor.deriving_bytes.saturating_sub(held).max(tensor.canonical_bytes) }
+    }
+}
+
+/// What the tensors take that are on their way at the same time: one for each thread, at worst the largest.
+fn loading_bytes(weights: &[Weight], options: &EngineOptions) -> u64 {
+    let mut passing: Vec<u64> = weights.iter().map(|weight| weight.passing).collect();
+    passing.sort_unstable_by(|a, b| b.cmp(a));
+    passing.iter().take(options.loading_threads()).sum()
+}
+
 impl EngineOptions {
+    /// Threads that load: those that will compute, or where that is the caller's alone one for each core.
+    fn loading_threads(&self) -> usize {
+        match (self.backend, self.thread_count()) {
+            (BackendKind::Reference, _) | (_, 1) => rayon::current_num_threads(),
+            (_, threads) => threads,
+        }
+    }
+
     /// Threads that will compute.
     pub fn thread_count(&self) -> usize {
         let cores = || std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
@@ -111,6 +148,7 @@ mod tests {
     use crate::engine::{Engine, EngineError};
     use crate::formats::gguf::TensorType;
     use crate::model::Model;
+    use crate::model::package::{ConvertSource, convert};
     use crate::testing::Shape;
 
     #[test]
@@ -131,17 +169,61 @@ mod tests {
 
     #[test]
     fn what_is_told_before_is_enough_for_what_is_taken() {
-        for kinds in [&[TensorType::Q8_0] as &'static [_], &[TensorType::F32]] {
+        use TensorType::{F16, F32, Q4_0, Q4K, Q5K, Q6K, Q8_0};
+        // The second is the usual mixture: the ends of the model in more bits than the rest.
+        let mixtures: [&'static [TensorType]; 7] =
+            [&[Q4_0], &[Q8_0, Q4_0, Q4_0, Q4_0], &[Q8_0], &[F16], &[F32], &[Q4K, Q6K], &[Q5K]];
+        for (kinds, backend) in mixtures.into_iter().flat_map(|k| BackendKind::ALL.map(|b| (k, b))) {
+            for tied in [true, false] {
+                let shape = Shape {
+                    width: 256,
+                    heads: 16,
+                    ffn: 512,
+                    vocabulary: 4096,
+                    kinds,
+                    tied,
+                    ..Shape::default()
+                };
+                let options = EngineOptions { backend, ..EngineOptions::default() };
+                let engine = Engine::load_bytes(shape.file(1), options).unwrap();
+                let work = Workload { context: 128, requests: 1, prefix_cache_bytes: 0 };
+                let told = MemoryNeed::new(engine.model().front(), &options, &work);
+                let held = engine.weight_bytes();
+                let case = format!("{kinds:?} {backend}: {held} of {}", told.weights_bytes);
+                assert!(held <= told.weights_bytes && told.weights_bytes < held * 101 / 100, "{case}");
+                assert_eq!(told.kv_bytes, engine.decoder.kv_bytes(128));
+                assert_eq!(told.kv_bytes, 128 * told.kv_bytes_per_position);
+            }
+        }
+    }
+
+    #[test]
+    fn weights_of_four_bits_are_not_told_as_eight() {
+        let need = |kinds| {
             let shape = Shape { width: 256, ffn: 512, vocabulary: 4096, kinds, ..Shape::default() };
-            let engine = Engine::load_bytes(shape.file(1), EngineOptions::default()).unwrap();
-            let front = engine.model().front();
-            let work = Workload { context: 128, requests: 1, prefix_cache_bytes: 0 };
-            let told = MemoryNeed::new(front, &EngineOptions::default(), &work);
-            let packed = engine.weight_bytes();
-            assert!(packed <= told.weights_bytes, "{packed} of {}", told.weights_bytes);
-            assert!(told.weights_bytes < packed * 11 / 10, "{packed} of {}", told.weights_bytes);
-            assert_eq!(told.kv_bytes, engine.decoder.kv_bytes(128));
-            assert_eq!(told.kv_bytes, 128 * told.kv_bytes_per_position);
+            let front = ModelFront::from_bytes(shape.file(1)).unwrap();
+            let options = EngineOptions { isa: crate::Isa::Scalar, ..EngineOptions::default() };
+            MemoryNeed::new(&front, &options, &Workload::default())
+        };
+        let (four, eight) = (need(&[TensorType::Q4_0]), need(&[TensorType::Q8_0]));
+        assert!(four.weights_bytes * 10 < eight.weights_bytes * 6, "{four:?} {eight:?}");
+        assert!(four.peak_bytes() < eight.peak_bytes());
+    }
+
+    #[test]
+    fn a_package_needs_what_its_source_needs() {
+        let dir = tempfile::tempdir().unwrap();
+        for kind in [&[TensorType::Q4_0] as &'static [_], &[TensorType::Q8_0]] {
+            let shape = Shape { width: 256, ffn: 512, vocabulary: 4096, kinds: kind, ..Shape::default() };
+            let target = dir.path().join("model.dnm");
+            convert(ConvertSource::Bytes(shape.file(1).into()), None, &target).unwrap();
+            let need = |front: &ModelFront| {
+                MemoryNeed::new(front, &EngineOptions::default(), &Workload::default()).weights_bytes
+            };
+            let engine = Engine::load(&target, EngineOptions::default()).unwrap();
+            let told = need(engine.model().front());
+            assert_eq!(told, need(&ModelFront::from_bytes(shape.file(1)).unwrap()));
+            assert!(engine.weight_bytes() <= told && told < engine.weight_bytes() * 101 / 100);
         }
     }
 

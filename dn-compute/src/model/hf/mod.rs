@@ -19,7 +19,7 @@ use serde::de::DeserializeOwned;
 
 use super::ModelError;
 use super::front::{Chat, ModelFront, Parts};
-use super::layout::Sizes;
+use super::layout::TensorSize;
 use super::open::Opened;
 use super::source::{Source, read_error};
 use text::Text;
@@ -89,7 +89,7 @@ pub(super) fn open(path: &Path) -> Result<Opened, ModelError> {
         chat: chat.clone(),
         bos: text.bos,
         stops: text.stops,
-        sizes: Sizes::of(&entries),
+        sizes: TensorSize::of(&entries),
     })?;
     Ok(Opened { front, entries, sources: weights.files, tokenizer: text.source, chat, promise: None })
 }
@@ -101,10 +101,13 @@ fn json<T: DeserializeOwned>(path: &Path, limit: u64) -> Result<Option<T>, Model
     value.map(Some).map_err(|source| ModelError::Json { path: path.display().to_string(), source })
 }
 
-/// A small file beside the weights, if it is there.
+/// A small file beside the weights, if there is anything of that name. A link that leads nowhere is an error: whoever made
+/// it meant a file.
 fn side_file(path: &Path, limit: u64) -> Result<Option<Vec<u8>>, ModelError> {
-    if !path.is_file() {
-        return Ok(None);
+    match std::fs::symlink_metadata(path) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(read_error(path, error)),
+        Ok(_) => {}
     }
     let source = Source::open(path)?;
     if source.len() > limit {

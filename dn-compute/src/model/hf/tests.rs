@@ -12,6 +12,8 @@ use crate::model::{Model, open};
 use crate::testing::{Rng, encode};
 use crate::{Engine, EngineOptions};
 
+mod side;
+
 /// A tensor: sizes, the slowest first, and values.
 type Tensors = BTreeMap<String, (Vec<usize>, Vec<f32>)>;
 

@@ -86,12 +86,34 @@ fn template(directory: &Path, settings: &Value) -> Result<Option<String>, ModelE
         let path = || path.display().to_string();
         return text.map(Some).map_err(|_| ModelError::Utf8 { path: path() });
     }
+    let wrong = |found: &Value| ModelError::Parameter {
+        key: "chat_template".to_owned(),
+        expected: "a text, or a list of objects with the texts `name` and `template`",
+        found: kind(found).to_owned(),
+    };
     let template = match &settings["chat_template"] {
+        Value::Null => None,
+        Value::String(text) => Some(text.as_str()),
         Value::Array(named) => {
+            if let Some(bad) = named.iter().find(|t| !(t["name"].is_string() && t["template"].is_string())) {
+                return Err(wrong(bad));
+            }
             let default = named.iter().find(|t| t["name"] == "default");
             default.and_then(|t| t["template"].as_str())
         }
-        value => value.as_str(),
+        other => return Err(wrong(other)),
     };
     Ok(template.map(str::to_owned))
+}
+
+/// What a value of JSON is.
+const fn kind(value: &Value) -> &'static str {
+    match value {
+        Value::Null => "null",
+        Value::Bool(_) => "a truth value",
+        Value::Number(_) => "a number",
+        Value::String(_) => "a text",
+        Value::Array(_) => "a list",
+        Value::Object(_) => "an object",
+    }
 }

@@ -17,13 +17,13 @@ use dn_core::objects::ModelManifest;
 use dn_core::{Canonical, Hash32, blake3_256, canonical_struct};
 
 pub(crate) use pack::Packing;
-pub use write::{ConvertSource, convert};
+pub use write::{ConvertSource, convert, partial_path};
 
 use super::front::{Chat, ModelFront, Parts};
-use super::layout::{Entry, Form, Sizes, Slot};
+use super::layout::{Entry, Form, Slot, TensorSize};
 use super::open::{Opened, Promise};
 use super::source::Source;
-use super::{ModelError, Tensor, Tile, hyper, tiles};
+use super::{ModelError, Recipe, Tensor, Tile, hyper, tiles};
 use crate::spec::{MatrixError, NumericSpec, QuantMatrix};
 use crate::tokenizer::Tokenizer;
 use crate::tokenizer::definition::TokenizerSource;
@@ -88,6 +88,9 @@ pub(super) fn open(source: Source) -> Result<Opened, ModelError> {
     if end != source.len() {
         return Err(damaged("the file is not as long as its tensors"));
     }
+    if manifest.block != super::common_block(&entries, Recipe::default()) {
+        return Err(damaged("its manifest has another block length than its tensors"));
+    }
     let front = ModelFront::new(Parts {
         name,
         architecture: manifest.architecture.clone(),
@@ -96,7 +99,7 @@ pub(super) fn open(source: Source) -> Result<Opened, ModelError> {
         chat: template.clone().map(|source| Chat { source, bos: bos_text.clone(), eos: eos_text.clone() }),
         bos: manifest.bos_token,
         stops: manifest.stop_tokens.clone(),
-        sizes: Sizes::of(&entries),
+        sizes: TensorSize::of(&entries),
     })?;
     let part = |what, expected: Hash32, found: Hash32| {
         if expected == found { Ok(()) } else { Err(ModelError::Part { what, expected, found }) }

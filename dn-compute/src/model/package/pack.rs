@@ -69,6 +69,11 @@ impl Packing {
         Some(Self::Matrix { blocks: Blocks::from_header([code[0], code[1]])?, width })
     }
 
+    /// Whether signed bytes take four bits.
+    pub(crate) const fn is_four_bits(self) -> bool {
+        matches!(self, Self::Matrix { width: Width::Four { .. } | Width::FourPerBlock, .. })
+    }
+
     /// Bytes of a stored row of `cols` columns; of the whole tensor for a vector.
     pub(super) fn row_bytes(self, cols: usize) -> usize {
         match self {

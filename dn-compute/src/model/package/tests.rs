@@ -163,6 +163,8 @@ fn a_header_that_does_not_hold_together_is_refused() {
     damaged(&|h| h.manifest.numeric_spec = 9);
     damaged(&|h| h.manifest.hyperparameters.layers = 4);
     damaged(&|h| h.manifest.stop_tokens = vec![2, 1]);
+    // What the loader derives again is compared too.
+    (0..16).for_each(|bit| damaged(&|h| h.manifest.block ^= 1 << bit));
     for size in [0, u32::MAX] {
         assert!(matches!(
             with(&|h| h.manifest.hyperparameters.width = size),
@@ -188,8 +190,32 @@ fn conversion_leaves_nothing_half_done() {
     let taken = directory.path().join("taken");
     std::fs::create_dir(&taken).unwrap();
     std::fs::write(taken.join("x"), "").unwrap();
-    assert!(matches!(convert(source(), None, &taken), Err(ModelError::Write { .. })));
+    assert!(matches!(convert(source(), None, &taken), Err(ModelError::NotAFile { .. })));
     assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 1);
+}
+
+#[cfg(unix)]
+#[test]
+fn conversion_replaces_files_only() {
+    use std::os::unix::fs::symlink;
+    let directory = tempfile::tempdir().unwrap();
+    let source = || ConvertSource::Bytes(wide(&[TensorType::Q8_0]).file(1).into());
+    let at = |name: &str| directory.path().join(name);
+    std::fs::write(at("precious"), "precious").unwrap();
+    symlink(at("precious"), at("link.dnm")).unwrap();
+    symlink(at("nothing"), at("dangling.dnm")).unwrap();
+    for link in ["link.dnm", "dangling.dnm"] {
+        assert!(matches!(convert(source(), None, &at(link)), Err(ModelError::NotAFile { .. })), "{link}");
+        assert!(std::fs::symlink_metadata(at(link)).unwrap().is_symlink());
+    }
+    // What lies where the package is written until it is complete is taken away, not written through.
+    let target = at("x.dnm");
+    symlink(at("precious"), partial_path(&target)).unwrap();
+    std::fs::write(&target, "old").unwrap();
+    let model = convert(source(), None, &target).unwrap();
+    assert_eq!(Model::load(&target).unwrap().id(), model.id());
+    assert_eq!(std::fs::read_to_string(at("precious")).unwrap(), "precious");
+    assert!(std::fs::symlink_metadata(partial_path(&target)).is_err());
 }
 
 proptest! {

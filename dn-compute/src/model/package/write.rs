@@ -24,7 +24,7 @@ pub enum ConvertSource<'a> {
 /// Writes a model as a package and returns it, loaded as it was read: its identity is the package's.
 ///
 /// With a block length every matrix is quantised anew in such blocks, from the values that its file holds. The target appears
-/// whole or not at all; what was there is replaced.
+/// whole or not at all; a file that was there is replaced. Until then it is at [`partial_path`].
 ///
 /// # Errors
 /// [`ModelError`].
@@ -33,6 +33,7 @@ pub fn convert(
     block: Option<BlockLength>,
     target: &Path,
 ) -> Result<Model, ModelError> {
+    replaceable(target)?;
     let opened = match source {
         ConvertSource::Path(path) => open::path(path)?,
         ConvertSource::Bytes(bytes) => open::bytes(bytes)?,
@@ -62,7 +63,7 @@ pub fn convert(
         tiles: model.tiles().map(|t| t.hash).collect(),
     };
     let failed = |source| ModelError::Write { path: target.display().to_string(), source };
-    let partial = partial_name(target);
+    let partial = partial_path(target);
     let written = write(&model, &header, &partial);
     let moved = written.and_then(|()| fs::rename(&partial, target).map_err(failed));
     if moved.is_err() {
@@ -72,15 +73,33 @@ pub fn convert(
     moved.map(|()| model)
 }
 
-fn partial_name(target: &Path) -> PathBuf {
+/// Where this process writes a package until it is complete. A program that is interrupted has to remove that file itself.
+pub fn partial_path(target: &Path) -> PathBuf {
     let mut name = target.file_name().unwrap_or_default().to_owned();
     name.push(format!(".{}.partial", std::process::id()));
     target.with_file_name(name)
 }
 
+/// Refuses a target that is there and no regular file: the package would take the place of a link, a pipe or a device.
+fn replaceable(target: &Path) -> Result<(), ModelError> {
+    match fs::symlink_metadata(target) {
+        Ok(meta) if !meta.is_file() => Err(ModelError::NotAFile { path: target.display().to_string() }),
+        _ => Ok(()),
+    }
+}
+
+/// A new file. One of the same name is what a process of the same number left behind, and is not followed if it is a link.
+fn create(path: &Path) -> io::Result<File> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    File::create_new(path)
+}
+
 fn write(model: &Model, header: &Header, path: &Path) -> Result<(), ModelError> {
     let failed = |source| ModelError::Write { path: path.display().to_string(), source };
-    let mut out = BufWriter::new(File::create(path).map_err(failed)?);
+    let mut out = BufWriter::new(create(path).map_err(failed)?);
     let bytes = header.to_bytes();
     let mut put = |bytes: &[u8], at: u64| -> io::Result<()> {
         out.write_all(bytes)?;

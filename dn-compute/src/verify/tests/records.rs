@@ -164,3 +164,19 @@ fn the_encoding_of_records_is_pinned() {
         "0xf7f4cb6f69934e3e44b7b104c2e0051f827b593019dbc757e02f89aa2e18b28a"
     );
 }
+
+#[test]
+fn a_manifest_has_no_more_stop_tokens_than_a_ledger_takes() {
+    use dn_core::objects::MAX_STOP_TOKENS;
+
+    use crate::verify::plan::{Geometry, ManifestError};
+    let scene = scene(3, 3, 1, Sampling::GREEDY);
+    let with = |count: usize| {
+        let mut manifest = scene.model.manifest().clone();
+        manifest.stop_tokens = (0..count as u32).collect();
+        Geometry::new(&manifest).map(|_| ())
+    };
+    assert_eq!(with(MAX_STOP_TOKENS), Ok(()));
+    let expected = ManifestError::Size { what: "number of stop tokens", min: 0, max: 64, found: 65 };
+    assert_eq!(with(MAX_STOP_TOKENS + 1), Err(expected));
+}

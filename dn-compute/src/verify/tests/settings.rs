@@ -46,6 +46,28 @@ fn a_token_that_does_not_exist_is_pinned_wherever_it_stands() {
     }
 }
 
+#[test]
+fn a_prompt_with_a_token_that_does_not_exist_is_pinned_to_it() {
+    let mut scene = scene(4, 9, 6, Sampling::GREEDY);
+    let vocabulary = scene.model.front().vocabulary();
+    let (output, prompt) = (scene.output.clone(), scene.request.prompt.clone());
+    for at in [0, 4, 8] {
+        scene.request.prompt.clone_from(&prompt);
+        scene.request.prompt[at] = vocabulary + 9;
+        // The worker goes on with some token that exists; the accuser cannot go on.
+        let fed: Vec<u32> =
+            scene.fed(&output).into_iter().map(|token| if token < vocabulary { token } else { 3 }).collect();
+        let (model, decoder, request) = (&scene.model, &scene.decoder, &scene.request);
+        let worker = Witness::cheating(model, decoder, request, &output, &fed, &|_, _, _, _| {}).unwrap();
+        let accuser = scene.honest(&output);
+        let (outcome, _) = play(&worker, &accuser, Dispute::open(worker.subject()).unwrap(), &mut as_is);
+        let Outcome::Fraud { verdict: Verdict::Fraud { position, stage, .. } } = outcome else {
+            panic!("{at}: {outcome:?}");
+        };
+        assert_eq!((position, stage), (at as u32, Stage::Token));
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(24))]
 

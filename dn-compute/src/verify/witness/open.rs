@@ -161,7 +161,9 @@ impl Witness<'_> {
                 let input = if field < 2 { field } else { (field - 2) / d };
                 (input == i).then(|| head(at))?
             }
-            _ => return None,
+            // A choice looks at every logit.
+            Kind::Choice => 0..self.geometry.h.vocabulary as usize,
+            Kind::Token | Kind::Embed { .. } => return None,
         })
     }
 }

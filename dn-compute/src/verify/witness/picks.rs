@@ -27,9 +27,17 @@ impl Witness<'_> {
                 Pick::Stage { stage: self.first_stage(leaf)? }
             }
             Due::Op => {
-                let own = self.hashes(claim.position, claim.stage)?;
-                let differs = dispute.rows().zip(own).position(|(theirs, own)| theirs != own);
+                let mut differs = None;
+                for (at, (name, theirs)) in dispute.rows().enumerate() {
+                    if self.hash_so_far(claim.position, claim.stage, name)? != Some(theirs) {
+                        differs = Some(at);
+                        break;
+                    }
+                }
                 Pick::Op { op: differs.unwrap_or(0) as u8 }
+            }
+            Due::Group { .. } | Due::Element { .. } | Due::Block { .. } if self.is_stuck_at(dispute)? => {
+                index(Some(self.index_without_result(dispute)?))
             }
             Due::Group { groups } => {
                 let own = list(&self.output_row(dispute)?);
@@ -56,7 +64,15 @@ impl Witness<'_> {
 
     fn first_stage(&self, theirs: &Leaf) -> Result<Stage, WitnessError> {
         let position = theirs.position;
-        let own = self.leaf(position)?;
+        // A token that does not exist cannot be fed, and nobody has an answer to a prompt with one.
+        let token = self.fed.get(position as usize);
+        if token.is_some_and(|token| *token >= self.geometry.h.vocabulary) {
+            return Ok(Stage::Token);
+        }
+        let own = match self.stuck {
+            Some((at, _)) if at == position => self.leaf_so_far(position, theirs.logits.is_some())?,
+            _ => self.leaf(position)?,
+        };
         if theirs.token != own.token {
             return Ok(Stage::Token);
         }
@@ -77,6 +93,50 @@ impl Witness<'_> {
             (true, true) => Stage::Choice,
             (true, false) => Stage::Token,
         })
+    }
+
+    /// Whether a dispute is about the operation that has no result here.
+    fn is_stuck_at(&self, dispute: &Dispute) -> Result<bool, WitnessError> {
+        let (claim, op) = (dispute.claim(), self.op(dispute)?);
+        let here =
+            |(at, stuck): (u32, Stuck)| (at, stuck.stage, stuck.op) == (claim.position, claim.stage, op.name);
+        Ok(self.stuck.is_some_and(here))
+    }
+
+    /// The index, among what the worker has opened, that leads to an element without a result.
+    fn index_without_result(&self, dispute: &Dispute) -> Result<usize, WitnessError> {
+        let op = self.op(dispute)?;
+        let at = self.stuck.map_or(0, |(_, stuck)| stuck.element as usize) * op.element_bytes();
+        Ok(match dispute.due() {
+            Due::Group { .. } => at / CHUNK / group_chunks(op.bytes()),
+            Due::Element { slice } => (at - slice.first as usize * CHUNK) / op.element_bytes(),
+            // No key of the query has a score.
+            _ => 0,
+        })
+    }
+
+    /// The hash of what an operation gives; `None` where the computation does not go so far.
+    fn hash_so_far(&self, position: u32, stage: Stage, name: OpName) -> Result<Option<Hash32>, WitnessError> {
+        match self.row(position, stage, name) {
+            Ok(row) => Ok(Some(Hash32(*blake3::hash(&row).as_bytes()))),
+            Err(WitnessError::Missing { .. }) if self.stuck.is_some_and(|(at, _)| at == position) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// A leaf with the hashes that there are, and in the place of the others one that no row has.
+    fn leaf_so_far(&self, position: u32, with_logits: bool) -> Result<Leaf, WitnessError> {
+        let hash =
+            |stage, name| Ok::<_, WitnessError>(self.hash_so_far(position, stage, name)?.unwrap_or_default());
+        let of_layers = |name| (0..self.geometry.h.layers).map(move |layer| (Stage::Layer { layer }, name));
+        let first = (Stage::Embedding, OpName::Embedding);
+        let boundaries = std::iter::once(first).chain(of_layers(OpName::FfnResidual));
+        let boundaries = boundaries.map(|(stage, name)| hash(stage, name)).collect::<Result<_, _>>()?;
+        let entries = of_layers(OpName::CacheEntry).map(|(stage, name)| hash(stage, name));
+        let entries = entries.collect::<Result<_, _>>()?;
+        let token = *self.fed.get(position as usize).ok_or(missing("such position"))?;
+        let logits = with_logits.then(|| hash(Stage::Logits, OpName::Logits)).transpose()?;
+        Ok(Leaf { position, token, boundaries, entries, logits })
     }
 
     /// What the referee needs to judge the claim.
@@ -166,7 +226,7 @@ impl Witness<'_> {
         let (Stage::Layer { layer }, Parts::Keys { block, keys, .. }) = (claim.stage, &claim.parts) else {
             return Err(missing("such keys"));
         };
-        let own = self.keys(claim, op, *block)?;
+        let own = if self.is_stuck_at(dispute)? { Vec::new() } else { self.keys(claim, op, *block)? };
         let pick = own.iter().zip(keys).position(|(a, b)| a != b).unwrap_or(0);
         let range = tiles::keys_of(self.geometry.first_key(layer, claim.position), claim.position, *block);
         let key = range.start + pick as u32;
