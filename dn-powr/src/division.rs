@@ -18,6 +18,22 @@ impl Division {
         Self { pot, total, per_point }
     }
 
+    /// The division in 64-bit arithmetic, where P has 63 bits and every quotient of points up to some limit has 64.
+    pub(crate) fn narrow(&self) -> Option<Narrow> {
+        let per_point = self.per_point.filter(|_| (1..1 << 63).contains(&self.total))?;
+        // Bits that are too many for 64.
+        let cut = u64::BITS.saturating_sub(per_point.leading_zeros());
+        let most = u64::MAX.checked_shr(cut)?;
+        let total = self.total as u64;
+        Some(Narrow {
+            factor: (per_point >> cut) as u64,
+            cut,
+            most: most.min(total),
+            pot: self.pot as u64,
+            total,
+        })
+    }
+
     /// `(⌊E · p / P⌋, E · p mod P)`. Points over the total were not planned; they get no more than the pot.
     #[inline]
     pub(crate) fn divide(&self, points: u128) -> (u128, u128) {
@@ -45,6 +61,37 @@ impl Division {
     }
 }
 
+/// [`Division`] for points up to `most`, where quotients and remainders have 64 bits.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Narrow {
+    /// `⌊E · 2^(64 − cut) / P⌋`.
+    factor: u64,
+    cut: u32,
+    /// Below `2^(64 − cut)`, at most P.
+    most: u64,
+    /// E modulo 2^64.
+    pot: u64,
+    total: u64,
+}
+
+impl Narrow {
+    /// True when it is for all of these.
+    pub(crate) fn suits(&self, points: &[u64]) -> bool {
+        // Without an early end: no branches, a few instructions a row.
+        !points.iter().fold(false, |over, points| over | (*points > self.most))
+    }
+
+    /// As in [`Division::by_product`] with `2^(64 − cut)` instead of 2^64: the product's high half is the quotient or one less, as points are
+    /// below that power; what is left is below 2·P ≤ 2^64, and right modulo 2^64.
+    #[inline]
+    pub(crate) fn divide(&self, points: u64) -> (u64, u64) {
+        let quotient = ((u128::from(points << self.cut) * u128::from(self.factor)) >> 64) as u64;
+        let left = self.pot.wrapping_mul(points).wrapping_sub(quotient.wrapping_mul(self.total));
+        let short = left >= self.total;
+        (quotient + u64::from(short), if short { left - self.total } else { left })
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use dn_core::amount::SUPPLY_CAP;
@@ -54,7 +101,17 @@ mod tests {
 
     fn check(pot: u128, points: u128, total: u128) {
         let expected = mul_div_rem(pot, points, total).expect("a part of the pot");
-        assert_eq!(Division::new(pot, total).divide(points), expected, "{pot} · {points} / {total}");
+        let division = Division::new(pot, total);
+        assert_eq!(division.divide(points), expected, "{pot} · {points} / {total}");
+        if let Some(narrow) = division.narrow() {
+            // Also with the most points that it is for.
+            let points = u64::try_from(points).unwrap_or(u64::MAX).min(narrow.most);
+            for points in [points, narrow.most, narrow.most - 1] {
+                let (quotient, rest) = narrow.divide(points);
+                let expected = mul_div_rem(pot, points.into(), total).expect("a part of the pot");
+                assert_eq!((quotient.into(), rest.into()), expected, "{pot} · {points} / {total}");
+            }
+        }
     }
 
     /// 2^32 of the largest scores and the whole supply, and the edges of each representation.
@@ -82,6 +139,10 @@ mod tests {
         }
         assert!(Division::new(SUPPLY_CAP.atto(), most << 32).per_point.is_some());
         assert!(Division::new(SUPPLY_CAP.atto(), 1).per_point.is_none());
+        // A thousand DN for 2^20 rows of 10^12 points.
+        let narrow = Division::new(1_000 * 10u128.pow(18), 1_000_000_000_000 << 20).narrow().expect("narrow");
+        assert!(narrow.most > 1 << 52);
+        assert!(Division::new(SUPPLY_CAP.atto(), most << 32).narrow().is_none());
     }
 
     proptest! {

@@ -124,7 +124,7 @@ impl Block<'_> {
         for (row, (idle, (sums, work))) in
             self.idle_epochs.iter_mut().zip(self.sums.iter().zip(self.work)).enumerate()
         {
-            let asleep = sums.is_idle() && *work == 0;
+            let asleep = sums.is_idle() & (*work == 0);
             if *idle > 0 && (!asleep || *idle == u16::MAX) {
                 self.states[row].close_idle_epochs(params, (*idle).into());
                 *idle = 0;

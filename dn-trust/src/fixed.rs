@@ -145,9 +145,14 @@ impl Trust {
     }
 
     /// `max(least, h · other)`.
-    #[inline]
-    pub(crate) fn under(least: Unit, h: Unit, other: Unit) -> Self {
+    fn under(least: Unit, h: Unit, other: Unit) -> Self {
         Self(h.times(other).max(least))
+    }
+
+    /// `max(least, h · other)` of stored fractions.
+    #[inline]
+    pub(crate) fn of_fractions(least: Unit, h: u32, other: u32) -> Self {
+        Self(Unit((u64::from(h) * u64::from(other)) >> BITS).max(least))
     }
 }
 

@@ -1,16 +1,16 @@
 //! The division of a pot among the rows of a population.
 
-use std::ops::RangeInclusive;
-
 use dn_core::Amount;
 
 use super::{PopulationError, same};
-use crate::division::Division;
+use crate::division::{Division, Narrow};
 use crate::payout::Payout;
 
 /// Counters of a survey; 2^11.
 const BUCKETS: usize = 1 << BUCKET_BITS;
 const BUCKET_BITS: u32 = 11;
+/// Rows whose scores are looked at before they are divided: few enough for the first-level cache.
+const STRIP: usize = 512;
 /// Rows near the cut that are sorted out one by one.
 const NEAR: u64 = 1 << 16;
 /// The largest scores in the largest population.
@@ -95,29 +95,41 @@ impl Pot {
     /// # Errors
     /// [`PopulationError::Rows`]; nothing was counted then.
     pub fn survey(&self, first: u32, scores: &[u64], survey: &mut Survey) -> Result<(), PopulationError> {
-        let rows = rows(first, scores.len())?;
+        within(first, scores.len())?;
         if self.division.total == 0 {
             return Ok(());
         }
         let shift = self.shift();
         // Where the row does not decide, remainders are enough: the range then starts at a whole one.
         let coarse = shift.checked_sub(ROW_BITS).map(|shift| (self.low >> ROW_BITS, shift));
+        let narrow = self.division.narrow();
+        for (first, scores) in strips(first, scores) {
+            let floors = match (narrow.filter(|narrow| narrow.suits(scores)), coarse) {
+                (Some(narrow), Some((low, shift))) => count(narrow, low, shift, scores, &mut survey.counts),
+                _ => self.count(first, scores, coarse, &mut survey.counts),
+            };
+            survey.floors = survey.floors.saturating_add(floors);
+        }
+        Ok(())
+    }
+
+    /// Counts keys of any width; returns the sum of the quotients.
+    fn count(&self, first: u32, scores: &[u64], coarse: Option<(u128, u32)>, counts: &mut [u64]) -> u128 {
         let mut floors = 0u128;
-        for (row, score) in rows.zip(scores) {
+        for (row, score) in (first..=u32::MAX).zip(scores) {
             let (floor, remainder) = self.division.divide((*score).into());
             floors = floors.wrapping_add(floor);
             if remainder > 0 {
                 let bucket = match coarse {
                     Some((low, shift)) => remainder.wrapping_sub(low) >> shift,
-                    None => key(remainder, row).wrapping_sub(self.low) >> shift,
+                    None => key(remainder, row).wrapping_sub(self.low) >> self.shift(),
                 };
-                if let Some(count) = usize::try_from(bucket).ok().and_then(|b| survey.counts.get_mut(b)) {
+                if let Some(count) = usize::try_from(bucket).ok().and_then(|b| counts.get_mut(b)) {
                     *count += 1;
                 }
             }
         }
-        survey.floors = survey.floors.saturating_add(floors);
-        Ok(())
+        floors
     }
 
     /// Takes the merged survey of all rows. Where remainders are spread one survey is enough; where all are equal a few are needed,
@@ -162,27 +174,62 @@ impl Shares {
         amounts: &mut [Amount],
         near: &mut Vec<u128>,
     ) -> Result<(), PopulationError> {
-        let rows = rows(first, scores.len())?;
+        within(first, scores.len())?;
         same("amounts", scores.len(), amounts.len())?;
         if self.division.total == 0 {
             amounts.fill(Amount::ZERO);
             return Ok(());
         }
+        let narrow = self.division.narrow();
+        for ((first, scores), amounts) in strips(first, scores).zip(amounts.chunks_mut(STRIP)) {
+            match narrow.filter(|narrow| narrow.suits(scores)) {
+                Some(narrow) => self.pay_narrow(narrow, first, scores, amounts, near),
+                None => self.pay_wide(first, scores, amounts, near),
+            }
+        }
+        Ok(())
+    }
+
+    fn pay_narrow(
+        &self,
+        narrow: Narrow,
+        first: u32,
+        scores: &[u64],
+        amounts: &mut [Amount],
+        near: &mut Vec<u128>,
+    ) {
+        // Remainders have 63 bits.
+        let [low, high] = [self.low, self.high].map(|key| u64::try_from(key >> ROW_BITS).unwrap_or(u64::MAX));
+        for (at, (score, amount)) in scores.iter().zip(amounts).enumerate() {
+            let (floor, remainder) = narrow.divide(*score);
+            let mut above = remainder > high;
+            if remainder >= low && !above {
+                above = self.by_row(remainder.into(), first + at as u32, near);
+            }
+            *amount = Amount::from_atto(u128::from(floor) + u128::from(above));
+        }
+    }
+
+    fn pay_wide(&self, first: u32, scores: &[u64], amounts: &mut [Amount], near: &mut Vec<u128>) {
         let (low, high) = (self.low >> ROW_BITS, self.high >> ROW_BITS);
-        for ((row, score), amount) in rows.zip(scores).zip(amounts) {
+        for (at, (score, amount)) in scores.iter().zip(amounts).enumerate() {
             let (floor, remainder) = self.division.divide((*score).into());
             let mut above = remainder > high;
-            // Rarely: the row decides too.
             if remainder >= low && !above {
-                let key = key(remainder, row);
-                above = key > self.high;
-                if key >= self.low && !above && remainder > 0 {
-                    near.push(key);
-                }
+                above = self.by_row(remainder, first + at as u32, near);
             }
             *amount = Amount::from_atto(floor + u128::from(above));
         }
-        Ok(())
+    }
+
+    /// True for a key above the range, where the remainder does not tell. Rarely needed.
+    fn by_row(&self, remainder: u128, row: u32, near: &mut Vec<u128>) -> bool {
+        let key = key(remainder, row);
+        let above = key > self.high;
+        if key >= self.low && !above && remainder > 0 {
+            near.push(key);
+        }
+        above
     }
 
     /// Gives the odd atto that are left to rows near the cut, whose keys [`pay`](Self::pay) of all blocks has collected in any order;
@@ -202,6 +249,22 @@ impl Shares {
     }
 }
 
+/// Counts remainders from `low` on in ranges of `2^shift`; returns the sum of the quotients.
+fn count(narrow: Narrow, low: u128, shift: u32, scores: &[u64], counts: &mut [u64]) -> u128 {
+    // Remainders have 63 bits, and so has the start of a range of them.
+    let low = low as u64;
+    let mut floors = 0u128;
+    for score in scores {
+        let (floor, remainder) = narrow.divide(*score);
+        floors += u128::from(floor);
+        let bucket = remainder.wrapping_sub(low) >> shift;
+        if let Some(count) = usize::try_from(bucket).ok().and_then(|b| counts.get_mut(b)) {
+            *count += u64::from(remainder > 0);
+        }
+    }
+    floors
+}
+
 /// Remainders are below the total, so 96 bits.
 fn key(remainder: u128, row: u32) -> u128 {
     (remainder << ROW_BITS) | u128::from(!row)
@@ -211,8 +274,14 @@ fn row(key: u128) -> u32 {
     !(key as u32)
 }
 
-fn rows(first: u32, rows: usize) -> Result<RangeInclusive<u32>, PopulationError> {
-    let Some(more) = rows.checked_sub(1) else { return Ok(first..=first) };
+/// Scores in strips, each with its first row.
+fn strips(first: u32, scores: &[u64]) -> impl Iterator<Item = (u32, &[u64])> {
+    // The last row has 32 bits.
+    scores.chunks(STRIP).enumerate().map(move |(n, strip)| (first + (n * STRIP) as u32, strip))
+}
+
+fn within(first: u32, rows: usize) -> Result<(), PopulationError> {
+    let Some(more) = rows.checked_sub(1) else { return Ok(()) };
     let last = u32::try_from(more).ok().and_then(|more| first.checked_add(more));
-    last.map(|last| first..=last).ok_or(PopulationError::Rows { first, rows })
+    last.map(|_| ()).ok_or(PopulationError::Rows { first, rows })
 }

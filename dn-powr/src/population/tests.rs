@@ -113,27 +113,42 @@ fn check(pot: Amount, scores: &[u64], block: usize) -> usize {
     surveys
 }
 
+/// States, scores and points are those of one identity at a time, whatever the blocks.
+fn are_identities(life: &[Vec<Row>], block: usize) -> Result<(), TestCaseError> {
+    let p = Params::default();
+    let rows = life.first().map_or(0, Vec::len);
+    let (mut one, mut many) = (vec![WorkerTrust::newcomer(&p); rows], vec![WorkerTrust::newcomer(&p); rows]);
+    let (mut idle, mut scores) = (vec![0; rows], vec![7; rows]);
+    for epoch in life {
+        let points = close(&p, &mut many, &mut idle, epoch, &mut scores, block);
+        for ((state, (e, work, quality)), got) in one.iter_mut().zip(epoch).zip(&scores) {
+            state.close_epoch(&p, e);
+            prop_assert_eq!(u128::from(*got), score((*work).into(), *quality, state.weight(&p)));
+        }
+        prop_assert_eq!(points, scores.iter().map(|s| u128::from(*s)).sum::<u128>());
+    }
+    settle_idle(&p, &mut many, &mut idle).expect("columns fit");
+    prop_assert_eq!(one, many);
+    prop_assert!(idle.iter().all(|idle| *idle == 0));
+    Ok(())
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(200))]
+
+    #[test]
+    fn blocks_are_identities(life in life(), block in 1..200usize) {
+        are_identities(&life, block)?;
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(3_000))]
 
-    /// States, scores and points are those of one identity at a time, whatever the blocks.
     #[test]
-    fn blocks_are_identities(life in life(), block in 1..200usize) {
-        let p = Params::default();
-        let rows = life.first().map_or(0, Vec::len);
-        let (mut one, mut many) = (vec![WorkerTrust::newcomer(&p); rows], vec![WorkerTrust::newcomer(&p); rows]);
-        let (mut idle, mut scores) = (vec![0; rows], vec![7; rows]);
-        for epoch in &life {
-            let points = close(&p, &mut many, &mut idle, epoch, &mut scores, block);
-            for ((state, (e, work, quality)), got) in one.iter_mut().zip(epoch).zip(&scores) {
-                state.close_epoch(&p, e);
-                prop_assert_eq!(u128::from(*got), score((*work).into(), *quality, state.weight(&p)));
-            }
-            prop_assert_eq!(points, scores.iter().map(|s| u128::from(*s)).sum::<u128>());
-        }
-        settle_idle(&p, &mut many, &mut idle).expect("columns fit");
-        prop_assert_eq!(one, many);
-        prop_assert!(idle.iter().all(|idle| *idle == 0));
+    #[ignore = "long: cargo test --release -p dn-powr -- --ignored"]
+    fn blocks_are_identities_at_length(life in life(), block in 1..200usize) {
+        are_identities(&life, block)?;
     }
 
     #[test]

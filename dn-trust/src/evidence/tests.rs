@@ -94,16 +94,12 @@ fn any_confidence() -> impl Strategy<Value = u32> {
     prop_oneof![Just(Params::default().confidence), 0..=2u32 << 16, Just(0), Just(1), Just(2 << 16)]
 }
 
-proptest! {
-    #![proptest_config(ProptestConfig::with_cases(200_000))]
-
-    #[test]
-    fn the_quick_bound_is_the_exact_one((good, bad) in any_pair(), confidence in any_confidence()) {
-        let (c, p) = (counts(good, bad), Params { confidence, ..Params::default() });
-        if let Some(quick) = c.quick_bound(&p) {
-            prop_assert_eq!(quick, c.exact_bound(&p));
-        }
+fn the_quick_bound_is_the_exact_one((good, bad): (u32, u32), confidence: u32) -> Result<(), TestCaseError> {
+    let (c, p) = (counts(good, bad), Params { confidence, ..Params::default() });
+    if let Some(quick) = c.quick_bound(&p) {
+        prop_assert_eq!(quick, c.exact_bound(&p));
     }
+    Ok(())
 }
 
 /// Around the counts where the exact value is a whole number of 2^-24, or next to one, an estimate would betray itself.
@@ -135,20 +131,50 @@ fn the_wide_way_is_rare() {
     assert!(counts(0, 0).quick_bound(&p).is_some(), "newcomers");
 }
 
-proptest! {
-    #![proptest_config(ProptestConfig::with_cases(100_000))]
+/// The cap in 64 bits is the cap in 128.
+fn the_cap_in_any_width(good: u64, bad: u64, cap: u32) -> Result<(), TestCaseError> {
+    let (wide, total) = (u128::from(cap), u128::from(good) + u128::from(bad));
+    let expected = if total <= wide {
+        (good, bad)
+    } else {
+        let bad = (u128::from(bad) * wide).div_ceil(total) as u64;
+        (u64::from(cap) - bad, bad)
+    };
+    prop_assert_eq!(Tally { good: Weight(good), bad: Weight(bad) }.capped(cap), expected);
+    Ok(())
+}
 
-    /// The cap in 64 bits is the cap in 128.
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(20_000))]
+
     #[test]
-    fn the_cap_in_any_width(good: u64, bad: u64, g in 0..64u32, b in 0..64u32, cap: u32) {
-        let (good, bad) = (good >> g, bad >> b);
-        let (wide, total) = (u128::from(cap), u128::from(good) + u128::from(bad));
-        let expected = if total <= wide {
-            (good, bad)
-        } else {
-            let bad = (u128::from(bad) * wide).div_ceil(total) as u64;
-            (u64::from(cap) - bad, bad)
-        };
-        prop_assert_eq!(Tally { good: Weight(good), bad: Weight(bad) }.capped(cap), expected);
+    fn quick_bounds_are_exact(pair in any_pair(), confidence in any_confidence()) {
+        the_quick_bound_is_the_exact_one(pair, confidence)?;
+    }
+
+    #[test]
+    fn caps_in_any_width(good: u64, bad: u64, g in 0..64u32, b in 0..64u32, cap: u32) {
+        the_cap_in_any_width(good >> g, bad >> b, cap)?;
+    }
+}
+
+/// Ten seconds: `cargo test --release -p dn-trust -- --ignored`.
+mod long {
+    use super::*;
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(5_000_000))]
+
+        #[test]
+        #[ignore = "long: cargo test --release -p dn-trust -- --ignored"]
+        fn quick_bounds_are_exact(pair in any_pair(), confidence in any_confidence()) {
+            the_quick_bound_is_the_exact_one(pair, confidence)?;
+        }
+
+        #[test]
+        #[ignore = "long: cargo test --release -p dn-trust -- --ignored"]
+        fn caps_in_any_width(good: u64, bad: u64, g in 0..64u32, b in 0..64u32, cap: u32) {
+            the_cap_in_any_width(good >> g, bad >> b, cap)?;
+        }
     }
 }

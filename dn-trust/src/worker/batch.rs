@@ -1,38 +1,41 @@
 //! The weights of many workers.
 
 use super::WorkerTrust;
-use crate::fixed::{Trust, Unit};
+use crate::evidence::Counts;
+use crate::fixed::Trust;
 use crate::params::Params;
-
-/// Workers whose intermediate results are kept.
-const STRIP: usize = 64;
+use crate::root::{LANES, square_roots};
 
 /// [`WorkerTrust::weight`] of each state, as far as there is room in `weights`.
 ///
-/// Each root is taken of many states before the next one: those of one state wait for each other, those of its neighbours do not.
+/// Each step is taken for many states before the next one: those of one state wait for each other, those of its neighbours do not.
 #[inline]
 pub fn worker_weights<'a, I>(params: &Params, states: I, weights: &mut [Trust])
 where
     I: Iterator<Item = &'a WorkerTrust> + Clone,
 {
     let mut states = states;
-    for weights in weights.chunks_mut(STRIP) {
-        let (mut inner, mut accuracy) = ([Unit::ZERO; STRIP], [Unit::ZERO; STRIP]);
-        let strip = states.clone().take(weights.len());
-        for (inner, state) in inner.iter_mut().zip(strip.clone()) {
-            *inner = Unit::from_fraction(state.stability).geometric_mean(Unit::from_fraction(state.speed));
+    let (mut completion, mut accuracy) = ([Counts::default(); LANES], [Counts::default(); LANES]);
+    let (mut means, mut bounds, mut history) = ([0; LANES], [0; LANES], [0; LANES]);
+    for weights in weights.chunks_mut(LANES) {
+        let mut count = 0;
+        for (row, state) in states.by_ref().take(weights.len()).enumerate() {
+            completion[row] = state.completion;
+            accuracy[row] = state.accuracy;
+            means[row] = u64::from(state.stability) * u64::from(state.speed);
+            history[row] = state.history;
+            count = row + 1;
         }
-        for (inner, state) in inner.iter_mut().zip(strip.clone()) {
-            *inner = state.completion.lower_bound(params).geometric_mean(*inner);
+        let (means, bounds) = (&mut means[..count], &mut bounds[..count]);
+        square_roots(means);
+        for counts in [&completion[..count], &accuracy[..count]] {
+            Counts::lower_bounds(counts, params, bounds);
+            // Both are fractions below one.
+            means.iter_mut().zip(&*bounds).for_each(|(mean, bound)| *mean *= bound);
+            square_roots(means);
         }
-        for (accuracy, state) in accuracy.iter_mut().zip(strip) {
-            *accuracy = state.accuracy.lower_bound(params);
-        }
-        for (((weight, state), accuracy), inner) in
-            weights.iter_mut().zip(&mut states).zip(&accuracy).zip(&inner)
-        {
-            let outer = accuracy.geometric_mean(*inner);
-            *weight = Trust::under(params.trust_min, Unit::from_fraction(state.history), outer);
+        for ((weight, mean), history) in weights.iter_mut().zip(means).zip(history) {
+            *weight = Trust::of_fractions(params.trust_min, history, *mean as u32);
         }
     }
 }

@@ -147,19 +147,42 @@ mod tests {
                 prop_assert_eq!(idle, epoch.sums(&p) == WorkerEpoch::default().sums(&p));
             }
         }
+    }
+
+    fn together_as_one_by_one(lives: &[WorkerEpoch]) -> Result<(), TestCaseError> {
+        let p = Params::default();
+        let mut states = vec![WorkerTrust::newcomer(&p); lives.len()];
+        for (at, epoch) in lives.iter().enumerate() {
+            // Row k lives through k epochs or so.
+            states[at / 2..].iter_mut().for_each(|state| state.close_epoch(&p, epoch));
+        }
+        let mut weights = vec![Trust::ONE; states.len()];
+        worker_weights(&p, states.iter(), &mut weights);
+        let single: Vec<_> = states.iter().map(|state| state.weight(&p)).collect();
+        prop_assert_eq!(weights, single);
+        Ok(())
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(200))]
 
         #[test]
         fn weights_together_are_weights_one_by_one(lives in prop::collection::vec(epoch(), 0..150)) {
-            let p = Params::default();
-            let mut states = vec![WorkerTrust::newcomer(&p); lives.len()];
-            for (at, epoch) in lives.iter().enumerate() {
-                // Row k lives through k epochs or so.
-                states[at / 2..].iter_mut().for_each(|state| state.close_epoch(&p, epoch));
+            together_as_one_by_one(&lives)?;
+        }
+    }
+
+    mod long {
+        use super::*;
+
+        proptest! {
+            #![proptest_config(ProptestConfig::with_cases(5_000))]
+
+            #[test]
+            #[ignore = "long: cargo test --release -p dn-trust -- --ignored"]
+            fn weights_together_are_weights_one_by_one(lives in prop::collection::vec(epoch(), 0..150)) {
+                together_as_one_by_one(&lives)?;
             }
-            let mut weights = vec![Trust::ONE; states.len()];
-            worker_weights(&p, states.iter(), &mut weights);
-            let single: Vec<_> = states.iter().map(|state| state.weight(&p)).collect();
-            prop_assert_eq!(weights, single);
         }
     }
 
