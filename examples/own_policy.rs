@@ -25,17 +25,16 @@ struct Tenth;
 
 impl Attacker for Tenth {
     fn work(&mut self, view: &WorkerView) -> Conduct {
-        Conduct { cheat: f64::from(view.epoch % 10 == 0), ..Conduct::HONEST }
+        Conduct { cheat: f64::from(view.epoch.is_multiple_of(10)), ..Conduct::HONEST }
     }
 }
 
 fn main() -> Result<(), Box<dyn Error>> {
     let mut study = Study::new(Scenario::from_toml(FIRST)?)?;
-    study
-        .policy("finishers", |_| Box::new(Finishers))
-        .attacker("tenth", Group::new(0.2, 0.0), || Box::new(Tenth));
+    study.policy("finishers", |_| Box::new(Finishers));
+    study.attacker("tenth", Group::new(0.2, 0.0), || Box::new(Tenth));
     let cells = study.run(2, None, &|_| true)?;
     let provenance = report::Provenance::of(study.scenario(), FIRST, "cargo run --example own_policy");
     report::write_all(Path::new("own-policy"), &provenance, &[], &cells)?;
-    Ok(println!("{}", report::text_summary(&cells, &[])))
+    Ok(())
 }

@@ -165,3 +165,21 @@ fn a_policy_that_pays_nonsense_is_an_error_that_names_it() {
         assert!(error.contains("`bad`") && error.contains("epoch 3"), "{error}");
     }
 }
+
+/// Workers that are only partly honest lose under PoWR without any attack; nobody else can tell.
+#[test]
+fn dishonest_populations_are_seen() {
+    let mut half = scenario(80, 1, "{ kind = 'junk' }");
+    half.workers.honesty = dn_sim::scenario::Distribution::Constant(0.5);
+    let whole = scenario(80, 1, "{ kind = 'junk' }");
+    let trust = |scenario: &Scenario, name: &str| {
+        let mut policy = policy::build(name, scenario).expect("known").expect("allowed");
+        let group = AttackSpec::new(Kind::Junk).build().0;
+        let run = simulate(scenario, None, &group, &mut Honest, policy.as_mut(), 5).expect("runs");
+        (*run.honest_trust.last().expect("epochs"), run.user_quality)
+    };
+    let ((low, worse), (high, better)) = (trust(&half, "powr"), trust(&whole, "powr"));
+    assert!(low < high / 10.0, "{low} {high}");
+    assert!(worse < better);
+    assert_eq!(trust(&half, "work").0, trust(&whole, "work").0);
+}

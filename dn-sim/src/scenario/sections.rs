@@ -69,6 +69,8 @@ pub struct Workers {
     pub latency_ms: Distribution,
     /// Part of the work that it computes exactly even when it does not attack anybody.
     pub honesty: Distribution,
+    /// Quality of what it computes otherwise, 0 to 1.
+    pub wrong_quality: Distribution,
     /// Price, as a multiple of the reference price.
     pub price: Distribution,
     /// Collateral in DN.
@@ -85,6 +87,7 @@ impl Default for Workers {
             timeout: Distribution::Constant(1.0 / 64.0),
             latency_ms: Distribution::Shape(Shape::Lognormal { median: 400.0, sigma: 0.3 }),
             honesty: Distribution::Constant(1.0),
+            wrong_quality: Distribution::Constant(0.6),
             price: Distribution::Constant(1.0),
             collateral: Distribution::Constant(25_000.0),
         }
@@ -111,6 +114,7 @@ impl Workers {
         self.timeout.check("workers.timeout", UNIT)?;
         self.latency_ms.check("workers.latency_ms", LATENCY_MS)?;
         self.honesty.check("workers.honesty", UNIT)?;
+        self.wrong_quality.check("workers.wrong_quality", UNIT)?;
         self.price.check("workers.price", PRICE)?;
         self.collateral.check("workers.collateral", STAKE)
     }

@@ -190,8 +190,11 @@ impl<'a> World<'a> {
         let spare = (shift.worker.power - self.shares[i]).max(0.0);
         let bought = if epoch.workers[i].online { tasks_in(spare * shift.conduct.wash) } else { 0 };
         let quality = shift.conduct.quality.unwrap_or(shift.worker.quality);
-        let dishonest =
-            if shift.conduct.cheat > 0.0 { shift.conduct.cheat } else { 1.0 - shift.worker.honesty };
+        let (dishonest, wrong_quality) = if shift.conduct.cheat > 0.0 {
+            (shift.conduct.cheat, shift.conduct.cheat_quality)
+        } else {
+            (1.0 - shift.worker.honesty, shift.worker.wrong_quality)
+        };
         for n in 0..asked + bought {
             let griefed = n < asked && stream.chance(shift.griefed);
             if griefed {
@@ -202,7 +205,7 @@ impl<'a> World<'a> {
                 continue;
             }
             let wrong = stream.chance(dishonest);
-            let truth = if wrong { shift.conduct.cheat_quality } else { quality };
+            let truth = if wrong { wrong_quality } else { quality };
             let audited = stream.chance(shift.audit_rate);
             let scored = stream.chance(self.scenario.review.vote_rate);
             let unopened = stream.chance(shift.worker.timeout);

@@ -19,6 +19,7 @@ pub(crate) struct Worker {
     pub(crate) timeout: f64,
     pub(crate) latency_ms: f64,
     pub(crate) honesty: f64,
+    pub(crate) wrong_quality: f64,
     pub(crate) price: f64,
     pub(crate) collateral: f64,
     /// The epoch in which its present name joined; `None` before.
@@ -85,6 +86,7 @@ fn draw_workers(scenario: &Scenario, snapshot: Option<&Snapshot>, seed: u64) -> 
                 honesty: s.honesty.draw(&mut stream, UNIT),
                 price: s.price.draw(&mut stream, PRICE),
                 collateral: s.collateral.draw(&mut stream, STAKE),
+                wrong_quality: s.wrong_quality.draw(&mut stream, UNIT),
                 joined: Some(0),
             }
         })
