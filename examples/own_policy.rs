@@ -8,7 +8,6 @@ use dn_sim::{report, study::Study};
 
 /// Pays the work of those who finished every job.
 struct Finishers;
-
 impl Policy for Finishers {
     fn name(&self) -> &str {
         "finishers"
@@ -22,7 +21,6 @@ impl Policy for Finishers {
 
 /// Cheats in every tenth epoch.
 struct Tenth;
-
 impl Attacker for Tenth {
     fn work(&mut self, view: &WorkerView) -> Conduct {
         Conduct { cheat: f64::from(view.epoch.is_multiple_of(10)), ..Conduct::HONEST }
