@@ -85,6 +85,7 @@ pub(super) fn file(file: &Value) -> Result<Checked, TokenizerError> {
     parts("normalizer", &file["normalizer"], "normalizers", NORMALIZERS, 0)?;
     parts("pre_tokenizer", &file["pre_tokenizer"], "pretokenizers", PRE_TOKENIZERS, 0)?;
     parts("post_processor", &file["post_processor"], "processors", POST_PROCESSORS, 0)?;
+    templates(&file["post_processor"])?;
     let added = match &file["added_tokens"] {
         Value::Null => Vec::new(),
         Value::Array(tokens) => tokens.iter().map(added).collect::<Result<_, _>>()?,
@@ -208,6 +209,31 @@ fn decoding(decoder: &Value) -> Result<Decoding, TokenizerError> {
         }
         other => Err(component("decoder", other, DECODERS)),
     }
+}
+
+/// Refuses templates that name what is not there: the crate looks it up without asking.
+fn templates(processor: &Value) -> Result<(), TokenizerError> {
+    if kind(processor) == "Sequence" {
+        return processor["processors"].as_array().into_iter().flatten().try_for_each(templates);
+    }
+    if kind(processor) != "TemplateProcessing" {
+        return Ok(());
+    }
+    for (field, name, texts) in [
+        ("post_processor.single", "single", &["A"][..]),
+        ("post_processor.pair", "pair", &["A", "B"][..]),
+    ] {
+        let known = |piece: &Value| match (&piece["SpecialToken"]["id"], &piece["Sequence"]["id"]) {
+            (Value::String(id), _) => processor["special_tokens"].get(id).is_some(),
+            (_, Value::String(text)) => texts.contains(&text.as_str()),
+            _ => false,
+        };
+        if !processor[name].as_array().is_some_and(|pieces| pieces.iter().all(known)) {
+            let expected = "pieces whose special tokens are listed and whose texts are there";
+            return Err(TokenizerError::JsonField { field, expected });
+        }
+    }
+    Ok(())
 }
 
 /// The special token before a single text, where the post-processor puts one.

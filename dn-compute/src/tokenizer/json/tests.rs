@@ -290,6 +290,26 @@ fn what_is_not_run_is_refused_by_name() {
     assert!(matches!(start, Err(TokenizerError::SpecialToken { found: 4096, .. })));
 }
 
+/// A template may only name tokens and texts that are there.
+#[test]
+fn templates_of_nothing_are_refused() {
+    let with = |path: &str, value: serde_json::Value| {
+        let mut file = word_piece();
+        *file.pointer_mut(path).unwrap() = value;
+        Tokenizer::from_json(&bytes(&file))
+    };
+    assert!(with("/post_processor/pair", json!([{"Sequence": {"id": "B", "type_id": 1}}])).is_ok());
+    for (path, value) in [
+        ("/post_processor/single/0/SpecialToken/id", json!("[CLX]")),
+        ("/post_processor/single/1/Sequence/id", json!("B")),
+        ("/post_processor/special_tokens", json!({})),
+        ("/post_processor/single", json!({})),
+        ("/post_processor/pair", json!([{"SpecialToken": {"id": "[X]", "type_id": 0}}])),
+    ] {
+        assert!(matches!(with(path, value), Err(TokenizerError::JsonField { .. })), "{path}");
+    }
+}
+
 /// What the fuzz target runs too: any bytes give a tokenizer that encodes, or an error.
 fn build_anything(json: &[u8]) {
     if let Ok(tokenizer) = Tokenizer::from_json(json) {
