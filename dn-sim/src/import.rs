@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use dn_core::{Hash32, keccak256};
 use serde_json::{Map, Value};
 
 /// Most bytes of a snapshot. A document of the smallest objects takes some hundred times as much memory.
@@ -23,6 +24,8 @@ pub struct Snapshot {
     pub workers: Vec<SnapshotWorker>,
     /// The validators' stakes, in the network's coin.
     pub validator_stakes: Vec<f64>,
+    /// The digest of the document.
+    pub digest: Hash32,
 }
 
 /// Why a snapshot is refused.
@@ -85,7 +88,8 @@ impl Snapshot {
     pub fn from_json(text: &str) -> Result<Self, ImportError> {
         let document: Value = serde_json::from_str(text)?;
         let neurons = Neurons::of(&document)?;
-        let mut snapshot = Self::default();
+        let digest = Hash32(keccak256(&[b"DeepNode snapshot v1", text.as_bytes()]));
+        let mut snapshot = Self { digest, ..Self::default() };
         let mut incentives = Vec::new();
         for i in 0..neurons.len() {
             let number = |names: &[&str]| neurons.number(i, names);
@@ -194,7 +198,9 @@ mod tests {
         let columns = r#"{"stake": [1000.5, 500, 1, 1], "validator_permit": [true, 1, 0, false],
             "incentive": [0, 0, 0.75, 0.25], "rank": [0, 0, 0.5, 0.25]}"#;
         let snapshot = Snapshot::from_json(rows).expect("rows");
-        assert_eq!(snapshot, Snapshot::from_json(columns).expect("columns"));
+        let other = Snapshot::from_json(columns).expect("columns");
+        assert_ne!(snapshot.digest, other.digest);
+        assert_eq!(snapshot, Snapshot { digest: snapshot.digest, ..other });
         assert_eq!(snapshot.validator_stakes, [1000.5, 500.0]);
         assert_eq!(snapshot.workers[0], SnapshotWorker { power: 1.5, quality: 1.0 });
         assert_eq!(snapshot.workers[1], SnapshotWorker { power: 0.5, quality: 0.5 });

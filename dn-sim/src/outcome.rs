@@ -35,7 +35,8 @@ pub struct Cell {
 #[serde(deny_unknown_fields)]
 pub struct Metrics {
     /// The attackers' emission, less fees that they lost on the way, ÷ their emission in the twin. One: the attack changes nothing.
-    pub gain: f64,
+    /// Absent when they earned nothing in the twin.
+    pub gain: Option<f64>,
     /// The same for the group's workers alone; absent when they earned nothing in the twin.
     pub worker_gain: Option<f64>,
     /// The same for the group's validators alone; absent when it has none.
@@ -47,9 +48,12 @@ pub struct Metrics {
     pub attacker_share: f64,
     /// Part of all rewards that went to them in the twin.
     pub twin_share: f64,
-    /// 1 − what the honest were paid ÷ what they were paid in the twin: negative when they gain.
-    pub honest_loss: f64,
-    /// Epochs from the first misdeed until the attackers earn less than half of what they earn in the twin in the same time; absent when that
+    /// 1 − what the honest were paid ÷ what they were paid in the twin: negative when they gain. Absent when they were
+    /// paid nothing in the twin.
+    pub honest_loss: Option<f64>,
+    /// Everybody's net income in the twin, in DN: what the policy leaves when nobody attacks.
+    pub twin_net: f64,
+    /// Epochs from the first in which their pay differs until the attackers earn less than half of what they earn in the twin in the same time; absent when that
     /// never happens.
     pub detection_epochs: Option<u32>,
     /// Gini coefficient of the honest workers' rewards.
@@ -103,13 +107,14 @@ impl Cell {
         let part = |part: f64, whole: f64| (whole != 0.0).then(|| part / whole);
         let last = |values: &[f64]| values.last().copied().unwrap_or(0.0);
         let metrics = Metrics {
-            gain: ratio(paid(&run.attackers) - run.attackers.bought, paid(&twin.attackers)),
+            gain: part(paid(&run.attackers) - run.attackers.bought, paid(&twin.attackers)),
             worker_gain: part(run.attackers.emission - run.attackers.bought, twin.attackers.emission),
             validator_gain: part(run.attackers.dividends, twin.attackers.dividends),
             net_gain: (twin.attackers.net() > 0.0).then(|| run.attackers.net() / twin.attackers.net()),
             attacker_share: ratio(sum(&run.group), sum(&run.total)),
             twin_share: ratio(sum(&twin.group), sum(&twin.total)),
-            honest_loss: 1.0 - ratio(paid(&run.honest), paid(&twin.honest)),
+            honest_loss: part(paid(&run.honest), paid(&twin.honest)).map(|kept| 1.0 - kept),
+            twin_net: twin.attackers.net() + twin.honest.net(),
             detection_epochs: detection(&run.group[start..], &twin.group[start..]),
             gini: last(&run.gini),
             attacker_trust: last(&run.group_trust),
@@ -121,8 +126,11 @@ impl Cell {
     }
 }
 
-/// Epochs until the attackers' sum over a window falls below half of the twin's; the first windows are shorter.
+/// Epochs from the first in which the attackers' pay differs until their sum over a window falls below half of the twin's; the first windows
+/// are shorter.
 fn detection(group: &[f64], twin: &[f64]) -> Option<u32> {
+    let first = group.iter().zip(twin).position(|(own, fair)| own != fair)?;
+    let (group, twin) = (&group[first..], &twin[first..]);
     let (mut own, mut fair) = (0.0, 0.0);
     for i in 0..group.len().min(twin.len()) {
         own += group[i];

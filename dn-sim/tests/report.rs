@@ -94,13 +94,14 @@ fn cell(policy: usize, (attack, level, effects): Attack, seed: u64, samples: u32
     });
     let series = series.collect();
     let metrics = Metrics {
-        gain,
+        gain: Some(gain),
         worker_gain: found.then_some(gain),
         validator_gain: None,
         net_gain: Some(2.0 * gain - 1.0),
         attacker_share,
         twin_share,
-        honest_loss: (attacker_share - twin_share) / (1.0 - twin_share) + noise(0.01),
+        honest_loss: Some((attacker_share - twin_share) / (1.0 - twin_share) + noise(0.01)),
+        twin_net: 1_000.0 + noise(10.0),
         detection_epochs: found.then_some(delay),
         gini: 0.22 + 0.09 * policy as f64 + noise(0.02) + 0.03 * effect.min(2.0),
         attacker_trust: 0.8 * gain.min(1.0),
@@ -203,10 +204,10 @@ fn strange_suite() -> Vec<Cell> {
     let mut cells = suite(2, 3, 4, 5);
     cells[0].key.attack = "a \"b\", c\r\nd <script>alert(3)</script>".to_owned();
     cells[1].key.seed = u64::MAX;
-    cells[1].metrics.gain = f64::NAN;
-    cells[2].metrics.gain = f64::INFINITY;
+    cells[1].metrics.gain = Some(f64::NAN);
+    cells[2].metrics.gain = Some(f64::INFINITY);
     cells[2].metrics.gini = -0.0;
-    cells[3].metrics.honest_loss = -1.25e-300;
+    cells[3].metrics.honest_loss = Some(-1.25e-300);
     cells[4].series.clear();
     cells[5].series[2].attacker_trust = -f64::NAN;
     cells[6].metrics.detection_epochs = Some(u32::MAX);
@@ -229,15 +230,15 @@ fn tables_read_back_as_they_were() {
         let key = [&key.policy, &key.attack, &key.level, &seed];
         let row = rows.iter().find(|row| key.iter().zip(row.iter()).all(|(a, b)| *a == b)).unwrap();
         let shares =
-            [metrics.net_gain.unwrap(), metrics.attacker_share, metrics.twin_share, metrics.honest_loss];
+            [metrics.net_gain.unwrap(), metrics.attacker_share, metrics.twin_share, metrics.honest_loss.unwrap()];
         let trusts = [metrics.gini, metrics.attacker_trust, metrics.honest_trust];
         let rest = [metrics.user_quality, metrics.attacker_stake];
-        let numbers = shares.into_iter().chain(trusts).chain(rest);
-        for (number, text) in numbers.zip(row[7..11].iter().chain(&row[12..])) {
+        let numbers = shares.into_iter().chain([metrics.twin_net]).chain(trusts).chain(rest);
+        for (number, text) in numbers.zip(row[7..12].iter().chain(&row[13..])) {
             let read: f64 = text.parse().unwrap();
             assert!(read.to_bits() == number.to_bits() || (read.is_nan() && number.is_nan()), "{row:?}");
         }
-        assert_eq!(row[11], metrics.detection_epochs.map_or(String::new(), |epochs| epochs.to_string()));
+        assert_eq!(row[12], metrics.detection_epochs.map_or(String::new(), |epochs| epochs.to_string()));
     }
     let samples: usize = cells.iter().map(|cell| cell.series.len()).sum();
     let rows = csv(&fs::read_to_string(dir.path().join("series.csv")).unwrap());
@@ -264,7 +265,7 @@ fn the_summary_is_the_mean_of_the_finite() {
     let dir = tempfile::tempdir().unwrap();
     let mut cells = suite(1, 1, 4, 2);
     for (cell, gain) in cells.iter_mut().zip([1.0, 2.0, 6.0, f64::NAN]) {
-        cell.metrics.gain = gain;
+        cell.metrics.gain = Some(gain);
         cell.metrics.detection_epochs = None;
     }
     write_all(dir.path(), &provenance(), &[], &cells).unwrap();
@@ -362,7 +363,7 @@ fn one_run_without_numbers_is_a_report_too() {
     let mut cells = suite(1, 1, 1, 1);
     cells[0].series[0] = Sample { attacker_trust: f64::NAN, twin_share: 1e300, ..cells[0].series[0] };
     let (gain, gini) = (f64::NAN, f64::INFINITY);
-    cells[0].metrics = Metrics { gain, gini, honest_loss: 1e300, detection_epochs: None, ..cells[0].metrics };
+    cells[0].metrics = Metrics { gain: Some(gain), gini, honest_loss: Some(1e300), detection_epochs: None, ..cells[0].metrics };
     write_all(dir.path(), &provenance(), &[], &cells).unwrap();
     let page = fs::read_to_string(dir.path().join("report.html")).unwrap();
     assert!(page.contains("<td class=\"number\">– <small>0 of 1</small></td>"));

@@ -40,12 +40,12 @@ fn digest(cells: &[Cell]) -> String {
 fn any_number_of_threads_gives_the_same_bits_and_they_are_pinned() {
     let study = study(scenario(30, 2, ATTACKS));
     let one = run(&study, 1);
-    assert_eq!(one.len(), 6 * 5 * 2);
+    assert_eq!(one.len(), 7 * 5 * 2);
     for threads in [2, 7] {
         assert_eq!(digest(&one), digest(&run(&study, threads)), "{threads} threads");
     }
     // The same on every machine. Changes with the policies' formulas, the population's draws, or the form of a cell.
-    assert_eq!(digest(&one), "b65ef225d7fd0ba1047c1bba80de62abc3f3faefb4cc0ac8ea414a64c5050660");
+    assert_eq!(digest(&one), "800cef664b154cdc8b0ce86e31314f66f7b742a475c7011f8fd7c78c085c1866");
 }
 
 #[test]
@@ -98,7 +98,7 @@ fn who_behaves_gains_nothing_and_loses_nothing() {
     study.attacker("nobody", Group::new(0.25, 0.3), || Box::new(Honest));
     for cell in run(&study, 2).iter().filter(|cell| cell.key.attack == "nobody") {
         let m = &cell.metrics;
-        assert_eq!((m.gain, m.net_gain, m.honest_loss), (1.0, Some(1.0), 0.0), "{:?}", cell.key);
+        assert_eq!((m.gain, m.net_gain, m.honest_loss), (Some(1.0), Some(1.0), Some(0.0)), "{:?}", cell.key);
         assert_eq!(m.attacker_share, m.twin_share);
         assert_eq!(m.detection_epochs, None);
     }
@@ -182,4 +182,29 @@ fn dishonest_populations_are_seen() {
     assert!(low < high / 10.0, "{low} {high}");
     assert!(worse < better);
     assert_eq!(trust(&half, "work").0, trust(&whole, "work").0);
+}
+
+/// Buying one's own work never pays under PoWR, however the fee is written: as the network's price or as the worker's.
+#[test]
+fn wash_work_does_not_pay_at_any_price() {
+    for (network, own) in [(20.0, 1.0), (2_000.0, 0.01), (400.0, 1.0), (40.0, 5.0)] {
+        let mut scenario = scenario(60, 2, "{ kind = 'wash-work', workers = 0.2 }");
+        scenario.rewards.price = network;
+        scenario.workers.price = dn_sim::scenario::Distribution::Constant(own);
+        scenario.policies = vec!["powr".into()];
+        for cell in run(&study(scenario), 2) {
+            assert!(cell.metrics.gain.expect("earned") <= 1.0, "{network} {own}: {:?}", cell.metrics);
+        }
+    }
+}
+
+/// Where the group is paid nothing by behaving there is nothing to compare with, and no gate is met or missed.
+#[test]
+fn nothing_to_compare_with_is_absent() {
+    let mut scenario = scenario(5, 1, "{ kind = 'junk' }, { kind = 'sybil' }");
+    scenario.workers.uptime = dn_sim::scenario::Distribution::Constant(0.0);
+    let cells = run(&study(scenario), 1);
+    assert!(cells.iter().filter(|c| c.key.policy == "work").all(|c| c.metrics.worker_gain.is_none()));
+    assert!(cells.iter().filter(|c| c.key.attack == "sybil").all(|c| c.metrics.gain.is_none()));
+    assert!(dn_sim::study::gates(&cells).iter().all(|gate| !gate.name.starts_with("sybil")));
 }

@@ -152,7 +152,9 @@ impl Kind {
                 const { Parameter { name: "factor", default: 0.25, min: 0.001, max: 10.0, whole: false } },
                 const { workers(0.2) },
             ],
-            Self::Griefing => &[const { share("rate", 0.05) }, const { workers(0.1) }],
+            Self::Griefing => {
+                &[const { share("rate", 0.05) }, const { share("cost", 1.0) }, const { workers(0.1) }]
+            }
             Self::Newcomer => &[const { workers(0.1) }],
             Self::Adaptive => &[
                 const { stake(0.3) },
@@ -225,7 +227,10 @@ impl Kind {
                 let script = Script { latency_factor: value("factor"), ..honest };
                 (Group::new(value("workers"), 0.0), script)
             }
-            Self::Griefing => (Group::new(value("workers"), 0.0), Script { grief: value("rate"), ..honest }),
+            Self::Griefing => (
+                Group::new(value("workers"), 0.0),
+                Script { grief: value("rate"), grief_cost: value("cost"), ..honest },
+            ),
             Self::Newcomer => (Group { late: true, ..Group::new(value("workers"), 0.0) }, honest),
             Self::Adaptive => (Group::new(value("workers"), value("stake")), cabal()),
         }

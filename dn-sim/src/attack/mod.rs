@@ -111,9 +111,14 @@ pub trait Attacker {
         0.0
     }
 
-    /// Part of the others' tasks that it makes fail, at the price of their fees.
+    /// Part of the others' tasks that it makes fail.
     fn grief(&mut self, _epoch: u32) -> f64 {
         0.0
+    }
+
+    /// What that costs it, as a part of their fees.
+    fn grief_cost(&self) -> f64 {
+        1.0
     }
 }
 

@@ -50,6 +50,8 @@ pub struct Script {
     pub wash: f64,
     /// Part of the others' tasks that it makes fail.
     pub grief: f64,
+    /// What that costs it, as a part of their fees.
+    pub grief_cost: f64,
 }
 
 impl Default for Script {
@@ -71,6 +73,7 @@ impl Default for Script {
             latency_factor: 1.0,
             wash: 0.0,
             grief: 0.0,
+            grief_cost: 1.0,
         }
     }
 }
@@ -153,6 +156,10 @@ impl Attacker for Script {
 
     fn grief(&mut self, _epoch: u32) -> f64 {
         self.grief
+    }
+
+    fn grief_cost(&self) -> f64 {
+        self.grief_cost
     }
 }
 

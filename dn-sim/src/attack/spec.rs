@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::{Group, Kind, Script};
+use crate::baseline::yuma::MAX_CELLS;
 use crate::scenario::{Problem, Scenario, ScenarioError, number};
 
 /// A built-in attack with the parameters that a scenario gives it.
@@ -102,8 +103,16 @@ impl AttackSpec {
         if validators >= scenario.validators.count {
             return error(validators, scenario.validators.count, "validators");
         }
-        let identities = scenario.workers.count + workers * group.identities as usize;
-        number(&format!("{path}.identities"), identities as f64, 0.0, 1e6)
+        let identities = (scenario.workers.count + workers * group.identities as usize) as f64;
+        number(&format!("{path}.identities"), identities, 0.0, 1e6)?;
+        let cells = identities * scenario.validators.count as f64;
+        if scenario.policies.iter().any(|name| name.starts_with("yuma")) && cells > MAX_CELLS as f64 {
+            let message = format!(
+                "{cells} pairs of validators and identities are too many for Yuma; at most {MAX_CELLS}"
+            );
+            return Err(ScenarioError::Parse { path: path.to_owned(), message });
+        }
+        Ok(())
     }
 }
 

@@ -1,6 +1,6 @@
 //! EigenTrust as a policy.
 
-use super::simple::by_stake;
+use super::simple::{ByMerit, by_stake};
 use super::{Epoch, Payment, Policy};
 use crate::scenario::Scenario;
 
@@ -13,12 +13,13 @@ use crate::scenario::Scenario;
 pub struct EigenTrustPolicy {
     /// `(good − bad)` of each validator about each worker.
     local: Vec<Vec<f64>>,
+    routing: ByMerit,
 }
 
 impl EigenTrustPolicy {
     /// The policy for a scenario's validators.
     pub fn new(scenario: &Scenario) -> Self {
-        Self { local: vec![Vec::new(); scenario.validators.count] }
+        Self { local: vec![Vec::new(); scenario.validators.count], routing: ByMerit::default() }
     }
 }
 
@@ -46,6 +47,11 @@ impl Policy for EigenTrustPolicy {
             }
             row[worker] = 0.0;
         }
+        self.routing.join(worker);
+    }
+
+    fn routing(&self, worker: usize) -> f64 {
+        self.routing.weight(worker)
     }
 
     fn close(&mut self, epoch: &Epoch, payment: &mut Payment) {
@@ -57,6 +63,7 @@ impl Policy for EigenTrustPolicy {
         }
         let pretrust: Vec<f64> = epoch.validators.iter().map(|v| v.stake).collect();
         shares(&pretrust, &self.local, &mut payment.workers);
+        self.routing.learn(&payment.workers, epoch);
         by_stake(epoch, payment);
     }
 }

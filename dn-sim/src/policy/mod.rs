@@ -9,7 +9,7 @@ mod yuma;
 
 pub use eigentrust::EigenTrustPolicy;
 pub use powr::PowrPolicy;
-pub use simple::{StakeOnly, WorkOnly};
+pub use simple::{Audited, StakeOnly, WorkOnly};
 pub use yuma::YumaPolicy;
 
 use crate::scenario::{Scenario, ScenarioError};
@@ -21,6 +21,8 @@ pub struct WorkerSeen {
     pub online: bool,
     /// Work that it delivered, in verified work units (operations).
     pub delivered: u64,
+    /// Fees of `delivered`, in DN.
+    pub fees: f64,
     /// Part of `delivered` that the worker's own group bought, in the same unit. No policy can tell; it is here to be charged.
     pub(crate) bought: u64,
     /// Part of `delivered` that was not computed as declared. No policy can tell.
@@ -135,7 +137,8 @@ pub trait Policy {
 }
 
 /// The built-in policies, by name.
-pub const NAMES: [&str; 6] = ["powr", "yuma3", "yuma3-canaries", "eigentrust", "work", "stake"];
+pub const NAMES: [&str; 7] =
+    ["powr", "yuma3", "yuma3-canaries", "eigentrust", "work", "work-audits", "stake"];
 
 pub(crate) fn all_names() -> Vec<String> {
     NAMES.map(String::from).to_vec()
@@ -151,6 +154,8 @@ pub fn build(name: &str, scenario: &Scenario) -> Option<Result<Box<dyn Policy>, 
         "yuma1" | "yuma2" | "yuma3" | "yuma3-canaries" => Box::new(YumaPolicy::new(name, scenario)),
         "eigentrust" => Box::new(EigenTrustPolicy::new(scenario)),
         "work" => Box::new(WorkOnly),
+        "work-audits" => Box::new(Audited::new(WorkOnly)),
+        "yuma3-audits" => Box::new(Audited::new(YumaPolicy::new("yuma3", scenario))),
         "stake" => Box::new(StakeOnly),
         _ => return None,
     };

@@ -63,7 +63,7 @@ impl PowrPolicy {
         let cap = if options.stake_cap > 0.0 { options.stake_cap } else { f64::MAX };
         let params = options.trust_params()?;
         Ok(Self {
-            audit: options.audit,
+            audit: options.audit_params()?,
             emission: EmissionParams {
                 reference_price: dn(scenario.rewards.price),
                 ..EmissionParams::default()
@@ -195,7 +195,8 @@ impl Policy for PowrPolicy {
             let failed = seen.frauds > 0 || seen.audits_failed > 0;
             let execution = if failed { Unit::ZERO } else { Unit::ONE };
             let quality = Quality { execution, result: record.quality };
-            let points = score(seen.delivered.into(), quality.for_worker(), record.trust);
+            let work = self.emission.counted_work(seen.delivered.into(), dn(seen.fees));
+            let points = score(work, quality.for_worker(), record.trust);
             total += points;
             payment.workers[i] = points as f64;
         }

@@ -19,6 +19,52 @@ impl Policy for WorkOnly {
     }
 }
 
+/// Another policy with audits: one task in ten is replayed, and who is found out, or cannot open what was asked for, gets nothing for
+/// the epoch. No record is kept.
+#[derive(Debug, Clone)]
+pub struct Audited<P> {
+    inner: P,
+    name: String,
+}
+
+impl<P: Policy> Audited<P> {
+    /// The policy with audits; its name says so.
+    pub fn new(inner: P) -> Self {
+        Self { name: format!("{}-audits", inner.name()), inner }
+    }
+}
+
+impl<P: Policy> Policy for Audited<P> {
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn join(&mut self, worker: usize) {
+        self.inner.join(worker);
+    }
+
+    fn routing(&self, worker: usize) -> f64 {
+        self.inner.routing(worker)
+    }
+
+    fn voice(&self, validator: usize, stake: f64) -> f64 {
+        self.inner.voice(validator, stake)
+    }
+
+    fn audit_rate(&self, _worker: usize) -> f64 {
+        0.1
+    }
+
+    fn close(&mut self, epoch: &Epoch, payment: &mut Payment) {
+        self.inner.close(epoch, payment);
+        for (points, seen) in payment.workers.iter_mut().zip(&epoch.workers) {
+            if seen.frauds > 0 || seen.audits_failed > 0 {
+                *points = 0.0;
+            }
+        }
+    }
+}
+
 /// Pays those whom stake holders score well, each worker by the stake-weighted mean of its scores whatever it worked; validators by stake.
 /// Votes are not clipped: who has the stake has the say.
 #[derive(Debug, Clone, Copy, Default)]
@@ -43,6 +89,38 @@ impl Policy for StakeOnly {
             *points = if weight > 0.0 { *points / weight } else { 0.0 };
         }
         by_stake(epoch, payment);
+    }
+}
+
+/// Routing for policies that say nothing of it: a worker's weight is its points for a unit of work ÷ those of the mean worker, at most 1 and at
+/// least a hundredth; a tenth of it follows the last epoch. A new worker has 1.
+#[derive(Debug, Clone, Default)]
+pub(super) struct ByMerit(Vec<f64>);
+
+impl ByMerit {
+    pub(super) fn join(&mut self, worker: usize) {
+        if worker >= self.0.len() {
+            self.0.resize(worker + 1, 1.0);
+        }
+        self.0[worker] = 1.0;
+    }
+
+    pub(super) fn weight(&self, worker: usize) -> f64 {
+        self.0[worker]
+    }
+
+    pub(super) fn learn(&mut self, points: &[f64], epoch: &Epoch) {
+        let work: f64 = epoch.workers.iter().map(|w| w.delivered as f64).sum();
+        let all: f64 = points.iter().sum();
+        if all <= 0.0 || work <= 0.0 {
+            return;
+        }
+        for ((weight, points), seen) in self.0.iter_mut().zip(points).zip(&epoch.workers) {
+            if seen.delivered > 0 {
+                let merit = (points / all * work / seen.delivered as f64).clamp(0.01, 1.0);
+                *weight += 0.1 * (merit - *weight);
+            }
+        }
     }
 }
 

@@ -4,6 +4,7 @@ use dn_powr::{Finding, ReviewParams};
 use dn_trust::{Params, ValidatorEpoch, ValidatorTrust, Weight};
 
 use super::powr::{float, judge, review, unit};
+use super::simple::ByMerit;
 use super::{Epoch, Payment, Policy};
 use crate::baseline::yuma::{self, Matrix, Version, Yuma};
 use crate::scenario::Scenario;
@@ -19,6 +20,7 @@ pub struct YumaPolicy {
     /// `opinions[validator][worker]`; absent until the validator has scored the worker.
     opinions: Vec<Vec<Option<f64>>>,
     canaries: Option<Canaries>,
+    routing: ByMerit,
 }
 
 /// Trust in validators from known answers.
@@ -61,6 +63,7 @@ impl YumaPolicy {
             memory: o.memory,
             opinions: vec![Vec::new(); scenario.validators.count],
             canaries,
+            routing: ByMerit::default(),
         }
     }
 
@@ -114,6 +117,11 @@ impl Policy for YumaPolicy {
             opinions[worker] = None;
         }
         self.yuma.reset_miner(worker);
+        self.routing.join(worker);
+    }
+
+    fn routing(&self, worker: usize) -> f64 {
+        self.routing.weight(worker)
     }
 
     fn voice(&self, validator: usize, stake: f64) -> f64 {
@@ -139,10 +147,13 @@ impl Policy for YumaPolicy {
         if let Some(canaries) = &mut self.canaries {
             canaries.observe(epoch);
         }
-        // A network too large for the matrix pays nobody; a scenario's check keeps it out.
+        // Not a number: the run ends with an error rather than with nobody paid.
+        payment.part = f64::NAN;
         let Ok(weights) = Matrix::from_rows(&rows) else { return };
         let Ok(found) = self.yuma.step(&stake, &weights) else { return };
+        payment.part = 1.0;
         payment.workers.copy_from_slice(&found.incentive);
+        self.routing.learn(&found.incentive, epoch);
         payment.validators.copy_from_slice(&found.dividends);
     }
 }

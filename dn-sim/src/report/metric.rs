@@ -31,7 +31,7 @@ pub(super) const GAIN: Metric = Metric {
     unit: Unit::Ratio,
     meaning: "What the attackers gained, divided by what they gained in the twin. 1: the attack changes nothing; \
               below 1 it is punished; above 1 it pays.",
-    read: |metrics| Some(metrics.gain),
+    read: |metrics| metrics.gain,
 };
 
 /// What the attackers gain when everything is counted.
@@ -51,7 +51,7 @@ pub(super) const HONEST_LOSS: Metric = Metric {
     unit: Unit::Part,
     meaning: "1 minus what the honest were paid, divided by what they were paid in the twin. Negative: the honest \
               earn more because the attackers lose.",
-    read: |metrics| Some(metrics.honest_loss),
+    read: |metrics| metrics.honest_loss,
 };
 
 /// How long the attackers got away with it.
@@ -59,7 +59,7 @@ pub(super) const DETECTION: Metric = Metric {
     name: "detection_epochs",
     label: "detection delay",
     unit: Unit::Epochs,
-    meaning: "Epochs from the first misdeed until the attackers earn less than half of what they earn in the twin \
+    meaning: "Epochs from the first in which the attackers’ pay differs until the attackers earn less than half of what they earn in the twin \
               in the same time. Runs in which that never happens have no delay; means are over the other runs, and \
               the number of those is shown.",
     read: |metrics| metrics.detection_epochs.map(f64::from),
@@ -76,7 +76,7 @@ pub(super) const GINI: Metric = Metric {
 };
 
 /// Every figure, in the order of the tables.
-pub(super) const METRICS: [Metric; 13] = [
+pub(super) const METRICS: [Metric; 14] = [
     GAIN,
     Metric {
         name: "worker_gain",
@@ -108,6 +108,14 @@ pub(super) const METRICS: [Metric; 13] = [
         read: |metrics| Some(metrics.twin_share),
     },
     HONEST_LOSS,
+    Metric {
+        name: "twin_net",
+        label: "income without attack, DN",
+        unit: Unit::Ratio,
+        meaning: "Everybody’s income in the twin: emission and fees, less slashes and computing. What the policy leaves to \
+                  all when nobody attacks.",
+        read: |metrics| Some(metrics.twin_net),
+    },
     DETECTION,
     GINI,
     Metric {

@@ -56,6 +56,17 @@ impl Provenance {
             command: command.to_owned(),
         }
     }
+
+    /// The same with a snapshot in the digest.
+    #[must_use]
+    pub fn with_snapshot(mut self, snapshot: Option<Hash32>) -> Self {
+        if let Some(snapshot) = snapshot {
+            let both =
+                [b"DeepNode scenario and snapshot v1", self.scenario_hash.as_bytes(), snapshot.as_bytes()];
+            self.scenario_hash = Hash32(keccak256(&both)).to_string();
+        }
+        self
+    }
 }
 
 /// A requirement that the policy must meet, and what was measured.
@@ -71,6 +82,14 @@ pub struct Gate {
     pub met: Option<bool>,
     /// Anything else to know, such as the runs it was taken from.
     pub note: String,
+}
+
+/// Writes a file as the report's files are written: whole or not at all, and in place of a link rather than through it.
+///
+/// # Errors
+/// [`ReportError::File`]; the file is then as it was before.
+pub fn replace(path: &Path, content: &[u8]) -> Result<(), ReportError> {
+    file::replace_with(path, content)
 }
 
 /// Writes the whole report into `dir`, which is made if it is absent: `cells`, `series` and `summary` as `.csv` and

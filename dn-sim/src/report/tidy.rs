@@ -116,13 +116,14 @@ fn cells<'a>() -> Vec<Column<&'a Cell>> {
     );
     columns.extend([
         Column::new("seed", Kind::Seed, |cell: &&Cell| Field::Seed(cell.key.seed)),
-        Column::number("gain", |cell| Field::Number(cell.metrics.gain)),
+        Column::optional("gain", Kind::Number, |cell| optional(cell.metrics.gain)),
         Column::optional("worker_gain", Kind::Number, |cell| optional(cell.metrics.worker_gain)),
         Column::optional("validator_gain", Kind::Number, |cell| optional(cell.metrics.validator_gain)),
         Column::optional("net_gain", Kind::Number, |cell| optional(cell.metrics.net_gain)),
         Column::number("attacker_share", |cell| Field::Number(cell.metrics.attacker_share)),
         Column::number("twin_share", |cell| Field::Number(cell.metrics.twin_share)),
-        Column::number("honest_loss", |cell| Field::Number(cell.metrics.honest_loss)),
+        Column::optional("honest_loss", Kind::Number, |cell| optional(cell.metrics.honest_loss)),
+        Column::number("twin_net", |cell| Field::Number(cell.metrics.twin_net)),
         Column::optional("detection_epochs", Kind::Count, |cell| count(cell.metrics.detection_epochs)),
         Column::number("gini", |cell| Field::Number(cell.metrics.gini)),
         Column::number("attacker_trust", |cell| Field::Number(cell.metrics.attacker_trust)),

@@ -1,13 +1,13 @@
 //! Distributions of the traits of a population.
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use super::{Problem, ScenarioError};
 use crate::rng::Stream;
 
 /// How a trait is distributed over a population. In a scenario either a number or a table, such as
 /// `{ kind = "normal", mean = 0.9, deviation = 0.05 }`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(untagged)]
 pub enum Distribution {
     /// Everybody has this value.
@@ -55,6 +55,24 @@ pub enum Shape {
         /// Their chances, which add up to 1.
         chances: Vec<f64>,
     },
+}
+
+impl<'de> Deserialize<'de> for Distribution {
+    fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
+        use serde::de::Error;
+        match toml::Value::deserialize(d)? {
+            toml::Value::Float(value) => Ok(Self::Constant(value)),
+            // Exact up to 2^53, far over every range.
+            toml::Value::Integer(value) => Ok(Self::Constant(value as f64)),
+            table @ toml::Value::Table(_) => {
+                Shape::deserialize(table).map(Self::Shape).map_err(|e| D::Error::custom(e.message()))
+            }
+            other => {
+                let expected = "expected a number or a table such as { kind = \"normal\", mean = 0.9, deviation = 0.05 }";
+                Err(D::Error::custom(format!("invalid type: {}, {expected}", other.type_str())))
+            }
+        }
+    }
 }
 
 impl Distribution {

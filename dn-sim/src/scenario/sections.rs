@@ -281,10 +281,10 @@ impl Rewards {
 pub struct PowrOptions {
     /// Fields of [`dn_trust::Params`] in their own units.
     pub trust: toml::Table,
-    /// Rates of audit.
-    pub audit: dn_trust::AuditParams,
-    /// What fraud costs.
-    pub slash: dn_powr::SlashParams,
+    /// Fields of [`dn_trust::AuditParams`].
+    pub audit: toml::Table,
+    /// Fields of [`dn_powr::SlashParams`].
+    pub slash: toml::Table,
     /// The cap on the stake that a vote counts with, in DN; 0 is none.
     pub stake_cap: f64,
 }
@@ -295,42 +295,68 @@ impl PowrOptions {
     /// # Errors
     /// [`ScenarioError`] names the field.
     pub fn trust_params(&self) -> Result<dn_trust::Params, ScenarioError> {
-        let error = |message: String| ScenarioError::Parse { path: "powr.trust".into(), message };
-        let defaults =
-            toml::Value::try_from(dn_trust::Params::default()).map_err(|e| error(e.to_string()))?;
-        let toml::Value::Table(mut table) = defaults else {
-            return Err(error("the parameters are no table".into()));
-        };
-        for (key, value) in &self.trust {
-            if !table.contains_key(key) {
-                let known = table.keys().cloned().collect::<Vec<_>>().join(", ");
-                return Err(ScenarioError::Invalid {
-                    path: "powr.trust".into(),
-                    problem: Problem::Unknown { found: cut(key, MAX_SHOWN), known },
-                });
-            }
-            table.insert(key.clone(), value.clone());
-        }
-        let params: dn_trust::Params =
-            serde_path_to_error::deserialize(toml::Value::Table(table)).map_err(|e| {
-                ScenarioError::Parse {
-                    path: format!("powr.trust.{}", e.path()),
-                    message: e.inner().message().to_owned(),
-                }
-            })?;
+        let params: dn_trust::Params = with_defaults("powr.trust", &self.trust)?;
         params
             .validate()
             .map_err(|e| ScenarioError::Invalid { path: "powr.trust".into(), problem: e.into() })?;
         Ok(params)
     }
 
+    /// The rates of audit with the overrides.
+    ///
+    /// # Errors
+    /// [`ScenarioError`] names the field.
+    pub fn audit_params(&self) -> Result<dn_trust::AuditParams, ScenarioError> {
+        let params: dn_trust::AuditParams = with_defaults("powr.audit", &self.audit)?;
+        params
+            .validate()
+            .map_err(|e| ScenarioError::Invalid { path: "powr.audit".into(), problem: e.into() })?;
+        Ok(params)
+    }
+
+    /// What fraud costs, with the overrides.
+    ///
+    /// # Errors
+    /// [`ScenarioError`] names the field.
+    pub fn slash_params(&self) -> Result<dn_powr::SlashParams, ScenarioError> {
+        let params: dn_powr::SlashParams = with_defaults("powr.slash", &self.slash)?;
+        let message = |e: dn_powr::SplitError| e.to_string();
+        params
+            .validate()
+            .map_err(|e| ScenarioError::Parse { path: "powr.slash".into(), message: message(e) })?;
+        Ok(params)
+    }
+
     pub(super) fn check(&self) -> Result<(), ScenarioError> {
-        let parse = |path: &str, message: String| ScenarioError::Parse { path: path.into(), message };
         self.trust_params()?;
-        self.audit.validate().map_err(|e| parse("powr.audit", e.to_string()))?;
-        self.slash.validate().map_err(|e| parse("powr.slash", e.to_string()))?;
+        self.audit_params()?;
+        self.slash_params()?;
         number("powr.stake_cap", self.stake_cap, 0.0, 1e9)
     }
+}
+
+/// The defaults of a protocol's parameters with some replaced by name.
+fn with_defaults<T: Default + Serialize + serde::de::DeserializeOwned>(
+    path: &str,
+    overrides: &toml::Table,
+) -> Result<T, ScenarioError> {
+    let error = |message: String| ScenarioError::Parse { path: path.into(), message };
+    let defaults = toml::Value::try_from(T::default()).map_err(|e| error(e.to_string()))?;
+    let toml::Value::Table(mut table) = defaults else {
+        return Err(error("the parameters are no table".into()));
+    };
+    for (key, value) in overrides {
+        if !table.contains_key(key) {
+            let known = table.keys().cloned().collect::<Vec<_>>().join(", ");
+            let problem = Problem::Unknown { found: cut(key, MAX_SHOWN), known };
+            return Err(ScenarioError::Invalid { path: path.into(), problem });
+        }
+        table.insert(key.clone(), value.clone());
+    }
+    serde_path_to_error::deserialize(toml::Value::Table(table)).map_err(|e| ScenarioError::Parse {
+        path: format!("{path}.{}", e.path()),
+        message: e.inner().message().to_owned(),
+    })
 }
 
 /// Constants of Yuma consensus; the defaults are those of its main network.

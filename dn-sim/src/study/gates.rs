@@ -13,7 +13,8 @@ fn value(level: &str, name: &str) -> Option<f64> {
 struct Rule {
     name: String,
     bound: f64,
-    figure: fn(&Metrics) -> f64,
+    figure: fn(&Metrics) -> Option<f64>,
+    note: &'static str,
     unit: &'static str,
 }
 
@@ -21,13 +22,14 @@ struct Rule {
 fn rules(cell: &Cell) -> Vec<Rule> {
     let (attack, level) = (cell.key.attack.as_str(), cell.key.level.as_str());
     let title = if level.is_empty() { attack.to_owned() } else { format!("{attack} {level}") };
-    let gain = |name: String, bound| Rule { name, bound, figure: |m| m.gain, unit: "gain" };
+    let gain = |name: String, bound| Rule { name, bound, figure: |m| m.gain, unit: "gain", note: "" };
     let mut rules = Vec::new();
     match attack {
         // Its validators judge others' work rightly and are paid for that; the junk is the workers'.
         "junk" if value(level, "stake").unwrap_or(0.0) <= 0.45 => {
-            let figure = |m: &Metrics| m.worker_gain.unwrap_or(0.0);
-            rules.push(Rule { name: title.clone(), bound: 0.05, figure, unit: "workers' gain" });
+            let figure = |m: &Metrics| m.worker_gain;
+            let note = "without the dividends of its validators, who judge all others rightly; the matrix has the group's gain";
+            rules.push(Rule { name: title.clone(), bound: 0.05, figure, unit: "workers' gain", note });
         }
         "cabal" if value(level, "stake").unwrap_or(0.0) <= 0.45 => rules.push(gain(title.clone(), 0.05)),
         "cheaper-model" => {
@@ -42,7 +44,7 @@ fn rules(cell: &Cell) -> Vec<Rule> {
     let minority = value(level, "stake").is_none_or(|stake| stake < 0.5);
     if minority && attack != "newcomer" {
         let name = format!("honest, under {title}");
-        rules.push(Rule { name, bound: 0.02, figure: |m| m.honest_loss, unit: "loss" });
+        rules.push(Rule { name, bound: 0.02, figure: |m| m.honest_loss, unit: "loss", note: "" });
     }
     rules
 }
@@ -54,7 +56,7 @@ pub fn gates(cells: &[Cell]) -> Vec<Gate> {
     let mut judged: Vec<(Rule, Vec<f64>)> = Vec::new();
     for cell in cells.iter().filter(|cell| cell.key.policy == "powr") {
         for rule in rules(cell) {
-            let figure = (rule.figure)(&cell.metrics);
+            let Some(figure) = (rule.figure)(&cell.metrics) else { continue };
             match judged.iter_mut().find(|(known, _)| known.name == rule.name) {
                 Some((_, figures)) => figures.push(figure),
                 None => judged.push((rule, vec![figure])),
@@ -69,8 +71,13 @@ pub fn gates(cells: &[Cell]) -> Vec<Gate> {
                 requirement: format!("{} at most {}", rule.unit, rule.bound),
                 met: measured.as_ref().map(|m| m.mean <= rule.bound),
                 measured,
+                note: match measured.and_then(|m| m.high()) {
+                    Some(high) if high > rule.bound && rule.note.is_empty() => {
+                        "the interval ends over the bound".into()
+                    }
+                    _ => rule.note.into(),
+                },
                 name: rule.name,
-                note: String::new(),
             }
         })
         .collect()

@@ -12,13 +12,15 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 pub use gates::gates;
 pub use store::{Store, StoreError};
 
+use dn_core::Hash32;
+
 use self::search::Searches;
 use crate::attack::{AttackSpec, Attacker, Group, Honest, Kind, Script};
 use crate::import::Snapshot;
 use crate::outcome::{Cell, CellKey};
 use crate::policy::{self, Policy};
 use crate::scenario::{Problem, Scenario, ScenarioError};
-use crate::world::{RunError, Trajectory, simulate};
+use crate::world::{RunError, Trajectory, simulate_until};
 
 /// Why a study stops.
 #[derive(Debug, thiserror::Error)]
@@ -93,7 +95,7 @@ pub struct Progress {
 /// let mut study = Study::new(scenario).unwrap();
 /// study.policy("equal", |_| Box::new(Equal));
 /// let cells = study.run(1, None, &|_| true).unwrap();
-/// assert!(cells.iter().any(|cell| cell.key.policy == "equal" && cell.metrics.gain == 1.0), "it cannot tell junk");
+/// assert!(cells.iter().any(|cell| cell.key.policy == "equal" && cell.metrics.gain == Some(1.0)), "it cannot tell junk");
 /// ```
 pub struct Study {
     scenario: Scenario,
@@ -204,6 +206,11 @@ impl Study {
         searches.found().into_iter().map(of).collect()
     }
 
+    /// The digest of the snapshot that the population comes from.
+    pub fn snapshot_digest(&self) -> Option<Hash32> {
+        self.snapshot.as_ref().map(|snapshot| snapshot.digest)
+    }
+
     /// The scenario, with the counts of its snapshot.
     pub fn scenario(&self) -> &Scenario {
         &self.scenario
@@ -293,17 +300,22 @@ impl Study {
         jobs
     }
 
+    /// A run; `None` when it was told to stop.
     fn simulate(
         &self,
-        policy: usize,
+        (policy, seed): (usize, u64),
         group: &Group,
         attacker: &mut dyn Attacker,
-        seed: u64,
+        stop: &AtomicBool,
         key: &dyn Fn() -> CellKey,
-    ) -> Result<Trajectory, StudyError> {
+    ) -> Result<Option<Trajectory>, StudyError> {
         let mut policy = (self.policies[policy].1)(&self.scenario)?;
-        simulate(&self.scenario, self.snapshot.as_ref(), group, attacker, policy.as_mut(), seed)
-            .map_err(|source| StudyError::Run { key: Box::new(key()), source })
+        let snapshot = self.snapshot.as_ref();
+        match simulate_until(stop, &self.scenario, snapshot, group, attacker, policy.as_mut(), seed) {
+            Ok(run) => Ok(Some(run)),
+            Err(RunError::Stopped) => Ok(None),
+            Err(source) => Err(StudyError::Run { key: Box::new(key()), source }),
+        }
     }
 
     fn play(
@@ -314,11 +326,10 @@ impl Study {
         done: &dyn Fn(Cell) -> Result<(), StudyError>,
     ) -> Result<(), StudyError> {
         let key = |attack: usize| self.key(job.policy, attack, job.seed);
-        let twin = self.simulate(job.policy, &job.twin, &mut Honest, job.seed, &|| key(job.attacks[0]))?;
+        let of = (job.policy, job.seed);
+        let twin = self.simulate(of, &job.twin, &mut Honest, stop, &|| key(job.attacks[0]))?;
+        let Some(twin) = twin else { return Ok(()) };
         for &attack in &job.attacks {
-            if stop.load(Ordering::Relaxed) {
-                return Ok(());
-            }
             let entry = &self.attacks[attack];
             let mut attacker: Box<dyn Attacker> = match &entry.play {
                 Play::Script(script) => Box::new(*script),
@@ -328,8 +339,8 @@ impl Study {
                     None => return Ok(()),
                 },
             };
-            let run =
-                self.simulate(job.policy, &entry.group, attacker.as_mut(), job.seed, &|| key(attack))?;
+            let run = self.simulate(of, &entry.group, attacker.as_mut(), stop, &|| key(attack))?;
+            let Some(run) = run else { return Ok(()) };
             done(Cell::of(key(attack), self.scenario.warmup, &run, &twin))?;
         }
         Ok(())

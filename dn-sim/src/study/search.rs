@@ -1,7 +1,7 @@
 //! The adaptive attacker: it tries mixtures of all built-in attacks against a policy, on seeds that the study does not use, and keeps
 //! what brings most.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::{Play, Study, StudyError};
@@ -64,9 +64,6 @@ impl Study {
         let mut stream = Stream::new(attack as u64, Purpose::Search, (0, 0));
         let (mut best, mut most) = (*start, f64::NEG_INFINITY);
         for n in 0..*candidates {
-            if stop.load(Ordering::Relaxed) {
-                return Ok(None);
-            }
             let script = match n {
                 0 => Script::default(),
                 1 => *start,
@@ -75,7 +72,9 @@ impl Study {
             };
             let mut gain = 0.0;
             for trial in 0..TRIALS {
-                let run = self.simulate(policy, &entry.group, &mut script.clone(), TRAINING + trial, &key)?;
+                let of = (policy, TRAINING + trial);
+                let run = self.simulate(of, &entry.group, &mut script.clone(), stop, &key)?;
+                let Some(run) = run else { return Ok(None) };
                 gain += run.attackers.net();
             }
             if gain > most {

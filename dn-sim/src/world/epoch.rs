@@ -106,6 +106,9 @@ impl<'a> World<'a> {
             };
             self.work(shift, measured.is_some(), attacker, epoch, &mut spent);
         }
+        for (seen, worker) in epoch.workers.iter_mut().zip(&self.roster.workers) {
+            seen.fees = seen.delivered as f64 / UNIT_OPS * self.scenario.rewards.price * worker.price;
+        }
         self.publish(epoch);
         epoch.median_latency_ms = median_latency(epoch);
         spent
@@ -124,6 +127,10 @@ impl<'a> World<'a> {
         for (i, worker) in self.roster.workers.iter_mut().enumerate() {
             let Some(index) = worker.member else { continue };
             let fresh = worker.joined.is_none();
+            if epoch == 0 && worker.stream >> 32 > 0 {
+                // One identity more than the group would have by behaving.
+                spent.group += self.scenario.rewards.entry_bond;
+            }
             let age = now - *worker.joined.get_or_insert(now);
             let (trust, entry_trust) = (policy.routing(i), self.entry_trust);
             let mut conduct = attacker.work(&WorkerView { epoch, age, trust, entry_trust, index });
@@ -190,15 +197,17 @@ impl<'a> World<'a> {
         let spare = (shift.worker.power - self.shares[i]).max(0.0);
         let bought = if epoch.workers[i].online { tasks_in(spare * shift.conduct.wash) } else { 0 };
         let quality = shift.conduct.quality.unwrap_or(shift.worker.quality);
-        let (dishonest, wrong_quality) = if shift.conduct.cheat > 0.0 {
-            (shift.conduct.cheat, shift.conduct.cheat_quality)
-        } else {
-            (1.0 - shift.worker.honesty, shift.worker.wrong_quality)
+        // Who cheats does so on top of what it never computed honestly.
+        let dishonest = 1.0 - shift.worker.honesty * (1.0 - shift.conduct.cheat);
+        let wrong_quality = match shift.conduct.cheat > 0.0 {
+            true => shift.conduct.cheat_quality,
+            false => shift.worker.wrong_quality,
         };
         for n in 0..asked + bought {
             let griefed = n < asked && stream.chance(shift.griefed);
             if griefed {
-                spent.group += task * self.scenario.rewards.price;
+                spent.group +=
+                    task * self.scenario.rewards.price * shift.worker.price * attacker.grief_cost();
             }
             if stream.chance(shift.worker.timeout) || griefed {
                 epoch.workers[i].failed += ops;
@@ -301,7 +310,10 @@ impl<'a> World<'a> {
                 }),
                 _ => truth,
             };
-            epoch.votes.push(VoteSeen { validator: v as u32, score: score.clamp(0.0, 1.0) });
+            epoch.votes.push(VoteSeen {
+                validator: v as u32,
+                score: if score.is_nan() { 0.0 } else { score.clamp(0.0, 1.0) },
+            });
         }
         let count = (epoch.votes.len() - first) as u32;
         epoch.rounds.push(Round { worker: shift.index as u32, known, first: first as u32, count });
@@ -333,30 +345,36 @@ pub(super) struct Bill {
     /// What did not come back of fees that it paid itself.
     pub(super) bought: f64,
     pub(super) computing: f64,
+    /// What validators get out of its fees.
+    pub(super) validators: f64,
 }
 
 /// Settles a worker's epoch. A proven fraud or an audit that was not opened voids the epoch's batch: no fees, and a slash.
-pub(super) fn settle(scenario: &Scenario, worker: &mut Worker, seen: &WorkerSeen) -> Bill {
+pub(super) fn settle(
+    scenario: &Scenario,
+    slash: &SlashParams,
+    worker: &mut Worker,
+    seen: &WorkerSeen,
+) -> Bill {
     let rewards = &scenario.rewards;
     let (split, one) = (dn_powr::FeeSplit::default(), f64::from(dn_powr::BPS));
     let fee = |ops: u64| ops as f64 / UNIT_OPS * rewards.price * worker.price;
     let work = seen.delivered - seen.wrong;
     let computing = fee(work) * rewards.cost + fee(seen.wrong) * rewards.cost * rewards.cheap;
-    let offence = match (seen.frauds, seen.audits_failed) {
-        (0, 0) => None,
-        (0, _) => Some(Offence::Availability),
-        _ => Some(Offence::WorkerFraud),
-    };
     let bought = fee(seen.bought) * f64::from(split.lost_by_self_payment()) / one;
-    let Some(offence) = offence else {
+    if seen.frauds == 0 && seen.audits_failed == 0 {
         let fees = fee(seen.delivered - seen.bought) * f64::from(split.worker) / one;
-        return Bill { fees, slashed: 0.0, bought, computing };
+        let validators = fee(seen.delivered) * f64::from(split.validators) / one;
+        return Bill { fees, slashed: 0.0, bought, computing, validators };
+    }
+    // For an audit that could not be opened the gateway answers, not the worker (docs/adr/0006).
+    let (_, collateral) = match seen.frauds {
+        0 => (0, 0),
+        _ => slash.fractions(Offence::WorkerFraud),
     };
-    let slash: &SlashParams = &scenario.powr.slash;
-    let (_, collateral) = slash.fractions(offence);
     let slashed = worker.collateral * f64::from(collateral) / one;
     worker.collateral -= slashed;
-    Bill { fees: 0.0, slashed, bought, computing }
+    Bill { fees: 0.0, slashed, bought, computing, validators: 0.0 }
 }
 
 fn median_latency(epoch: &Epoch) -> u32 {

@@ -6,6 +6,7 @@ mod market;
 mod population;
 mod run;
 
+pub(crate) use run::simulate_until;
 pub use run::{Ledger, RunError, Trajectory, simulate};
 
 /// Operations in a unit of work.

@@ -1,5 +1,9 @@
 //! A whole run: a population under one policy and one attacker.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use dn_powr::SlashParams;
+
 use super::epoch::{self, World};
 use super::population::Roster;
 use crate::attack::{Attacker, Group};
@@ -14,7 +18,7 @@ pub struct Ledger {
     pub emission: f64,
     /// What the policy gave its validators.
     pub dividends: f64,
-    /// The workers' part of the fees.
+    /// The workers' and the validators' parts of the fees.
     pub fees: f64,
     /// Slashes, entry bonds and fees of tasks that it made fail.
     pub costs: f64,
@@ -54,10 +58,27 @@ pub struct Trajectory {
     pub user_quality: f64,
 }
 
+/// Most tasks that all workers together can do in an epoch.
+const MAX_TASKS: f64 = 1_000_000.0;
+
 /// Why a run cannot be.
-#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+#[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum RunError {
+    /// It was told to stop.
+    #[error("stopped")]
+    Stopped,
+    /// Constants that are refused.
+    #[error(transparent)]
+    Scenario(#[from] crate::scenario::ScenarioError),
+    /// Too much to play.
+    #[error(
+        "the workers can do {found:.0} tasks in an epoch; at most {MAX_TASKS} are played: raise demand.task or lower workers.power"
+    )]
+    Tasks {
+        /// What they can do.
+        found: f64,
+    },
     /// A policy paid something that is no amount.
     #[error(
         "the policy `{policy}` gave {what} {index} {found} points in epoch {epoch}; points must be finite and at least 0"
@@ -91,7 +112,7 @@ pub enum RunError {
 /// Simulates a population with a seed.
 ///
 /// # Errors
-/// [`RunError`] when the policy pays nonsense.
+/// [`RunError`] when the population is too large, or the policy pays nonsense.
 pub fn simulate(
     scenario: &Scenario,
     snapshot: Option<&Snapshot>,
@@ -100,7 +121,26 @@ pub fn simulate(
     policy: &mut dyn Policy,
     seed: u64,
 ) -> Result<Trajectory, RunError> {
+    simulate_until(&AtomicBool::new(false), scenario, snapshot, group, attacker, policy, seed)
+}
+
+/// The same, ended early by a flag.
+#[allow(clippy::too_many_arguments)]
+pub(crate) fn simulate_until(
+    stop: &AtomicBool,
+    scenario: &Scenario,
+    snapshot: Option<&Snapshot>,
+    group: &Group,
+    attacker: &mut dyn Attacker,
+    policy: &mut dyn Policy,
+    seed: u64,
+) -> Result<Trajectory, RunError> {
+    let slash = scenario.powr.slash_params()?;
     let roster = Roster::draw(scenario, snapshot, group, seed);
+    let tasks = roster.power / scenario.demand.task;
+    if tasks > MAX_TASKS {
+        return Err(RunError::Tasks { found: tasks });
+    }
     let mut world = World::new(scenario, seed, roster, policy);
     let mut t = Trajectory::default();
     let mut epoch = Epoch::default();
@@ -109,6 +149,9 @@ pub fn simulate(
     let (mut quality, mut work) = (0.0, 0.0);
     let sample = (scenario.total_epochs() / 128).max(1);
     for number in 0..scenario.total_epochs() {
+        if stop.load(Ordering::Relaxed) {
+            return Err(RunError::Stopped);
+        }
         epoch.number = number;
         let measured = number.checked_sub(scenario.warmup);
         let spent = world.play(measured, attacker, policy, &mut epoch);
@@ -124,7 +167,7 @@ pub fn simulate(
             quality += spent.quality;
             work += spent.work;
         }
-        pay(&mut world.roster, scenario, &epoch, &payment, measured.is_some(), &mut t, &mut earned);
+        pay(&mut world.roster, scenario, &slash, &epoch, &payment, measured.is_some(), &mut t, &mut earned);
         observe(&world.roster, policy, &mut t);
         let last = number + 1 == scenario.total_epochs();
         let before = t.gini.last().copied().unwrap_or(0.0);
@@ -150,9 +193,11 @@ fn check(policy: &str, epoch: u32, payment: &Payment) -> Result<(), RunError> {
 }
 
 /// Books an epoch: emission by points, fees, slashes; validators stake again.
+#[allow(clippy::too_many_arguments)]
 fn pay(
     roster: &mut Roster,
     scenario: &Scenario,
+    slash: &SlashParams,
     epoch: &Epoch,
     payment: &Payment,
     measured: bool,
@@ -160,7 +205,7 @@ fn pay(
     earned: &mut [f64],
 ) {
     let rewards = &scenario.rewards;
-    let (mut group, mut total) = (0.0, 0.0);
+    let (mut group, mut total, mut fees) = (0.0, 0.0, 0.0);
     let per_point = |pot: f64, points: &[f64]| {
         let sum: f64 = points.iter().sum();
         if sum > 0.0 { pot * payment.part / sum } else { 0.0 }
@@ -168,7 +213,8 @@ fn pay(
     let rate = per_point(rewards.workers, &payment.workers);
     for (i, worker) in roster.workers.iter_mut().enumerate() {
         let amount = rate * payment.workers[i];
-        let bill = epoch::settle(scenario, worker, &epoch.workers[i]);
+        let bill = epoch::settle(scenario, slash, worker, &epoch.workers[i]);
+        fees += bill.validators;
         total += amount;
         if worker.member.is_some() {
             group += amount;
@@ -184,6 +230,7 @@ fn pay(
         }
     }
     let rate = per_point(rewards.validators, &payment.validators);
+    let points_of_all: f64 = payment.validators.iter().sum();
     for (validator, points) in roster.validators.iter_mut().zip(&payment.validators) {
         let amount = rate * points;
         validator.stake += amount * rewards.restake;
@@ -194,6 +241,7 @@ fn pay(
         if measured {
             let books = if validator.member.is_some() { &mut t.attackers } else { &mut t.honest };
             books.dividends += amount;
+            books.fees += if points_of_all > 0.0 { fees * points / points_of_all } else { 0.0 };
         }
     }
     t.group.push(group);
@@ -215,7 +263,7 @@ fn observe(roster: &Roster, policy: &dyn Policy, t: &mut Trajectory) {
     t.honest_trust.push(mean(false));
     let stake = |member: Option<bool>| -> f64 {
         let of = roster.validators.iter().filter(|v| member.is_none_or(|m| v.member.is_some() == m));
-        of.map(|v| v.stake).sum()
+        of.fold(0.0, |sum, v| sum + v.stake)
     };
     t.group_stake.push(stake(Some(true)) / stake(None));
 }

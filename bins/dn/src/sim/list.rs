@@ -55,7 +55,9 @@ pub(super) fn import(path: &Path) -> Result<ExitCode, CliError> {
         gini(&power),
         snapshot.validator_stakes.len(),
         gini(&snapshot.validator_stakes),
-        toml::Value::String(path.display().to_string()),
+        toml::Value::String(
+            std::path::absolute(path).unwrap_or_else(|_| path.to_owned()).display().to_string()
+        ),
     );
     Scenario::from_toml(&scenario)?;
     out::text(scenario);

@@ -53,6 +53,12 @@ pub(super) fn read(path: &Path) -> Result<(String, Option<PathBuf>), CliError> {
     let file = CliError::file("read", path);
     let meta = match fs::metadata(path) {
         Ok(meta) => meta,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            let known = BUILTIN.map(|(name, _)| name).join(", ");
+            let reason =
+                format!("there is no file {}, and no such built-in scenario ({known})", path.display());
+            return Err(CliError::argument("SCENARIO", reason));
+        }
         Err(error) => return Err(file(error)),
     };
     if !meta.is_file() || meta.len() > MAX_BYTES as u64 {
@@ -83,6 +89,7 @@ pub(super) fn text(
     let out = options.out.clone().unwrap_or_else(|| PathBuf::from(format!("sim-{}", scenario.name)));
     let provenance = provenance(&scenario, text, command);
     let study = Study::beside(scenario, folder.unwrap_or(Path::new(".")))?;
+    let provenance = provenance.with_snapshot(study.snapshot_digest());
     let cells = finish(&study, &out, &provenance, options)?;
     summary(&cells, &out, options.json);
     Ok(ExitCode::SUCCESS)
@@ -105,13 +112,16 @@ pub(super) fn finish(
     let mut store = Store::open(out, &hash)?;
     let document = serde_json::to_vec_pretty(provenance).expect("strings and numbers");
     let path = out.join("study.json");
-    fs::write(&path, document).map_err(CliError::file("write", &path))?;
+    report::replace(&path, &document)?;
     let cells = run(study, &mut store, options)?;
-    for found in study.found() {
-        out::note(format_args!(
-            "{} against {}: the search chose {}",
-            found.attack, found.policy, found.script
-        ));
+    let found: String = study
+        .found()
+        .iter()
+        .map(|found| format!("{} against {}: the search chose {}\n", found.attack, found.policy, found.script))
+        .collect();
+    if !found.is_empty() {
+        out::note(found.trim_end());
+        report::replace(&out.join("adaptive.txt"), found.as_bytes())?;
     }
     report::write_all(out, provenance, &gates(&cells), &cells)?;
     Ok(cells)
@@ -125,6 +135,10 @@ fn run(study: &Study, store: &mut Store, options: &Options) -> Result<Vec<Cell>,
     runtime.spawn(async move {
         if tokio::signal::ctrl_c().await.is_ok() {
             flag.store(true, Ordering::Relaxed);
+        }
+        // Once more, and it ends at once: finished runs are kept anyway.
+        if tokio::signal::ctrl_c().await.is_ok() {
+            std::process::exit(130);
         }
     });
     let bar = Mutex::new((out::runs(), false));
@@ -199,7 +213,9 @@ impl<'a> Summary<'a> {
             groups.entry(key).or_default().push(cell);
         }
         let lines = groups.into_iter().filter_map(|((attack, level, policy), cells)| {
-            let over = |figure: fn(&Metrics) -> f64| Interval::of(cells.iter().map(|c| figure(&c.metrics)));
+            let over = |figure: fn(&Metrics) -> Option<f64>| {
+                Interval::of(cells.iter().filter_map(|c| figure(&c.metrics)))
+            };
             let gain = over(|m| m.gain)?;
             Some(CellLine {
                 policy,
@@ -209,7 +225,7 @@ impl<'a> Summary<'a> {
                 gain: gain.mean,
                 gain_low: gain.low(),
                 gain_high: gain.high(),
-                net_gain: over(|m| m.net_gain.unwrap_or(f64::NAN)).map(|i| i.mean),
+                net_gain: over(|m| m.net_gain).map(|i| i.mean),
                 honest_loss: over(|m| m.honest_loss).map(|i| i.mean),
             })
         });
@@ -228,6 +244,10 @@ impl<'a> Summary<'a> {
 /// Writes the files of a folder again, of its finished runs.
 pub(super) fn report(folder: &Path) -> Result<ExitCode, CliError> {
     let path = folder.join("study.json");
+    let meta = fs::metadata(&path).map_err(CliError::file("read", &path))?;
+    if !meta.is_file() || meta.len() > 2 * MAX_BYTES as u64 {
+        return Err(CliError::Other(format!("{} is not what `dn sim run` wrote", path.display())));
+    }
     let text = fs::read(&path).map_err(CliError::file("read", &path))?;
     let provenance: Provenance = serde_json::from_slice(&text)
         .map_err(|error| CliError::Other(format!("{}: {error}", path.display())))?;

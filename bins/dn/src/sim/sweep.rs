@@ -82,6 +82,7 @@ pub(super) fn run(scenario: &Path, sets: &[String], options: &Options) -> Result
         let command = format!("dn sim sweep {} --set {}", base.name, sets.join(" --set "));
         let provenance = run::provenance(&scenario, text, &command);
         let study = Study::beside(scenario, folder.as_deref().unwrap_or(Path::new(".")))?;
+        let provenance = provenance.with_snapshot(study.snapshot_digest());
         let cells = run::finish(&study, &root.join(format!("point-{n}")), &provenance, options)?;
         all.extend(cells.into_iter().map(|mut cell| {
             cell.key.level = format!("{label} {}", cell.key.level).trim_end().to_owned();

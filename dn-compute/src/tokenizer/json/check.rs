@@ -219,10 +219,9 @@ fn templates(processor: &Value) -> Result<(), TokenizerError> {
     if kind(processor) != "TemplateProcessing" {
         return Ok(());
     }
-    for (field, name, texts) in [
-        ("post_processor.single", "single", &["A"][..]),
-        ("post_processor.pair", "pair", &["A", "B"][..]),
-    ] {
+    for (field, name, texts) in
+        [("post_processor.single", "single", &["A"][..]), ("post_processor.pair", "pair", &["A", "B"][..])]
+    {
         let known = |piece: &Value| match (&piece["SpecialToken"]["id"], &piece["Sequence"]["id"]) {
             (Value::String(id), _) => processor["special_tokens"].get(id).is_some(),
             (_, Value::String(text)) => texts.contains(&text.as_str()),
