@@ -37,7 +37,7 @@ use thiserror::Error;
 
 use bonds::{Column, Rule};
 use consensus::Majority;
-use lanes::{each, normalize, sum_of};
+use lanes::{each, each_sum, normalize};
 pub use matrix::{MAX_CELLS, Matrix};
 pub use number::{FixedDivisor, Number};
 pub use params::{BondStorage, Params, Version};
@@ -306,9 +306,11 @@ fn judge<N: Number>(
         }
         let agreed = majority.of(column);
         let counting = before.as_mut().and_then(Iterator::next).unwrap_or(column);
-        each(&mut validator_trust, counting, |trust, weight| trust + weight.lower(agreed));
         consensus.push(agreed);
-        incentive.push(sum_of(counting, &stake, |weight, stake| stake * weight.lower(agreed)));
+        incentive.push(each_sum(&mut validator_trust, counting, &stake, |trust, weight, stake| {
+            let clipped = weight.lower(agreed);
+            (trust + clipped, stake * clipped)
+        }));
     }
     normalize(&mut incentive);
     let dividends = vec![N::ZERO; stake.len()];
