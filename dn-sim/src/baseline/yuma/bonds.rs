@@ -64,6 +64,10 @@ impl<N: Number> Rule<N> {
         }
     }
 
+    pub(super) fn version(&self) -> Version {
+        self.version
+    }
+
     /// A bond as a share of the largest possible.
     pub(super) fn share(&self, stored: N) -> N {
         match (self.version, self.storage) {

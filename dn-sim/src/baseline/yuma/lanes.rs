@@ -17,16 +17,16 @@ pub(super) fn probe<N: Number>(votes: &[N], stake: &[N], least: N) -> (N, N) {
 /// How much of `stake` votes at least `left`, and how much at least `right`.
 #[inline]
 pub(super) fn behind_both<N: Number>(votes: &[N], stake: &[N], left: N, right: N) -> (N, N) {
-    let take = |sums: (N, N), vote, stake: N| (sums.0 + stake.when(vote, left), sums.1 + stake.when(vote, right));
+    let take =
+        |sums: (N, N), vote, stake: N| (sums.0 + stake.when(vote, left), sums.1 + stake.when(vote, right));
     fold_pairs(votes, stake, take, |left, right| (left.0 + right.0, left.1 + right.1))
 }
 
 /// How much of `stake` votes above zero, and the largest vote.
 #[inline]
 pub(super) fn survey<N: Number>(votes: &[N], stake: &[N]) -> (N, N) {
-    let take = |(behind, most): (N, N), vote: N, stake: N| {
-        (behind + stake.when(vote, N::LEAST), most.higher(vote))
-    };
+    let take =
+        |(behind, most): (N, N), vote: N, stake: N| (behind + stake.when(vote, N::LEAST), most.higher(vote));
     let join = |left: (N, N), right: (N, N)| (left.0 + right.0, left.1.higher(right.1));
     fold_pairs(votes, stake, take, join)
 }
@@ -100,7 +100,8 @@ pub(super) fn each_sum<N: Number>(
             take(value, lane, left, right);
         }
     }
-    for (((value, lane), left), right) in value_rest.iter_mut().zip(&mut lanes).zip(left_rest).zip(right_rest) {
+    for (((value, lane), left), right) in value_rest.iter_mut().zip(&mut lanes).zip(left_rest).zip(right_rest)
+    {
         take(value, lane, left, right);
     }
     total(lanes)
