@@ -1,4 +1,4 @@
-//! How long an epoch of Yuma takes: `cargo run --release -p dn-sim --example yuma_speed -- [validators] [miners] [non-zero in a hundred]`.
+//! How long an epoch of Yuma takes: `cargo run --release -p dn-sim --example yuma_speed -- [validators] [miners] [non-zero in a hundred] [threads]`.
 //!
 //! Every epoch brings other weights; making the matrices is not timed. See `docs/perf/sim-yuma.md`.
 #![allow(clippy::print_stdout)]
@@ -16,22 +16,26 @@ const EPOCHS: usize = 60;
 fn main() -> Result<(), Box<dyn Error>> {
     let mut arguments = std::env::args().skip(1).map(|argument| argument.parse::<usize>());
     let mut next = |default| arguments.next().unwrap_or(Ok(default));
-    let (validators, miners, filled) = (next(64)?, next(4096)?, next(100)?);
+    let size = Size { validators: next(64)?, miners: next(4096)?, filled: next(100)?, threads: next(1)? };
     for version in [Version::One, Version::Three] {
-        time::<f32>("f32", version, validators, miners, filled)?;
-        time::<f64>("f64", version, validators, miners, filled)?;
-        time::<I32F32>("i32f32", version, validators, miners, filled)?;
+        time::<f32>("f32", version, size)?;
+        time::<f64>("f64", version, size)?;
+        time::<I32F32>("i32f32", version, size)?;
     }
     Ok(())
 }
 
-fn time<N: Number>(
-    name: &str,
-    version: Version,
+#[derive(Clone, Copy)]
+struct Size {
     validators: usize,
     miners: usize,
+    /// Cells in a hundred that are not zero.
     filled: usize,
-) -> Result<(), Box<dyn Error>> {
+    threads: usize,
+}
+
+fn time<N: Number>(name: &str, version: Version, size: Size) -> Result<(), Box<dyn Error>> {
+    let Size { validators, miners, filled, threads } = size;
     let mut rng = Xoshiro256PlusPlus::seed_from_u64(7);
     let mut uniform = || (rng.next_u64() >> 11) as f64 / (1_u64 << 53) as f64;
     let stake: Vec<f64> = (0..validators).map(|_| uniform()).collect();
@@ -45,7 +49,7 @@ fn time<N: Number>(
         alpha_high: 0.3,
         ..Params::default()
     };
-    let mut yuma = Yuma::<N>::new(params)?;
+    let mut yuma = Yuma::<N>::new(params)?.with_threads(threads);
     let mut times_ms = Vec::new();
     for _ in 0..EPOCHS {
         let mut cell = || if uniform() * 100.0 < filled as f64 { uniform() } else { 0.0 };
@@ -58,7 +62,7 @@ fn time<N: Number>(
     }
     times_ms.sort_by(f64::total_cmp);
     println!(
-        "{version:?} {name}, {validators} x {miners}, {filled} % filled: median {:.2} ms, best {:.2} ms",
+        "{version:?} {name}, {validators} x {miners}, {filled} % filled, {threads} threads: median {:.2} ms, best {:.2} ms",
         times_ms[EPOCHS / 2],
         times_ms[0]
     );

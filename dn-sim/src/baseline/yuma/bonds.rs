@@ -1,6 +1,6 @@
 //! Bonds: what a column of them becomes in an epoch, and what it then pays.
 
-use super::lanes::{each, normalize};
+use super::lanes::{each_sum, sum};
 use super::number::Liquid;
 use super::{BondStorage, Number, Params, Version};
 
@@ -60,8 +60,12 @@ impl<N: Number> Rule<N> {
         match self.version {
             Version::One => self.shared(column, bonds, work, dividends),
             Version::Two => self.earlier(column, bonds, work, dividends),
-            Version::Three => self.relative(column, bonds, work, dividends),
+            Version::Three => self.relative(column, bonds, dividends),
         }
+    }
+
+    pub(super) fn version(&self) -> Version {
+        self.version
     }
 
     /// A bond as a share of the largest possible.
@@ -73,12 +77,17 @@ impl<N: Number> Rule<N> {
     }
 
     fn shared(&self, column: Column<'_, N>, bonds: &mut [N], work: &mut [N], dividends: &mut [N]) {
-        normalize(bonds);
-        self.buy(column, work);
+        let (held, bought) = (sum(bonds).divisor(), self.buy(column, work));
         let kept = N::ONE - self.rate;
-        each(bonds, work, |bond, bought| self.rate * bought + kept * bond);
-        normalize(bonds);
-        pay(bonds, column.incentive, dividends);
+        let divisor = each_sum(bonds, work, work, |bond, work, _| {
+            let bond = self.rate * work.over(bought) + kept * bond.over(held);
+            (bond, bond)
+        })
+        .divisor();
+        for (dividend, bond) in dividends.iter_mut().zip(&mut *bonds) {
+            *bond = bond.over(divisor);
+            *dividend = *dividend + *bond * column.incentive;
+        }
         if self.storage == BondStorage::U16 {
             let most = bonds.iter().fold(N::ZERO, |most, bond| most.higher(*bond)).divisor();
             bonds.iter_mut().for_each(|bond| *bond = (bond.over(most) * self.units).whole());
@@ -86,7 +95,8 @@ impl<N: Number> Rule<N> {
     }
 
     fn earlier(&self, column: Column<'_, N>, bonds: &mut [N], work: &mut [N], dividends: &mut [N]) {
-        self.buy(column, work);
+        let divisor = self.buy(column, work);
+        work.iter_mut().for_each(|bought| *bought = bought.over(divisor));
         if column.first {
             bonds.copy_from_slice(work);
         } else {
@@ -99,30 +109,33 @@ impl<N: Number> Rule<N> {
         self.store(bonds);
     }
 
-    fn relative(&self, column: Column<'_, N>, bonds: &mut [N], work: &mut [N], dividends: &mut [N]) {
+    fn relative(&self, column: Column<'_, N>, bonds: &mut [N], dividends: &mut [N]) {
         let consensus = column.consensus;
         let grown = |bond: N, weight: N, rate: N| (rate * weight + (N::ONE - rate) * bond).lower(N::ONE);
-        match self.liquid {
-            Some(liquid) => each(bonds, column.weights, |bond, weight| {
+        let twice = |bond| (bond, bond);
+        let sum = match self.liquid {
+            Some(liquid) => each_sum(bonds, column.weights, column.weights, |bond, weight, _| {
                 let weight = self.for_bond(weight, consensus);
-                grown(bond, weight, liquid.rate(weight, bond, consensus))
+                twice(grown(bond, weight, liquid.rate(weight, bond, consensus)))
             }),
-            None => each(bonds, column.weights, |bond, weight| {
-                grown(bond, self.for_bond(weight, consensus), self.rate)
+            None => each_sum(bonds, column.weights, column.weights, |bond, weight, _| {
+                twice(grown(bond, self.for_bond(weight, consensus), self.rate))
             }),
+        };
+        let divisor = sum.divisor();
+        for (dividend, bond) in dividends.iter_mut().zip(&*bonds) {
+            *dividend = *dividend + bond.over(divisor) * column.incentive;
         }
-        work.copy_from_slice(bonds);
-        normalize(work);
-        pay(work, column.incentive, dividends);
         self.store(bonds);
     }
 
-    /// Fills `bought` with each validator's share of what the column sells for stake × weight.
-    fn buy(&self, column: Column<'_, N>, bought: &mut [N]) {
-        for ((bought, weight), stake) in bought.iter_mut().zip(column.buying).zip(column.stake) {
-            *bought = self.for_bond(*weight, column.consensus) * *stake;
-        }
-        normalize(bought);
+    /// Fills `bought` with what stake × weight buys of the column; answers what divides it into shares.
+    fn buy(&self, column: Column<'_, N>, bought: &mut [N]) -> N::Divisor {
+        let sum = each_sum(bought, column.buying, column.stake, |_, weight, stake| {
+            let bought = self.for_bond(weight, column.consensus) * stake;
+            (bought, bought)
+        });
+        sum.divisor()
     }
 
     /// The weight that buys: between the weight itself (penalty 0) and the weight clipped at consensus (penalty 1).

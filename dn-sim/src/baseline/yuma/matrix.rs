@@ -1,5 +1,6 @@
 //! Matrices of validators by miners, kept miner by miner: all that Yuma does to a column happens in one cache line's neighbourhood.
 
+use super::blocks::BLOCK;
 use super::{Number, YumaError};
 
 /// The most cells of a matrix.
@@ -81,6 +82,15 @@ impl<N: Number> Matrix<N> {
 
     pub(super) fn columns_mut(&mut self) -> impl ExactSizeIterator<Item = &mut [N]> {
         self.cells.chunks_exact_mut(self.validators)
+    }
+
+    /// The columns of [`BLOCK`] miners after another.
+    pub(super) fn blocks(&self) -> impl ExactSizeIterator<Item = &[N]> {
+        self.cells.chunks(BLOCK * self.validators)
+    }
+
+    pub(super) fn blocks_mut(&mut self) -> impl ExactSizeIterator<Item = &mut [N]> {
+        self.cells.chunks_mut(BLOCK * self.validators)
     }
 
     pub(super) fn same_shape(&self, other: &Self) -> bool {

@@ -24,6 +24,7 @@
 //! - The simulator divides consensus by its sum and cuts it to 16 bits, and applies liquid alpha only from its second epoch; the chain, and
 //!   this, do neither.
 
+mod blocks;
 mod bonds;
 mod consensus;
 mod lanes;
@@ -35,9 +36,10 @@ use std::collections::VecDeque;
 
 use thiserror::Error;
 
-use bonds::{Column, Rule};
+use blocks::{judge, pay};
+use bonds::Rule;
+#[cfg(test)]
 use consensus::Majority;
-use lanes::{each, normalize, sum_of};
 pub use matrix::{MAX_CELLS, Matrix};
 pub use number::{FixedDivisor, Number};
 pub use params::{BondStorage, Params, Version};
@@ -144,6 +146,9 @@ pub struct Epoch<N> {
     pub dividends: Vec<N>,
 }
 
+/// The most threads of an epoch.
+pub const MAX_THREADS: usize = 64;
+
 /// A subnet between epochs.
 #[derive(Debug, Clone)]
 pub struct Yuma<N: Number> {
@@ -155,6 +160,7 @@ pub struct Yuma<N: Number> {
     spare: Option<Matrix<N>>,
     /// Weights committed and not yet revealed, oldest first.
     hidden: VecDeque<Matrix<N>>,
+    threads: usize,
 }
 
 impl<N: Number> Yuma<N> {
@@ -164,7 +170,7 @@ impl<N: Number> Yuma<N> {
     /// A parameter is out of range.
     pub fn new(params: Params) -> Result<Self, YumaError> {
         params.check()?;
-        Ok(Self { params, bonds: None, before: None, spare: None, hidden: VecDeque::new() })
+        Ok(Self { params, bonds: None, before: None, spare: None, hidden: VecDeque::new(), threads: 1 })
     }
 
     /// A subnet that has bonds, each a share in [0, 1] of the largest possible.
@@ -179,6 +185,13 @@ impl<N: Number> Yuma<N> {
             }
         }
         Ok(Self { bonds: Some(bonds), ..Self::new(params)? })
+    }
+
+    /// Lets epochs run on so many threads, from 1 to [`MAX_THREADS`] (held there); one otherwise. What they find is the same to the bit.
+    /// A thread takes 256 miners at a time: fewer are one thread's work.
+    #[must_use]
+    pub fn with_threads(self, threads: usize) -> Self {
+        Self { threads: threads.clamp(1, MAX_THREADS), ..self }
     }
 
     /// The parameters.
@@ -243,7 +256,7 @@ impl<N: Number> Yuma<N> {
             None => Matrix::zeros(weights.validators(), weights.miners())?,
         };
         let kappa = N::of(self.params.kappa);
-        let mut epoch = judge(stake, weights, &mut normalized, self.before.as_ref(), kappa);
+        let mut epoch = judge(stake, weights, &mut normalized, self.before.as_ref(), kappa, self.threads);
         let weights = normalized;
         let buying = self.before.as_ref().unwrap_or(&weights);
 
@@ -254,65 +267,14 @@ impl<N: Number> Yuma<N> {
             Some(bonds) => bonds,
             None => Matrix::zeros(weights.validators(), weights.miners())?,
         };
-        let mut work = vec![N::ZERO; weights.validators()];
-        let columns = bonds.columns_mut().zip(weights.columns()).zip(buying.columns());
-        for (((bonds, weights), buying), (consensus, incentive)) in
-            columns.zip(epoch.consensus.iter().zip(&epoch.incentive))
-        {
-            let (consensus, incentive) = (*consensus, *incentive);
-            let column = Column { weights, buying, stake: &epoch.stake, consensus, incentive, first };
-            rule.apply(column, bonds, &mut work, &mut epoch.dividends);
-        }
+        pay(&rule, &mut epoch, (&weights, buying), &mut bonds, first, self.threads);
         self.bonds = Some(bonds);
-        if self.params.version == Version::Three {
-            each(&mut epoch.dividends, &epoch.stake, |dividend, stake| dividend * stake);
-        }
-        normalize(&mut epoch.dividends);
         self.spare = match self.params.version {
             Version::Two => self.before.replace(weights),
             Version::One | Version::Three => Some(weights),
         };
         Ok(epoch)
     }
-}
-
-/// What divides each row so that it sums to one.
-fn row_divisors<N: Number>(weights: &Matrix<N>) -> Vec<N::Divisor> {
-    let mut sums = vec![N::ZERO; weights.validators()];
-    for column in weights.columns() {
-        each(&mut sums, column, |sum, weight| sum + weight);
-    }
-    sums.into_iter().map(N::divisor).collect()
-}
-
-/// Fills `normalized` with the rows of `weights` divided by their sums, and finds consensus, trust and incentive; no dividends yet. `before`
-/// holds the weights that count instead, if others do.
-fn judge<N: Number>(
-    stake: Vec<N>,
-    weights: &Matrix<N>,
-    normalized: &mut Matrix<N>,
-    before: Option<&Matrix<N>>,
-    kappa: N,
-) -> Epoch<N> {
-    let divisors = row_divisors(weights);
-    let mut majority = Majority::new(&stake, kappa);
-    let mut consensus = Vec::with_capacity(weights.miners());
-    let mut incentive = Vec::with_capacity(weights.miners());
-    let mut validator_trust = vec![N::ZERO; weights.validators()];
-    let mut before = before.map(Matrix::columns);
-    for (weights, column) in weights.columns().zip(normalized.columns_mut()) {
-        for ((share, weight), divisor) in column.iter_mut().zip(weights).zip(&divisors) {
-            *share = weight.over(*divisor);
-        }
-        let agreed = majority.of(column);
-        let counting = before.as_mut().and_then(Iterator::next).unwrap_or(column);
-        each(&mut validator_trust, counting, |trust, weight| trust + weight.lower(agreed));
-        consensus.push(agreed);
-        incentive.push(sum_of(counting, &stake, |weight, stake| stake * weight.lower(agreed)));
-    }
-    normalize(&mut incentive);
-    let dividends = vec![N::ZERO; stake.len()];
-    Epoch { stake, consensus, incentive, validator_trust, dividends }
 }
 
 #[cfg(test)]

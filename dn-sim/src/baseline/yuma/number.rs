@@ -60,7 +60,7 @@ pub trait Number:
     /// The largest sum of a validator's weights that can be divided by.
     const MAX_SUM: f64;
     /// What many numbers are divided by.
-    type Divisor: Copy + Debug;
+    type Divisor: Copy + Debug + Send + Sync;
 
     /// The number, cut to what the type holds; must be finite and of magnitude at most [`Self::MAX_SUM`].
     fn of(number: f64) -> Self;

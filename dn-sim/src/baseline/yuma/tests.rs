@@ -116,3 +116,21 @@ proptest! {
         prop_assert!((f64::from(f32::sigmoid((x / 20.0) as f32, 10.0)) - long).abs() < 1e-6);
     }
 }
+
+#[test]
+fn threads_change_no_bit() {
+    let (validators, miners) = (5, 700);
+    let cell = |i: usize, epoch: usize| ((i * 7919 + epoch * 104_729) % 1009) as f64;
+    for version in [Version::One, Version::Two, Version::Three] {
+        let params = Params { version, liquid_alpha: true, ..Params::default() };
+        let mut alone = Yuma::<f32>::new(params.clone()).unwrap();
+        let mut shared = Yuma::<f32>::new(params).unwrap().with_threads(3);
+        for epoch in 0..3 {
+            let row = |v: usize| (0..miners).map(|m| cell(v * miners + m, epoch)).collect::<Vec<_>>();
+            let weights = Matrix::from_rows(&(0..validators).map(row).collect::<Vec<_>>()).unwrap();
+            let stake = [3.0, 1.0, 4.0, 1.0, 5.0];
+            assert_eq!(alone.step(&stake, &weights).unwrap(), shared.step(&stake, &weights).unwrap());
+        }
+        assert_eq!(alone.bonds(), shared.bonds());
+    }
+}
