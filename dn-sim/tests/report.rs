@@ -229,8 +229,12 @@ fn tables_read_back_as_they_were() {
         let seed = key.seed.to_string();
         let key = [&key.policy, &key.attack, &key.level, &seed];
         let row = rows.iter().find(|row| key.iter().zip(row.iter()).all(|(a, b)| *a == b)).unwrap();
-        let shares =
-            [metrics.net_gain.unwrap(), metrics.attacker_share, metrics.twin_share, metrics.honest_loss.unwrap()];
+        let shares = [
+            metrics.net_gain.unwrap(),
+            metrics.attacker_share,
+            metrics.twin_share,
+            metrics.honest_loss.unwrap(),
+        ];
         let trusts = [metrics.gini, metrics.attacker_trust, metrics.honest_trust];
         let rest = [metrics.user_quality, metrics.attacker_stake];
         let numbers = shares.into_iter().chain([metrics.twin_net]).chain(trusts).chain(rest);
@@ -363,7 +367,13 @@ fn one_run_without_numbers_is_a_report_too() {
     let mut cells = suite(1, 1, 1, 1);
     cells[0].series[0] = Sample { attacker_trust: f64::NAN, twin_share: 1e300, ..cells[0].series[0] };
     let (gain, gini) = (f64::NAN, f64::INFINITY);
-    cells[0].metrics = Metrics { gain: Some(gain), gini, honest_loss: Some(1e300), detection_epochs: None, ..cells[0].metrics };
+    cells[0].metrics = Metrics {
+        gain: Some(gain),
+        gini,
+        honest_loss: Some(1e300),
+        detection_epochs: None,
+        ..cells[0].metrics
+    };
     write_all(dir.path(), &provenance(), &[], &cells).unwrap();
     let page = fs::read_to_string(dir.path().join("report.html")).unwrap();
     assert!(page.contains("<td class=\"number\">– <small>0 of 1</small></td>"));

@@ -117,7 +117,9 @@ pub(super) fn finish(
     let found: String = study
         .found()
         .iter()
-        .map(|found| format!("{} against {}: the search chose {}\n", found.attack, found.policy, found.script))
+        .map(|found| {
+            format!("{} against {}: the search chose {}\n", found.attack, found.policy, found.script)
+        })
         .collect();
     if !found.is_empty() {
         out::note(found.trim_end());
