@@ -159,6 +159,17 @@ impl Finding {
             _ => Self::CanaryFailed,
         }
     }
+
+    /// Adds the finding to a validator's epoch: one event of alignment or of canaries, none where there is nothing to say.
+    pub fn fold(self, weight: Weight, epoch: &mut ValidatorEpoch) {
+        match self {
+            Self::Nothing => {}
+            Self::Aligned => epoch.aligned(weight),
+            Self::Misaligned => epoch.misaligned(weight),
+            Self::CanaryPassed => epoch.canary_passed(weight),
+            Self::CanaryFailed => epoch.canary_failed(weight),
+        }
+    }
 }
 
 fn near(a: Unit, b: Unit, tolerance: Unit) -> bool {
@@ -186,13 +197,7 @@ impl Settlement {
             Attendance::Revealed { .. } => epoch.timely(weight),
             _ => epoch.missed(weight),
         }
-        match self.finding {
-            Finding::Nothing => {}
-            Finding::Aligned => epoch.aligned(weight),
-            Finding::Misaligned => epoch.misaligned(weight),
-            Finding::CanaryPassed => epoch.canary_passed(weight),
-            Finding::CanaryFailed => epoch.canary_failed(weight),
-        }
+        self.finding.fold(weight, epoch);
     }
 }
 

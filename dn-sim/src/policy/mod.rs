@@ -136,7 +136,7 @@ pub trait Policy {
     fn close(&mut self, epoch: &Epoch, payment: &mut Payment);
 }
 
-/// The built-in policies, by name.
+/// The built-in policies that are compared where a scenario names none. `yuma1`, `yuma2` and `yuma3-audits` are built in too.
 pub const NAMES: [&str; 7] =
     ["powr", "yuma3", "yuma3-canaries", "eigentrust", "work", "work-audits", "stake"];
 

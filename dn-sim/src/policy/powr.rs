@@ -15,8 +15,8 @@ use crate::scenario::{Scenario, ScenarioError};
 
 /// Verified work × result quality × historical reputation.
 ///
-/// Work counts if no fraud was proven in the epoch; quality is the weighted lower median of the committee, averaged over the epoch's scored
-/// work; trust is [`WorkerTrust`]. Validators are paid by what their votes weigh, `min(stake, cap) × trust`, for the part of their duties
+/// Work counts as far as its fees pay for it, and if no fraud was proven in the epoch; quality is the weighted lower median of the committee,
+/// averaged over the epoch's scored work, half of which replaces what was remembered; trust is [`WorkerTrust`]. Validators are paid by what their votes weigh, `min(stake, cap) × trust`, for the part of their duties
 /// that they did in time.
 pub struct PowrPolicy {
     trust: Params,
@@ -138,14 +138,8 @@ pub(super) fn review(scenario: &Scenario) -> ReviewParams {
 /// Adds what a round says about each validator that voted.
 pub(super) fn judge(votes: &[VoteSeen], events: &mut [ValidatorEpoch], find: impl Fn(Attendance) -> Finding) {
     for vote in votes {
-        let event = &mut events[vote.validator as usize];
-        match find(Attendance::Revealed { score: unit(vote.score) }) {
-            Finding::Aligned => event.aligned(Weight::ONE),
-            Finding::Misaligned => event.misaligned(Weight::ONE),
-            Finding::CanaryPassed => event.canary_passed(Weight::ONE),
-            Finding::CanaryFailed => event.canary_failed(Weight::ONE),
-            Finding::Nothing => {}
-        }
+        let finding = find(Attendance::Revealed { score: unit(vote.score) });
+        finding.fold(Weight::ONE, &mut events[vote.validator as usize]);
     }
 }
 

@@ -1,4 +1,4 @@
-//! The two simplest policies: work alone, stake alone.
+//! The simplest policies, work alone and stake alone; audits for any policy; routing for policies that say nothing of it.
 
 use super::{Epoch, Payment, Policy};
 

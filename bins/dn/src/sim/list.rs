@@ -33,7 +33,7 @@ pub(super) fn attacks() -> Result<ExitCode, CliError> {
         }
     }
     out::text(table.render());
-    out::line(format_args!("\n  policies: {} (also yuma1, yuma2)", NAMES.join(", ")));
+    out::line(format_args!("\n  policies: {} (also yuma1, yuma2, yuma3-audits)", NAMES.join(", ")));
     Ok(ExitCode::SUCCESS)
 }
 
