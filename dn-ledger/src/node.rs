@@ -11,6 +11,7 @@ mod rpc;
 mod server;
 mod service;
 mod store;
+mod subscribe;
 
 pub use rpc::{CODE_BUSY, CODE_INTERNAL, CODE_REJECTED, MAX_BATCH, MAX_BODY_BYTES};
 pub use service::{Node, NodeConfig, NodeError};

@@ -12,7 +12,7 @@ fn id(n: usize) -> ModelId {
 type Graph = Vec<Vec<(usize, u16)>>;
 
 fn graphs() -> impl Strategy<Value = Graph> {
-    let parents = prop::collection::btree_map(any::<prop::sample::Index>(), 0..=2_500u16, 0..=4);
+    let parents = prop::collection::vec((any::<prop::sample::Index>(), 0..=2_500u16), 0..=4);
     prop::collection::vec(parents, 1..14).prop_map(|models| {
         let mut depths: Vec<u8> = Vec::new();
         let mut graph = Graph::new();

@@ -1,4 +1,4 @@
-//! JSON-RPC 2.0 over HTTP POST `/`.
+//! JSON-RPC 2.0 over HTTP POST `/`, and beside it the stream of events.
 
 mod registry;
 
@@ -9,7 +9,7 @@ use axum::body::{Body, to_bytes};
 use axum::extract::{Request, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use axum::routing::post;
+use axum::routing::{get, post};
 use axum::{Json, Router};
 use dn_core::{Address, BatchId, ChannelId, ModelId, TxId};
 use serde::Deserialize;
@@ -22,6 +22,7 @@ use super::mempool::MempoolError;
 use super::producer::Shared;
 use super::server;
 use super::store::StoreError;
+use super::subscribe::{self, Subscriptions};
 use crate::apply::{check_paid_and_signed, check_static};
 use crate::query;
 use crate::reject::Reject;
@@ -95,8 +96,10 @@ struct Service {
 
 /// Serves until told to stop.
 pub(super) async fn serve(listener: TcpListener, shared: Arc<Shared>, stopped: watch::Receiver<bool>) {
+    let subscriptions = Subscriptions::new(Arc::clone(&shared), stopped.clone());
     let service = Service { shared, slots: Arc::new(Semaphore::new(MAX_REQUESTS)) };
-    let app = Router::new().route("/", post(handle)).with_state(service);
+    let events = Router::new().route("/events", get(subscribe::handle)).with_state(subscriptions);
+    let app = Router::new().route("/", post(handle)).with_state(service).merge(events);
     server::serve(listener, app, server::Limits::default(), stopped).await;
 }
 
@@ -360,7 +363,10 @@ async fn send_transaction(shared: Arc<Shared>, params: Value) -> Result<Value, R
     };
     match tokio::time::timeout(TX_WAIT, waiting).await {
         Ok(Ok(answer)) => show(answer?),
-        Ok(Err(_)) => Err(RpcError::new(CODE_BUSY, "the node is stopping")),
+        Ok(Err(_)) if shared.pool().stopped => Err(RpcError::new(CODE_BUSY, "the node is stopping")),
+        Ok(Err(_)) => {
+            Err(RpcError::new(CODE_BUSY, "made room for, or was replaced by, a better paid transaction"))
+        }
         Err(_) => {
             let seconds = TX_WAIT.as_secs();
             let message =

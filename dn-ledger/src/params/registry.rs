@@ -103,6 +103,19 @@ impl RegistryParams {
         }
     }
 
+    /// Parameters of a main network: dearer domains, a week until backing is free, jobs of up to a month of seconds.
+    pub fn main() -> Self {
+        Self {
+            domain_fee: Amount::from_dn(1_000),
+            domain_deposit: Amount::from_dn(10_000),
+            treasury_spend_bps: 100,
+            unbacking_epochs: 168,
+            max_job_blocks: 2_592_000,
+            min_backing: Amount::from_dn(10),
+            ..Self::devnet()
+        }
+    }
+
     /// Checks every bound.
     ///
     /// # Errors

@@ -12,6 +12,7 @@ use super::records::{Account, Audit, AuditTask, Batch, Channel, Identity, Model,
 use super::records::{Domain, DomainCount, EpochWork, Family, JobClaim, JobEscrow, ModelTerms};
 use crate::params::Params;
 use crate::tx::{Role, Shares};
+use crate::validators::ValidatorSet;
 
 /// A key's place in the order: numbers are big-endian, so that ranges over heights and epochs come in order.
 pub trait Key: Sized {
@@ -305,6 +306,8 @@ tables! {
     23 EPOCH_WORK "epoch_work": (u32, Address, Address) => EpochWork;
     /// The parameters in force, under key 0.
     24 PARAMS "params": u32 => Params;
+    /// Who decides blocks: [`NEXT_SET`](crate::validators::NEXT_SET) and [`TIP_SET`](crate::validators::TIP_SET).
+    25 VALIDATOR_SETS "validator_sets": u32 => ValidatorSet;
     /// Domains by id.
     50 DOMAINS "domains": u32 => Domain;
     /// Open domains by the Keccak-256 of their name.
