@@ -221,3 +221,33 @@ fn check_emission(split: &DomainSplit, params: &RegistryParams) -> Result<(), Sp
     }
     split.validate()
 }
+
+#[cfg(test)]
+mod tests {
+    use dn_powr::FeeMove;
+
+    use super::*;
+
+    #[test]
+    fn terms_that_left_the_bounds_give_way_to_the_chains() {
+        let mut params = Params::devnet();
+        let to = FeeMove { worker: 6_000, owner: 2_500, validators: 800, domain: 400 };
+        let emission = DomainSplit { workers: 4_000, creators: 2_500, ..DomainSplit::default() };
+        let terms = DomainTerms { emission: Some(emission), fees: Some(to) };
+        assert_eq!(domain_fees(&params, &terms).owner, 2_500);
+        assert_eq!(domain_emission(&params, &terms), emission);
+        params.registry.fee_bounds.owner.max = 2_499;
+        params.registry.emission_bounds.creators.max = 2_499;
+        assert_eq!(domain_fees(&params, &terms), params.fees);
+        assert_eq!(domain_emission(&params, &terms), params.domain_split);
+        // Also when the chain's own shares leave the four another sum.
+        params.registry = RegistryParams::devnet();
+        params.fees = FeeSplit { burn: 200, worker: 6_400, ..params.fees };
+        assert_eq!(domain_fees(&params, &terms), params.fees);
+        let own = DomainTerms::default();
+        assert_eq!(
+            (domain_fees(&params, &own), domain_emission(&params, &own)),
+            (params.fees, params.domain_split)
+        );
+    }
+}

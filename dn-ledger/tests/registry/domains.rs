@@ -136,7 +136,9 @@ fn creators(creators: u16) -> DomainTerms {
 
 #[test]
 fn terms_change_with_the_next_epoch_and_never_before() {
-    let (mut w, model) = with_domain(params(), creators(0));
+    let mut params = params();
+    params.epoch_blocks = 40;
+    let (mut w, model) = with_domain(params, creators(0));
     earn(&mut w, model, 1, dn(10));
     let epoch_blocks = w.genesis.params.epoch_blocks;
     while !(w.height() + 2).is_multiple_of(epoch_blocks) {
