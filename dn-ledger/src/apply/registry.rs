@@ -144,46 +144,51 @@ impl Step<'_> {
         }
         let mut ancestry = Vec::with_capacity(parents.len());
         for parent in parents {
-            let (model, granted) = (parent.model, parent.share_bps);
-            let record = MODELS.get(self.state, &model).ok_or(Reject::UnknownModel { model })?;
-            let terms = MODEL_TERMS.get(self.state, &model).ok_or(Reject::UnknownModel { model })?;
-            // Nobody needs a licence of his own.
-            if record.owner != sender {
-                let Licence { derivatives, commercial: allowed, royalty_bps: demanded, .. } = terms.licence;
-                if !derivatives {
-                    return Err(RegistryReject::NoDerivatives { model }.into());
-                }
-                if commercial && !allowed {
-                    return Err(RegistryReject::NotCommercial { model }.into());
-                }
-                if granted < demanded {
-                    return Err(RegistryReject::RoyaltyTooLow { model, demanded, granted }.into());
-                }
-            }
-            ancestry.push((*parent, terms));
+            ancestry.push((*parent, self.licensed_parent(sender, commercial, *parent)?));
         }
         self.check_royalties(parents.iter().map(|parent| u32::from(parent.share_bps)).sum())?;
-        let grant = |(parent, terms): &'_ (Parent, ModelTerms)| (*parent, terms.depth);
-        let deepest = ancestry.iter().map(grant).map(|(_, depth)| depth.saturating_add(1)).max().unwrap_or(0);
-        if deepest > MAX_DEPTH {
-            return Err(RegistryReject::LineageDepth { limit: MAX_DEPTH, found: deepest }.into());
+        let grants = ancestry.iter().map(|(parent, terms)| Grant {
+            model: parent.model,
+            share_bps: parent.share_bps,
+            depth: terms.depth,
+            royalties: &terms.royalties,
+        });
+        let (depth, royalties) = flatten(&grants.collect::<Vec<_>>());
+        if depth > MAX_DEPTH {
+            return Err(RegistryReject::LineageDepth { limit: MAX_DEPTH, found: depth }.into());
         }
-        let grants: Vec<_> = ancestry
-            .iter()
-            .map(|(parent, terms)| Grant {
-                model: parent.model,
-                share_bps: parent.share_bps,
-                depth: terms.depth,
-                royalties: &terms.royalties,
-            })
-            .collect();
-        let (depth, royalties) = flatten(&grants);
         let (limit, found) = (self.ctx.params.registry.max_royalty_payees, royalties.len());
         if found > limit as usize {
             let found = u32::try_from(found).unwrap_or(u32::MAX);
             return Err(RegistryReject::LineagePayees { limit, found }.into());
         }
         Ok((depth, royalties))
+    }
+
+    /// The terms of a parent, if its licence lets the sender derive from it on these terms.
+    fn licensed_parent(
+        &self,
+        sender: Address,
+        commercial: bool,
+        Parent { model, share_bps: granted }: Parent,
+    ) -> Result<ModelTerms, Reject> {
+        let record = MODELS.get(self.state, &model).ok_or(Reject::UnknownModel { model })?;
+        let terms = MODEL_TERMS.get(self.state, &model).ok_or(Reject::UnknownModel { model })?;
+        let Licence { derivatives, commercial: allowed, royalty_bps: demanded, .. } = terms.licence;
+        // Nobody needs a licence of his own.
+        if record.owner == sender {
+            return Ok(terms);
+        }
+        if !derivatives {
+            return Err(RegistryReject::NoDerivatives { model }.into());
+        }
+        if commercial && !allowed {
+            return Err(RegistryReject::NotCommercial { model }.into());
+        }
+        if granted < demanded {
+            return Err(RegistryReject::RoyaltyTooLow { model, demanded, granted }.into());
+        }
+        Ok(terms)
     }
 
     /// A model's own split leaves validators and treasury at least what its domain's gives them now.
