@@ -7,6 +7,7 @@
 
 mod mempool;
 mod producer;
+mod quota;
 mod rpc;
 mod server;
 mod service;
