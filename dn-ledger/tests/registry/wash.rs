@@ -100,7 +100,11 @@ proptest! {
     /// than before.
     #[test]
     fn whoever_pays_himself_has_less_afterwards(fees in moves(), split in selfish(), amount in 1..90u64) {
-        let mut w = World::ready();
+        let mut params = params();
+        // So dear that the fee, not the work, is what counts: the bound at its edge.
+        params.emission.reference_price = dn(1_000_000);
+        let mut w = World::with(params);
+        w.prepare();
         let terms = DomainTerms { emission: Some(split), fees: Some(fees) };
         w.ok("owner", Payload::CreateDomain { name: "own".into(), terms });
         let model = publish(&mut w, "owner", NewVersion { domain: 1, ..version(40) });
@@ -121,11 +125,16 @@ proptest! {
         // What is not back is the fee lost, and what reinforces the pool, less what was emitted: at most the fee lost.
         let lost = dn(amount).mul_div(u128::from(fees.validators) + 200, 10_000).unwrap();
         let reinforced = dn(amount).mul_div(100, 10_000).unwrap();
-        let emitted = w.all_events().iter().fold(Amount::ZERO, |sum, e| match e {
-            Event::EpochClosed { emitted, .. } => plus(sum, *emitted),
-            _ => sum,
-        });
-        prop_assert!(!emitted.is_zero() && emitted <= lost);
+        let closed = |e| match e {
+            Event::EpochClosed { emitted, work, .. } if !emitted.is_zero() => Some((emitted, work)),
+            _ => None,
+        };
+        let (emitted, work) = w.all_events().into_iter().find_map(closed).unwrap();
+        prop_assert!(emitted <= lost);
+        // Exactly the fee lost, times the trust that the score says: at full trust no more than it.
+        let counted = dn(amount).atto() / dn(1_000_000).atto().div_ceil(1_000_000_000_000);
+        let (left, right) = (emitted.atto() as f64 * counted as f64, lost.atto() as f64 * work.parse::<f64>().unwrap());
+        prop_assert!((left - right).abs() <= 1e-4 * right, "{emitted} emitted for {work} of {counted}, {lost} lost");
         let cost = before.checked_sub(after).unwrap();
         prop_assert!(plus(cost, emitted) >= plus(lost, reinforced), "{cost}, {emitted} emitted, {lost} lost");
     }
