@@ -76,10 +76,13 @@ impl Shared {
     /// Puts a checked transaction into the mempool; the receiver gets what became of it.
     pub(super) fn submit(&self, tx: SignedTx) -> Result<oneshot::Receiver<Answer>, MempoolError> {
         let mut pool = self.pool();
-        let nonce = ACCOUNTS.get_or_default(self.chain().state(), &tx.tx.sender).nonce;
+        let account = ACCOUNTS.get_or_default(self.chain().state(), &tx.tx.sender);
         let (id, sender, own) = (tx.id(), tx.tx.sender, tx.tx.nonce);
-        pool.mempool.insert(tx, nonce)?;
-        pool.ready |= pool.mempool.next_nonce(sender, nonce) > own;
+        for gone in pool.mempool.insert(tx, account)? {
+            // Dropped senders tell those who wait.
+            pool.waiters.remove(&gone);
+        }
+        pool.ready |= pool.mempool.next_nonce(sender, account.nonce) > own;
         let (sender, receiver) = oneshot::channel();
         let waiters = pool.waiters.entry(id).or_default();
         // Those who gave up would pile up behind a transaction that waits for a gap in its nonces.
@@ -145,10 +148,10 @@ fn produce(shared: &Shared, key: &SecretKey) -> Result<(), ProducerError> {
         pool.mempool.ready(limit, |sender| ACCOUNTS.get_or_default(chain.state(), &sender).nonce)
     };
     let proposal = shared.chain_mut().propose(key.address(), now_ms(), &candidates)?;
-    let certificate = Certificate::solo(&proposal.block.header, key);
+    let certificate = Certificate::sign(&proposal.block.header, 0, [key]);
     // On disk first: nothing is answered, or visible to queries, that a crash could take back.
     shared.store.commit(&proposal.block, &certificate, &proposal.executed)?;
-    shared.chain_mut().commit(&proposal.block.header, &proposal.executed);
+    shared.chain_mut().commit(&proposal.block.header, certificate, &proposal.executed);
     answer(shared, &proposal);
     Ok(())
 }

@@ -356,7 +356,10 @@ async fn send_transaction(shared: Arc<Shared>, params: Value) -> Result<Value, R
     };
     match tokio::time::timeout(TX_WAIT, waiting).await {
         Ok(Ok(answer)) => show(answer?),
-        Ok(Err(_)) => Err(RpcError::new(CODE_BUSY, "the node is stopping")),
+        Ok(Err(_)) if shared.pool().stopped => Err(RpcError::new(CODE_BUSY, "the node is stopping")),
+        Ok(Err(_)) => {
+            Err(RpcError::new(CODE_BUSY, "made room for, or was replaced by, a better paid transaction"))
+        }
         Err(_) => {
             let seconds = TX_WAIT.as_secs();
             let message =
