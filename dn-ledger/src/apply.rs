@@ -4,11 +4,18 @@ mod audit;
 mod batch;
 mod books;
 mod channel;
+mod commission;
 mod draw;
 mod epoch;
+mod evidence;
+mod governance;
 mod identity;
 mod model;
+mod proposal;
+mod redelegate;
+mod session;
 mod settle;
+mod slash;
 mod stake;
 
 use dn_core::{Address, BlockHash, TxId};
@@ -86,6 +93,7 @@ pub fn begin_block(state: &mut State, ctx: &BlockContext) -> Vec<Event> {
     let mut step = Step::new(state, ctx);
     step.expire_audits();
     step.process_due_batches();
+    step.govern();
     step.events
 }
 
@@ -94,6 +102,7 @@ pub fn end_block(state: &mut State, ctx: &BlockContext) -> Vec<Event> {
     let mut step = Step::new(state, ctx);
     if ctx.ends_epoch() {
         step.close_epoch();
+        step.execute_proposals();
     }
     let events = step.events;
     rotate(state, &ctx.params, ctx.ends_epoch());
@@ -194,6 +203,21 @@ impl<'a> Step<'a> {
                 self.audit_commit(sender, *batch, *index, *commitment)
             }
             Payload::AuditReveal { verdict, salt } => self.audit_reveal(sender, verdict, salt),
+            Payload::UpdateIdentity { role, name, endpoint, add_collateral } => {
+                self.update_identity(sender, *role, name.as_deref(), endpoint.as_deref(), *add_collateral)
+            }
+            Payload::SetCommission { rate } => self.set_commission(sender, *rate),
+            Payload::Redelegate { from, to, shares } => self.redelegate(sender, *from, *to, *shares),
+            Payload::SubmitEvidence { validator, evidence } => {
+                self.submit_evidence(sender, *validator, evidence)
+            }
+            Payload::GrantSession { grant } => self.grant_session(grant),
+            Payload::RevokeSession { session, serial } => self.revoke_session(sender, *session, *serial),
+            Payload::Propose { title, text, kind, deposit } => {
+                self.propose(sender, title, text, kind, *deposit)
+            }
+            Payload::Deposit { proposal, amount } => self.deposit(sender, *proposal, *amount),
+            Payload::Vote { proposal, pool, choice } => self.vote(sender, *proposal, *pool, *choice),
         }
     }
 }

@@ -4,7 +4,10 @@
 mod common;
 
 use common::{World, address, dn, genesis, key, params};
-use dn_core::{Amount, Canonical, Hash32, Signed};
+use dn_core::objects::SessionGrant;
+use dn_core::{Amount, BlockHash, Canonical, Hash32, Signed};
+use dn_ledger::tx::{Choice, Evidence, ParamChange, ProposalKind};
+use dn_ledger::vote::RoundProposal;
 use dn_ledger::{Chain, Genesis, GenesisError, Params, Payload};
 
 fn hex(bytes: &[u8]) -> String {
@@ -30,6 +33,76 @@ fn genesis_and_one_block() {
             "8ca228c9c4938195d3675889101a013283c83236a760755d0ca6482583e36082",
             "cecbac8003f13d85088fdf15a0414a6f962d8d0a981bf174afc93845cc5f89e4",
         ]
+    );
+}
+
+fn equivocation() -> Evidence {
+    let height = 5;
+    let first = RoundProposal { chain_id: 77, height, round: 1, block: BlockHash([1; 32]), valid_round: None };
+    let second = RoundProposal { valid_round: Some(0), ..first };
+    let sign = |proposal: &RoundProposal| key("v1").sign(&proposal.digest());
+    Evidence::Proposals { first_signature: sign(&first), second_signature: sign(&second), first, second }
+}
+
+fn grant(model: dn_core::ModelId) -> Signed<SessionGrant> {
+    let body = SessionGrant {
+        chain_id: 77,
+        owner: address("payer"),
+        session: address("spender"),
+        serial: 4,
+        per_call: dn(1),
+        total: dn(2),
+        models: vec![model],
+        expires_ms: 8,
+    };
+    Signed::sign(body, &key("payer"))
+}
+
+/// Every kind of proposal, and every parameter that one changes.
+#[test]
+fn every_proposal() {
+    let (version, to, amount) = (Hash32([3; 32]), address("owner"), dn(1));
+    let pool = dn_ledger::state::Pool::Reserve;
+    let params = params();
+    let mut all = Vec::new();
+    let kinds = [
+        ProposalKind::Text {},
+        ProposalKind::Params { changes: vec![] },
+        ProposalKind::Spend { pool, to, amount },
+        ProposalKind::Upgrade { name: "v2".into(), version, height: 9 },
+    ];
+    for (tag, kind) in kinds.iter().enumerate() {
+        let bytes = kind.to_bytes();
+        assert_eq!(usize::from(bytes[0]), tag);
+        assert_eq!(ProposalKind::from_bytes(&bytes).as_ref(), Ok(kind));
+        all.extend(bytes);
+    }
+    // Parameters by their names in the genesis: what a proposal calls a parameter is what it is called there.
+    let json = serde_json::to_value(&params).unwrap();
+    let mut tags = 0;
+    for (group, fields) in json.as_object().unwrap() {
+        let split = !["fees", "domain_split", "trust"].contains(&group.as_str());
+        let leaves: Vec<_> = match fields.as_object().filter(|_| split) {
+            Some(fields) => fields.iter().map(|(name, value)| (format!("{group}.{name}"), value)).collect(),
+            None => vec![(group.clone(), fields)],
+        };
+        for (name, value) in leaves {
+            let change = serde_json::json!({ "parameter": name, "value": value });
+            let change: Result<ParamChange, _> = serde_json::from_value(change);
+            if let Ok(change) = change {
+                let mut same = params.clone();
+                change.apply(&mut same);
+                assert_eq!((change.path(), same), (name.as_str(), params.clone()));
+                assert_eq!(ParamChange::from_bytes(&change.to_bytes()).as_ref(), Ok(&change));
+                all.extend(change.to_bytes());
+                tags += 1;
+            }
+        }
+    }
+    assert_eq!(tags, 50);
+    assert_eq!(
+        hex(&dn_core::keccak256(&[&all])),
+        "0"
     );
 }
 
@@ -69,6 +142,25 @@ fn every_payload() {
         Payload::PostBatch { batch, vouchers: vec![w.voucher(0, dn(1))] },
         World::commit_payload(&verdict),
         World::reveal_payload(&verdict),
+        Payload::UpdateIdentity {
+            role: dn_ledger::Role::Validator,
+            name: Some("n".into()),
+            endpoint: None,
+            add_collateral: amount,
+        },
+        Payload::SetCommission { rate: 77 },
+        Payload::Redelegate { from: validator, to, shares: dn_ledger::tx::Shares(6) },
+        Payload::SubmitEvidence { validator, evidence: equivocation() },
+        Payload::GrantSession { grant: grant(model) },
+        Payload::RevokeSession { session: spender, serial: 4 },
+        Payload::Propose {
+            title: "t".into(),
+            text: "x".into(),
+            kind: ProposalKind::Params { changes: vec![ParamChange::SlashReporter { value: 9 }] },
+            deposit,
+        },
+        Payload::Deposit { proposal: 3, amount },
+        Payload::Vote { proposal: 3, pool: validator, choice: Choice::NoWithVeto },
     ];
     let mut all = Vec::new();
     for (tag, payload) in payloads.iter().enumerate() {

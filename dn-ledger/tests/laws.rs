@@ -2,6 +2,8 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod common;
+#[path = "laws/staking.rs"]
+mod staking;
 
 use common::{CHAIN_ID, World, address, dn, key, price};
 use dn_core::objects::{AuditOutcome, BatchRoot, Voucher};
@@ -12,6 +14,9 @@ use dn_ledger::state::{
 use dn_ledger::tx::Shares;
 use dn_ledger::{BlockError, Chain, Payload, Role, SignedTx, Tx, apply, supply};
 use proptest::prelude::*;
+
+/// Kinds of payloads that are tried: their tags.
+const KINDS: u8 = 27;
 
 const NAMES: [&str; 9] = ["v1", "v2", "v3", "owner", "worker", "worker2", "gateway", "payer", "stranger"];
 
@@ -26,9 +31,13 @@ struct Try {
 }
 
 fn tries() -> impl Strategy<Value = Try> {
-    (0usize..NAMES.len(), 0u8..24, any::<u8>(), 0u64..3_000, 0u8..24).prop_map(|(who, kind, a, b, spoil)| {
-        // Audits need two in a row: they are tried more often.
-        let kind = if kind < 18 { kind } else { 16 + kind % 2 };
+    (0usize..NAMES.len(), 0u8..36, any::<u8>(), 0u64..3_000, 0u8..24).prop_map(|(who, kind, a, b, spoil)| {
+        // Audits need two in a row, proposals deposits and votes: they are tried more often.
+        let kind = match kind {
+            0..KINDS => kind,
+            33.. => 26,
+            _ => 16 + kind % 2,
+        };
         Try { who, kind, a, b, spoil }
     })
 }
@@ -81,7 +90,8 @@ fn payload(w: &World, t: &Try) -> Payload {
         14 if channel != w.channel => Payload::FinishChannel { channel },
         13 | 14 => Payload::TopUpChannel { channel, amount },
         15 => batch(w, t, channel, model),
-        _ => audit(w, t),
+        16 | 17 => audit(w, t),
+        _ => staking::payload(w, t),
     }
 }
 
@@ -103,7 +113,10 @@ fn batch(w: &World, t: &Try, channel: ChannelId, model: ModelId) -> Payload {
     let claimed = LANES.get_or_default(state, &(channel, lane));
     let max_claimable = claimed.checked_add(fees).unwrap();
     let voucher = Voucher { channel, max_claimable, ..w.voucher(lane, dn(0)).body };
-    let vouchers = vec![Signed::sign(voucher, &key("spender"))];
+    // Now and then a session key signs, whether it may or not.
+    let by = if t.b.is_multiple_of(3) { "session" } else { "spender" };
+    let voucher = Voucher { signer: address(by), ..voucher };
+    let vouchers = vec![Signed::sign(voucher, &key(by))];
     Payload::PostBatch { batch: Signed::sign(body, &key(name)), vouchers }
 }
 
@@ -133,6 +146,7 @@ fn signed(w: &World, t: &Try) -> SignedTx {
     match (t.kind, auditor) {
         (15, _) if t.a < 220 => t.who = 4,
         (11..=14, _) if t.a < 220 => t.who = 7,
+        (19 | 26, _) if t.a < 220 => t.who %= 3,
         (16 | 17, Some(name)) if t.a < 220 => {
             t.who = NAMES.iter().position(|n| *n == name).unwrap();
         }
@@ -157,6 +171,10 @@ fn slow_audits() -> World {
     let mut params = common::params();
     params.audit_times.commit_blocks = 30;
     params.audit_times.reveal_blocks = 30;
+    params.governance.min_deposit = dn(10);
+    params.governance.deposit_blocks = 10;
+    params.governance.voting_blocks = 8;
+    params.governance.execution_delay_blocks = 2;
     let mut w = World::with(params);
     w.prepare();
     w
@@ -207,9 +225,9 @@ fn the_generator_reaches_most_rules() {
     use proptest::test_runner::TestRunner;
     let mut runner = TestRunner::deterministic();
     let mut w = slow_audits();
-    let mut accepted = [0u32; 18];
+    let mut accepted = [0u32; KINDS as usize];
     let mut refused = std::collections::BTreeSet::new();
-    for _ in 0..700 {
+    for _ in 0..1_000 {
         let t = tries().new_tree(&mut runner).unwrap().current();
         let tx = signed(&w, &t);
         let proposal = w.block(std::slice::from_ref(&tx));
@@ -221,7 +239,7 @@ fn the_generator_reaches_most_rules() {
             }
         }
     }
-    let never: Vec<_> = (0..18).filter(|kind| accepted[*kind] == 0).collect();
+    let never: Vec<_> = (0..KINDS as usize).filter(|kind| accepted[*kind] == 0).collect();
     assert!(never.is_empty(), "kinds never accepted: {never:?} of {accepted:?}");
     assert!(refused.len() >= 20, "{} reasons: {refused:?}", refused.len());
     assert!(IDENTITIES.iter(w.state()).count() > 4);
