@@ -66,8 +66,8 @@ pub enum Event {
     CommissionPaid { validator: Address, amount: Amount, shares: Shares },
     /// A key may spend from the owner's channels.
     SessionGranted { owner: Address, session: Address, serial: u64, total: Amount, expires_ms: u64 },
-    /// It may no longer.
-    SessionRevoked { owner: Address, session: Address, serial: u64 },
+    /// It may no longer; what it has spent can be claimed until the height.
+    SessionRevoked { owner: Address, session: Address, serial: u64, until_height: u64 },
     /// A proposal was made.
     Proposed { proposal: u64, proposer: Address, title: String, deposit: Amount, status: ProposalStatus },
     /// Its deposit grew.

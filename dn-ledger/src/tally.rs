@@ -1,6 +1,6 @@
 //! Counting votes: each share counts once, with whoever holds it now.
 
-use dn_core::Amount;
+use dn_core::{Address, Amount};
 
 use crate::params::GovernanceParams;
 use crate::state::{
@@ -11,7 +11,8 @@ use crate::tx::{Choice, Role};
 /// Basis points in one.
 const BASIS: u128 = 10_000;
 
-/// The votes on a proposal as they stand: over the pools of active validators, never over delegators.
+/// The votes on a proposal as they stand: over pools, never over delegators. All stake with active validators counts, and what
+/// delegators of others voted themselves.
 pub fn tally(state: &State, proposal: u64) -> Tally {
     let mut tally = Tally::default();
     for ((_, validator), identity) in IDENTITIES.iter_from(state, &Role::Validator) {
@@ -26,7 +27,25 @@ pub fn tally(state: &State, proposal: u64) -> Tally {
             add(side(&mut tally, choice), weight);
         }
     }
+    // A validator that leaves takes its own vote along, not those of its delegators.
+    for ((_, validator), vote) in POOL_VOTES.iter_from(state, &proposal) {
+        if is_active(state, validator) {
+            continue;
+        }
+        let pool = STAKE_POOLS.get_or_default(state, &validator);
+        for choice in Choice::ALL {
+            let weight = pool.value_of(vote.of(choice).0);
+            add(side(&mut tally, choice), weight);
+            add(&mut tally.total, weight);
+        }
+    }
     tally
+}
+
+fn is_active(state: &State, validator: Address) -> bool {
+    IDENTITIES
+        .get(state, &(Role::Validator, validator))
+        .is_some_and(|identity| identity.status == IdentityStatus::Active)
 }
 
 /// Shares of a pool behind a choice: of those who vote themselves and, if it is the validator's vote, of all others.

@@ -27,18 +27,19 @@ fn genesis_and_one_block() {
     assert_eq!(
         hashes.map(|hash| hex(&hash)),
         [
-            "9f81d5f68228cd5a97151787430c5fadb88bfd5f7cb9a312b632a8e9fa1426e2",
-            "cfa339aef1dd91d84593dddb213e090719c3fce4dbd595a9ed4dbb5fc27f328d",
+            "97fe383b14e40567cd50702396e256eed86da5d0c72935c2d49f929c98b2c593",
+            "889f630e617d60c4515f762f4d9a9e2ed5e4c183146818a763c6dc5a890c1f09",
             "1d86a6dcf35f03679b11612fc7ebcbca8f42e4753993639e12727cc0318350b6",
-            "8ca228c9c4938195d3675889101a013283c83236a760755d0ca6482583e36082",
-            "cecbac8003f13d85088fdf15a0414a6f962d8d0a981bf174afc93845cc5f89e4",
+            "bd12c886c55ef8ca3f917ca362a9d69324fa73addd8ce31533883508e8f2139e",
+            "17a32e8f027d2d0ab20b867bad7549fa8220d5c7dffceef599d63450769c02b3",
         ]
     );
 }
 
 fn equivocation() -> Evidence {
     let height = 5;
-    let first = RoundProposal { chain_id: 77, height, round: 1, block: BlockHash([1; 32]), valid_round: None };
+    let first =
+        RoundProposal { chain_id: 77, height, round: 1, block: BlockHash([1; 32]), valid_round: None };
     let second = RoundProposal { valid_round: Some(0), ..first };
     let sign = |proposal: &RoundProposal| key("v1").sign(&proposal.digest());
     Evidence::Proposals { first_signature: sign(&first), second_signature: sign(&second), first, second }
@@ -99,10 +100,10 @@ fn every_proposal() {
             }
         }
     }
-    assert_eq!(tags, 50);
+    assert_eq!(tags, 51);
     assert_eq!(
         hex(&dn_core::keccak256(&[&all])),
-        "0"
+        "31f267bb18b1685423c27686d3f19be79a0ca7a73c49934db077f58e724f7779"
     );
 }
 
@@ -176,7 +177,7 @@ fn every_payload() {
     }
     assert_eq!(
         hex(&dn_core::keccak256(&[&all])),
-        "f7fdca6f98a6967177aa781d9e70cad67f836912b5a8f6c1a58280f3cb344d6d"
+        "f0eac8ccceabc6aa4856a027e653332c7b20d2d60815c051738c9556a65b22d6"
     );
 }
 

@@ -80,7 +80,11 @@ fn payload(w: &World, t: &Try) -> Payload {
             Payload::PublishModel { manifest, name: "m".into(), price: price(), domain: 0 }
         }
         7 => Payload::SetModelPrice { model, price: price() },
-        8 if t.b.is_multiple_of(32) => Payload::RetireModel { model },
+        8 if t.b.is_multiple_of(3) => {
+            // The main model stays.
+            let others: Vec<_> = models.into_iter().filter(|id| *id != w.model).collect();
+            Payload::RetireModel { model: choose(&others, t.a, ModelId([7; 32])) }
+        }
         8 | 9 => Payload::Offer { model },
         10 => Payload::Unoffer { model },
         11 => Payload::OpenChannel {
@@ -148,6 +152,8 @@ fn signed(w: &World, t: &Try) -> SignedTx {
     let mut t = t.clone();
     let auditor = w.open_audits().first().map(|(name, ..)| name.clone());
     match (t.kind, auditor) {
+        (5, _) if t.a < 220 => t.who = staking::leaving(w).unwrap_or(t.who),
+        (6..=8, _) if t.a < 220 => t.who = 3,
         (15, _) if t.a < 220 => t.who = 4,
         (11..=14, _) if t.a < 220 => t.who = 7,
         (19 | 26, _) if t.a < 220 => t.who %= 3,

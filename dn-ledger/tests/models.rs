@@ -20,11 +20,11 @@ use dn_ledger::{BlockContext, Chain, Params, Payload, Role, Tx, apply, query, su
 use proptest::prelude::*;
 
 const VALIDATORS: [&str; 3] = ["v1", "v2", "v3"];
-const DELEGATORS: [&str; 7] = ["payer", "stranger", "owner", "worker", "v1", "v2", "v3"];
+const DELEGATORS: [&str; 5] = ["payer", "stranger", "v1", "v2", "v3"];
 
 /// Epochs of two blocks, large fees so that pools earn, a hard slash.
 fn rules() -> Params {
-    let mut params = Params { epoch_blocks: 2, unbonding_epochs: 3, min_tx_fee: dn(1), ..params() };
+    let mut params = Params { epoch_blocks: 2, unbonding_epochs: 2, min_tx_fee: dn(1), ..params() };
     params.slash.equivocation = 2_000;
     params.governance.voting_blocks = 1_000_000;
     params.staking.max_commission_raise = 1_000;
@@ -96,7 +96,7 @@ impl Machine {
 enum Op {
     Stake { who: usize, pool: usize, dn: u64 },
     Unbond { who: usize, pool: usize, part: u8 },
-    Redelegate { who: usize, from: usize, to: usize, part: u8 },
+    Redelegate { who: usize, from: usize, by: usize, part: u8 },
     Withdraw { who: usize },
     Commission { pool: usize, rate: u16 },
     Offend { pool: usize },
@@ -110,12 +110,12 @@ fn ops(votes: bool) -> impl Strategy<Value = Op> {
     prop_oneof![
         4 => (who(), pool(), 1u64..900).prop_map(|(who, pool, dn)| Op::Stake { who, pool, dn }),
         3 => (who(), pool(), part()).prop_map(|(who, pool, part)| Op::Unbond { who, pool, part }),
-        4 => (who(), pool(), pool(), part())
-            .prop_map(|(who, from, to, part)| Op::Redelegate { who, from, to, part }),
-        2 => who().prop_map(|who| Op::Withdraw { who }),
+        6 => (who(), pool(), 1usize..3, part())
+            .prop_map(|(who, from, by, part)| Op::Redelegate { who, from, by, part }),
+        4 => who().prop_map(|who| Op::Withdraw { who }),
         1 => (pool(), 0u16..1_500).prop_map(|(pool, rate)| Op::Commission { pool, rate }),
         1 => pool().prop_map(|pool| Op::Offend { pool }),
-        4 => (1u8..5).prop_map(|count| Op::Blocks { count }),
+        5 => (1u8..6).prop_map(|count| Op::Blocks { count }),
         voting => (who(), pool(), 0u64..2, 0usize..4)
             .prop_map(|(who, pool, proposal, choice)| Op::Vote { who, pool, proposal, choice }),
     ]
@@ -123,6 +123,11 @@ fn ops(votes: bool) -> impl Strategy<Value = Op> {
 
 fn payload(m: &Machine, op: &Op) -> Option<(&'static str, Payload)> {
     let validator = |pool: &usize| address(VALIDATORS[*pool]);
+    // A pool in which somebody has something, from this one on.
+    let held = |who: &usize, pool: &usize| {
+        let mut pools = (0..VALIDATORS.len()).map(|n| (pool + n) % VALIDATORS.len());
+        pools.find(|pool| m.held(DELEGATORS[*who], VALIDATORS[*pool]) > 0).unwrap_or(*pool)
+    };
     let part_of = |who: &usize, pool: &usize, part: &u8| {
         Shares(m.held(DELEGATORS[*who], VALIDATORS[*pool]) / u128::from(*part))
     };
@@ -131,12 +136,14 @@ fn payload(m: &Machine, op: &Op) -> Option<(&'static str, Payload)> {
             (DELEGATORS[*who], Payload::Stake { validator: validator(pool), amount: dn(*amount) })
         }
         Op::Unbond { who, pool, part } => {
-            let shares = part_of(who, pool, part);
-            (DELEGATORS[*who], Payload::Unbond { validator: validator(pool), shares })
+            let pool = held(who, pool);
+            let shares = part_of(who, &pool, part);
+            (DELEGATORS[*who], Payload::Unbond { validator: validator(&pool), shares })
         }
-        Op::Redelegate { who, from, to, part } => {
-            let shares = part_of(who, from, part);
-            (DELEGATORS[*who], Payload::Redelegate { from: validator(from), to: validator(to), shares })
+        Op::Redelegate { who, from, by, part } => {
+            let from = held(who, from);
+            let (shares, to) = (part_of(who, &from, part), (from + by) % VALIDATORS.len());
+            (DELEGATORS[*who], Payload::Redelegate { from: validator(&from), to: validator(&to), shares })
         }
         Op::Withdraw { who } => (DELEGATORS[*who], Payload::Withdraw {}),
         Op::Commission { pool, rate } => (VALIDATORS[*pool], Payload::SetCommission { rate: *rate }),
@@ -159,6 +166,8 @@ enum Place {
     Moved { from: Address, to: Address, until: u64 },
     /// On its way out.
     Leaving { from: Address, until: u64 },
+    /// A validator's collateral; free from the epoch on once it is out.
+    Bond { until: Option<u64> },
 }
 
 impl Place {
@@ -166,13 +175,14 @@ impl Place {
     fn earns_with(self) -> Option<Address> {
         match self {
             Self::With(v) | Self::Moved { to: v, .. } => Some(v),
-            Self::Leaving { .. } => None,
+            Self::Leaving { .. } | Self::Bond { .. } => None,
         }
     }
 
     /// Whether an offence of a validator in an epoch cuts it.
-    fn answers_for(self, validator: Address, epoch: u64) -> bool {
+    fn answers_for(self, owner: Address, validator: Address, epoch: u64) -> bool {
         match self {
+            Self::Bond { .. } => owner == validator,
             Self::With(v) => v == validator,
             Self::Moved { from, to, until } => to == validator || (from == validator && until > epoch),
             Self::Leaving { from, until } => from == validator && until > epoch,
@@ -188,8 +198,12 @@ const FINE: u128 = 1_000_000;
 
 impl Holdings {
     fn of_genesis() -> Self {
-        let start = VALIDATORS.map(|v| ((address(v), Place::With(address(v))), dn(10_000).atto() * FINE));
-        Self(start.into_iter().collect())
+        let mut start = Self::default();
+        for validator in VALIDATORS.map(address) {
+            start.add(validator, Place::With(validator), dn(10_000).atto() * FINE);
+            start.add(validator, Place::Bond { until: None }, dn(1_000).atto() * FINE);
+        }
+        start
     }
 
     fn add(&mut self, who: Address, place: Place, value: u128) {
@@ -225,7 +239,8 @@ impl Holdings {
     }
 
     fn slash(&mut self, validator: Address, epoch: u64, bps: u128) {
-        for (_, value) in self.0.iter_mut().filter(|((_, place), _)| place.answers_for(validator, epoch)) {
+        let cut = |who: &Address, place: &Place| place.answers_for(*who, validator, epoch);
+        for (_, value) in self.0.iter_mut().filter(|((who, place), _)| cut(who, place)) {
             *value -= mul_div(*value, bps, 10_000).unwrap();
         }
     }
@@ -266,10 +281,17 @@ fn follow(model: &mut Holdings, m: &Machine, events: &[Event], before: &BTreeMap
             Event::Slashed { address, cause: SlashCause::Equivocation, .. } => {
                 model.slash(address, epoch, m.ctx.params.slash.equivocation.into());
             }
+            Event::Jailed { validator, .. } => {
+                let bond = model.0.remove(&(validator, Place::Bond { until: None })).unwrap();
+                let until = Some(epoch + m.ctx.params.unbonding_epochs);
+                model.add(validator, Place::Bond { until }, bond);
+            }
             Event::Withdrawn { address: who, amount } => {
-                let free = |key: &(Address, Place)| {
-                    key.0 == who && matches!(key.1, Place::Leaving { until, .. } if until <= epoch)
+                let due = |place| match place {
+                    Place::Leaving { until, .. } | Place::Bond { until: Some(until) } => until <= epoch,
+                    _ => false,
                 };
+                let free = |key: &(Address, Place)| key.0 == who && due(key.1);
                 let due: Vec<_> = model.0.keys().copied().filter(free).collect();
                 let value: u128 = due.iter().map(|key| model.0.remove(key).unwrap()).sum();
                 assert!((value / FINE).abs_diff(amount.atto()) < 1_000, "{amount} paid out; {value} due");
@@ -310,6 +332,12 @@ fn compare(model: &Holdings, m: &Machine, step: usize) {
             let place = Place::Leaving { from: u.validator, until: u.release_epoch };
             *shown.entry(format!("{who} {place:?}")).or_default() += u.value.atto();
         }
+        for ((_, validator), identity) in IDENTITIES.iter_from(&m.state, &Role::Validator) {
+            if validator == who && !identity.collateral.is_zero() {
+                let place = Place::Bond { until: identity.status.release_epoch() };
+                shown.insert(format!("{who} {place:?}"), identity.collateral.atto());
+            }
+        }
         for r in view.redelegating {
             let place = Place::Moved { from: r.from, to: r.to, until: r.release_epoch };
             *shown.entry(format!("{who} {place:?}")).or_default() += r.value.atto();
@@ -325,7 +353,8 @@ fn compare(model: &Holdings, m: &Machine, step: usize) {
         assert!(a.abs_diff(b) < 1_000, "step {step}: {key}: {a} shown, {b} expected");
     }
     let s = supply::supply(&m.state);
-    assert!(s.stake.checked_add(s.unbonding).unwrap().atto().abs_diff(total) < 10_000, "step {step}");
+    let held = s.stake.atto() + s.unbonding.atto() + s.collateral.atto();
+    assert!(held.abs_diff(total) < 10_000, "step {step}: {held} held, {total} expected");
 }
 
 fn run(m: &mut Machine, op: &Op) -> Option<Vec<Event>> {
@@ -387,16 +416,13 @@ fn recount(m: &Machine, votes: &Votes, proposal: u64) -> Tally {
     let mut sums = [0u128; 5];
     for validator in VALIDATORS.map(address) {
         let identity = IDENTITIES.get(&m.state, &(Role::Validator, validator)).unwrap();
-        if identity.status != IdentityStatus::Active {
-            continue;
-        }
+        let active = identity.status == IdentityStatus::Active;
         let pool = STAKE_POOLS.get_or_default(&m.state, &validator);
-        sums[4] += pool.tokens().atto();
-        let default = votes.get(&(proposal, validator, validator));
+        let default = votes.get(&(proposal, validator, validator)).filter(|_| active);
         let mut by_choice = [0u128; 4];
         for who in DELEGATORS.map(address) {
             let shares = STAKE_SHARES.get_or_default(&m.state, &(who, validator)).0;
-            let own = votes.get(&(proposal, who, validator));
+            let own = votes.get(&(proposal, who, validator)).filter(|_| who != validator);
             if let Some(choice) = own.or(default) {
                 by_choice[*choice as usize] += shares;
             }
@@ -404,9 +430,10 @@ fn recount(m: &Machine, votes: &Votes, proposal: u64) -> Tally {
         if let Some(choice) = default {
             by_choice[*choice as usize] += lots_in(m, validator);
         }
-        for (sum, shares) in sums.iter_mut().zip(by_choice) {
-            *sum += mul_div(pool.tokens().atto(), shares, pool.shares()).unwrap_or(0);
-        }
+        let weights =
+            by_choice.map(|shares| mul_div(pool.tokens().atto(), shares, pool.shares()).unwrap_or(0));
+        sums.iter_mut().zip(weights).for_each(|(sum, weight)| *sum += weight);
+        sums[4] += if active { pool.tokens().atto() } else { weights.iter().sum() };
     }
     let [yes, no, abstain, no_with_veto, total] = sums.map(Amount::from_atto);
     Tally { yes, no, abstain, no_with_veto, total }
@@ -448,7 +475,7 @@ proptest! {
             }
         }
         // The end of voting counts the same, and nothing of the votes stays behind.
-        m.ctx.height += 1_000_000;
+        m.ctx.height += 1_000_001;
         let expected: Vec<_> = (0..2).map(|proposal| recount(&m, &votes, proposal)).collect();
         begin_block(&mut m.state, &m.ctx);
         for (proposal, expected) in (0u64..).zip(expected) {

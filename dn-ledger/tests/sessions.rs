@@ -86,7 +86,7 @@ fn grants_are_checked() {
     assert_eq!(fault(w.reject("gateway", by_owner(good.clone()))), stale(5, 5));
     assert_eq!(fault(w.reject("gateway", by_owner(SessionGrant { serial: 4, ..good.clone() }))), stale(5, 4));
     let view = query::sessions(w.state(), owner);
-    assert_eq!((view.len(), view[0].total, view[0].revoked), (1, dn(10), false));
+    assert_eq!((view.len(), view[0].total, view[0].until_height), (1, dn(10), None));
 }
 
 #[test]
@@ -128,20 +128,40 @@ fn a_session_spends_within_its_limits() {
     w.ok("worker", spend(&w, 0, 1, dn(2), dn(9)));
     w.sequence += 1;
 
-    // A new grant, a new budget; then it is taken back.
-    w.ok("payer", by_owner(SessionGrant { serial: 6, ..grant(&w) }));
-    assert_eq!(SESSIONS.get(w.state(), &(owner, session)).unwrap().spent, Amount::ZERO);
+    // Nothing replaces a session that others rely on. It is taken back, and paid for until the delay is over.
+    let next = |w: &World, serial| by_owner(SessionGrant { serial, total: dn(20), ..grant(w) });
+    let live = SessionFault::NotOver { owner, session, serial: 5 };
+    assert_eq!(fault(w.reject("payer", next(&w, 6))), live);
     let revoke = |serial| Payload::RevokeSession { session, serial };
-    let newest = 6;
-    let nothing = SessionFault::NothingToRevoke { owner, session, newest };
-    assert_eq!(fault(w.reject("payer", revoke(5))), nothing);
+    let nothing = |newest| SessionFault::NothingToRevoke { owner, session, newest };
+    assert_eq!(fault(w.reject("payer", revoke(4))), nothing(5));
+    w.ok("payer", revoke(5));
+    let until_height = w.height() + w.genesis.params.channel_close_blocks;
+    assert_eq!(fault(w.reject("payer", revoke(5))), nothing(5));
+    assert_eq!(fault(w.reject("payer", next(&w, 6))), live);
+    // Taking more grants back does not give more time.
     w.ok("payer", revoke(6));
-    assert_eq!(fault(w.reject("payer", revoke(6))), nothing);
-    let denied = SessionFault::Revoked { owner, session };
-    assert_eq!(fault(w.reject("worker", spend(&w, 0, 1, dn(1), dn(9)))), denied);
-    // What was signed before is no way back; what is signed after is.
-    let old = by_owner(SessionGrant { serial: 6, ..grant(&w) });
-    assert_eq!(fault(w.reject("gateway", old)), SessionFault::Stale { owner, session, newest, found: 6 });
+    assert_eq!(SESSIONS.get(w.state(), &(owner, session)).unwrap().until_height, Some(until_height));
+    w.blocks(until_height - w.height() - 1);
+    let fees = Amount::from_atto(1);
+    assert_eq!(
+        fault(w.reject("worker", spend(&w, 0, 1, fees, dn(9)))),
+        SessionFault::Exhausted { session, total: dn(10), spent: dn(10), fees }
+    );
+    w.blocks(1);
+    let denied = SessionFault::Revoked { owner, session, until_height };
+    assert_eq!(fault(w.reject("worker", spend(&w, 0, 1, fees, dn(9)))), denied);
+    // What was signed before is no way back; what is signed after is, with a new budget.
+    for found in [5, 6] {
+        let stale = SessionFault::Stale { owner, session, newest: 6, found };
+        assert_eq!(fault(w.reject("gateway", next(&w, found))), stale);
+    }
+    w.ok("gateway", next(&w, 7));
+    assert_eq!(SESSIONS.get(w.state(), &(owner, session)).unwrap().spent, Amount::ZERO);
+    w.ok("worker", spend(&w, 0, 1, dn(1), dn(9)));
+    w.sequence += 1;
+    w.ok("payer", revoke(7));
+    w.blocks(w.genesis.params.channel_close_blocks + 1);
     // Grants that were signed but never registered can be taken back as well.
     w.ok("payer", revoke(8));
     let found = 8;
@@ -149,18 +169,20 @@ fn a_session_spends_within_its_limits() {
     assert_eq!(fault(w.reject("gateway", old)), SessionFault::Stale { owner, session, newest: 8, found });
     w.ok("payer", by_owner(SessionGrant { serial: 9, models: vec![ModelId([9; 32])], ..grant(&w) }));
     assert_eq!(
-        fault(w.reject("worker", spend(&w, 0, 1, dn(1), dn(9)))),
+        fault(w.reject("worker", spend(&w, 0, 1, dn(1), dn(10)))),
         SessionFault::Model { session, model: w.model }
     );
+    w.ok("payer", revoke(9));
+    w.blocks(w.genesis.params.channel_close_blocks + 1);
     // No models in the grant are all models. Then time passes.
     let expires_ms = w.chain.tip().time_ms + 3_500;
     w.ok("payer", by_owner(SessionGrant { serial: 10, models: vec![], expires_ms, ..grant(&w) }));
-    w.ok("worker", spend(&w, 0, 1, dn(1), dn(9)));
+    w.ok("worker", spend(&w, 0, 1, dn(1), dn(10)));
     w.sequence += 1;
     w.blocks(2);
     let now_ms = w.chain.tip().time_ms + 1_000;
     assert_eq!(
-        fault(w.reject("worker", spend(&w, 0, 1, dn(1), dn(9)))),
+        fault(w.reject("worker", spend(&w, 0, 1, dn(1), dn(10)))),
         SessionFault::Expired { session, expires_ms, now_ms }
     );
 }

@@ -15,7 +15,7 @@ pub const MAX_SESSION_MODELS: usize = 16;
 /// A session: `session` may sign vouchers on the owner's channels, within these limits, until the owner takes it back.
 ///
 /// A gateway can be shown it before any ledger knows it; the ledger keeps count of what was spent. For one owner and
-/// session key a higher serial replaces all before it, with a new budget.
+/// session key a higher serial is a new session, with a new budget, once the one before is over.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SessionGrant {
     /// The chain that settles what is spent.

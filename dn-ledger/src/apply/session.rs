@@ -29,17 +29,26 @@ impl Step<'_> {
             return Err(SessionFault::ModelsUnsorted { at: at.0 }.into());
         }
         let key = (owner, session);
-        if let Some(newest) = SESSIONS.get(self.state, &key).map(|s| s.serial).filter(|n| *n >= serial) {
-            return Err(SessionFault::Stale { owner, session, newest, found: serial }.into());
+        if let Some(held) = SESSIONS.get(self.state, &key) {
+            let newest = held.serial;
+            if newest >= serial {
+                return Err(SessionFault::Stale { owner, session, newest, found: serial }.into());
+            }
+            // Whoever served the session relies on its limits until it is over: narrower ones would leave calls unpaid.
+            if !held.is_over(self.ctx.height, self.ctx.time_ms) {
+                return Err(SessionFault::NotOver { owner, session, serial: newest }.into());
+            }
         }
-        let (revoked, spent, models) = (false, Amount::ZERO, models.clone());
-        let record = Session { serial, revoked, per_call, total, spent, models, expires_ms };
+        let (until_height, spent, models) = (None, Amount::ZERO, models.clone());
+        let record = Session { serial, until_height, per_call, total, spent, models, expires_ms };
         SESSIONS.put(self.state, &key, &record);
         self.events.push(Event::SessionGranted { owner, session, serial, total, expires_ms });
         Ok(())
     }
 
-    /// Takes grants back, also such as were never registered: what stays is the serial under which nothing is good.
+    /// Takes grants back, also such as were never registered: what stays is the serial up to which nothing is good.
+    ///
+    /// Calls that were made are paid: claims are taken as long as on a channel that closes.
     pub(super) fn revoke_session(
         &mut self,
         owner: Address,
@@ -47,17 +56,28 @@ impl Step<'_> {
         serial: u64,
     ) -> Result<(), Reject> {
         let before = SESSIONS.get(self.state, &(owner, session));
-        if let Some(held) = &before
-            && (serial < held.serial || (held.revoked && serial == held.serial))
-        {
-            return Err(SessionFault::NothingToRevoke { owner, session, newest: held.serial }.into());
-        }
-        let spent = before.map_or(Amount::ZERO, |held| held.spent);
-        let (per_call, total) = (Amount::ZERO, Amount::ZERO);
-        let record =
-            Session { serial, revoked: true, per_call, total, spent, models: Vec::new(), expires_ms: 0 };
+        let record = match before {
+            Some(held) if serial < held.serial || (held.until_height.is_some() && serial == held.serial) => {
+                return Err(SessionFault::NothingToRevoke { owner, session, newest: held.serial }.into());
+            }
+            Some(held) => {
+                let delay = self.ctx.params.channel_close_blocks;
+                let until = held.until_height.unwrap_or_else(|| self.ctx.height.saturating_add(delay));
+                Session { serial, until_height: Some(until), ..held }
+            }
+            None => Session {
+                serial,
+                until_height: Some(0),
+                per_call: Amount::ZERO,
+                total: Amount::ZERO,
+                spent: Amount::ZERO,
+                models: Vec::new(),
+                expires_ms: 0,
+            },
+        };
         SESSIONS.put(self.state, &(owner, session), &record);
-        self.events.push(Event::SessionRevoked { owner, session, serial });
+        let until_height = record.until_height.unwrap_or_default();
+        self.events.push(Event::SessionRevoked { owner, session, serial, until_height });
         Ok(())
     }
 
@@ -72,8 +92,8 @@ impl Step<'_> {
     ) -> Result<(), Reject> {
         let session = key;
         let mut record = SESSIONS.get(self.state, &(owner, session)).expect("the caller looked");
-        if record.revoked {
-            return Err(SessionFault::Revoked { owner, session }.into());
+        if let Some(until_height) = record.until_height.filter(|until| self.ctx.height > *until) {
+            return Err(SessionFault::Revoked { owner, session, until_height }.into());
         }
         let now_ms = self.ctx.time_ms;
         if now_ms > record.expires_ms {

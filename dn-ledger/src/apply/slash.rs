@@ -13,7 +13,7 @@ impl Step<'_> {
     /// Cuts collateral, stake, unbonding stake and redelegated stake of a validator by an offence's fraction. With a
     /// reporter a part is its own; the rest, or all, is burned.
     ///
-    /// The loops are over release epochs and validators, never over delegators. What was released is free, withdrawn or not:
+    /// The loops are over release epochs to come and validators, never over delegators nor over what nobody fetched. What was released is free, withdrawn or not:
     /// its owner answered for the validator as long as was promised.
     pub(super) fn slash_validator(
         &mut self,
@@ -33,9 +33,9 @@ impl Step<'_> {
             taken = sum(taken, pool.slash(bps));
             STAKE_POOLS.put(self.state, &validator, &pool);
         }
-        let epoch = self.ctx.epoch();
-        let unbonding: Vec<_> = UNBONDING_POOLS.iter_from(self.state, &validator).collect();
-        for (key, mut pool) in unbonding.into_iter().filter(|((_, release), _)| *release > epoch) {
+        let first_bound = self.ctx.epoch() + 1;
+        let unbonding: Vec<_> = UNBONDING_POOLS.iter_since(self.state, &validator, &first_bound).collect();
+        for (key, mut pool) in unbonding {
             taken = sum(taken, pool.slash(bps));
             UNBONDING_POOLS.put(self.state, &key, &pool);
         }
@@ -62,11 +62,8 @@ impl Step<'_> {
 
     /// Takes a fraction of the shares that stake from this validator's pool has in other pools, and the DN behind them.
     fn slash_redelegated(&mut self, validator: Address, bps: u16) -> Amount {
-        let epoch = self.ctx.epoch();
-        let lots: Vec<_> = REDELEGATION_POOLS
-            .iter_from(self.state, &validator)
-            .filter(|((_, release, _), _)| *release > epoch)
-            .collect();
+        let first_bound = self.ctx.epoch() + 1;
+        let lots: Vec<_> = REDELEGATION_POOLS.iter_since(self.state, &validator, &first_bound).collect();
         let mut taken = Amount::ZERO;
         for (key, mut lot) in lots {
             let shares = lot.slash(bps).atto();

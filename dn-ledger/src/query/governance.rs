@@ -29,7 +29,7 @@ pub fn sessions(state: &State, owner: Address) -> Vec<SessionView> {
         owner,
         session,
         serial: s.serial,
-        revoked: s.revoked,
+        until_height: s.until_height,
         per_call: s.per_call,
         total: s.total,
         spent: s.spent,

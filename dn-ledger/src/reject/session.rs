@@ -27,8 +27,11 @@ pub enum SessionFault {
     #[error("grants of {owner} to {session} up to {newest} are taken back already")]
     NothingToRevoke { owner: Address, session: Address, newest: u64 },
     /// A session that its owner took back.
-    #[error("{owner} took back the session of {session}")]
-    Revoked { owner: Address, session: Address },
+    #[error("{owner} took back the session of {session}; claims were taken until height {until_height}")]
+    Revoked { owner: Address, session: Address, until_height: u64 },
+    /// A grant while another one is in force.
+    #[error("grant {serial} of {owner} to {session} is not over; it ends by its time or by being taken back")]
+    NotOver { owner: Address, session: Address, serial: u64 },
     /// A session whose time is over.
     #[error("the session of {session} expired at {expires_ms} ms; the block is at {now_ms} ms")]
     Expired { session: Address, expires_ms: u64, now_ms: u64 },

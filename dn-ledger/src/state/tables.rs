@@ -173,6 +173,24 @@ impl<K: Key, V: Canonical> Table<K, V> {
         self.read_all(state, prefix)
     }
 
+    /// The records whose key starts with `group` and comes at or after `(group, first)`, in order: what lies before is not
+    /// looked at.
+    pub fn iter_since<'a, P: Key, Q: Key>(
+        &self,
+        state: &'a State,
+        group: &P,
+        first: &Q,
+    ) -> impl Iterator<Item = (K, V)> + use<'a, K, V, P, Q> {
+        let mut prefix = vec![self.prefix];
+        group.write(&mut prefix);
+        let mut start = prefix.clone();
+        first.write(&mut start);
+        state.range_from(prefix, &start).map(|(key, value)| {
+            let key = K::read(&key[1..]).expect("written by this table");
+            (key, V::from_bytes(value).expect("written by this table"))
+        })
+    }
+
     fn read_all<'a>(
         &self,
         state: &'a State,

@@ -151,4 +151,5 @@ param_changes! {
     47 => GovernanceQuorum "governance.quorum": u16 = governance.quorum;
     48 => GovernancePass "governance.pass": u16 = governance.pass;
     49 => GovernanceVeto "governance.veto": u16 = governance.veto;
+    50 => MaxValidators "max_validators": u32 = max_validators;
 }

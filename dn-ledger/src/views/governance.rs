@@ -28,8 +28,8 @@ pub struct SessionView {
     pub session: Address,
     /// The newest grant; earlier ones are void.
     pub serial: u64,
-    /// Whether the owner took it back.
-    pub revoked: bool,
+    /// When the owner took it back: last height at which claims are taken.
+    pub until_height: Option<u64>,
     /// The most that one call may cost.
     pub per_call: Amount,
     /// The most that may be spent in all.

@@ -3,7 +3,7 @@
 use dn_core::objects::SessionGrant;
 use dn_core::{Amount, BlockHash, Hash32, Signed};
 use dn_ledger::Payload;
-use dn_ledger::state::{OPEN_PROPOSALS, Pool, ProposalStatus, SESSIONS, STAKE_SHARES};
+use dn_ledger::state::{OPEN_PROPOSALS, Pool, ProposalStatus, SESSIONS, STAKE_SHARES, UNBONDING};
 use dn_ledger::tx::{Choice, Evidence, ParamChange, ProposalKind, Role, Shares};
 use dn_ledger::vote::{Vote, VoteKind};
 
@@ -34,12 +34,7 @@ pub(super) fn payload(w: &World, t: &Try) -> Payload {
             let newest = SESSIONS.get(w.state(), &key).map_or(0, |s| s.serial);
             Payload::RevokeSession { session: address("session"), serial: newest + t.b % 2 }
         }
-        24 => Payload::Propose {
-            title: "t".into(),
-            text: String::new(),
-            kind: kind(w, t),
-            deposit: amount,
-        },
+        24 => Payload::Propose { title: "t".into(), text: String::new(), kind: kind(w, t), deposit: amount },
         25 => Payload::Deposit { proposal: proposal(w, t, false), amount },
         _ => {
             // Mostly one choice, so that something passes.
@@ -50,10 +45,15 @@ pub(super) fn payload(w: &World, t: &Try) -> Payload {
     }
 }
 
+/// Somebody whose stake is free, or will be first.
+pub(super) fn leaving(w: &World) -> Option<usize> {
+    let first = UNBONDING.iter(w.state()).min_by_key(|((_, release, _), _)| *release)?.0.0;
+    NAMES.iter().position(|name| address(name) == first)
+}
+
 fn proposal(w: &World, t: &Try, voting: bool) -> u64 {
     let wanted = |status: &ProposalStatus| matches!(status, ProposalStatus::Voting { .. }) == voting;
-    let open: Vec<_> =
-        OPEN_PROPOSALS.iter(w.state()).filter(|(_, s)| wanted(s)).map(|(id, _)| id).collect();
+    let open: Vec<_> = OPEN_PROPOSALS.iter(w.state()).filter(|(_, s)| wanted(s)).map(|(id, _)| id).collect();
     choose(&open, t.a, 99)
 }
 
@@ -103,13 +103,13 @@ fn grant(w: &World, t: &Try) -> Payload {
 fn evidence(w: &World, t: &Try) -> Payload {
     let vote = |block| Vote {
         chain_id: CHAIN_ID,
-        height: w.height().saturating_sub(t.b % 64),
+        height: w.height().saturating_sub(t.b % 24),
         round: 0,
         kind: VoteKind::Precommit,
         block,
     };
     let (first, second) = (vote(None), vote((t.a != 3).then_some(BlockHash([1; 32]))));
-    let signer = if t.a.is_multiple_of(4) { "v3" } else { NAMES[t.who] };
+    let signer = if t.a.is_multiple_of(2) { "v3" } else { NAMES[t.who] };
     let evidence = Evidence::Votes {
         first,
         first_signature: key("v3").sign(&first.digest()),

@@ -227,7 +227,12 @@ mod tests {
         let role = Role::Validator;
         assert_eq!(
             parse("update|validator|--name|n|--add-collateral|5"),
-            Ok(Payload::UpdateIdentity { role, name: Some("n".into()), endpoint: None, add_collateral: dn(5) })
+            Ok(Payload::UpdateIdentity {
+                role,
+                name: Some("n".into()),
+                endpoint: None,
+                add_collateral: dn(5)
+            })
         );
         assert_eq!(parse("set-commission|250"), Ok(Payload::SetCommission { rate: 250 }));
         let (from, to, shares) = (OTHER, OTHER, Shares(9));
@@ -248,7 +253,11 @@ mod tests {
     #[test]
     fn proposals_are_parsed() {
         let proposal = |kind: &str| match parse(&format!("propose|--title|t|--deposit|100|{kind}"))? {
-            Payload::Propose { title, deposit, kind, .. } if title == "t" && deposit == Amount::from_dn(100) => Ok(kind),
+            Payload::Propose { title, deposit, kind, .. }
+                if title == "t" && deposit == Amount::from_dn(100) =>
+            {
+                Ok(kind)
+            }
             other => Err(format!("{other:?}")),
         };
         assert_eq!(proposal("text"), Ok(ProposalKind::Text {}));

@@ -88,7 +88,7 @@ pub struct Tally {
     pub abstain: Amount,
     /// Against it, with veto.
     pub no_with_veto: Amount,
-    /// All stake of active validators, whether it voted or not.
+    /// All stake with active validators, whether it voted or not, and what others voted.
     pub total: Amount,
 }
 canonical_struct!(Tally { yes: Amount, no: Amount, abstain: Amount, no_with_veto: Amount, total: Amount });

@@ -35,8 +35,8 @@ impl Commission {
 pub struct Session {
     /// The newest grant, or the newest that was taken back.
     pub serial: u64,
-    /// Whether the owner took it back.
-    pub revoked: bool,
+    /// When the owner took it back: last height at which claims are taken.
+    pub until_height: Option<u64>,
     /// The most that one call may cost.
     pub per_call: Amount,
     /// The most that may be spent in all.
@@ -50,10 +50,17 @@ pub struct Session {
 }
 canonical_struct!(Session {
     serial: u64,
-    revoked: bool,
+    until_height: Option<u64>,
     per_call: Amount,
     total: Amount,
     spent: Amount,
     models: Vec<ModelId>,
     expires_ms: u64,
 });
+
+impl Session {
+    /// Whether nothing more can be claimed.
+    pub fn is_over(&self, height: u64, now_ms: u64) -> bool {
+        now_ms > self.expires_ms || self.until_height.is_some_and(|until| height > until)
+    }
+}
