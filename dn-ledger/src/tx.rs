@@ -105,6 +105,10 @@ impl Canonical for Shares {
 /// What a transaction does. The README of this crate lists each one's rules.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
+#[allow(
+    clippy::large_enum_variant,
+    reason = "one allocation more for every model would save memory that nobody misses"
+)]
 pub enum Payload {
     /// Moves DN to another account.
     Transfer {

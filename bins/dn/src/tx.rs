@@ -140,6 +140,7 @@ enum Tx {
     },
     #[command(flatten)]
     Registry(registry::Tx),
+    #[command(flatten)]
     Governance(governance::Tx),
 }
 
