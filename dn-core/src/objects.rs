@@ -1,5 +1,6 @@
 //! The typed objects that cross crates, each with one canonical encoding.
 
+mod acceptance;
 mod batch;
 mod encoder;
 mod manifest;
@@ -10,6 +11,7 @@ mod session;
 mod verdict;
 mod voucher;
 
+pub use acceptance::JobAcceptance;
 pub use batch::{BatchLine, BatchRoot};
 pub use encoder::{EncoderHyperparameters, EncoderManifest, Pooling};
 pub use manifest::{Hyperparameters, MAX_STOP_TOKENS, ModelManifest, RopePairing, RopeScaling};

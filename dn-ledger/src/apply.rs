@@ -1,25 +1,31 @@
 //! The rules: what a transaction does to the state, or why it does nothing.
 
 mod audit;
+mod backing;
 mod batch;
 mod books;
 mod channel;
 mod commission;
+mod domain;
 mod draw;
+mod emission;
 mod epoch;
 mod evidence;
 mod governance;
 mod identity;
+mod jobs;
 mod model;
 mod proposal;
 mod redelegate;
 mod session;
+mod registry;
 mod settle;
 mod slash;
 mod stake;
 
 use dn_core::{Address, BlockHash, TxId};
 
+pub(crate) use domain::{check_name, domain_emission, domain_fees, put_domain};
 pub(crate) use identity::put_identity;
 
 use crate::events::Event;
@@ -94,6 +100,7 @@ pub fn begin_block(state: &mut State, ctx: &BlockContext) -> Vec<Event> {
     step.expire_audits();
     step.process_due_batches();
     step.govern();
+    step.refund_jobs();
     step.events
 }
 
@@ -218,6 +225,21 @@ impl<'a> Step<'a> {
             }
             Payload::Deposit { proposal, amount } => self.deposit(sender, *proposal, *amount),
             Payload::Vote { proposal, pool, choice } => self.vote(sender, *proposal, *pool, *choice),
+            Payload::CreateDomain { name, terms } => self.create_domain(sender, name, *terms),
+            Payload::ConfigureDomain { domain, terms } => self.configure_domain(sender, *domain, *terms),
+            Payload::TransferDomain { domain, to } => self.transfer_domain(sender, *domain, *to),
+            Payload::SpendTreasury { domain, to, amount } => {
+                self.spend_treasury(sender, *domain, *to, *amount)
+            }
+            Payload::CloseDomain { domain } => self.close_domain(sender, *domain),
+            Payload::PublishVersion { version } => self.publish_version(sender, version),
+            Payload::TransferModel { family, to } => self.transfer_model(sender, *family, *to),
+            Payload::BackModel { family, amount } => self.back_model(sender, *family, *amount),
+            Payload::Unback { family, shares } => self.unback(sender, *family, *shares),
+            Payload::LockJob { job } => self.lock_job(sender, tx.nonce, job),
+            Payload::ClaimJob { batch, receipt, acceptance } => {
+                self.claim_job(sender, batch, receipt, acceptance.as_ref())
+            }
         }
     }
 }

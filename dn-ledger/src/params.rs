@@ -2,10 +2,13 @@
 
 mod governance;
 
+mod registry;
+
 use dn_core::{Amount, canonical_struct};
 use serde::{Deserialize, Serialize};
 
 pub use governance::{GovernanceParams, MAX_OPEN_PROPOSALS, StakingParams};
+pub use registry::{EmissionBounds, RegistryParams};
 
 use crate::tx::{MAX_TX_BYTES, Role};
 
@@ -107,8 +110,6 @@ pub struct Params {
     pub max_validators: u32,
     /// Epochs until unbonded stake and retired collateral are free.
     pub unbonding_epochs: u64,
-    /// Number of domains; domain 0 is the general one.
-    pub domains: u32,
     /// Highest price of a token.
     pub max_token_price: Amount,
     /// Blocks in which batches of a retired model or by a withdrawn offer are still taken.
@@ -141,6 +142,8 @@ pub struct Params {
     pub staking: StakingParams,
     /// Rules of proposals.
     pub governance: GovernanceParams,
+    /// Domains, lineage, backing and job escrow.
+    pub registry: RegistryParams,
 }
 canonical_struct!(Params {
     epoch_blocks: u64,
@@ -153,7 +156,6 @@ canonical_struct!(Params {
     min_stake: Amount,
     max_validators: u32,
     unbonding_epochs: u64,
-    domains: u32,
     max_token_price: Amount,
     model_grace_blocks: u64,
     min_deposit: Amount,
@@ -170,6 +172,7 @@ canonical_struct!(Params {
     trust: dn_trust::Params,
     staking: StakingParams,
     governance: GovernanceParams,
+    registry: RegistryParams,
 });
 
 impl Params {
@@ -191,7 +194,6 @@ impl Params {
             min_stake: Amount::from_dn(1),
             max_validators: 100,
             unbonding_epochs: 24,
-            domains: 1,
             max_token_price: Amount::from_dn(1),
             model_grace_blocks: 100,
             min_deposit: Amount::from_atto(10_000_000_000_000_000),
@@ -224,6 +226,7 @@ impl Params {
             },
             staking: StakingParams::devnet(),
             governance: GovernanceParams::devnet(),
+            registry: RegistryParams::devnet(),
         }
     }
 
@@ -251,6 +254,7 @@ impl Params {
                 max_per_batch: 64,
             },
             emission: dn_powr::EmissionParams::default(),
+            registry: RegistryParams::main(),
             ..Self::devnet()
         }
     }
@@ -275,7 +279,6 @@ impl Params {
         within("min_stake", self.min_stake.atto(), 1, cap)?;
         within("max_validators", self.max_validators.into(), 1, 1_000)?;
         within("unbonding_epochs", self.unbonding_epochs.into(), 1, 10_000)?;
-        within("domains", self.domains.into(), 1, 1_024)?;
         within("max_token_price", self.max_token_price.atto(), 1, cap)?;
         within("model_grace_blocks", self.model_grace_blocks.into(), 0, million)?;
         within("min_deposit", self.min_deposit.atto(), 1, cap)?;
@@ -289,6 +292,7 @@ impl Params {
         within("max_per_batch", self.audit_times.max_per_batch.into(), 1, 4_096)?;
         self.staking.validate()?;
         self.governance.validate()?;
+        self.registry.validate()?;
         self.slash.validate()?;
         self.fees.validate()?;
         self.emission.validate()?;

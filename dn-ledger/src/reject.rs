@@ -4,6 +4,7 @@ mod evidence;
 mod governance;
 mod session;
 mod staking;
+mod registry;
 
 use dn_core::{Address, Amount, AmountError, BatchId, ChannelId, Hash32, ModelId, VerifyError};
 use serde::{Deserialize, Serialize};
@@ -12,6 +13,7 @@ pub use evidence::EvidenceFault;
 pub use governance::GovernanceFault;
 pub use session::SessionFault;
 pub use staking::StakingFault;
+pub use registry::{ReceiptField, RegistryReject};
 
 use crate::state::IdentityStatus;
 use crate::tx::{Role, Shares};
@@ -30,6 +32,10 @@ pub enum SignedObject {
     SessionGrant,
     /// A validator's vote or proposal in consensus.
     ConsensusMessage,
+    /// A job's receipt, signed by its worker.
+    Receipt,
+    /// A payer's acceptance of a job's receipt.
+    JobAcceptance,
 }
 
 impl std::fmt::Display for SignedObject {
@@ -40,6 +46,8 @@ impl std::fmt::Display for SignedObject {
             Self::BatchRoot => "batch root",
             Self::SessionGrant => "session grant",
             Self::ConsensusMessage => "consensus message",
+            Self::Receipt => "receipt",
+            Self::JobAcceptance => "job acceptance",
         })
     }
 }
@@ -72,6 +80,10 @@ pub enum Field {
     Text,
     /// Changes of a proposal.
     Changes,
+    /// A licence's id.
+    Licence,
+    /// Parents of a model.
+    Parents,
 }
 
 /// Why a transaction is refused. A refused transaction changes nothing, its sender's nonce included.
@@ -265,6 +277,9 @@ pub enum Reject {
     /// A verdict in another auditor's name.
     #[error("the verdict is by {auditor}; the sender is {sender}")]
     VerdictAuditor { auditor: Address, sender: Address },
+    /// What only domains, model families, backers and jobs refuse.
+    #[error(transparent)]
+    Registry(#[from] RegistryReject),
 }
 
 /// What is wrong with a manifest.

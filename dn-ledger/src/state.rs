@@ -13,6 +13,9 @@ pub use records::{
     CommissionRaise, ExecutionFault, Identity, IdentityStatus, Model, Offer, Pool, PoolVote, Proposal,
     ProposalStatus, Session, Tally, Upgrade,
 };
+pub use records::{
+    Domain, DomainCount, EpochWork, Family, JobClaim, JobEscrow, ModelTerms, NextTerms, Spending,
+};
 pub use tables::{
     ACCOUNTS, AUDIT_TASKS, AUDITS, BATCHES, CHANNELS, COMMISSIONS, CorruptState, DEADLINES, DEPOSITS,
     DUE_BATCHES, EPOCH_WORK, IDENTITIES, Key, LANES, MODELS, NEXT_PROPOSAL, OFFENCES, OFFERS, OPEN_PROPOSALS,
@@ -20,4 +23,8 @@ pub use tables::{
     SPENT_VOTES, STAKE_POOLS, STAKE_SHARES, Table, UNBONDING, UNBONDING_POOLS, UPGRADES, VALIDATOR_EPOCHS,
     VALIDATOR_SETS, VALIDATOR_TRUST, WORKER_BATCHES, WORKER_EPOCHS, WORKER_SEQUENCES, WORKER_TRUST,
     check_entry, table_name,
+};
+pub use tables::{
+    BACKING_POOLS, BACKING_RELEASES, BACKING_SHARES, DOMAIN_COUNT, DOMAIN_NAMES, DOMAINS, DUE_JOBS, FAMILIES,
+    FAMILY_VERSIONS, JOB_CLAIMS, JOBS, MODEL_TERMS,
 };

@@ -3,6 +3,7 @@
 //! Amounts are atto as decimal strings, hashes and addresses `0x…`, trust Q32 bits, heights and epochs numbers.
 
 mod governance;
+mod registry;
 
 use dn_core::objects::{AuditOutcome, BatchLine, ModelManifest, Price};
 use dn_core::{Address, Amount, BatchId, BlockHash, ChannelId, Hash32, ModelId, TxId};
@@ -10,6 +11,10 @@ use dn_trust::{Trust, Unit};
 use serde::{Deserialize, Serialize};
 
 pub use governance::{ProposalView, RedelegationView, SessionView, UpgradeView};
+pub use registry::{
+    BackingRelease, BackingView, BackingsView, DomainBalance, DomainView, FamilyBalance, FamilyView, JobView,
+    ModelTermsView, ReleaseBalance,
+};
 
 use crate::block::{Certificate, Header};
 use crate::events::Event;
@@ -271,6 +276,12 @@ pub struct SupplyView {
     pub channels: Amount,
     /// Σ batch escrow.
     pub batches: Amount,
+    /// Σ deposits of domains.
+    pub domains: Amount,
+    /// Σ backing of models, that on its way back included.
+    pub backing: Amount,
+    /// Σ job escrow.
+    pub jobs: Amount,
     /// Σ pools without the burned.
     pub pools: Amount,
     /// Burned.
@@ -298,6 +309,14 @@ pub struct BalancesView {
     pub channels: Vec<ChannelBalance>,
     /// Batch escrow.
     pub batches: Vec<BatchBalance>,
+    /// Deposits of domains.
+    pub domains: Vec<DomainBalance>,
+    /// Backers' pools.
+    pub backing: Vec<FamilyBalance>,
+    /// Backing on its way back.
+    pub backing_releases: Vec<ReleaseBalance>,
+    /// Job escrow.
+    pub jobs: Vec<ChannelBalance>,
     /// Pools without the burned.
     pub pools: Vec<PoolBalance>,
     /// Burned.

@@ -4,6 +4,8 @@
 mod common;
 #[path = "laws/staking.rs"]
 mod staking;
+#[path = "laws/registry.rs"]
+mod registry;
 
 use std::collections::BTreeMap;
 
@@ -19,8 +21,8 @@ use dn_ledger::tx::Shares;
 use dn_ledger::{BlockError, Chain, Payload, Role, SignedTx, Tx, apply, supply};
 use proptest::prelude::*;
 
-/// Kinds of payloads that are tried: their tags.
-const KINDS: u8 = 27;
+/// Kinds of payloads that are tried.
+const KINDS: u8 = staking::KINDS.end;
 
 const NAMES: [&str; 9] = ["v1", "v2", "v3", "owner", "worker", "worker2", "gateway", "payer", "stranger"];
 
@@ -35,12 +37,12 @@ struct Try {
 }
 
 fn tries() -> impl Strategy<Value = Try> {
-    (0usize..NAMES.len(), 0u8..36, any::<u8>(), 0u64..3_000, 0u8..24).prop_map(|(who, kind, a, b, spoil)| {
+    (0usize..NAMES.len(), 0u8..48, any::<u8>(), 0u64..3_000, 0u8..24).prop_map(|(who, kind, a, b, spoil)| {
         // Audits need two in a row, proposals deposits and votes: they are tried more often.
         let kind = match kind {
             0..KINDS => kind,
-            33.. => 26,
-            _ => 16 + kind % 2,
+            KINDS..45 => 16 + kind % 2,
+            _ => staking::VOTE,
         };
         Try { who, kind, a, b, spoil }
     })
@@ -98,8 +100,9 @@ fn payload(w: &World, t: &Try) -> Payload {
         14 if channel != w.channel => Payload::FinishChannel { channel },
         13 | 14 => Payload::TopUpChannel { channel, amount },
         15 => batch(w, t, channel, model),
-        16 | 17 => audit(w, t),
-        _ => staking::payload(w, t),
+        kind if registry::KINDS.contains(&kind) => registry::payload(w, t),
+        kind if staking::KINDS.contains(&kind) => staking::payload(w, t),
+        _ => audit(w, t),
     }
 }
 
@@ -109,6 +112,7 @@ fn batch(w: &World, t: &Try, channel: ChannelId, model: ModelId) -> Payload {
     let fees = Amount::from_atto(u128::from(t.b) * 1_000_000_000_000_000);
     let mut line = w.line(lane, 1 + u32::from(t.a % 5), fees);
     (line.channel, line.model) = (channel, model);
+    line.domain = MODELS.get(state, &model).map_or(0, |model| model.domain);
     let sender = address(NAMES[t.who]);
     let gateway = CHANNELS.get(state, &channel).map_or(address("gateway"), |c| c.payee);
     let name = NAMES.iter().find(|n| address(n) == gateway).unwrap_or(&"gateway");
@@ -156,7 +160,8 @@ fn signed(w: &World, t: &Try) -> SignedTx {
         (6..=8, _) if t.a < 220 => t.who = 3,
         (15, _) if t.a < 220 => t.who = 4,
         (11..=14, _) if t.a < 220 => t.who = 7,
-        (19 | 26, _) if t.a < 220 => t.who %= 3,
+        (staking::COMMISSION | staking::VOTE, _) if t.a < 220 => t.who %= 3,
+        (kind, _) if registry::KINDS.contains(&kind) => t.who = registry::who(w, &t),
         (16 | 17, Some(name)) if t.a < 220 => {
             t.who = NAMES.iter().position(|n| *n == name).unwrap();
         }
@@ -185,8 +190,10 @@ fn slow_audits() -> World {
     params.governance.deposit_blocks = 10;
     params.governance.voting_blocks = 8;
     params.governance.execution_delay_blocks = 2;
+    registry::tighten(&mut params);
     let mut w = World::with(params);
     w.prepare();
+    registry::prepare(&mut w);
     w
 }
 
@@ -250,7 +257,7 @@ fn the_generator_reaches_most_rules() {
     let mut w = slow_audits();
     let mut accepted = [0u32; KINDS as usize];
     let mut refused = std::collections::BTreeSet::new();
-    for _ in 0..1_000 {
+    for _ in 0..1_600 {
         let t = tries().new_tree(&mut runner).unwrap().current();
         let tx = signed(&w, &t);
         let proposal = w.block(std::slice::from_ref(&tx));
@@ -262,7 +269,7 @@ fn the_generator_reaches_most_rules() {
             }
         }
     }
-    let never: Vec<_> = (0..KINDS as usize).filter(|kind| accepted[*kind] == 0).collect();
+    let never: Vec<_> = (0..accepted.len()).filter(|kind| accepted[*kind] == 0).collect();
     assert!(never.is_empty(), "kinds never accepted: {never:?} of {accepted:?}");
     assert!(refused.len() >= 20, "{} reasons: {refused:?}", refused.len());
     assert!(IDENTITIES.iter(w.state()).count() > 4);

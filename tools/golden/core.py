@@ -288,6 +288,14 @@ voucher_fields = [
     ("uint64", "expiresMs", 1_800_000_000_000, "u64"),
 ]
 
+acceptance_fields = [
+    ("uint64", "chainId", CHAIN, "u64"),
+    ("bytes32", "escrow", label("channel"), "raw"),
+    ("bytes32", "receipt", label("receipt"), "raw"),
+    ("address", "payer", PAYER, "raw"),
+    ("uint64", "expiresMs", 1_800_000_000_000, "u64"),
+]
+
 
 def session_fields(models):
     return [
@@ -345,6 +353,7 @@ TYPES = {
     "Receipt": types_of(receipt_fields),
     "Voucher": types_of(voucher_fields),
     "SessionGrant": types_of(session_fields([])),
+    "JobAcceptance": types_of(acceptance_fields),
     "BatchRoot": types_of(batch_fields([])),
     "BatchLine": types_of(line_fields(0)),
 }
@@ -386,6 +395,7 @@ OBJECTS = {
     "voucher": canonical(voucher_fields),
     "session_grant": canonical(session_fields([label("model"), label("other model")])),
     "session_grant_any": canonical(session_fields([])),
+    "job_acceptance": canonical(acceptance_fields),
     "batch_line": canonical(line_fields(1)),
     "batch_root": canonical(batch_fields([0, 1])),
     "batch_root_empty": canonical(batch_fields([])),
@@ -403,6 +413,7 @@ SIGNED = {
     "voucher": ("Voucher", voucher_fields, "payer"),
     "session_grant": ("SessionGrant", session_fields([label("model"), label("other model")]), "payer"),
     "session_grant_any": ("SessionGrant", session_fields([]), "payer"),
+    "job_acceptance": ("JobAcceptance", acceptance_fields, "payer"),
     "batch_root": ("BatchRoot", batch_fields([0, 1]), "gateway"),
     "batch_root_empty": ("BatchRoot", batch_fields([]), "gateway"),
 }

@@ -1,6 +1,7 @@
 //! `dn tx`: signed transactions.
 
 mod governance;
+mod registry;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -139,6 +140,7 @@ enum Tx {
     },
     #[command(flatten)]
     Governance(governance::Tx),
+    Registry(registry::Tx),
 }
 
 impl Tx {
@@ -168,6 +170,7 @@ impl Tx {
             Self::CloseChannel { channel } => Payload::CloseChannel { channel },
             Self::FinishChannel { channel } => Payload::FinishChannel { channel },
             Self::Governance(tx) => tx.payload(sender)?,
+            Self::Registry(tx) => tx.payload()?,
         })
     }
 }

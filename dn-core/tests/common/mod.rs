@@ -3,11 +3,11 @@
 
 use dn_core::merkle::InclusionProof;
 use dn_core::objects::{
-    AuditOutcome, BatchLine, BatchRoot, Decoding, FinishReason, Grammar, Hyperparameters, JobRequest,
-    ModelManifest, Price, Receipt, RopePairing, RopeScaling, Sampling, SessionGrant, TokenBias, Verdict,
+    AuditOutcome, BatchLine, BatchRoot, Decoding, FinishReason, Grammar, Hyperparameters, JobAcceptance,
+    JobRequest, ModelManifest, Price, Receipt, RopePairing, RopeScaling, Sampling, SessionGrant, TokenBias, Verdict,
     Voucher,
 };
-use dn_core::{Address, Amount, BatchId, ChannelId, Hash32, JobId, ModelId, SecretKey, keccak256};
+use dn_core::{Address, Amount, BatchId, ChannelId, Hash32, JobId, ModelId, ReceiptId, SecretKey, keccak256};
 use proptest::prelude::*;
 
 /// The chain of all examples.
@@ -127,6 +127,16 @@ pub(crate) fn session_grant(models: &[&str]) -> SessionGrant {
         per_call: "0.25".parse().expect("decimal"),
         total: "2.5".parse().expect("decimal"),
         models: models.iter().map(|name| ModelId(label(name))).collect(),
+        expires_ms: EXPIRES_MS,
+    }
+}
+
+pub(crate) fn acceptance() -> JobAcceptance {
+    JobAcceptance {
+        chain_id: CHAIN,
+        escrow: ChannelId(label("channel")),
+        receipt: ReceiptId(label("receipt")),
+        payer: address("payer"),
         expires_ms: EXPIRES_MS,
     }
 }

@@ -190,11 +190,10 @@ impl Step<'_> {
         if needed.is_zero() {
             return Err(Reject::AmountTooSmall { minimum: Amount::from_atto(1), found: needed });
         }
-        let domains = self.ctx.params.domains;
         match pool {
             Pool::Reserve | Pool::Foundation => {}
-            Pool::Domain { domain } if domain < domains => {}
-            Pool::Domain { domain } => return Err(Reject::UnknownDomain { domains, found: domain }),
+            // A domain that somebody owns is the owner's to spend.
+            Pool::Domain { domain } if self.open_domain(domain)?.owner.is_none() => {}
             // Emission, the validators' pay, deposits and what is burned are nobody's to give.
             _ => return Err(GovernanceFault::PoolNotSpendable { pool }.into()),
         }

@@ -2,6 +2,7 @@
 
 mod governance;
 mod staking;
+mod registry;
 
 use dn_core::objects::{AuditOutcome, BatchRoot, ModelManifest, Price};
 use dn_core::{Address, Amount, Hash32, canonical_enum, canonical_struct};
@@ -9,6 +10,9 @@ use serde::{Deserialize, Serialize};
 
 pub use governance::{ExecutionFault, PoolVote, Proposal, ProposalStatus, Tally, Upgrade};
 pub use staking::{Commission, CommissionRaise, Session};
+pub use registry::{
+    Domain, DomainCount, EpochWork, Family, JobClaim, JobEscrow, ModelTerms, NextTerms, Spending,
+};
 
 /// An account.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

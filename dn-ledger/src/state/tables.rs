@@ -3,7 +3,7 @@
 use std::marker::PhantomData;
 
 use dn_core::encoding::{Canonical, DecodeError};
-use dn_core::{Address, Amount, BatchId, ChannelId, ModelId};
+use dn_core::{Address, Amount, BatchId, ChannelId, Hash32, ModelId};
 use dn_powr::StakePool;
 use dn_trust::{ValidatorEpoch, ValidatorTrust, WorkerEpoch, WorkerTrust};
 
@@ -12,6 +12,7 @@ use super::records::{
     Account, Audit, AuditTask, Batch, Channel, Commission, Identity, Model, Offer, Pool, PoolVote, Proposal,
     ProposalStatus, Session, Upgrade,
 };
+use super::records::{Domain, DomainCount, EpochWork, Family, JobClaim, JobEscrow, ModelTerms};
 use crate::params::Params;
 use crate::tx::{Choice, Role, Shares};
 use crate::validators::ValidatorSet;
@@ -39,7 +40,7 @@ macro_rules! id_keys {
         }
     )*};
 }
-id_keys!(Address: 20, BatchId: 32, ChannelId: 32, ModelId: 32);
+id_keys!(Address: 20, BatchId: 32, ChannelId: 32, Hash32: 32, ModelId: 32);
 
 macro_rules! number_keys {
     ($($t:ty),*) => {$(
@@ -323,7 +324,7 @@ tables! {
     /// What happened to validators in this epoch.
     22 VALIDATOR_EPOCHS "validator_epochs": Address => ValidatorEpoch;
     /// Work that counts for this epoch's emission by domain, worker and model owner.
-    23 EPOCH_WORK "epoch_work": (u32, Address, Address) => u128;
+    23 EPOCH_WORK "epoch_work": (u32, Address, Address) => EpochWork;
     /// The parameters in force, under key 0.
     24 PARAMS "params": u32 => Params;
     /// Who decides blocks: [`NEXT_SET`](crate::validators::NEXT_SET) and [`TIP_SET`](crate::validators::TIP_SET).
@@ -355,4 +356,28 @@ tables! {
     41 SPENT_VOTES "spent_votes": u64 => bool;
     /// Upgrades by their first height.
     42 UPGRADES "upgrades": u64 => Upgrade;
+    /// Domains by id.
+    50 DOMAINS "domains": u32 => Domain;
+    /// Open domains by the Keccak-256 of their name.
+    51 DOMAIN_NAMES "domain_names": Hash32 => u32;
+    /// How many domains there are, under key 0.
+    52 DOMAIN_COUNT "domain_count": u32 => DomainCount;
+    /// What models were published under.
+    53 MODEL_TERMS "model_terms": ModelId => ModelTerms;
+    /// Model families, by their first model.
+    54 FAMILIES "families": ModelId => Family;
+    /// Models by family and version.
+    55 FAMILY_VERSIONS "family_versions": (ModelId, u32) => ModelId;
+    /// Backers' pools by family.
+    56 BACKING_POOLS "backing_pools": ModelId => StakePool;
+    /// Shares by backer and family.
+    57 BACKING_SHARES "backing_shares": (Address, ModelId) => Shares;
+    /// Backing that was taken back, by backer, release epoch and family.
+    58 BACKING_RELEASES "backing_releases": (Address, u64, ModelId) => Amount;
+    /// Job escrows by id.
+    59 JOBS "jobs": ChannelId => JobEscrow;
+    /// Job escrows by the last height at which they can be claimed. The value is always true.
+    60 DUE_JOBS "due_jobs": (u64, ChannelId) => bool;
+    /// The jobs that batches claim, until their audits are drawn.
+    61 JOB_CLAIMS "job_claims": BatchId => JobClaim;
 }
