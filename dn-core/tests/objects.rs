@@ -9,7 +9,9 @@ use dn_core::keys::SignatureError;
 use dn_core::keystore::Keystore;
 use dn_core::merkle::InclusionProof;
 use dn_core::mnemonic::DerivationPath;
-use dn_core::objects::{BatchRoot, JobAcceptance, JobRequest, ModelManifest, Receipt, SessionGrant, Verdict, Voucher};
+use dn_core::objects::{
+    BatchRoot, JobAcceptance, JobRequest, ModelManifest, Receipt, SessionGrant, Verdict, Voucher,
+};
 use dn_core::{Signed, VerifyError};
 use proptest::prelude::*;
 use proptest::test_runner::TestCaseError;

@@ -11,7 +11,12 @@ pub use governance::{proposal, proposals, sessions, upgrades};
 pub use registry::{backing, domain, domains, family, job, jobs, model_terms};
 
 use crate::power::{self_bond, voting_power};
-use crate::state::{ACCOUNTS, AUDITS, AUDIT_TASKS, Audit, AuditPhase, AuditTask, BACKING_POOLS, BACKING_RELEASES, BATCHES, Batch, CHANNELS, COMMISSIONS, Commission, DEADLINES, DOMAINS, IDENTITIES, Identity, IdentityStatus, JOBS, LANES, MODELS, Model, OFFERS, PARAMS, POOLS, Pool, STAKE_POOLS, STAKE_SHARES, State, UNBONDING, UNBONDING_POOLS, VALIDATOR_TRUST, WORKER_BATCHES, WORKER_SEQUENCES, WORKER_TRUST};
+use crate::state::{
+    ACCOUNTS, AUDIT_TASKS, AUDITS, Audit, AuditPhase, AuditTask, BACKING_POOLS, BACKING_RELEASES, BATCHES,
+    Batch, CHANNELS, COMMISSIONS, Commission, DEADLINES, DOMAINS, IDENTITIES, Identity, IdentityStatus, JOBS,
+    LANES, MODELS, Model, OFFERS, PARAMS, POOLS, Pool, STAKE_POOLS, STAKE_SHARES, State, UNBONDING,
+    UNBONDING_POOLS, VALIDATOR_TRUST, WORKER_BATCHES, WORKER_SEQUENCES, WORKER_TRUST,
+};
 use crate::supply::supply;
 use crate::tx::Role;
 use crate::views::{

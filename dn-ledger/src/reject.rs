@@ -2,18 +2,18 @@
 
 mod evidence;
 mod governance;
+mod registry;
 mod session;
 mod staking;
-mod registry;
 
 use dn_core::{Address, Amount, AmountError, BatchId, ChannelId, Hash32, ModelId, VerifyError};
 use serde::{Deserialize, Serialize};
 
 pub use evidence::EvidenceFault;
 pub use governance::GovernanceFault;
+pub use registry::{ReceiptField, RegistryReject};
 pub use session::SessionFault;
 pub use staking::StakingFault;
-pub use registry::{ReceiptField, RegistryReject};
 
 use crate::state::IdentityStatus;
 use crate::tx::{Role, Shares};

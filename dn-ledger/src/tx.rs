@@ -15,9 +15,9 @@ use dn_core::{
 };
 use serde::{Deserialize, Serialize};
 
+pub use dn_powr::{DomainSplit, FeeMove};
 pub use evidence::Evidence;
 pub use governance::{Choice, MAX_TITLE_BYTES, ParamChange, ProposalKind};
-pub use dn_powr::{DomainSplit, FeeMove};
 pub use registry::{
     BackingTerms, DomainTerms, Licence, MAX_LICENCE_BYTES, MAX_PARENTS, NewJob, NewVersion, Parent, escrow_id,
 };

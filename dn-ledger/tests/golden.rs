@@ -7,7 +7,8 @@ use common::{World, address, dn, genesis, key, params};
 use dn_core::objects::{BatchRoot, FinishReason, JobAcceptance, Receipt, SessionGrant};
 use dn_core::{Amount, BlockHash, Canonical, Hash32, Signed};
 use dn_ledger::tx::{
-    BackingTerms, Choice, DomainTerms, Evidence, Licence, NewJob, NewVersion, ParamChange, Parent, ProposalKind, Shares, escrow_id,
+    BackingTerms, Choice, DomainTerms, Evidence, Licence, NewJob, NewVersion, ParamChange, Parent,
+    ProposalKind, Shares, escrow_id,
 };
 use dn_ledger::vote::RoundProposal;
 use dn_ledger::{Chain, Genesis, GenesisError, Params, Payload};
@@ -131,7 +132,7 @@ fn every_payload() {
         },
         Payload::Retire { role: dn_ledger::Role::Worker },
         Payload::Stake { validator, amount },
-        Payload::Unbond { validator, shares: dn_ledger::tx::Shares(5) },
+        Payload::Unbond { validator, shares: Shares(5) },
         Payload::Withdraw {},
         Payload::PublishModel { manifest: common::manifest(1), name: "m".into(), price, domain },
         Payload::SetModelPrice { model, price },
@@ -152,7 +153,7 @@ fn every_payload() {
             add_collateral: amount,
         },
         Payload::SetCommission { rate: 77 },
-        Payload::Redelegate { from: validator, to, shares: dn_ledger::tx::Shares(6) },
+        Payload::Redelegate { from: validator, to, shares: Shares(6) },
         Payload::SubmitEvidence { validator, evidence: equivocation() },
         Payload::GrantSession { grant: grant(model) },
         Payload::RevokeSession { session: spender, serial: 4 },

@@ -445,10 +445,9 @@ fn changes_have_their_names_in_json() {
     assert_eq!(change.path(), "slash.equivocation");
     let fee: ParamChange = serde_json::from_str(r#"{"parameter":"min_tx_fee","value":"5"}"#).unwrap();
     assert_eq!(fee, ParamChange::MinTxFee { value: Amount::from_atto(5) });
-    for unknown in [
-        r#"{"parameter":"epoch_blocks","value":5}"#,
-        r#"{"parameter":"max_lanes","value":5,"more":1}"#,
-    ] {
+    for unknown in
+        [r#"{"parameter":"epoch_blocks","value":5}"#, r#"{"parameter":"max_lanes","value":5,"more":1}"#]
+    {
         assert!(serde_json::from_str::<ParamChange>(unknown).is_err(), "{unknown}");
     }
     // Every change sets the parameter of its name, and no other.

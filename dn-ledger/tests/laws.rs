@@ -2,10 +2,10 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod common;
-#[path = "laws/staking.rs"]
-mod staking;
 #[path = "laws/registry.rs"]
 mod registry;
+#[path = "laws/staking.rs"]
+mod staking;
 
 use std::collections::BTreeMap;
 

@@ -4,8 +4,8 @@
 use dn_core::merkle::InclusionProof;
 use dn_core::objects::{
     AuditOutcome, BatchLine, BatchRoot, Decoding, FinishReason, Grammar, Hyperparameters, JobAcceptance,
-    JobRequest, ModelManifest, Price, Receipt, RopePairing, RopeScaling, Sampling, SessionGrant, TokenBias, Verdict,
-    Voucher,
+    JobRequest, ModelManifest, Price, Receipt, RopePairing, RopeScaling, Sampling, SessionGrant, TokenBias,
+    Verdict, Voucher,
 };
 use dn_core::{Address, Amount, BatchId, ChannelId, Hash32, JobId, ModelId, ReceiptId, SecretKey, keccak256};
 use proptest::prelude::*;

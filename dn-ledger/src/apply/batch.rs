@@ -8,8 +8,8 @@ use super::books::sum;
 use crate::events::Event;
 use crate::reject::{Field, Reject, SignedObject};
 use crate::state::{
-    BATCHES, Batch, BatchStatus, CHANNELS, DUE_BATCHES, IDENTITIES, Identity, LANES, SESSIONS, WORKER_BATCHES,
-    WORKER_SEQUENCES,
+    BATCHES, Batch, BatchStatus, CHANNELS, DUE_BATCHES, IDENTITIES, Identity, LANES, SESSIONS,
+    WORKER_BATCHES, WORKER_SEQUENCES,
 };
 use crate::text::check_size;
 use crate::tx::Role;

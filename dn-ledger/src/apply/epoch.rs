@@ -10,8 +10,7 @@ use super::books::sum;
 use crate::events::Event;
 use crate::power::reward_weight;
 use crate::state::{
-    IDENTITIES, IdentityStatus, POOLS, Pool, VALIDATOR_EPOCHS, VALIDATOR_TRUST, WORKER_EPOCHS,
-    WORKER_TRUST,
+    IDENTITIES, IdentityStatus, POOLS, Pool, VALIDATOR_EPOCHS, VALIDATOR_TRUST, WORKER_EPOCHS, WORKER_TRUST,
 };
 use crate::tx::Role;
 

@@ -1,18 +1,18 @@
 //! The records of the state's tables.
 
 mod governance;
-mod staking;
 mod registry;
+mod staking;
 
 use dn_core::objects::{AuditOutcome, BatchRoot, ModelManifest, Price};
 use dn_core::{Address, Amount, Hash32, canonical_enum, canonical_struct};
 use serde::{Deserialize, Serialize};
 
 pub use governance::{ExecutionFault, PoolVote, Proposal, ProposalStatus, Tally, Upgrade};
-pub use staking::{Commission, CommissionRaise, Session};
 pub use registry::{
     Domain, DomainCount, EpochWork, Family, JobClaim, JobEscrow, ModelTerms, NextTerms, Spending,
 };
+pub use staking::{Commission, CommissionRaise, Session};
 
 /// An account.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
