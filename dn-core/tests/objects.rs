@@ -86,8 +86,8 @@ proptest! {
         canonical::<JobRequest>(&bytes)?;
         canonical::<Signed<Receipt>>(&bytes)?;
         canonical::<Signed<Voucher>>(&bytes)?;
-        canonical::<Signed<SessionGrant>>(&bytes)?;
         canonical::<Signed<JobAcceptance>>(&bytes)?;
+        canonical::<Signed<SessionGrant>>(&bytes)?;
         canonical::<Signed<BatchRoot>>(&bytes)?;
         canonical::<ModelManifest>(&bytes)?;
         canonical::<Verdict>(&bytes)?;

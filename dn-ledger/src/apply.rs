@@ -99,8 +99,8 @@ pub fn begin_block(state: &mut State, ctx: &BlockContext) -> Vec<Event> {
     let mut step = Step::new(state, ctx);
     step.expire_audits();
     step.process_due_batches();
-    step.govern();
     step.refund_jobs();
+    step.govern();
     step.events
 }
 
@@ -210,21 +210,6 @@ impl<'a> Step<'a> {
                 self.audit_commit(sender, *batch, *index, *commitment)
             }
             Payload::AuditReveal { verdict, salt } => self.audit_reveal(sender, verdict, salt),
-            Payload::UpdateIdentity { role, name, endpoint, add_collateral } => {
-                self.update_identity(sender, *role, name.as_deref(), endpoint.as_deref(), *add_collateral)
-            }
-            Payload::SetCommission { rate } => self.set_commission(sender, *rate),
-            Payload::Redelegate { from, to, shares } => self.redelegate(sender, *from, *to, *shares),
-            Payload::SubmitEvidence { validator, evidence } => {
-                self.submit_evidence(sender, *validator, evidence)
-            }
-            Payload::GrantSession { grant } => self.grant_session(grant),
-            Payload::RevokeSession { session, serial } => self.revoke_session(sender, *session, *serial),
-            Payload::Propose { title, text, kind, deposit } => {
-                self.propose(sender, title, text, kind, *deposit)
-            }
-            Payload::Deposit { proposal, amount } => self.deposit(sender, *proposal, *amount),
-            Payload::Vote { proposal, pool, choice } => self.vote(sender, *proposal, *pool, *choice),
             Payload::CreateDomain { name, terms } => self.create_domain(sender, name, *terms),
             Payload::ConfigureDomain { domain, terms } => self.configure_domain(sender, *domain, *terms),
             Payload::TransferDomain { domain, to } => self.transfer_domain(sender, *domain, *to),
@@ -240,6 +225,21 @@ impl<'a> Step<'a> {
             Payload::ClaimJob { batch, receipt, acceptance } => {
                 self.claim_job(sender, batch, receipt, acceptance.as_ref())
             }
+            Payload::UpdateIdentity { role, name, endpoint, add_collateral } => {
+                self.update_identity(sender, *role, name.as_deref(), endpoint.as_deref(), *add_collateral)
+            }
+            Payload::SetCommission { rate } => self.set_commission(sender, *rate),
+            Payload::Redelegate { from, to, shares } => self.redelegate(sender, *from, *to, *shares),
+            Payload::SubmitEvidence { validator, evidence } => {
+                self.submit_evidence(sender, *validator, evidence)
+            }
+            Payload::GrantSession { grant } => self.grant_session(grant),
+            Payload::RevokeSession { session, serial } => self.revoke_session(sender, *session, *serial),
+            Payload::Propose { title, text, kind, deposit } => {
+                self.propose(sender, title, text, kind, *deposit)
+            }
+            Payload::Deposit { proposal, amount } => self.deposit(sender, *proposal, *amount),
+            Payload::Vote { proposal, pool, choice } => self.vote(sender, *proposal, *pool, *choice),
         }
     }
 }

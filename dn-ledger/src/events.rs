@@ -5,7 +5,7 @@ use dn_core::{Address, Amount, BatchId, ChannelId, ModelId};
 use dn_trust::Trust;
 use serde::{Deserialize, Serialize};
 
-use crate::state::{AuditResult, ExecutionFault, Pool, ProposalStatus, Tally, table_name};
+use crate::state::{AuditResult, ExecutionFault, ProposalStatus, Tally, table_name};
 use crate::supply::HoldingChange;
 use crate::tx::{Choice, DomainTerms, Role, Shares};
 
@@ -85,7 +85,7 @@ pub enum Event {
     /// Blocks from this height on need software that knows the upgrade.
     UpgradeScheduled { name: String, height: u64 },
     /// A pool was paid out by a proposal.
-    ProposalSpent { proposal: u64, pool: Pool, to: Address, amount: Amount },
+    ProposalSpent { proposal: u64, to: Address, amount: Amount },
     /// A model is offered to the network.
     ModelPublished { model: ModelId, owner: Address, name: String, price: Price },
     /// Its price changed.

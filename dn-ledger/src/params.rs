@@ -138,12 +138,12 @@ pub struct Params {
     pub domain_split: dn_powr::DomainSplit,
     /// Constants of the trust formulas.
     pub trust: dn_trust::Params,
+    /// Domains, lineage, backing and job escrow.
+    pub registry: RegistryParams,
     /// Rules of stake pools.
     pub staking: StakingParams,
     /// Rules of proposals.
     pub governance: GovernanceParams,
-    /// Domains, lineage, backing and job escrow.
-    pub registry: RegistryParams,
 }
 canonical_struct!(Params {
     epoch_blocks: u64,
@@ -170,9 +170,9 @@ canonical_struct!(Params {
     emission: dn_powr::EmissionParams,
     domain_split: dn_powr::DomainSplit,
     trust: dn_trust::Params,
+    registry: RegistryParams,
     staking: StakingParams,
     governance: GovernanceParams,
-    registry: RegistryParams,
 });
 
 impl Params {
@@ -224,9 +224,9 @@ impl Params {
                 history_loss: 1 << 13,
                 ..dn_trust::Params::default()
             },
+            registry: RegistryParams::devnet(),
             staking: StakingParams::devnet(),
             governance: GovernanceParams::devnet(),
-            registry: RegistryParams::devnet(),
         }
     }
 
@@ -290,9 +290,9 @@ impl Params {
         within("commit_blocks", self.audit_times.commit_blocks.into(), 1, million)?;
         within("reveal_blocks", self.audit_times.reveal_blocks.into(), 1, million)?;
         within("max_per_batch", self.audit_times.max_per_batch.into(), 1, 4_096)?;
+        self.registry.validate()?;
         self.staking.validate()?;
         self.governance.validate()?;
-        self.registry.validate()?;
         self.slash.validate()?;
         self.fees.validate()?;
         self.emission.validate()?;

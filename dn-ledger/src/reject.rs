@@ -28,14 +28,14 @@ pub enum SignedObject {
     Voucher,
     /// A batch root, signed by its gateway.
     BatchRoot,
-    /// An owner's session grant.
-    SessionGrant,
-    /// A validator's vote or proposal in consensus.
-    ConsensusMessage,
     /// A job's receipt, signed by its worker.
     Receipt,
     /// A payer's acceptance of a job's receipt.
     JobAcceptance,
+    /// An owner's session grant.
+    SessionGrant,
+    /// A validator's vote or proposal in consensus.
+    ConsensusMessage,
 }
 
 impl std::fmt::Display for SignedObject {
@@ -44,10 +44,10 @@ impl std::fmt::Display for SignedObject {
             Self::Transaction => "transaction",
             Self::Voucher => "voucher",
             Self::BatchRoot => "batch root",
-            Self::SessionGrant => "session grant",
-            Self::ConsensusMessage => "consensus message",
             Self::Receipt => "receipt",
             Self::JobAcceptance => "job acceptance",
+            Self::SessionGrant => "session grant",
+            Self::ConsensusMessage => "consensus message",
         })
     }
 }
@@ -72,6 +72,10 @@ pub enum Field {
     Lanes,
     /// Bytes of a transaction.
     Transaction,
+    /// A licence's id.
+    Licence,
+    /// Parents of a model.
+    Parents,
     /// Models of a session grant.
     Models,
     /// Title of a proposal.
@@ -80,10 +84,6 @@ pub enum Field {
     Text,
     /// Changes of a proposal.
     Changes,
-    /// A licence's id.
-    Licence,
-    /// Parents of a model.
-    Parents,
 }
 
 /// Why a transaction is refused. A refused transaction changes nothing, its sender's nonce included.

@@ -105,6 +105,10 @@ impl Canonical for Shares {
 /// What a transaction does. The README of this crate lists each one's rules.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
+#[allow(
+    clippy::large_enum_variant,
+    reason = "one allocation more for every model would save memory that nobody misses"
+)]
 pub enum Payload {
     /// Moves DN to another account.
     Transfer {
@@ -227,77 +231,6 @@ pub enum Payload {
         /// The salt of the commitment.
         salt: Hash32,
     },
-    /// Changes what an own identity shows, or adds to its collateral.
-    UpdateIdentity {
-        /// The role.
-        role: Role,
-        /// A new name.
-        name: Option<String>,
-        /// A new endpoint.
-        endpoint: Option<String>,
-        /// What is added to the bond.
-        add_collateral: Amount,
-    },
-    /// Sets the sender's commission: a lower one at once, a higher one after a delay.
-    SetCommission {
-        /// Basis points of the pool's reward.
-        rate: u16,
-    },
-    /// Moves stake to another pool without waiting; the old one's slashes reach it for the unbonding time.
-    Redelegate {
-        /// The pool that it leaves.
-        from: Address,
-        /// The pool that it enters.
-        to: Address,
-        /// How many shares of the old pool.
-        shares: Shares,
-    },
-    /// Shows that a validator signed two conflicting messages.
-    SubmitEvidence {
-        /// The validator.
-        validator: Address,
-        /// The messages.
-        evidence: Evidence,
-    },
-    /// Registers a session. Anybody may bring the owner's grant.
-    GrantSession {
-        /// The grant, signed by the owner.
-        grant: Signed<SessionGrant>,
-    },
-    /// Takes the sender's grants to a session key back, whether registered or not.
-    RevokeSession {
-        /// The session key.
-        session: Address,
-        /// Grants up to this serial are void.
-        serial: u64,
-    },
-    /// Makes a proposal.
-    Propose {
-        /// A title, at most [`MAX_TITLE_BYTES`].
-        title: String,
-        /// What to say about it.
-        text: String,
-        /// What it does.
-        kind: ProposalKind,
-        /// The proposer's deposit.
-        deposit: Amount,
-    },
-    /// Adds to a proposal's deposit.
-    Deposit {
-        /// The proposal.
-        proposal: u64,
-        /// How much.
-        amount: Amount,
-    },
-    /// Votes with a pool's stake: its validator with all that nobody overrides, a delegator with its own shares.
-    Vote {
-        /// The proposal.
-        proposal: u64,
-        /// The pool.
-        pool: Address,
-        /// The vote; it can be changed until voting ends.
-        choice: Choice,
-    },
     /// Creates a domain, which the sender owns.
     CreateDomain {
         /// Its name: lower-case letters, digits and hyphens, at most [`MAX_NAME_BYTES`]; no other open domain has it.
@@ -373,6 +306,77 @@ pub enum Payload {
         /// The payer's word that the result is right; without it the receipt is audited for certain.
         acceptance: Option<Signed<JobAcceptance>>,
     },
+    /// Changes what an own identity shows, or adds to its collateral.
+    UpdateIdentity {
+        /// The role.
+        role: Role,
+        /// A new name.
+        name: Option<String>,
+        /// A new endpoint.
+        endpoint: Option<String>,
+        /// What is added to the bond.
+        add_collateral: Amount,
+    },
+    /// Sets the sender's commission: a lower one at once, a higher one after a delay.
+    SetCommission {
+        /// Basis points of the pool's reward.
+        rate: u16,
+    },
+    /// Moves stake to another pool without waiting; the old one's slashes reach it for the unbonding time.
+    Redelegate {
+        /// The pool that it leaves.
+        from: Address,
+        /// The pool that it enters.
+        to: Address,
+        /// How many shares of the old pool.
+        shares: Shares,
+    },
+    /// Shows that a validator signed two conflicting messages.
+    SubmitEvidence {
+        /// The validator.
+        validator: Address,
+        /// The messages.
+        evidence: Evidence,
+    },
+    /// Registers a session. Anybody may bring the owner's grant.
+    GrantSession {
+        /// The grant, signed by the owner.
+        grant: Signed<SessionGrant>,
+    },
+    /// Takes the sender's grants to a session key back, whether registered or not.
+    RevokeSession {
+        /// The session key.
+        session: Address,
+        /// Grants up to this serial are void.
+        serial: u64,
+    },
+    /// Makes a proposal.
+    Propose {
+        /// A title, at most [`MAX_TITLE_BYTES`].
+        title: String,
+        /// What to say about it.
+        text: String,
+        /// What it does.
+        kind: ProposalKind,
+        /// The proposer's deposit.
+        deposit: Amount,
+    },
+    /// Adds to a proposal's deposit.
+    Deposit {
+        /// The proposal.
+        proposal: u64,
+        /// How much.
+        amount: Amount,
+    },
+    /// Votes with a pool's stake: its validator with all that nobody overrides, a delegator with its own shares.
+    Vote {
+        /// The proposal.
+        proposal: u64,
+        /// The pool.
+        pool: Address,
+        /// The vote; it can be changed until voting ends.
+        choice: Choice,
+    },
 }
 canonical_enum!(Payload {
     0 => Transfer { to: Address, amount: Amount },
@@ -393,20 +397,6 @@ canonical_enum!(Payload {
     15 => PostBatch { batch: Signed<BatchRoot>, vouchers: Vec<Signed<Voucher>> },
     16 => AuditCommit { batch: BatchId, index: u32, commitment: Hash32 },
     17 => AuditReveal { verdict: Verdict, salt: Hash32 },
-    18 => UpdateIdentity {
-        role: Role,
-        name: Option<String>,
-        endpoint: Option<String>,
-        add_collateral: Amount,
-    },
-    19 => SetCommission { rate: u16 },
-    20 => Redelegate { from: Address, to: Address, shares: Shares },
-    21 => SubmitEvidence { validator: Address, evidence: Evidence },
-    22 => GrantSession { grant: Signed<SessionGrant> },
-    23 => RevokeSession { session: Address, serial: u64 },
-    24 => Propose { title: String, text: String, kind: ProposalKind, deposit: Amount },
-    25 => Deposit { proposal: u64, amount: Amount },
-    26 => Vote { proposal: u64, pool: Address, choice: Choice },
     40 => CreateDomain { name: String, terms: DomainTerms },
     41 => ConfigureDomain { domain: u32, terms: DomainTerms },
     42 => TransferDomain { domain: u32, to: Address },
@@ -422,6 +412,20 @@ canonical_enum!(Payload {
         receipt: Signed<Receipt>,
         acceptance: Option<Signed<JobAcceptance>>,
     },
+    18 => UpdateIdentity {
+        role: Role,
+        name: Option<String>,
+        endpoint: Option<String>,
+        add_collateral: Amount,
+    },
+    19 => SetCommission { rate: u16 },
+    20 => Redelegate { from: Address, to: Address, shares: Shares },
+    21 => SubmitEvidence { validator: Address, evidence: Evidence },
+    22 => GrantSession { grant: Signed<SessionGrant> },
+    23 => RevokeSession { session: Address, serial: u64 },
+    24 => Propose { title: String, text: String, kind: ProposalKind, deposit: Amount },
+    25 => Deposit { proposal: u64, amount: Amount },
+    26 => Vote { proposal: u64, pool: Address, choice: Choice },
 });
 
 /// A transaction before its signature.

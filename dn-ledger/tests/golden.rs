@@ -30,11 +30,11 @@ fn genesis_and_one_block() {
     assert_eq!(
         hashes.map(|hash| hex(&hash)),
         [
-            "97fe383b14e40567cd50702396e256eed86da5d0c72935c2d49f929c98b2c593",
-            "889f630e617d60c4515f762f4d9a9e2ed5e4c183146818a763c6dc5a890c1f09",
+            "0f62177c4122b9bffba0d9f3c1e222cb71c35c1ab591dd05b95517d11dd81edd",
+            "efb0054a37e732895f676f95a5f9327ffe278052a7f4fcbca1b4a83c28ba8240",
             "1d86a6dcf35f03679b11612fc7ebcbca8f42e4753993639e12727cc0318350b6",
-            "bd12c886c55ef8ca3f917ca362a9d69324fa73addd8ce31533883508e8f2139e",
-            "17a32e8f027d2d0ab20b867bad7549fa8220d5c7dffceef599d63450769c02b3",
+            "8fe4cff6f06c930923d9e8ae1c6a8f9840238fdb08f424b993b026d09eafbdc6",
+            "036130ed8ccb66e617b733974ac24450f618755588ebb5c3652438bda43ee0f5",
         ]
     );
 }

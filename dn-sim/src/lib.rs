@@ -12,6 +12,7 @@
 
 pub mod attack;
 pub mod baseline;
+mod border;
 pub mod document;
 pub mod eval;
 pub mod import;

@@ -16,6 +16,12 @@ pub enum Purpose {
     Votes,
     /// An adaptive attacker's search.
     Search,
+    /// How a worker's quality drifts.
+    Drift,
+    /// What one worker does with the jobs that another failed.
+    Retry,
+    /// Committees of such jobs.
+    RetryVotes,
 }
 
 /// A stream of random numbers.

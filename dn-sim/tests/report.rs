@@ -126,6 +126,7 @@ fn provenance() -> Provenance {
             .to_owned(),
         scenario_hash: "b3:5f0c6d7e1a".to_owned(),
         version: "0.1.0".to_owned(),
+        formulas: "5f0c <6d7e>".to_owned(),
         seeds: (1..=30).collect(),
         command: "deepnode-sim run suite.toml --seeds 30".to_owned(),
     }

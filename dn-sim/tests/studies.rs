@@ -8,8 +8,8 @@ use dn_sim::attack::{AttackSpec, Group, Honest, Kind};
 use dn_sim::outcome::Cell;
 use dn_sim::policy::{self, Epoch, Payment, Policy};
 use dn_sim::scenario::Scenario;
-use dn_sim::study::{Store, StoreError, Study, StudyError};
-use dn_sim::world::simulate;
+use dn_sim::study::{FORMULAS, Store, StoreError, Study, StudyError};
+use dn_sim::world::Simulation;
 
 /// Small and quick, with every kind of attack, voters among them.
 fn scenario(epochs: u32, seeds: u32, attacks: &str) -> Scenario {
@@ -36,16 +36,40 @@ fn digest(cells: &[Cell]) -> String {
     keccak256(&[&bytes]).iter().map(|b| format!("{b:02x}")).collect()
 }
 
+/// Every built-in policy and attack, and every key that is off by default.
+fn everything() -> Scenario {
+    let attacks: Vec<_> = Kind::ALL
+        .map(|kind| match kind {
+            Kind::Adaptive => "{ kind = 'adaptive', candidates = 3 }".to_owned(),
+            Kind::MilkWhitewash => "{ kind = 'milk-whitewash', build = 5 }".to_owned(),
+            kind => format!("{{ kind = '{}' }}", kind.name()),
+        })
+        .into();
+    let mut scenario = scenario(12, 1, &attacks.join(", "));
+    scenario.policies.extend(["yuma1", "yuma2", "yuma3-audits"].map(String::from));
+    scenario.workers.drift = 0.01;
+    scenario.workers.honesty = dn_sim::scenario::Distribution::Constant(0.99);
+    scenario.rewards.job_bond = 0.5;
+    scenario.check().expect("allowed");
+    scenario
+}
+
+/// When this fails because results were meant to change, the new digest goes into [`FORMULAS`]: stores of older runs are then refused instead of mixed
+/// with new ones.
 #[test]
 fn any_number_of_threads_gives_the_same_bits_and_they_are_pinned() {
-    let study = study(scenario(30, 2, ATTACKS));
+    let study = study(everything());
     let one = run(&study, 1);
-    assert_eq!(one.len(), 7 * 5 * 2);
+    assert_eq!(one.len(), 10 * 17);
     for threads in [2, 7] {
         assert_eq!(digest(&one), digest(&run(&study, threads)), "{threads} threads");
     }
-    // The same on every machine. Changes with the policies' formulas, the population's draws, or the form of a cell.
-    assert_eq!(digest(&one), "800cef664b154cdc8b0ce86e31314f66f7b742a475c7011f8fd7c78c085c1866");
+    // The same on every machine.
+    assert_eq!(
+        digest(&one),
+        FORMULAS,
+        "results changed: if they should, this is the new dn_sim::study::FORMULAS"
+    );
 }
 
 #[test]
@@ -56,7 +80,7 @@ fn a_stopped_study_goes_on_where_it_was() {
     let mut starts = 0;
     let cells = loop {
         starts += 1;
-        let mut store = Store::open(folder.path(), "study 1").expect("opens");
+        let mut store = Store::open(folder.path(), "study 1", FORMULAS).expect("opens");
         let runs = AtomicUsize::new(0);
         // Each time some runs, then the plug.
         match study.run(2, Some(&mut store), &|_| runs.fetch_add(1, Ordering::Relaxed) < 9) {
@@ -71,25 +95,65 @@ fn a_stopped_study_goes_on_where_it_was() {
     };
     assert!(starts > 3, "{starts}");
     assert_eq!(digest(&cells), digest(&whole));
-    let again = Store::open(folder.path(), "study 1").expect("opens");
+    let again = Store::open(folder.path(), "study 1", FORMULAS).expect("opens");
     assert_eq!(again.cells().len(), whole.len());
+}
+
+/// What the search found is known after an interruption, and after going on from it without searching again.
+#[test]
+fn what_adaptive_attackers_found_survives_a_stop() {
+    let attacks = "{ kind = 'adaptive', candidates = 3 }";
+    let mut scenario = scenario(10, 2, attacks);
+    scenario.policies = ["powr", "work", "stake"].map(String::from).into();
+    let whole = study(scenario.clone());
+    run(&whole, 1);
+    assert_eq!(whole.found().len(), 3);
+    let folder = tempfile::tempdir().expect("a folder");
+    for finished in 1..=6 {
+        let study = study(scenario.clone());
+        let mut store = Store::open(folder.path(), "study 1", FORMULAS).expect("opens");
+        let result = study.run(1, Some(&mut store), &|_| false);
+        assert_eq!(matches!(result, Err(StudyError::Stopped { .. })), finished < 6, "{result:?}");
+        assert_eq!(study.found().len(), finished.min(3), "one more policy at each start");
+        assert!(study.found().iter().all(|found| whole.found().contains(found)));
+    }
+}
+
+#[test]
+fn a_store_of_other_formulas_is_refused_and_says_how_to_go_on() {
+    let folder = tempfile::tempdir().expect("a folder");
+    drop(Store::open(folder.path(), "study 1", "other formulas").expect("opens"));
+    let error = Store::open(folder.path(), "study 1", FORMULAS).expect_err("other formulas");
+    assert!(matches!(&error, StoreError::Formulas { found, .. } if found == "other formulas"), "{error}");
+    let text = error.to_string();
+    assert!(text.contains(FORMULAS) && text.contains("another folder"), "{text}");
+    assert!(Store::open(folder.path(), "study 1", "other formulas").expect("still there").cells().is_empty());
+    // A store from before they had a digest.
+    fs::write(folder.path().join("runs.jsonl"), "{\"study\":\"study 1\"}\n").expect("writes");
+    let error = Store::open(folder.path(), "study 1", FORMULAS).expect_err("older");
+    assert!(matches!(&error, StoreError::Formulas { found, .. } if found.is_empty()), "{error}");
 }
 
 #[test]
 fn a_store_of_another_study_or_with_garbage_is_refused_and_left_alone() {
     let folder = tempfile::tempdir().expect("a folder");
-    drop(Store::open(folder.path(), "study 1").expect("opens"));
+    drop(Store::open(folder.path(), "study 1", FORMULAS).expect("opens"));
     let path = folder.path().join("runs.jsonl");
-    let other = Store::open(folder.path(), "study 2").expect_err("another study");
+    let other = Store::open(folder.path(), "study 2", FORMULAS).expect_err("another study");
     assert!(matches!(other, StoreError::Other { .. }), "{other}");
     let mut text = fs::read_to_string(&path).expect("there");
     text.push_str("{\"key\": 3}\n");
     fs::write(&path, &text).expect("writes");
-    let wrong = Store::open(folder.path(), "study 1").expect_err("garbage").to_string();
+    let wrong = Store::open(folder.path(), "study 1", FORMULAS).expect_err("garbage").to_string();
     assert!(wrong.contains("line 2: "), "{wrong}");
     assert_eq!(fs::read_to_string(&path).expect("there"), text);
     fs::write(&path, "").expect("writes");
-    assert!(Store::open(folder.path(), "study 2").expect("an empty file is a new store").cells().is_empty());
+    assert!(
+        Store::open(folder.path(), "study 2", FORMULAS)
+            .expect("an empty file is a new store")
+            .cells()
+            .is_empty()
+    );
 }
 
 #[test]
@@ -111,7 +175,8 @@ fn no_policy_pays_more_than_the_pots() {
     let pot = scenario.rewards.workers + scenario.rewards.validators;
     for name in ["powr", "yuma1", "yuma2", "yuma3", "yuma3-canaries", "eigentrust", "work", "stake"] {
         let mut policy = policy::build(name, &scenario).expect("known").expect("allowed");
-        let run = simulate(&scenario, None, &group, &mut script.clone(), policy.as_mut(), 5).expect("runs");
+        let run = Simulation::new(&scenario, 5).with_group(group);
+        let run = run.run(&mut script.clone(), policy.as_mut()).expect("runs");
         assert_eq!(run.total.len(), 45);
         for (total, group) in run.total.iter().zip(&run.group) {
             assert!(*total <= pot * (1.0 + 1e-12) && *group <= *total, "{name}: {group} of {total}");
@@ -175,7 +240,8 @@ fn dishonest_populations_are_seen() {
     let trust = |scenario: &Scenario, name: &str| {
         let mut policy = policy::build(name, scenario).expect("known").expect("allowed");
         let group = AttackSpec::new(Kind::Junk).build().0;
-        let run = simulate(scenario, None, &group, &mut Honest, policy.as_mut(), 5).expect("runs");
+        let run = Simulation::new(scenario, 5).with_group(group);
+        let run = run.run(&mut Honest, policy.as_mut()).expect("runs");
         (*run.honest_trust.last().expect("epochs"), run.user_quality)
     };
     let ((low, worse), (high, better)) = (trust(&half, "powr"), trust(&whole, "powr"));

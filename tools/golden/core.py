@@ -352,8 +352,8 @@ def types_of(fields):
 TYPES = {
     "Receipt": types_of(receipt_fields),
     "Voucher": types_of(voucher_fields),
-    "SessionGrant": types_of(session_fields([])),
     "JobAcceptance": types_of(acceptance_fields),
+    "SessionGrant": types_of(session_fields([])),
     "BatchRoot": types_of(batch_fields([])),
     "BatchLine": types_of(line_fields(0)),
 }
@@ -393,9 +393,9 @@ OBJECTS = {
     "job_request": request,
     "receipt": canonical(receipt_fields),
     "voucher": canonical(voucher_fields),
+    "job_acceptance": canonical(acceptance_fields),
     "session_grant": canonical(session_fields([label("model"), label("other model")])),
     "session_grant_any": canonical(session_fields([])),
-    "job_acceptance": canonical(acceptance_fields),
     "batch_line": canonical(line_fields(1)),
     "batch_root": canonical(batch_fields([0, 1])),
     "batch_root_empty": canonical(batch_fields([])),
@@ -411,9 +411,9 @@ OBJECTS = {
 SIGNED = {
     "receipt": ("Receipt", receipt_fields, "worker"),
     "voucher": ("Voucher", voucher_fields, "payer"),
+    "job_acceptance": ("JobAcceptance", acceptance_fields, "payer"),
     "session_grant": ("SessionGrant", session_fields([label("model"), label("other model")]), "payer"),
     "session_grant_any": ("SessionGrant", session_fields([]), "payer"),
-    "job_acceptance": ("JobAcceptance", acceptance_fields, "payer"),
     "batch_root": ("BatchRoot", batch_fields([0, 1]), "gateway"),
     "batch_root_empty": ("BatchRoot", batch_fields([]), "gateway"),
 }

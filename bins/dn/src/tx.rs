@@ -139,8 +139,9 @@ enum Tx {
         channel: ChannelId,
     },
     #[command(flatten)]
-    Governance(governance::Tx),
     Registry(registry::Tx),
+    #[command(flatten)]
+    Governance(governance::Tx),
 }
 
 impl Tx {
@@ -169,8 +170,8 @@ impl Tx {
             Self::TopUpChannel { channel, amount } => Payload::TopUpChannel { channel, amount },
             Self::CloseChannel { channel } => Payload::CloseChannel { channel },
             Self::FinishChannel { channel } => Payload::FinishChannel { channel },
-            Self::Governance(tx) => tx.payload(sender)?,
             Self::Registry(tx) => tx.payload()?,
+            Self::Governance(tx) => tx.payload(sender)?,
         })
     }
 }

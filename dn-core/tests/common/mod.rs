@@ -118,6 +118,16 @@ pub(crate) fn voucher() -> Voucher {
     }
 }
 
+pub(crate) fn acceptance() -> JobAcceptance {
+    JobAcceptance {
+        chain_id: CHAIN,
+        escrow: ChannelId(label("channel")),
+        receipt: ReceiptId(label("receipt")),
+        payer: address("payer"),
+        expires_ms: EXPIRES_MS,
+    }
+}
+
 pub(crate) fn session_grant(models: &[&str]) -> SessionGrant {
     SessionGrant {
         chain_id: CHAIN,
@@ -127,16 +137,6 @@ pub(crate) fn session_grant(models: &[&str]) -> SessionGrant {
         per_call: "0.25".parse().expect("decimal"),
         total: "2.5".parse().expect("decimal"),
         models: models.iter().map(|name| ModelId(label(name))).collect(),
-        expires_ms: EXPIRES_MS,
-    }
-}
-
-pub(crate) fn acceptance() -> JobAcceptance {
-    JobAcceptance {
-        chain_id: CHAIN,
-        escrow: ChannelId(label("channel")),
-        receipt: ReceiptId(label("receipt")),
-        payer: address("payer"),
         expires_ms: EXPIRES_MS,
     }
 }

@@ -129,12 +129,7 @@ impl Step<'_> {
                 }
                 self.take_from_pool(*pool, *amount);
                 self.credit(*to, *amount);
-                self.events.push(Event::ProposalSpent {
-                    proposal: id,
-                    pool: *pool,
-                    to: *to,
-                    amount: *amount,
-                });
+                self.events.push(Event::ProposalSpent { proposal: id, to: *to, amount: *amount });
             }
             ProposalKind::Upgrade { name, version, height } => {
                 if *height <= self.ctx.height {

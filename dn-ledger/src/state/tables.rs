@@ -329,6 +329,30 @@ tables! {
     24 PARAMS "params": u32 => Params;
     /// Who decides blocks: [`NEXT_SET`](crate::validators::NEXT_SET) and [`TIP_SET`](crate::validators::TIP_SET).
     25 VALIDATOR_SETS "validator_sets": u32 => ValidatorSet;
+    /// Domains by id.
+    50 DOMAINS "domains": u32 => Domain;
+    /// Open domains by the Keccak-256 of their name.
+    51 DOMAIN_NAMES "domain_names": Hash32 => u32;
+    /// How many domains there are, under key 0.
+    52 DOMAIN_COUNT "domain_count": u32 => DomainCount;
+    /// What models were published under.
+    53 MODEL_TERMS "model_terms": ModelId => ModelTerms;
+    /// Model families, by their first model.
+    54 FAMILIES "families": ModelId => Family;
+    /// Models by family and version.
+    55 FAMILY_VERSIONS "family_versions": (ModelId, u32) => ModelId;
+    /// Backers' pools by family.
+    56 BACKING_POOLS "backing_pools": ModelId => StakePool;
+    /// Shares by backer and family.
+    57 BACKING_SHARES "backing_shares": (Address, ModelId) => Shares;
+    /// Backing that was taken back, by backer, release epoch and family.
+    58 BACKING_RELEASES "backing_releases": (Address, u64, ModelId) => Amount;
+    /// Job escrows by id.
+    59 JOBS "jobs": ChannelId => JobEscrow;
+    /// Job escrows by the last height at which they can be claimed. The value is always true.
+    60 DUE_JOBS "due_jobs": (u64, ChannelId) => bool;
+    /// The jobs that batches claim, until their audits are drawn.
+    61 JOB_CLAIMS "job_claims": BatchId => JobClaim;
     /// Commissions by validator.
     30 COMMISSIONS "commissions": Address => Commission;
     /// Redelegated stake by the pool that it left, release epoch and the pool that it is in: all lots that moved in the same
@@ -356,28 +380,4 @@ tables! {
     41 SPENT_VOTES "spent_votes": u64 => bool;
     /// Upgrades by their first height.
     42 UPGRADES "upgrades": u64 => Upgrade;
-    /// Domains by id.
-    50 DOMAINS "domains": u32 => Domain;
-    /// Open domains by the Keccak-256 of their name.
-    51 DOMAIN_NAMES "domain_names": Hash32 => u32;
-    /// How many domains there are, under key 0.
-    52 DOMAIN_COUNT "domain_count": u32 => DomainCount;
-    /// What models were published under.
-    53 MODEL_TERMS "model_terms": ModelId => ModelTerms;
-    /// Model families, by their first model.
-    54 FAMILIES "families": ModelId => Family;
-    /// Models by family and version.
-    55 FAMILY_VERSIONS "family_versions": (ModelId, u32) => ModelId;
-    /// Backers' pools by family.
-    56 BACKING_POOLS "backing_pools": ModelId => StakePool;
-    /// Shares by backer and family.
-    57 BACKING_SHARES "backing_shares": (Address, ModelId) => Shares;
-    /// Backing that was taken back, by backer, release epoch and family.
-    58 BACKING_RELEASES "backing_releases": (Address, u64, ModelId) => Amount;
-    /// Job escrows by id.
-    59 JOBS "jobs": ChannelId => JobEscrow;
-    /// Job escrows by the last height at which they can be claimed. The value is always true.
-    60 DUE_JOBS "due_jobs": (u64, ChannelId) => bool;
-    /// The jobs that batches claim, until their audits are drawn.
-    61 JOB_CLAIMS "job_claims": BatchId => JobClaim;
 }

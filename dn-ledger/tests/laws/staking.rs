@@ -11,36 +11,34 @@ use super::common::{CHAIN_ID, World, address, dn, key};
 use super::{NAMES, Try, choose};
 
 /// Kinds of tries from this file.
-pub(super) const KINDS: std::ops::Range<u8> = 29..38;
-pub(super) const COMMISSION: u8 = 30;
-pub(super) const VOTE: u8 = 37;
+pub(super) const KINDS: std::ops::Range<u8> = 18..27;
 
 pub(super) fn payload(w: &World, t: &Try) -> Payload {
     let other = address(NAMES[t.a as usize % 9]);
     let amount = Amount::from_atto(u128::from(t.b) * 5_000_000_000_000_000);
     match t.kind {
-        29 => Payload::UpdateIdentity {
+        18 => Payload::UpdateIdentity {
             role: Role::ALL[t.a as usize % 4],
             name: t.b.is_multiple_of(2).then(|| format!("name {}", t.b)),
             endpoint: None,
             add_collateral: if t.b.is_multiple_of(3) { amount } else { Amount::ZERO },
         },
-        30 => Payload::SetCommission { rate: u16::try_from(t.b % 150).unwrap() },
-        31 => {
+        19 => Payload::SetCommission { rate: u16::try_from(t.b % 150).unwrap() },
+        20 => {
             let from = address(NAMES[t.a as usize % 3]);
             let held = STAKE_SHARES.get_or_default(w.state(), &(address(NAMES[t.who]), from));
             let shares = Shares(held.0 / u128::from(t.b % 4).max(1));
             Payload::Redelegate { from, to: address(NAMES[t.a as usize / 3 % 3]), shares }
         }
-        32 => evidence(w, t),
-        33 => grant(w, t),
-        34 => {
+        21 => evidence(w, t),
+        22 => grant(w, t),
+        23 => {
             let key = (address(NAMES[t.who]), address("session"));
             let newest = SESSIONS.get(w.state(), &key).map_or(0, |s| s.serial);
             Payload::RevokeSession { session: address("session"), serial: newest + t.b % 2 }
         }
-        35 => Payload::Propose { title: "t".into(), text: String::new(), kind: kind(w, t), deposit: amount },
-        36 => Payload::Deposit { proposal: proposal(w, t, false), amount },
+        24 => Payload::Propose { title: "t".into(), text: String::new(), kind: kind(w, t), deposit: amount },
+        25 => Payload::Deposit { proposal: proposal(w, t, false), amount },
         _ => {
             // Mostly one choice, so that something passes.
             let choice = Choice::ALL[if t.b.is_multiple_of(4) { t.a as usize % 4 } else { 0 }];

@@ -17,6 +17,8 @@ pub enum Kind {
     BadMouthing,
     /// Workers declare and run a poor model; the group's validators score it with 1.
     BallotStuffing,
+    /// Validators say that exact results of others are wrong.
+    FalseAccusation,
     /// Validators do not look: they repeat the last published quality.
     WeightCopying,
     /// Validators do not look: they give everybody the same score and report nothing.
@@ -71,13 +73,14 @@ const fn stake(default: f64) -> Parameter {
 
 impl Kind {
     /// All of them.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 17] = [
         Self::Junk,
         Self::CheaperModel,
         Self::OnOff,
         Self::MilkWhitewash,
         Self::BadMouthing,
         Self::BallotStuffing,
+        Self::FalseAccusation,
         Self::WeightCopying,
         Self::LazyValidation,
         Self::Sybil,
@@ -99,6 +102,7 @@ impl Kind {
             Self::MilkWhitewash => "milk-whitewash",
             Self::BadMouthing => "bad-mouthing",
             Self::BallotStuffing => "ballot-stuffing",
+            Self::FalseAccusation => "false-accusation",
             Self::WeightCopying => "weight-copying",
             Self::LazyValidation => "lazy-validation",
             Self::Sybil => "sybil",
@@ -120,10 +124,15 @@ impl Kind {
     /// Its parameters.
     pub const fn parameters(self) -> &'static [Parameter] {
         match self {
-            Self::Junk => &[const { stake(0.0) }, const { workers(0.2) }],
-            Self::CheaperModel => {
-                &[const { share("rate", 1.0) }, const { share("quality", 0.6) }, const { workers(0.2) }]
+            Self::Junk => {
+                &[const { stake(0.0) }, const { count("rebond", 0.0, 0.0, 1.0) }, const { workers(0.2) }]
             }
+            Self::CheaperModel => &[
+                const { share("rate", 1.0) },
+                const { share("quality", 0.6) },
+                const { count("rebond", 0.0, 0.0, 1.0) },
+                const { workers(0.2) },
+            ],
             Self::OnOff => &[
                 const { count("honest", 48.0, 1.0, 10_000.0) },
                 const { count("cheat", 12.0, 1.0, 10_000.0) },
@@ -141,6 +150,7 @@ impl Kind {
             Self::BallotStuffing => {
                 &[const { stake(0.3) }, const { share("quality", 0.4) }, const { workers(0.2) }]
             }
+            Self::FalseAccusation => &[const { stake(0.2) }, const { share("rate", 0.1) }],
             Self::WeightCopying => &[const { stake(0.2) }],
             Self::LazyValidation => &[const { stake(0.2) }, const { share("score", 0.85) }],
             Self::Sybil => &[const { count("identities", 10.0, 1.0, 10_000.0) }],
@@ -170,11 +180,13 @@ impl Kind {
         let honest = Script::default();
         match self {
             Self::Junk => {
-                let script = Script { cheat: 1.0, cheat_quality: 0.05, friends: Some(1.0), ..honest };
+                let rebond = value("rebond") > 0.0;
+                let script = Script { cheat: 1.0, cheat_quality: 0.05, friends: Some(1.0), rebond, ..honest };
                 (Group::new(value("workers"), value("stake")), script)
             }
             Self::CheaperModel => {
-                let script = Script { cheat: value("rate"), cheat_quality: value("quality"), ..honest };
+                let (cheat, cheat_quality) = (value("rate"), value("quality"));
+                let script = Script { cheat, cheat_quality, rebond: value("rebond") > 0.0, ..honest };
                 (Group::new(value("workers"), 0.0), script)
             }
             Self::OnOff => {
@@ -204,6 +216,9 @@ impl Kind {
             Self::BallotStuffing => {
                 let script = Script { quality: Some(value("quality")), friends: Some(1.0), ..honest };
                 (Group::new(value("workers"), value("stake")), script)
+            }
+            Self::FalseAccusation => {
+                (Group::new(0.0, value("stake")), Script { accuse: value("rate"), ..honest })
             }
             Self::WeightCopying => {
                 let script = Script { votes: VoteRule::Published, reports: false, ..honest };

@@ -47,6 +47,8 @@ pub struct WorkerView {
     pub trust: f64,
     /// The trust weight of a new identity.
     pub entry_trust: f64,
+    /// Whether slashes left too little of its collateral to work.
+    pub suspended: bool,
     /// Its place in the group.
     pub index: usize,
 }
@@ -64,14 +66,23 @@ pub struct Conduct {
     pub latency_factor: f64,
     /// Work that the group buys from this worker, as a part of its power that is left.
     pub wash: f64,
-    /// Whether it comes back under a new identity before the epoch.
+    /// Whether it comes back under a new identity before the epoch, with an entry bond and a whole collateral.
     pub renew: bool,
+    /// Whether it posts its whole collateral again before the epoch if it is suspended; else it does not work.
+    pub rebond: bool,
 }
 
 impl Conduct {
     /// To behave.
-    pub const HONEST: Self =
-        Self { cheat: 0.0, cheat_quality: 0.0, quality: None, latency_factor: 1.0, wash: 0.0, renew: false };
+    pub const HONEST: Self = Self {
+        cheat: 0.0,
+        cheat_quality: 0.0,
+        quality: None,
+        latency_factor: 1.0,
+        wash: 0.0,
+        renew: false,
+        rebond: false,
+    };
 }
 
 /// What one of the group's validators knows when it scores a result.
@@ -104,6 +115,11 @@ pub trait Attacker {
     /// Whether its validators report a wrong result that they find in an audit.
     fn reports(&mut self, _friend: bool) -> bool {
         true
+    }
+
+    /// Part of the exact results that its validators say are wrong when they audit them, 0 to 1.
+    fn accuses(&mut self, _friend: bool) -> f64 {
+        0.0
     }
 
     /// How likely its validators are to recognise a canary.

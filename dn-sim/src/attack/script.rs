@@ -30,7 +30,8 @@ pub struct Script {
     pub honest_for: u32,
     /// Epochs in which it cheats, in turn with `honest_for`.
     pub cheat_for: u32,
-    /// It takes a new identity when its trust falls below this multiple of a newcomer's; 0 is never.
+    /// It takes a new identity when its trust falls below this multiple of a newcomer's, or when it is suspended and does not bond again; 0 is
+    /// never.
     pub renew_below: f64,
     /// Its score for the group's own workers.
     pub friends: Option<f64>,
@@ -42,6 +43,10 @@ pub struct Script {
     pub reports: bool,
     /// Whether its validators spare the group's workers in audits.
     pub loyal: bool,
+    /// Part of others' exact results that its validators say are wrong when they audit them.
+    pub accuse: f64,
+    /// Whether its workers bond again when slashes left too little of their collateral to work.
+    pub rebond: bool,
     /// How likely its validators recognise a canary; they then judge it rightly.
     pub detect: f64,
     /// Its latency as the network sees it ÷ its real one.
@@ -69,6 +74,8 @@ impl Default for Script {
             votes: VoteRule::Truth,
             reports: true,
             loyal: true,
+            accuse: 0.0,
+            rebond: false,
             detect: 0.0,
             latency_factor: 1.0,
             wash: 0.0,
@@ -101,6 +108,8 @@ impl fmt::Display for Script {
         part("rivals", self.rivals.is_some(), score(self.rivals));
         part("votes", self.votes != honest.votes, format!("{:?}", self.votes).to_lowercase());
         part("reports", self.reports != honest.reports, self.reports.to_string());
+        part("accuse", self.accuse > 0.0, format!("{:.2}", self.accuse));
+        part("rebond", self.rebond, self.rebond.to_string());
         part("detect", self.detect > 0.0, format!("{:.2}", self.detect));
         part("latency", self.latency_factor != honest.latency_factor, format!("{:.2}", self.latency_factor));
         part("wash", self.wash > 0.0, format!("{:.2}", self.wash));
@@ -122,7 +131,8 @@ impl Script {
 
 impl Attacker for Script {
     fn work(&mut self, view: &WorkerView) -> Conduct {
-        let renew = view.age > self.build && view.trust < self.renew_below * view.entry_trust;
+        let spent = view.suspended && self.renew_below > 0.0 && !self.rebond;
+        let renew = spent || view.age > self.build && view.trust < self.renew_below * view.entry_trust;
         let now = WorkerView { age: if renew { 0 } else { view.age }, ..*view };
         Conduct {
             cheat: if self.cheats(&now) { self.cheat } else { 0.0 },
@@ -131,6 +141,7 @@ impl Attacker for Script {
             latency_factor: self.latency_factor,
             wash: self.wash,
             renew,
+            rebond: self.rebond,
         }
     }
 
@@ -150,6 +161,10 @@ impl Attacker for Script {
         self.reports && !(friend && self.loyal)
     }
 
+    fn accuses(&mut self, friend: bool) -> f64 {
+        if friend { 0.0 } else { self.accuse }
+    }
+
     fn detects_canaries(&self) -> f64 {
         self.detect
     }
@@ -167,7 +182,8 @@ impl Attacker for Script {
 mod tests {
     use super::*;
 
-    const VIEW: WorkerView = WorkerView { epoch: 0, age: 0, trust: 0.5, entry_trust: 0.01, index: 0 };
+    const VIEW: WorkerView =
+        WorkerView { epoch: 0, age: 0, trust: 0.5, entry_trust: 0.01, suspended: false, index: 0 };
 
     #[test]
     fn cycles_and_building() {
@@ -186,6 +202,9 @@ mod tests {
         let renewed = at(&mut s, 0.019, 10);
         assert!(renewed.renew && renewed.cheat == 0.0, "the new name builds again");
         assert!(!at(&mut s, 0.01, 0).renew, "not in the epoch in which it came");
+        let slashed = WorkerView { suspended: true, ..VIEW };
+        assert!(s.work(&slashed).renew, "nothing else is left of the old name");
+        assert!(!Script { rebond: true, ..s }.work(&slashed).renew, "unless it bonds again");
     }
 
     #[test]

@@ -12,6 +12,9 @@ pub use powr::PowrPolicy;
 pub use simple::{Audited, StakeOnly, WorkOnly};
 pub use yuma::YumaPolicy;
 
+use dn_core::Amount;
+
+use crate::border::in_dn;
 use crate::scenario::{Scenario, ScenarioError};
 
 /// What a network sees of a worker in an epoch.
@@ -23,6 +26,8 @@ pub struct WorkerSeen {
     pub delivered: u64,
     /// Fees of `delivered`, in DN.
     pub fees: f64,
+    /// The same, exactly.
+    pub(crate) paid: Amount,
     /// Part of `delivered` that the worker's own group bought, in the same unit. No policy can tell; it is here to be charged.
     pub(crate) bought: u64,
     /// Part of `delivered` that was not computed as declared. No policy can tell.
@@ -35,6 +40,8 @@ pub struct WorkerSeen {
     pub audits_failed: u64,
     /// Frauds that a referee proved.
     pub frauds: u32,
+    /// Work of the jobs in which it proved them.
+    pub(crate) defrauded: u64,
     /// Its latency in milliseconds as the network sees it.
     pub latency_ms: u32,
     /// Work of its tasks that committees scored.
@@ -46,10 +53,25 @@ pub struct WorkerSeen {
 pub struct ValidatorSeen {
     /// Its stake with delegations, in DN.
     pub stake: f64,
+    /// The same, exactly.
+    pub(crate) held: Amount,
     /// Votes and verdicts given in time.
     pub timely: u32,
     /// Votes and verdicts that were missing.
     pub missed: u32,
+    /// Verdicts on audited jobs that nothing was said against, or that the referee found right.
+    pub aligned: u32,
+    /// Verdicts that the referee found wrong.
+    pub misaligned: u32,
+    /// Those of them that it is slashed for.
+    pub false_verdicts: u32,
+}
+
+impl ValidatorSeen {
+    /// A validator with this stake at the start of an epoch.
+    pub(crate) fn of(held: Amount) -> Self {
+        Self { stake: in_dn(held), held, ..Self::default() }
+    }
 }
 
 /// A committee's votes on one task.
@@ -106,6 +128,17 @@ pub struct Payment {
     pub validators: Vec<f64>,
     /// Part of the pots that is paid at all, 0 to 1.
     pub part: f64,
+}
+
+impl Payment {
+    /// No points for anybody.
+    pub(crate) fn start(&mut self, epoch: &Epoch) {
+        self.workers.clear();
+        self.workers.resize(epoch.workers.len(), 0.0);
+        self.validators.clear();
+        self.validators.resize(epoch.validators.len(), 0.0);
+        self.part = 1.0;
+    }
 }
 
 /// A reward policy. Workers are numbered; one that starts over under a new name keeps its number and is announced by

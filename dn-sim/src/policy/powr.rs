@@ -11,13 +11,13 @@ use dn_trust::{
 };
 
 use super::{Epoch, Payment, Policy, Round, VoteSeen};
+use crate::border::{dn, float, unit};
 use crate::scenario::{Scenario, ScenarioError};
 
 /// Verified work × result quality × historical reputation.
 ///
-/// Work counts as far as its fees pay for it, and if no fraud was proven in the epoch; quality is the weighted lower median of the committee,
-/// averaged over the epoch's scored work, half of which replaces what was remembered; trust is [`WorkerTrust`]. Validators are paid by what their votes weigh, `min(stake, cap) × trust`, for the part of their duties
-/// that they did in time.
+/// Work counts as far as its fees pay for it, and if no audit of the epoch failed; quality is [`Quality::of_epoch`] of what the committees agreed on; trust is
+/// [`WorkerTrust`]. Validators are paid by what their votes weigh, `min(stake, cap) × trust`.
 pub struct PowrPolicy {
     trust: Params,
     audit: AuditParams,
@@ -34,23 +34,8 @@ pub struct PowrPolicy {
 struct Record {
     state: WorkerTrust,
     trust: Trust,
-    /// Quality of its results: half of it from the last epoch in which some were scored.
-    quality: Unit,
-}
-
-/// A number between 0 and 1 in Q32, rounded down.
-pub(super) fn unit(value: f64) -> Unit {
-    Unit::from_bits((value.clamp(0.0, 1.0) * Unit::ONE.bits() as f64) as u64)
-}
-
-/// A Q32 number as a float, without loss.
-pub(super) fn float(value: Unit) -> f64 {
-    value.bits() as f64 / Unit::ONE.bits() as f64
-}
-
-/// An amount of DN, to the nano; more than the supply is the supply.
-fn dn(value: f64) -> Amount {
-    Amount::from_atto((value.clamp(0.0, 1e8) * 1e9) as u128 * 1_000_000_000)
+    /// Mean quality of its results in the last epoch in which some were scored.
+    quality: Option<Unit>,
 }
 
 impl PowrPolicy {
@@ -84,8 +69,8 @@ impl PowrPolicy {
         })
     }
 
-    fn weight(&self, validator: u32, stake: f64) -> u128 {
-        vote_weight(dn(stake), self.stake_cap, self.validators[validator as usize].1)
+    fn weight(&self, validator: u32, stake: Amount) -> u128 {
+        vote_weight(stake, self.stake_cap, self.validators[validator as usize].1)
     }
 
     /// Settles a round: the agreed quality for the worker, and what it says about the validators. A canary judges validators and is
@@ -98,11 +83,39 @@ impl PowrPolicy {
         }
         let weigh = |v: &VoteSeen| Vote {
             score: unit(v.score),
-            weight: self.weight(v.validator, epoch.validators[v.validator as usize].stake),
+            weight: self.weight(v.validator, epoch.validators[v.validator as usize].held),
         };
         let quality = Consensus::of(&mut votes.iter().map(weigh).collect::<Vec<_>>()).ok()?.quality;
         judge(votes, events, |vote| Finding::of_vote(vote, quality, &self.review));
         Some(quality)
+    }
+
+    /// Gives each worker its score as points; returns their sum.
+    fn pay_workers(
+        &mut self,
+        epoch: &Epoch,
+        scored: &[QualitySum],
+        domain: &QualitySum,
+        payment: &mut Payment,
+    ) -> u128 {
+        let unknown = domain.mean().unwrap_or(Unit::from_bits(self.trust.average_start.into()));
+        let mut total = 0u128;
+        for (i, seen) in epoch.workers.iter().enumerate() {
+            let record = &mut self.workers[i];
+            // An epoch is one batch, which an audit that failed voids whatever else passed.
+            let mut execution = QualitySum::default();
+            let failed = seen.frauds > 0 || seen.audits_failed > 0;
+            let (found, work) = if failed { (Unit::ZERO, 1) } else { (Unit::ONE, seen.audits_passed.into()) };
+            // 64 bits of work fit.
+            let _ = execution.add(found, work);
+            let quality = Quality::of_epoch(&execution, &scored[i], record.quality.unwrap_or(unknown));
+            record.quality = scored[i].mean().or(record.quality);
+            let work = self.emission.counted_work(seen.delivered.into(), seen.paid);
+            let points = score(work, quality.for_worker(), record.trust);
+            total += points;
+            payment.workers[i] = points as f64;
+        }
+        total
     }
 
     fn close_workers(&mut self, epoch: &Epoch) {
@@ -151,7 +164,7 @@ impl Policy for PowrPolicy {
     fn join(&mut self, worker: usize) {
         let state = WorkerTrust::newcomer(&self.trust);
         let trust = state.weight(&self.trust);
-        let entry = Record { state, trust, quality: Unit::from_bits(self.trust.average_start.into()) };
+        let entry = Record { state, trust, quality: None };
         if worker >= self.workers.len() {
             self.workers.resize(worker + 1, entry);
         }
@@ -163,7 +176,7 @@ impl Policy for PowrPolicy {
     }
 
     fn voice(&self, validator: usize, stake: f64) -> f64 {
-        self.weight(validator as u32, stake) as f64
+        self.weight(validator as u32, dn(stake)) as f64
     }
 
     fn audit_rate(&self, worker: usize) -> f64 {
@@ -173,36 +186,24 @@ impl Policy for PowrPolicy {
     fn close(&mut self, epoch: &Epoch, payment: &mut Payment) {
         let mut events = vec![ValidatorEpoch::default(); epoch.validators.len()];
         let mut scored = vec![QualitySum::default(); epoch.workers.len()];
+        let mut domain = QualitySum::default();
         for round in &epoch.rounds {
             if let Some(quality) = self.settle(epoch, round, &mut events) {
                 // Tasks are of the same work, and an epoch has far fewer than 2^95 of them.
-                let _ = scored[round.worker as usize].add(quality, 1);
+                let _ = scored[round.worker as usize].add(quality, 1).and_then(|()| domain.add(quality, 1));
             }
         }
-        let mut total = 0u128;
-        for (i, seen) in epoch.workers.iter().enumerate() {
-            let record = &mut self.workers[i];
-            if let Some(mean) = scored[i].mean() {
-                record.quality = Unit::from_bits((record.quality.bits() + mean.bits()) / 2);
-            }
-            // Who failed an audit is not paid for the epoch; who passed, or was not drawn, is.
-            let failed = seen.frauds > 0 || seen.audits_failed > 0;
-            let execution = if failed { Unit::ZERO } else { Unit::ONE };
-            let quality = Quality { execution, result: record.quality };
-            let work = self.emission.counted_work(seen.delivered.into(), dn(seen.fees));
-            let points = score(work, quality.for_worker(), record.trust);
-            total += points;
-            payment.workers[i] = points as f64;
-        }
+        let total = self.pay_workers(epoch, &scored, &domain, payment);
         payment.part = (self.emission.wash_bound(total, &FeeSplit::default()).atto() as f64
             / self.pot.atto().max(1) as f64)
             .min(1.0);
         for (i, seen) in epoch.validators.iter().enumerate() {
-            let duties = f64::from(seen.timely + seen.missed);
-            let done = if duties > 0.0 { f64::from(seen.timely) / duties } else { 1.0 };
-            payment.validators[i] = self.voice(i, seen.stake) * done;
+            payment.validators[i] = self.weight(i as u32, seen.held) as f64;
             (0..seen.timely).for_each(|_| events[i].timely(Weight::ONE));
             (0..seen.missed).for_each(|_| events[i].missed(Weight::ONE));
+            (0..seen.aligned).for_each(|_| events[i].aligned(Weight::ONE));
+            (0..seen.misaligned).for_each(|_| events[i].misaligned(Weight::ONE));
+            (0..seen.false_verdicts).for_each(|_| events[i].proven_fraud());
         }
         self.close_workers(epoch);
         for ((state, trust), events) in self.validators.iter_mut().zip(&events) {

@@ -3,10 +3,11 @@
 use dn_powr::{Finding, ReviewParams};
 use dn_trust::{Params, ValidatorEpoch, ValidatorTrust, Weight};
 
-use super::powr::{float, judge, review, unit};
+use super::powr::{judge, review};
 use super::simple::ByMerit;
 use super::{Epoch, Payment, Policy};
 use crate::baseline::yuma::{self, Matrix, Version, Yuma};
+use crate::border::{float, unit};
 use crate::scenario::Scenario;
 
 /// Validators weigh workers by what they saw of them, quality × work, and Yuma turns weights and stake into incentives and dividends.

@@ -70,6 +70,7 @@ fn what_was_run(provenance: &Provenance, study: &Study<'_>) -> String {
         ("Scenario", escaped(&provenance.scenario_name)),
         ("Digest", format!("<code>{}</code>", escaped(&provenance.scenario_hash))),
         ("Version", escaped(&provenance.version)),
+        ("Formulas", escaped(&provenance.formulas)),
         ("Seeds", seeds(&provenance.seeds)),
         ("Runs", study.cells.len().to_string()),
         ("Policies", names.join(", ")),

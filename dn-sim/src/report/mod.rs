@@ -36,6 +36,9 @@ pub struct Provenance {
     pub scenario_hash: String,
     /// The version of the program.
     pub version: String,
+    /// The digest of its formulas, [`FORMULAS`](crate::study::FORMULAS); empty in reports from before there was one.
+    #[serde(default)]
+    pub formulas: String,
     /// The seeds, in any order.
     pub seeds: Vec<u64>,
     /// The command that makes this report again.
@@ -52,9 +55,15 @@ impl Provenance {
             scenario_text: text.to_owned(),
             scenario_hash: hash.to_string(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
+            formulas: crate::study::FORMULAS.to_owned(),
             seeds: scenario.seeds.all().collect(),
             command: command.to_owned(),
         }
+    }
+
+    /// What the store of its runs is of.
+    pub fn study(&self) -> String {
+        format!("{} {}", self.scenario_hash, self.version)
     }
 
     /// The same with a snapshot in the digest.

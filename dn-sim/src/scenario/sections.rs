@@ -73,8 +73,12 @@ pub struct Workers {
     pub wrong_quality: Distribution,
     /// Price, as a multiple of the reference price.
     pub price: Distribution,
-    /// Collateral in DN.
+    /// Collateral in DN, at least `min_collateral`.
     pub collateral: Distribution,
+    /// The collateral under which a worker is suspended, until it bonds again, in DN.
+    pub min_collateral: f64,
+    /// Standard deviation of what an epoch adds to the quality of a worker's results, which stays from 0 to 1.
+    pub drift: f64,
 }
 
 impl Default for Workers {
@@ -90,6 +94,8 @@ impl Default for Workers {
             wrong_quality: Distribution::Constant(0.6),
             price: Distribution::Constant(1.0),
             collateral: Distribution::Constant(25_000.0),
+            min_collateral: 5_000.0,
+            drift: 0.0,
         }
     }
 }
@@ -116,7 +122,9 @@ impl Workers {
         self.honesty.check("workers.honesty", UNIT)?;
         self.wrong_quality.check("workers.wrong_quality", UNIT)?;
         self.price.check("workers.price", PRICE)?;
-        self.collateral.check("workers.collateral", STAKE)
+        self.collateral.check("workers.collateral", STAKE)?;
+        number("workers.min_collateral", self.min_collateral, 0.0, STAKE.1)?;
+        number("workers.drift", self.drift, 0.0, 0.25)
     }
 }
 
@@ -166,13 +174,16 @@ pub struct Demand {
     pub task: f64,
     /// Part of the demand that is spread over all workers whatever their trust: room to grow for newcomers.
     pub explore: f64,
+    /// Workers that a job is tried with, 1 or 2: one that the first fails is asked for again in the same epoch, and is lost, without a fee, when
+    /// the second fails too.
+    pub hosts: u32,
     /// How strongly users prefer cheaper workers: routing weight × price^−elasticity.
     pub elasticity: f64,
 }
 
 impl Default for Demand {
     fn default() -> Self {
-        Self { load: 0.75, swing: 0.1, task: 0.125, explore: 0.15, elasticity: 0.0 }
+        Self { load: 0.75, swing: 0.1, task: 0.125, explore: 0.15, hosts: 2, elasticity: 0.0 }
     }
 }
 
@@ -182,6 +193,7 @@ impl Demand {
         number("demand.swing", self.swing, 0.0, 1.0)?;
         number("demand.task", self.task, 1e-3, 1e3)?;
         number("demand.explore", self.explore, 0.0, 1.0)?;
+        number("demand.hosts", self.hosts.into(), 1.0, 2.0)?;
         number("demand.elasticity", self.elasticity, 0.0, 16.0)
     }
 }
@@ -202,6 +214,8 @@ pub struct Review {
     pub canary_tolerance: f64,
     /// How far a vote may be from the settled quality.
     pub alignment_tolerance: f64,
+    /// Whether an auditor that passed a result which the referee then finds wrong has given a false verdict, as one that accused an exact one has.
+    pub passes_are_verdicts: bool,
 }
 
 impl Default for Review {
@@ -213,6 +227,7 @@ impl Default for Review {
             canary_rate: 0.05,
             canary_tolerance: 0.1,
             alignment_tolerance: 0.1,
+            passes_are_verdicts: true,
         }
     }
 }
@@ -247,6 +262,8 @@ pub struct Rewards {
     pub restake: f64,
     /// What a new identity pays to enter, in DN.
     pub entry_bond: f64,
+    /// What a worker bonds on each job, as a multiple of its fee: lost with the job in which a fraud is proven.
+    pub job_bond: f64,
 }
 
 impl Default for Rewards {
@@ -259,6 +276,7 @@ impl Default for Rewards {
             cheap: 0.25,
             restake: 1.0,
             entry_bond: 1_000.0,
+            job_bond: 0.0,
         }
     }
 }
@@ -271,7 +289,8 @@ impl Rewards {
         number("rewards.cost", self.cost, 0.0, 1.0)?;
         number("rewards.cheap", self.cheap, 0.0, 1.0)?;
         number("rewards.restake", self.restake, 0.0, 1.0)?;
-        number("rewards.entry_bond", self.entry_bond, 0.0, 1e7)
+        number("rewards.entry_bond", self.entry_bond, 0.0, 1e7)?;
+        number("rewards.job_bond", self.job_bond, 0.0, 1_000.0)
     }
 }
 

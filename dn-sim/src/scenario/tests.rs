@@ -69,7 +69,7 @@ fn errors_of_attacks_name_the_attack() {
         ("[{ kind = 'jnuk' }]", "attacks[0]: unknown attack `jnuk`; known: junk, "),
         (
             "[{ kind = 'junk', rate = 1 }]",
-            "attacks[0]: the attack `junk` has no parameter `rate`; it has stake, workers",
+            "attacks[0]: the attack `junk` has no parameter `rate`; it has stake, rebond, workers",
         ),
         (
             "[{ kind = 'junk', stake = 0.99 }]",

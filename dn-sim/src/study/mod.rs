@@ -1,26 +1,29 @@
 //! Studies: every policy against every attack with every seed, in parallel, resumable, the same for any number of threads.
 
 mod gates;
+mod parallel;
 mod search;
 mod store;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 pub use gates::gates;
 pub use store::{Store, StoreError};
 
 use dn_core::Hash32;
+use serde::{Deserialize, Serialize};
 
+use self::parallel::parallel;
 use self::search::Searches;
 use crate::attack::{AttackSpec, Attacker, Group, Honest, Kind, Script};
 use crate::import::Snapshot;
 use crate::outcome::{Cell, CellKey};
 use crate::policy::{self, Policy};
 use crate::scenario::{Problem, Scenario, ScenarioError};
-use crate::world::{RunError, Trajectory, simulate_until};
+use crate::world::{RunError, Simulation, Trajectory};
 
 /// Why a study stops.
 #[derive(Debug, thiserror::Error)]
@@ -102,18 +105,29 @@ pub struct Study {
     snapshot: Option<Snapshot>,
     policies: Vec<(String, PolicyFactory)>,
     attacks: Vec<Entry>,
-    found: Mutex<Vec<Found>>,
+    found: Mutex<BTreeSet<Found>>,
 }
 
+/// The digest of what a study finds, by which stores know the formulas that played their runs. A test compares it with the runs of a study with every
+/// built-in policy and attack, so whoever changes a formula, a draw or a default must change it too.
+pub const FORMULAS: &str = "f42c41e1e77191df85761d4b4de5f305bd04355cdf11a514cb65cbf27b349b52";
+
 /// What an adaptive attacker found best.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Found {
     /// Against which policy.
     pub policy: String,
     /// Of which attack, with its level.
     pub attack: String,
-    /// What it will do.
-    pub script: Script,
+    /// What it will do, as [`Script`] is shown.
+    pub script: String,
+}
+
+/// What a study keeps as soon as it has it.
+enum Kept {
+    Cell(Box<Cell>),
+    Found(Found),
 }
 
 /// A population and a policy without attack; several attacks are compared with the same one.
@@ -192,18 +206,9 @@ impl Study {
         self
     }
 
-    /// What the adaptive attackers of the last [`run`](Study::run) found; none for those whose runs were all finished before.
+    /// What the adaptive attackers found, sorted: in the last [`run`](Study::run), also in one that was stopped, and in those that its store kept.
     pub fn found(&self) -> Vec<Found> {
-        self.found.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).clone()
-    }
-
-    fn described(&self, searches: &Searches) -> Vec<Found> {
-        let of = |(policy, attack, script)| {
-            let key = self.key(policy, attack, 0);
-            let attack = format!("{} {}", key.attack, key.level).trim_end().to_owned();
-            Found { policy: key.policy, attack, script }
-        };
-        searches.found().into_iter().map(of).collect()
+        self.found.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).iter().cloned().collect()
     }
 
     /// The digest of the snapshot that the population comes from.
@@ -250,19 +255,33 @@ impl Study {
             let known = store.cells().iter().filter(|cell| keys.contains(&cell.key));
             finished.extend(known.map(|cell| (cell.key.clone(), cell.clone())));
         }
+        let known = store.as_ref().map_or(&[][..], |store| store.found());
+        *self.found.lock().unwrap_or_else(|poisoned| poisoned.into_inner()) = known.iter().cloned().collect();
         let resumed = finished.len();
         let jobs = self.jobs(&finished);
         let searches = Searches::new(self.policies.len(), self.attacks.len());
         let state = Mutex::new((finished, store));
         let stop = AtomicBool::new(false);
         let result = parallel(threads, jobs.len(), &stop, &|n| {
-            self.play(&jobs[n], &searches, &stop, &|cell| {
+            self.play(&jobs[n], &searches, &stop, &|kept| {
                 let mut state = state.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
                 let (finished, store) = &mut *state;
+                let cell = match kept {
+                    Kept::Cell(cell) => cell,
+                    Kept::Found(found) => {
+                        let mut all = self.found.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+                        if all.insert(found.clone())
+                            && let Some(store) = store
+                        {
+                            store.append_found(&found)?;
+                        }
+                        return Ok(());
+                    }
+                };
                 if let Some(store) = store {
                     store.append(&cell)?;
                 }
-                finished.insert(cell.key.clone(), cell);
+                finished.insert(cell.key.clone(), *cell);
                 let now = Progress { done: finished.len(), total: keys.len(), resumed };
                 if !progress(now) {
                     stop.store(true, Ordering::Relaxed);
@@ -271,12 +290,16 @@ impl Study {
             })
         });
         let (finished, _) = state.into_inner().unwrap_or_else(|poisoned| poisoned.into_inner());
-        *self.found.lock().unwrap_or_else(|poisoned| poisoned.into_inner()) = self.described(&searches);
         result?;
         if finished.len() < keys.len() {
             return Err(StudyError::Stopped { done: finished.len(), total: keys.len() });
         }
         Ok(finished.into_values().collect())
+    }
+
+    fn described(&self, key: CellKey, script: &Script) -> Found {
+        let attack = format!("{} {}", key.attack, key.level).trim_end().to_owned();
+        Found { policy: key.policy, attack, script: script.to_string() }
     }
 
     /// What is left to do; attacks of the same group share one twin.
@@ -310,8 +333,9 @@ impl Study {
         key: &dyn Fn() -> CellKey,
     ) -> Result<Option<Trajectory>, StudyError> {
         let mut policy = (self.policies[policy].1)(&self.scenario)?;
-        let snapshot = self.snapshot.as_ref();
-        match simulate_until(stop, &self.scenario, snapshot, group, attacker, policy.as_mut(), seed) {
+        let run =
+            Simulation::new(&self.scenario, seed).with_group(*group).with_snapshot(self.snapshot.as_ref());
+        match run.until(stop).run(attacker, policy.as_mut()) {
             Ok(run) => Ok(Some(run)),
             Err(RunError::Stopped) => Ok(None),
             Err(source) => Err(StudyError::Run { key: Box::new(key()), source }),
@@ -323,7 +347,7 @@ impl Study {
         job: &Job,
         searches: &Searches,
         stop: &AtomicBool,
-        done: &dyn Fn(Cell) -> Result<(), StudyError>,
+        keep: &dyn Fn(Kept) -> Result<(), StudyError>,
     ) -> Result<(), StudyError> {
         let key = |attack: usize| self.key(job.policy, attack, job.seed);
         let of = (job.policy, job.seed);
@@ -335,13 +359,16 @@ impl Study {
                 Play::Script(script) => Box::new(*script),
                 Play::Custom(build) => build(),
                 Play::Search { .. } => match self.script(job.policy, attack, searches, stop)? {
-                    Some(script) => Box::new(script),
+                    Some(script) => {
+                        keep(Kept::Found(self.described(key(attack), &script)))?;
+                        Box::new(script)
+                    }
                     None => return Ok(()),
                 },
             };
             let run = self.simulate(of, &entry.group, attacker.as_mut(), stop, &|| key(attack))?;
             let Some(run) = run else { return Ok(()) };
-            done(Cell::of(key(attack), self.scenario.warmup, &run, &twin))?;
+            keep(Kept::Cell(Box::new(Cell::of(key(attack), self.scenario.warmup, &run, &twin))))?;
         }
         Ok(())
     }
@@ -355,32 +382,4 @@ fn entry(spec: &AttackSpec) -> Entry {
         Play::Script(script)
     };
     Entry { name: spec.kind().name().to_owned(), level: spec.level(), group, play }
-}
-
-/// Does `count` pieces of work on some threads; stops early on the first error or when told to.
-fn parallel(
-    threads: usize,
-    count: usize,
-    stop: &AtomicBool,
-    work: &(dyn Fn(usize) -> Result<(), StudyError> + Sync),
-) -> Result<(), StudyError> {
-    let next = AtomicUsize::new(0);
-    let failure = Mutex::new(None);
-    std::thread::scope(|scope| {
-        for _ in 0..threads.clamp(1, count.max(1)) {
-            scope.spawn(|| {
-                while !stop.load(Ordering::Relaxed) {
-                    let n = next.fetch_add(1, Ordering::Relaxed);
-                    if n >= count {
-                        return;
-                    }
-                    if let Err(error) = work(n) {
-                        stop.store(true, Ordering::Relaxed);
-                        failure.lock().unwrap_or_else(|p| p.into_inner()).get_or_insert(error);
-                    }
-                }
-            });
-        }
-    });
-    failure.into_inner().unwrap_or_else(|p| p.into_inner()).map_or(Ok(()), Err)
 }

@@ -29,13 +29,6 @@ impl Searches {
     fn place(&self, policy: usize, attack: usize) -> MutexGuard<'_, Option<Script>> {
         self.places[policy * self.attacks + attack].lock().unwrap_or_else(PoisonError::into_inner)
     }
-
-    /// Policy, attack and script of each search that ended.
-    pub(super) fn found(&self) -> Vec<(usize, usize, Script)> {
-        let all = (0..self.places.len()).map(|at| (at / self.attacks, at % self.attacks));
-        all.filter_map(|(policy, attack)| self.place(policy, attack).map(|script| (policy, attack, script)))
-            .collect()
-    }
 }
 
 impl Study {
@@ -109,11 +102,13 @@ fn turn(script: &mut Script, knob: usize, s: &mut Stream) {
         8 => script.latency_factor = if s.chance(0.5) { 1.0 } else { 0.1 + s.unit() },
         9 => script.wash = if s.chance(0.5) { 0.0 } else { s.unit() },
         10 => script.grief = if s.chance(0.7) { 0.0 } else { 0.1 * s.unit() },
+        11 => script.accuse = if s.chance(0.7) { 0.0 } else { s.unit() },
+        12 => script.rebond = s.chance(0.3),
         _ => script.reports = s.chance(0.5),
     }
 }
 
-const KNOBS: usize = 12;
+const KNOBS: usize = 14;
 
 fn draw(stream: &mut Stream) -> Script {
     let mut script = Script::default();

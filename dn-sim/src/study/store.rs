@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use super::Found;
 use crate::outcome::Cell;
 
 /// Most bytes of a store that are read.
@@ -37,6 +38,19 @@ pub enum StoreError {
         /// The study that was to be run.
         expected: String,
     },
+    /// The store's runs were played by other formulas than this program's.
+    #[error(
+        "{path} holds runs by other formulas ({found}; this program's are {expected}), which must not be mixed: go on with the program that \
+         began it, give another folder, or remove it; `dn sim report` still shows it"
+    )]
+    Formulas {
+        /// The file.
+        path: PathBuf,
+        /// The digest of the formulas that it is of; empty in stores from before there was one.
+        found: String,
+        /// The digest of this program's.
+        expected: String,
+    },
     /// A line that is no finished run.
     #[error("{path}, line {line}: {message}")]
     Line {
@@ -54,24 +68,44 @@ pub enum StoreError {
 #[serde(deny_unknown_fields)]
 struct Header {
     study: String,
+    #[serde(default)]
+    formulas: String,
 }
 
-/// Finished runs in a file that only grows.
+/// The line of a search that ended.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct FoundLine {
+    found: Found,
+}
+
+/// How such a line begins, and no other does.
+const FOUND: &[u8] = b"{\"found\":";
+
+/// What a store holds.
+#[derive(Debug, Default)]
+struct Kept {
+    cells: Vec<Cell>,
+    found: Vec<Found>,
+}
+
+/// Finished runs, and what adaptive attackers found, in a file that only grows.
 #[derive(Debug)]
 pub struct Store {
     path: PathBuf,
     file: File,
-    cells: Vec<Cell>,
+    kept: Kept,
     /// Bytes of whole lines.
     length: u64,
 }
 
 impl Store {
-    /// Opens or starts the store of a study in a folder; a torn last line is dropped.
+    /// Opens or starts the store of a study in a folder; a torn last line is dropped. `formulas` says what its runs are played by:
+    /// [`FORMULAS`](super::FORMULAS) for a study that is to go on.
     ///
     /// # Errors
-    /// [`StoreError`]; a store of another study is left as it is.
-    pub fn open(folder: &Path, study: &str) -> Result<Self, StoreError> {
+    /// [`StoreError`]; a store of another study, or of other formulas, is left as it is.
+    pub fn open(folder: &Path, study: &str, formulas: &str) -> Result<Self, StoreError> {
         let path = folder.join("runs.jsonl");
         let fault = |what: &'static str| {
             let path = path.clone();
@@ -87,22 +121,28 @@ impl Store {
         }
         let text = std::fs::read(&path).map_err(fault("read"))?;
         let whole = text.iter().rposition(|b| *b == b'\n').map_or(0, |at| at + 1);
-        let cells = read(&path, &text[..whole], study)?;
+        let header = Header { study: study.to_owned(), formulas: formulas.to_owned() };
+        let kept = read(&path, &text[..whole], &header)?;
         if whole < text.len() {
             file.set_len(whole as u64).map_err(fault("cut the torn end of"))?;
         }
         let mut length = whole as u64;
         if whole == 0 {
-            let header = line(&Header { study: study.to_owned() });
+            let header = line(&header);
             file.write_all(&header).map_err(fault("write"))?;
             length = header.len() as u64;
         }
-        Ok(Self { path, file, cells, length })
+        Ok(Self { path, file, kept, length })
     }
 
     /// The runs that were there when it was opened, in the order in which they finished.
     pub fn cells(&self) -> &[Cell] {
-        &self.cells
+        &self.kept.cells
+    }
+
+    /// What adaptive attackers had found when it was opened.
+    pub fn found(&self) -> &[Found] {
+        &self.kept.found
     }
 
     /// Adds a run. After an error the file ends with the last whole run.
@@ -110,8 +150,19 @@ impl Store {
     /// # Errors
     /// [`StoreError::File`], such as a full disk.
     pub fn append(&mut self, cell: &Cell) -> Result<(), StoreError> {
-        let line = line(cell);
-        if let Err(source) = self.file.write_all(&line) {
+        self.write(&line(cell))
+    }
+
+    /// Adds what an adaptive attacker found.
+    ///
+    /// # Errors
+    /// [`StoreError::File`], such as a full disk.
+    pub fn append_found(&mut self, found: &Found) -> Result<(), StoreError> {
+        self.write(&line(&FoundLine { found: found.clone() }))
+    }
+
+    fn write(&mut self, line: &[u8]) -> Result<(), StoreError> {
+        if let Err(source) = self.file.write_all(line) {
             // What was written of the line is no loss if this fails too: a torn end is dropped when it is opened.
             let _ = self.file.set_len(self.length);
             return Err(StoreError::File { what: "write", path: self.path.clone(), source });
@@ -127,8 +178,8 @@ fn line(value: &impl Serialize) -> Vec<u8> {
     line
 }
 
-fn read(path: &Path, text: &[u8], study: &str) -> Result<Vec<Cell>, StoreError> {
-    let mut cells = Vec::new();
+fn read(path: &Path, text: &[u8], expected: &Header) -> Result<Kept, StoreError> {
+    let mut kept = Kept::default();
     for (n, line) in text.split(|b| *b == b'\n').enumerate().filter(|(_, line)| !line.is_empty()) {
         let wrong = |error: serde_json::Error| StoreError::Line {
             path: path.to_owned(),
@@ -137,13 +188,25 @@ fn read(path: &Path, text: &[u8], study: &str) -> Result<Vec<Cell>, StoreError> 
         };
         if n == 0 {
             let header: Header = serde_json::from_slice(line).map_err(wrong)?;
-            if header.study != study {
-                let (path, expected) = (path.to_owned(), study.to_owned());
-                return Err(StoreError::Other { path, found: header.study, expected });
-            }
-            continue;
+            check(path, header, expected)?;
+        } else if line.starts_with(FOUND) {
+            kept.found.push(serde_json::from_slice::<FoundLine>(line).map_err(wrong)?.found);
+        } else {
+            kept.cells.push(serde_json::from_slice(line).map_err(wrong)?);
         }
-        cells.push(serde_json::from_slice(line).map_err(wrong)?);
     }
-    Ok(cells)
+    Ok(kept)
+}
+
+fn check(path: &Path, found: Header, expected: &Header) -> Result<(), StoreError> {
+    let path = path.to_owned();
+    if found.study != expected.study {
+        let expected = expected.study.clone();
+        return Err(StoreError::Other { path, found: found.study, expected });
+    }
+    if found.formulas != expected.formulas {
+        let expected = expected.formulas.clone();
+        return Err(StoreError::Formulas { path, found: found.formulas, expected });
+    }
+    Ok(())
 }

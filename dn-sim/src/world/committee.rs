@@ -6,33 +6,40 @@ use crate::rng::Stream;
 pub(super) struct Urn {
     weights: Vec<f64>,
     total: f64,
+    /// Weights of those who are drawn.
+    taken: Vec<f64>,
 }
 
 impl Urn {
     pub(super) fn new(weights: Vec<f64>) -> Self {
         let total = weights.iter().sum();
-        Self { weights, total }
+        Self { weights, total, taken: Vec::new() }
     }
 
     /// Draws up to `count` members into `out`.
-    pub(super) fn draw(&self, count: usize, stream: &mut Stream, out: &mut Vec<usize>) {
+    pub(super) fn draw(&mut self, count: usize, stream: &mut Stream, out: &mut Vec<usize>) {
         out.clear();
+        self.taken.clear();
         let mut left = self.total;
         while out.len() < count {
             let mut at = stream.unit() * left;
-            let open = |i: &usize| self.weights[*i] > 0.0 && !out.contains(i);
             let mut last = None;
-            for i in (0..self.weights.len()).filter(open) {
+            for (i, weight) in self.weights.iter().enumerate().filter(|(_, weight)| **weight > 0.0) {
                 last = Some(i);
-                at -= self.weights[i];
+                at -= weight;
                 if at < 0.0 {
                     break;
                 }
             }
             // Rounding may leave a sliver after the last.
-            let Some(drawn) = last else { return };
+            let Some(drawn) = last else { break };
             left -= self.weights[drawn];
+            // Out of the urn until all are drawn.
+            self.taken.push(std::mem::take(&mut self.weights[drawn]));
             out.push(drawn);
+        }
+        for (i, weight) in out.iter().zip(&self.taken) {
+            self.weights[*i] = *weight;
         }
     }
 }
@@ -44,7 +51,7 @@ mod tests {
 
     #[test]
     fn first_draws_follow_the_weights_and_none_comes_twice() {
-        let urn = Urn::new(vec![1.0, 0.0, 3.0, 4.0]);
+        let mut urn = Urn::new(vec![1.0, 0.0, 3.0, 4.0]);
         let mut stream = Stream::new(5, Purpose::Votes, (0, 0));
         let (mut out, mut firsts) = (Vec::new(), [0u32; 4]);
         for _ in 0..8_000 {

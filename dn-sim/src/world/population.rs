@@ -1,6 +1,10 @@
 //! Who is there: traits drawn from the scenario's distributions, the attackers' group among them.
 
+use dn_core::Amount;
+use dn_powr::StakePool;
+
 use crate::attack::Group;
+use crate::border::dn;
 use crate::import::Snapshot;
 use crate::rng::{Purpose, Stream};
 use crate::scenario::{LATENCY_MS, POWER, PRICE, STAKE, Scenario, UNIT};
@@ -20,18 +24,39 @@ pub(crate) struct Worker {
     pub(crate) latency_ms: f64,
     pub(crate) honesty: f64,
     pub(crate) wrong_quality: f64,
+    /// As a multiple of the reference price.
     pub(crate) price: f64,
-    pub(crate) collateral: f64,
+    /// Fee of a unit of its work.
+    pub(crate) fee: Amount,
+    /// What it bonds when it joins, or bonds again.
+    pub(crate) bond: Amount,
+    /// What slashes left of it.
+    pub(crate) collateral: Amount,
+    /// Whether too little is left of it to work.
+    pub(crate) suspended: bool,
     /// The epoch in which its present name joined; `None` before.
     pub(crate) joined: Option<u32>,
+}
+
+impl Worker {
+    /// Posts the whole collateral again.
+    pub(crate) fn bond_again(&mut self) {
+        self.collateral = self.bond;
+        self.suspended = false;
+    }
+
+    /// The identity that all names of one machine have in common in the random numbers.
+    pub(crate) const fn machine(&self) -> u64 {
+        self.stream & 0xffff_ffff
+    }
 }
 
 /// A validator.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct Validator {
     pub(crate) member: Option<usize>,
-    /// In DN.
-    pub(crate) stake: f64,
+    /// Its stake with delegations.
+    pub(crate) pool: StakePool,
     pub(crate) noise: f64,
     pub(crate) uptime: f64,
 }
@@ -56,7 +81,11 @@ impl Roster {
         for (member, mut worker) in workers.drain(..members).enumerate() {
             worker.member = Some(member);
             worker.power /= f64::from(group.identities.max(1));
-            worker.collateral /= f64::from(group.identities.max(1));
+            // However small the machine, each of its names must bond enough to work.
+            let least = dn(scenario.workers.min_collateral);
+            worker.bond =
+                Amount::from_atto(worker.bond.atto() / u128::from(group.identities.max(1))).max(least);
+            worker.bond_again();
             worker.joined = (!group.late).then_some(0);
             let base = worker.stream;
             split.extend(
@@ -64,8 +93,7 @@ impl Roster {
             );
         }
         split.append(&mut workers);
-        let mut validators = draw_validators(scenario, snapshot, seed);
-        give_stake(&mut validators, group);
+        let validators = draw_validators(scenario, snapshot, group, seed);
         Self { workers: split, validators, power }
     }
 }
@@ -75,7 +103,7 @@ fn draw_workers(scenario: &Scenario, snapshot: Option<&Snapshot>, seed: u64) -> 
     let mut workers: Vec<_> = (0..s.count)
         .map(|i| {
             let mut stream = Stream::new(seed, Purpose::Population, (0, i as u64));
-            Worker {
+            let mut worker = Worker {
                 stream: i as u64,
                 member: None,
                 power: s.power.draw(&mut stream, POWER),
@@ -85,10 +113,16 @@ fn draw_workers(scenario: &Scenario, snapshot: Option<&Snapshot>, seed: u64) -> 
                 latency_ms: s.latency_ms.draw(&mut stream, LATENCY_MS),
                 honesty: s.honesty.draw(&mut stream, UNIT),
                 price: s.price.draw(&mut stream, PRICE),
-                collateral: s.collateral.draw(&mut stream, STAKE),
+                fee: Amount::ZERO,
+                bond: dn(s.collateral.draw(&mut stream, STAKE).max(s.min_collateral)),
+                collateral: Amount::ZERO,
+                suspended: false,
                 wrong_quality: s.wrong_quality.draw(&mut stream, UNIT),
                 joined: Some(0),
-            }
+            };
+            worker.fee = dn(scenario.rewards.price * worker.price);
+            worker.bond_again();
+            worker
         })
         .collect();
     if let Some(snapshot) = snapshot {
@@ -102,38 +136,46 @@ fn draw_workers(scenario: &Scenario, snapshot: Option<&Snapshot>, seed: u64) -> 
     workers
 }
 
-fn draw_validators(scenario: &Scenario, snapshot: Option<&Snapshot>, seed: u64) -> Vec<Validator> {
+fn draw_validators(
+    scenario: &Scenario,
+    snapshot: Option<&Snapshot>,
+    group: &Group,
+    seed: u64,
+) -> Vec<Validator> {
     let s = &scenario.validators;
+    let mut stakes = Vec::with_capacity(s.count);
     let mut validators: Vec<_> = (0..s.count)
         .map(|i| {
             let mut stream = Stream::new(seed, Purpose::Population, (1, i as u64));
-            Validator {
-                member: None,
-                stake: s.stake.draw(&mut stream, STAKE),
-                noise: s.noise.draw(&mut stream, UNIT),
-                uptime: s.uptime.draw(&mut stream, UNIT),
-            }
+            stakes.push(s.stake.draw(&mut stream, STAKE));
+            let (noise, uptime) = (s.noise.draw(&mut stream, UNIT), s.uptime.draw(&mut stream, UNIT));
+            Validator { member: None, pool: StakePool::default(), noise, uptime }
         })
         .collect();
     if let Some(snapshot) = snapshot {
-        for (validator, stake) in validators.iter_mut().zip(&snapshot.validator_stakes) {
-            validator.stake = stake.clamp(STAKE.0, STAKE.1);
+        for (stake, seen) in stakes.iter_mut().zip(&snapshot.validator_stakes) {
+            *stake = seen.clamp(STAKE.0, STAKE.1);
         }
-        shuffle(&mut validators, seed, 3);
+        shuffle(&mut stakes, seed, 3);
+    }
+    let members = group.validator_count(s.count);
+    give_stake(&mut stakes, members, group.stake);
+    for (i, (validator, stake)) in validators.iter_mut().zip(stakes).enumerate() {
+        validator.member = (i < members).then_some(i);
+        // A validator without stake has an empty pool.
+        let _ = validator.pool.deposit(dn(stake));
     }
     validators
 }
 
 /// The first validators form the group; stakes are scaled so that it has exactly its part and the whole is what it was.
-fn give_stake(validators: &mut [Validator], group: &Group) {
-    let members = group.validator_count(validators.len());
-    let whole: f64 = validators.iter().map(|v| v.stake).sum();
-    let (own, others) = validators.split_at_mut(members);
-    for (side, part) in [(&mut *own, group.stake), (others, 1.0 - group.stake)] {
-        let sum: f64 = side.iter().map(|v| v.stake).sum();
-        side.iter_mut().for_each(|v| v.stake *= whole * part / sum);
+fn give_stake(stakes: &mut [f64], members: usize, part: f64) {
+    let whole: f64 = stakes.iter().sum();
+    let (own, others) = stakes.split_at_mut(members);
+    for (side, part) in [(own, part), (others, 1.0 - part)] {
+        let sum: f64 = side.iter().sum();
+        side.iter_mut().for_each(|stake| *stake *= whole * part / sum);
     }
-    own.iter_mut().enumerate().for_each(|(i, v)| v.member = Some(i));
 }
 
 /// Fisher–Yates.

@@ -2,11 +2,13 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use dn_powr::SlashParams;
+use dn_core::Amount;
 
-use super::epoch::{self, World};
+use super::books::Books;
+use super::epoch::{Players, World};
 use super::population::Roster;
 use crate::attack::{Attacker, Group};
+use crate::border::{add, in_dn};
 use crate::import::Snapshot;
 use crate::policy::{Epoch, Payment, Policy};
 use crate::scenario::Scenario;
@@ -109,73 +111,96 @@ pub enum RunError {
     },
 }
 
-/// Simulates a population with a seed.
+/// A run to be played: a population with a seed, and the group in it that may attack.
 ///
-/// # Errors
-/// [`RunError`] when the population is too large, or the policy pays nonsense.
-pub fn simulate(
-    scenario: &Scenario,
-    snapshot: Option<&Snapshot>,
-    group: &Group,
-    attacker: &mut dyn Attacker,
-    policy: &mut dyn Policy,
+/// ```
+/// use dn_sim::{attack::{AttackSpec, Kind}, policy::{self, Policy}, scenario::Scenario, world::Simulation};
+/// let scenario = Scenario::from_toml("name = 'mine'\nepochs = 4\nwarmup = 0\nattacks = [{ kind = 'junk' }]").unwrap();
+/// let (group, mut junk) = AttackSpec::new(Kind::Junk).build();
+/// let mut powr = policy::build("powr", &scenario).unwrap().unwrap();
+/// let run = Simulation::new(&scenario, 7).with_group(group).run(&mut junk, powr.as_mut()).unwrap();
+/// assert_eq!(run.total.len(), 4);
+/// ```
+#[derive(Debug, Clone, Copy)]
+pub struct Simulation<'a> {
+    scenario: &'a Scenario,
     seed: u64,
-) -> Result<Trajectory, RunError> {
-    simulate_until(&AtomicBool::new(false), scenario, snapshot, group, attacker, policy, seed)
+    group: Group,
+    snapshot: Option<&'a Snapshot>,
+    stop: Option<&'a AtomicBool>,
 }
 
-/// The same, ended early by a flag.
-#[allow(clippy::too_many_arguments)]
-pub(crate) fn simulate_until(
-    stop: &AtomicBool,
-    scenario: &Scenario,
-    snapshot: Option<&Snapshot>,
-    group: &Group,
-    attacker: &mut dyn Attacker,
-    policy: &mut dyn Policy,
-    seed: u64,
-) -> Result<Trajectory, RunError> {
-    let slash = scenario.powr.slash_params()?;
-    let roster = Roster::draw(scenario, snapshot, group, seed);
-    let tasks = roster.power / scenario.demand.task;
-    if tasks > MAX_TASKS {
-        return Err(RunError::Tasks { found: tasks });
+impl<'a> Simulation<'a> {
+    /// The scenario's population of this seed, with one worker in the group.
+    pub fn new(scenario: &'a Scenario, seed: u64) -> Self {
+        Self { scenario, seed, group: Group::new(0.0, 0.0), snapshot: None, stop: None }
     }
-    let mut world = World::new(scenario, seed, roster, policy);
-    let mut t = Trajectory::default();
-    let mut epoch = Epoch::default();
-    let mut payment = Payment::default();
-    let mut earned = vec![0.0; world.roster.workers.len()];
-    let (mut quality, mut work) = (0.0, 0.0);
-    let sample = (scenario.total_epochs() / 128).max(1);
-    for number in 0..scenario.total_epochs() {
-        if stop.load(Ordering::Relaxed) {
-            return Err(RunError::Stopped);
-        }
-        epoch.number = number;
-        let measured = number.checked_sub(scenario.warmup);
-        let spent = world.play(measured, attacker, policy, &mut epoch);
-        payment.workers.clear();
-        payment.workers.resize(epoch.workers.len(), 0.0);
-        payment.validators.clear();
-        payment.validators.resize(epoch.validators.len(), 0.0);
-        payment.part = 1.0;
-        policy.close(&epoch, &mut payment);
-        check(policy.name(), number, &payment)?;
-        if measured.is_some() {
-            t.attackers.costs += spent.group;
-            quality += spent.quality;
-            work += spent.work;
-        }
-        pay(&mut world.roster, scenario, &slash, &epoch, &payment, measured.is_some(), &mut t, &mut earned);
-        observe(&world.roster, policy, &mut t);
-        let last = number + 1 == scenario.total_epochs();
-        let before = t.gini.last().copied().unwrap_or(0.0);
-        let due = measured.is_some() && (number % sample == 0 || last);
-        t.gini.push(if due { gini(&world.roster, &earned) } else { before });
+
+    /// With this group.
+    #[must_use]
+    pub fn with_group(self, group: Group) -> Self {
+        Self { group, ..self }
     }
-    t.user_quality = if work > 0.0 { quality / work } else { 0.0 };
-    Ok(t)
+
+    /// With power, quality and stakes of a snapshot; the scenario must have its counts.
+    #[must_use]
+    pub fn with_snapshot(self, snapshot: Option<&'a Snapshot>) -> Self {
+        Self { snapshot, ..self }
+    }
+
+    /// Ended early, with [`RunError::Stopped`], once the flag is set.
+    #[must_use]
+    pub fn until(self, stop: &'a AtomicBool) -> Self {
+        Self { stop: Some(stop), ..self }
+    }
+
+    /// Plays it.
+    ///
+    /// # Errors
+    /// [`RunError`] when the population is too large, or the policy pays nonsense.
+    pub fn run(&self, attacker: &mut dyn Attacker, policy: &mut dyn Policy) -> Result<Trajectory, RunError> {
+        let scenario = self.scenario;
+        let slash = scenario.powr.slash_params()?;
+        let roster = Roster::draw(scenario, self.snapshot, &self.group, self.seed);
+        let tasks = roster.power / scenario.demand.task;
+        if tasks > MAX_TASKS {
+            return Err(RunError::Tasks { found: tasks });
+        }
+        let mut books = Books::new(scenario, slash, roster.workers.len());
+        let mut world = World::new(scenario, self.seed, roster, policy);
+        let mut players = Players { attacker, policy, measured: None };
+        let (mut t, mut epoch, mut payment) = (Trajectory::default(), Epoch::default(), Payment::default());
+        let (mut quality, mut work) = (0.0, 0.0);
+        let sample = (scenario.total_epochs() / 128).max(1);
+        for number in 0..scenario.total_epochs() {
+            if self.stop.is_some_and(|stop| stop.load(Ordering::Relaxed)) {
+                return Err(RunError::Stopped);
+            }
+            epoch.number = number;
+            players.measured = number.checked_sub(scenario.warmup);
+            let measured = players.measured.is_some();
+            let spent = world.play(&mut players, &mut epoch);
+            payment.start(&epoch);
+            players.policy.close(&epoch, &mut payment);
+            check(players.policy.name(), number, &payment)?;
+            if measured {
+                add(&mut books.attackers.costs, spent.group);
+                quality += spent.quality;
+                work += spent.work;
+            }
+            let (group, total) = books.close(&mut world.roster, &epoch, &payment, measured);
+            t.group.push(in_dn(group));
+            t.total.push(in_dn(total));
+            observe(&world.roster, players.policy, &mut t);
+            let last = number + 1 == scenario.total_epochs();
+            let before = t.gini.last().copied().unwrap_or(0.0);
+            let due = measured && (number % sample == 0 || last);
+            t.gini.push(if due { gini(&world.roster, &books.earned) } else { before });
+        }
+        (t.attackers, t.honest) = (books.attackers.into(), books.honest.into());
+        t.user_quality = if work > 0.0 { quality / work } else { 0.0 };
+        Ok(t)
+    }
 }
 
 fn check(policy: &str, epoch: u32, payment: &Payment) -> Result<(), RunError> {
@@ -192,62 +217,6 @@ fn check(policy: &str, epoch: u32, payment: &Payment) -> Result<(), RunError> {
     Ok(())
 }
 
-/// Books an epoch: emission by points, fees, slashes; validators stake again.
-#[allow(clippy::too_many_arguments)]
-fn pay(
-    roster: &mut Roster,
-    scenario: &Scenario,
-    slash: &SlashParams,
-    epoch: &Epoch,
-    payment: &Payment,
-    measured: bool,
-    t: &mut Trajectory,
-    earned: &mut [f64],
-) {
-    let rewards = &scenario.rewards;
-    let (mut group, mut total, mut fees) = (0.0, 0.0, 0.0);
-    let per_point = |pot: f64, points: &[f64]| {
-        let sum: f64 = points.iter().sum();
-        if sum > 0.0 { pot * payment.part / sum } else { 0.0 }
-    };
-    let rate = per_point(rewards.workers, &payment.workers);
-    for (i, worker) in roster.workers.iter_mut().enumerate() {
-        let amount = rate * payment.workers[i];
-        let bill = epoch::settle(scenario, slash, worker, &epoch.workers[i]);
-        fees += bill.validators;
-        total += amount;
-        if worker.member.is_some() {
-            group += amount;
-        }
-        if measured {
-            earned[i] += amount;
-            let books = if worker.member.is_some() { &mut t.attackers } else { &mut t.honest };
-            books.emission += amount;
-            books.fees += bill.fees;
-            books.costs += bill.slashed;
-            books.bought += bill.bought;
-            books.computing += bill.computing;
-        }
-    }
-    let rate = per_point(rewards.validators, &payment.validators);
-    let points_of_all: f64 = payment.validators.iter().sum();
-    for (validator, points) in roster.validators.iter_mut().zip(&payment.validators) {
-        let amount = rate * points;
-        validator.stake += amount * rewards.restake;
-        total += amount;
-        if validator.member.is_some() {
-            group += amount;
-        }
-        if measured {
-            let books = if validator.member.is_some() { &mut t.attackers } else { &mut t.honest };
-            books.dividends += amount;
-            books.fees += if points_of_all > 0.0 { fees * points / points_of_all } else { 0.0 };
-        }
-    }
-    t.group.push(group);
-    t.total.push(total);
-}
-
 fn observe(roster: &Roster, policy: &dyn Policy, t: &mut Trajectory) {
     let mean = |member: bool| {
         let (mut sum, mut count) = (0.0, 0u32);
@@ -261,15 +230,21 @@ fn observe(roster: &Roster, policy: &dyn Policy, t: &mut Trajectory) {
     };
     t.group_trust.push(mean(true));
     t.honest_trust.push(mean(false));
-    let stake = |member: Option<bool>| -> f64 {
-        let of = roster.validators.iter().filter(|v| member.is_none_or(|m| v.member.is_some() == m));
-        of.fold(0.0, |sum, v| sum + v.stake)
+    let stake = |all: bool| -> f64 {
+        let of = roster.validators.iter().filter(|v| all || v.member.is_some());
+        of.fold(0.0, |sum, v| sum + in_dn(v.pool.tokens()))
     };
-    t.group_stake.push(stake(Some(true)) / stake(None));
+    let whole = stake(true);
+    t.group_stake.push(if whole > 0.0 { stake(false) / whole } else { 0.0 });
 }
 
-fn gini(roster: &Roster, earned: &[f64]) -> f64 {
-    let honest: Vec<_> =
-        roster.workers.iter().zip(earned).filter(|(w, _)| w.member.is_none()).map(|(_, e)| *e).collect();
+fn gini(roster: &Roster, earned: &[Amount]) -> f64 {
+    let honest: Vec<_> = roster
+        .workers
+        .iter()
+        .zip(earned)
+        .filter(|(w, _)| w.member.is_none())
+        .map(|(_, e)| in_dn(*e))
+        .collect();
     crate::stats::gini(&honest).unwrap_or(0.0)
 }

@@ -11,7 +11,7 @@ use dn_sim::outcome::{Cell, Metrics};
 use dn_sim::report::{self, Gate, Provenance};
 use dn_sim::scenario::{BUILTIN, MAX_BYTES, Scenario};
 use dn_sim::stats::Interval;
-use dn_sim::study::{Progress, Store, Study, StudyError, gates};
+use dn_sim::study::{Found, Progress, Store, Study, StudyError, gates};
 
 use crate::error::CliError;
 use crate::out;
@@ -108,23 +108,20 @@ pub(super) fn finish(
     provenance: &Provenance,
     options: &Options,
 ) -> Result<Vec<Cell>, CliError> {
-    let hash = format!("{} {}", provenance.scenario_hash, provenance.version);
-    let mut store = Store::open(out, &hash)?;
+    let mut store = Store::open(out, &provenance.study(), &provenance.formulas)?;
     let document = serde_json::to_vec_pretty(provenance).expect("strings and numbers");
     let path = out.join("study.json");
     report::replace(&path, &document)?;
-    let cells = run(study, &mut store, options)?;
-    let found: String = study
-        .found()
-        .iter()
-        .map(|found| {
-            format!("{} against {}: the search chose {}\n", found.attack, found.policy, found.script)
-        })
-        .collect();
+    let cells = run(study, &mut store, options);
+    // Also when it was stopped: who goes on would not search again for what is finished.
+    let found = study.found();
     if !found.is_empty() {
+        let line = |f: &Found| format!("{} against {}: the search chose {}\n", f.attack, f.policy, f.script);
+        let found: String = found.iter().map(line).collect();
         out::note(found.trim_end());
         report::replace(&out.join("adaptive.txt"), found.as_bytes())?;
     }
+    let cells = cells?;
     report::write_all(out, provenance, &gates(&cells), &cells)?;
     Ok(cells)
 }
@@ -253,7 +250,7 @@ pub(super) fn report(folder: &Path) -> Result<ExitCode, CliError> {
     let text = fs::read(&path).map_err(CliError::file("read", &path))?;
     let provenance: Provenance = serde_json::from_slice(&text)
         .map_err(|error| CliError::Other(format!("{}: {error}", path.display())))?;
-    let store = Store::open(folder, &format!("{} {}", provenance.scenario_hash, provenance.version))?;
+    let store = Store::open(folder, &provenance.study(), &provenance.formulas)?;
     if store.cells().is_empty() {
         return Err(CliError::Other(format!("{} has no finished run yet", folder.display())));
     }

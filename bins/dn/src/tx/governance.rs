@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use dn_core::objects::SessionGrant;
-use dn_core::{Address, Amount, Hash32, ModelId, Signed};
+use dn_core::{Address, Amount, Hash32, Signed};
 use dn_ledger::state::Pool;
 use dn_ledger::tx::{Choice, Evidence, ParamChange, Payload, ProposalKind, Role, Shares};
 use serde::de::DeserializeOwned;

@@ -124,7 +124,9 @@ impl<S: Simd> Pack<f32> for Short<S> {
 
     #[inline(always)]
     fn everywhere(self, mask: S::m32s) -> bool {
-        self.0.first_true_m32s(self.0.not_m32s(mask)) == S::M32_LANES
+        // What the library says of masks themselves depends on how wide they are.
+        let s = self.0;
+        s.reduce_min_f32s(s.select_f32s(mask, s.splat_f32s(1.0), s.splat_f32s(0.0))) == 1.0
     }
 
     #[inline(always)]
