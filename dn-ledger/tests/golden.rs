@@ -103,7 +103,7 @@ fn every_proposal() {
             }
         }
     }
-    assert_eq!(tags, 51);
+    assert_eq!(tags, 66);
     assert_eq!(
         hex(&dn_core::keccak256(&[&all])),
         "31f267bb18b1685423c27686d3f19be79a0ca7a73c49934db077f58e724f7779"

@@ -11,7 +11,7 @@ use dn_ledger::state::{
     DEPOSITS, ExecutionFault, OPEN_PROPOSALS, OVERRIDES, PARAMS, POOL_VOTES, POOLS, PROPOSALS, Pool,
     ProposalStatus, STAKE_SHARES,
 };
-use dn_ledger::tx::{Choice, ParamChange, ProposalKind, Shares};
+use dn_ledger::tx::{Choice, DomainTerms, ParamChange, ProposalKind, Shares};
 use dn_ledger::{BlockError, Params, Payload, Reject, Role, query, tally};
 
 /// Windows of a few blocks; a deposit of 100 DN, 25 of them at once.
@@ -108,6 +108,14 @@ fn proposals_are_checked() {
     assert_eq!(
         refuse(spend(Pool::Domain { domain: 1 }, dn(1))),
         Reject::UnknownDomain { domains: 1, found: 1 }
+    );
+    // What somebody owns is not governance's to give.
+    let mut owned = world();
+    owned.ok("stranger", Payload::CreateDomain { name: "own".into(), terms: DomainTerms::default() });
+    let pool = Pool::Domain { domain: 1 };
+    assert_eq!(
+        fault(owned.reject("payer", propose(spend(pool, dn(1)), 100))),
+        GovernanceFault::PoolNotSpendable { pool }
     );
     for pool in [Pool::Community, Pool::Validators, Pool::Burned, Pool::Deposits] {
         assert_eq!(fault(refuse(spend(pool, dn(1)))), GovernanceFault::PoolNotSpendable { pool });
@@ -432,11 +440,9 @@ fn changes_have_their_names_in_json() {
     assert_eq!(change.path(), "slash.equivocation");
     let fee: ParamChange = serde_json::from_str(r#"{"parameter":"min_tx_fee","value":"5"}"#).unwrap();
     assert_eq!(fee, ParamChange::MinTxFee { value: Amount::from_atto(5) });
-    for unknown in [
-        r#"{"parameter":"epoch_blocks","value":5}"#,
-        r#"{"parameter":"domains","value":5}"#,
-        r#"{"parameter":"max_lanes","value":5,"more":1}"#,
-    ] {
+    for unknown in
+        [r#"{"parameter":"epoch_blocks","value":5}"#, r#"{"parameter":"max_lanes","value":5,"more":1}"#]
+    {
         assert!(serde_json::from_str::<ParamChange>(unknown).is_err(), "{unknown}");
     }
     // Every change sets the parameter of its name, and no other.

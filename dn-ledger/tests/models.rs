@@ -320,37 +320,30 @@ fn before_of(
 
 /// Every holding as the ledger shows it against the model: a few atto for each rounding, of 10^22.
 fn compare(model: &Holdings, m: &Machine, step: usize) {
-    let mut shown: BTreeMap<String, u128> = BTreeMap::new();
-    let mut expected = shown.clone();
-    let mut total = 0;
+    // What is shown, and what is expected.
+    let mut both: HashMap<(Address, Place), (u128, u128)> = HashMap::new();
     for who in DELEGATORS.map(address) {
+        let mut show = |place, value: Amount| both.entry((who, place)).or_default().0 += value.atto();
         let view = query::account(&m.state, who);
         for s in view.stakes {
-            *shown.entry(format!("{who} {:?}", Place::With(s.validator))).or_default() += s.value.atto();
+            show(Place::With(s.validator), s.value);
         }
         for u in view.unbonding {
-            let place = Place::Leaving { from: u.validator, until: u.release_epoch };
-            *shown.entry(format!("{who} {place:?}")).or_default() += u.value.atto();
-        }
-        for ((_, validator), identity) in IDENTITIES.iter_from(&m.state, &Role::Validator) {
-            if validator == who && !identity.collateral.is_zero() {
-                let place = Place::Bond { until: identity.status.release_epoch() };
-                shown.insert(format!("{who} {place:?}"), identity.collateral.atto());
-            }
+            show(Place::Leaving { from: u.validator, until: u.release_epoch }, u.value);
         }
         for r in view.redelegating {
-            let place = Place::Moved { from: r.from, to: r.to, until: r.release_epoch };
-            *shown.entry(format!("{who} {place:?}")).or_default() += r.value.atto();
+            show(Place::Moved { from: r.from, to: r.to, until: r.release_epoch }, r.value);
+        }
+        if let Some(identity) = IDENTITIES.get(&m.state, &(Role::Validator, who)) {
+            show(Place::Bond { until: identity.status.release_epoch() }, identity.collateral);
         }
     }
-    for ((who, place), value) in &model.0 {
-        *expected.entry(format!("{who} {place:?}")).or_default() += value / FINE;
-        total += value / FINE;
+    for (key, value) in &model.0 {
+        both.entry(*key).or_default().1 += value / FINE;
     }
-    let keys: std::collections::BTreeSet<_> = shown.keys().chain(expected.keys()).collect();
-    for key in keys {
-        let (a, b) = (shown.get(key).copied().unwrap_or(0), expected.get(key).copied().unwrap_or(0));
-        assert!(a.abs_diff(b) < 1_000, "step {step}: {key}: {a} shown, {b} expected");
+    let total: u128 = both.values().map(|(_, expected)| expected).sum();
+    for (key, (shown, expected)) in both {
+        assert!(shown.abs_diff(expected) < 1_000, "step {step}: {key:?}: {shown} shown, {expected} expected");
     }
     let s = supply::supply(&m.state);
     let held = s.stake.atto() + s.unbonding.atto() + s.collateral.atto();

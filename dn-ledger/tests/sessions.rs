@@ -103,7 +103,7 @@ fn a_session_spends_within_its_limits() {
     let fees = dn(4).checked_add(Amount::from_atto(1)).unwrap();
     assert_eq!(
         fault(w.reject("worker", spend(&w, 0, 2, fees, dn(5)))),
-        SessionFault::PerCall { session, per_call: dn(2), receipts: 2, fees }
+        SessionFault::PerCall { channel, session, per_call: dn(2), receipts: 2, fees }
     );
     // A voucher that somebody else signed in the session's name.
     let forged = Voucher { signer: session, ..w.voucher(0, dn(4)).body };
@@ -123,7 +123,7 @@ fn a_session_spends_within_its_limits() {
     let fees = dn(3);
     assert_eq!(
         fault(w.reject("worker", spend(&w, 0, 2, fees, dn(9)))),
-        SessionFault::Exhausted { session, total: dn(10), spent: dn(8), fees }
+        SessionFault::Exhausted { channel, session, total: dn(10), spent: dn(8), fees }
     );
     w.ok("worker", spend(&w, 0, 1, dn(2), dn(9)));
     w.sequence += 1;
@@ -146,10 +146,10 @@ fn a_session_spends_within_its_limits() {
     let fees = Amount::from_atto(1);
     assert_eq!(
         fault(w.reject("worker", spend(&w, 0, 1, fees, dn(9)))),
-        SessionFault::Exhausted { session, total: dn(10), spent: dn(10), fees }
+        SessionFault::Exhausted { channel, session, total: dn(10), spent: dn(10), fees }
     );
     w.blocks(1);
-    let denied = SessionFault::Revoked { owner, session, until_height };
+    let denied = SessionFault::Revoked { channel, session, until_height };
     assert_eq!(fault(w.reject("worker", spend(&w, 0, 1, fees, dn(9)))), denied);
     // What was signed before is no way back; what is signed after is, with a new budget.
     for found in [5, 6] {
@@ -170,7 +170,7 @@ fn a_session_spends_within_its_limits() {
     w.ok("payer", by_owner(SessionGrant { serial: 9, models: vec![ModelId([9; 32])], ..grant(&w) }));
     assert_eq!(
         fault(w.reject("worker", spend(&w, 0, 1, dn(1), dn(10)))),
-        SessionFault::Model { session, model: w.model }
+        SessionFault::Model { channel, session, model: w.model }
     );
     w.ok("payer", revoke(9));
     w.blocks(w.genesis.params.channel_close_blocks + 1);
@@ -183,7 +183,7 @@ fn a_session_spends_within_its_limits() {
     let now_ms = w.chain.tip().time_ms + 1_000;
     assert_eq!(
         fault(w.reject("worker", spend(&w, 0, 1, dn(1), dn(10)))),
-        SessionFault::Expired { session, expires_ms, now_ms }
+        SessionFault::Expired { channel, session, expires_ms, now_ms }
     );
 }
 

@@ -175,7 +175,7 @@ impl Step<'_> {
             return Err(Reject::ChannelExhausted { channel: id, available, fees });
         }
         if by_session {
-            self.spend_session(channel.payer, signer, lines, fees)?;
+            self.spend_session(id, (channel.payer, signer), lines, fees)?;
         }
         if held.is_none() {
             channel.lanes += 1;

@@ -8,8 +8,8 @@ use crate::events::Event;
 use crate::params::Params;
 use crate::reject::{Field, GovernanceFault, Reject};
 use crate::state::{
-    DEPOSITS, DOMAIN_COUNT, NEXT_PROPOSAL, OPEN_PROPOSALS, OVERRIDES, POOL_VOTES, POOLS, Pool, Proposal,
-    ProposalStatus, STAKE_SHARES, UPGRADES,
+    DEPOSITS, NEXT_PROPOSAL, OPEN_PROPOSALS, OVERRIDES, POOL_VOTES, POOLS, Pool, Proposal, ProposalStatus,
+    STAKE_SHARES, UPGRADES,
 };
 use crate::text::{check_size, check_text};
 use crate::tx::{Choice, MAX_NAME_BYTES, MAX_TITLE_BYTES, ParamChange, ProposalKind, Role};
@@ -190,11 +190,10 @@ impl Step<'_> {
         if needed.is_zero() {
             return Err(Reject::AmountTooSmall { minimum: Amount::from_atto(1), found: needed });
         }
-        let domains = DOMAIN_COUNT.get_or_default(self.state, &0).created;
         match pool {
             Pool::Reserve | Pool::Foundation => {}
-            Pool::Domain { domain } if domain < domains => {}
-            Pool::Domain { domain } => return Err(Reject::UnknownDomain { domains, found: domain }),
+            // A domain that somebody owns is the owner's to spend.
+            Pool::Domain { domain } if self.open_domain(domain)?.owner.is_none() => {}
             // Emission, the validators' pay, deposits and what is burned are nobody's to give.
             _ => return Err(GovernanceFault::PoolNotSpendable { pool }.into()),
         }

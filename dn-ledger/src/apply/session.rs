@@ -1,7 +1,7 @@
 //! Sessions: an owner lets another key spend within limits.
 
 use dn_core::objects::{BatchLine, MAX_SESSION_MODELS, SessionGrant};
-use dn_core::{Address, Amount, Signed};
+use dn_core::{Address, Amount, ChannelId, Signed};
 
 use super::Step;
 use super::books::sum;
@@ -85,32 +85,33 @@ impl Step<'_> {
     /// bounds each.
     pub(super) fn spend_session(
         &mut self,
-        owner: Address,
-        key: Address,
+        channel: ChannelId,
+        (owner, session): (Address, Address),
         lines: &[BatchLine],
         fees: Amount,
     ) -> Result<(), Reject> {
-        let session = key;
         let mut record = SESSIONS.get(self.state, &(owner, session)).expect("the caller looked");
         if let Some(until_height) = record.until_height.filter(|until| self.ctx.height > *until) {
-            return Err(SessionFault::Revoked { owner, session, until_height }.into());
+            return Err(SessionFault::Revoked { channel, session, until_height }.into());
         }
         let now_ms = self.ctx.time_ms;
         if now_ms > record.expires_ms {
-            return Err(SessionFault::Expired { session, expires_ms: record.expires_ms, now_ms }.into());
+            return Err(
+                SessionFault::Expired { channel, session, expires_ms: record.expires_ms, now_ms }.into()
+            );
         }
         for line in lines {
             if !record.models.is_empty() && !record.models.contains(&line.model) {
-                return Err(SessionFault::Model { session, model: line.model }.into());
+                return Err(SessionFault::Model { channel, session, model: line.model }.into());
             }
             let (per_call, receipts, fees) = (record.per_call, line.receipts, line.fees);
             if per_call.checked_mul(receipts.into()).is_ok_and(|most| fees > most) {
-                return Err(SessionFault::PerCall { session, per_call, receipts, fees }.into());
+                return Err(SessionFault::PerCall { channel, session, per_call, receipts, fees }.into());
             }
         }
         let (total, spent) = (record.total, record.spent);
         if total.checked_sub(spent).is_ok_and(|left| fees > left) {
-            return Err(SessionFault::Exhausted { session, total, spent, fees }.into());
+            return Err(SessionFault::Exhausted { channel, session, total, spent, fees }.into());
         }
         record.spent = sum(spent, fees);
         SESSIONS.put(self.state, &(owner, session), &record);

@@ -1,6 +1,6 @@
 //! Why session grants, and vouchers by session keys, are refused.
 
-use dn_core::{Address, Amount, ModelId};
+use dn_core::{Address, Amount, ChannelId, ModelId};
 use serde::{Deserialize, Serialize};
 
 /// A rule of sessions that refuses a transaction.
@@ -27,21 +27,43 @@ pub enum SessionFault {
     #[error("grants of {owner} to {session} up to {newest} are taken back already")]
     NothingToRevoke { owner: Address, session: Address, newest: u64 },
     /// A session that its owner took back.
-    #[error("{owner} took back the session of {session}; claims were taken until height {until_height}")]
-    Revoked { owner: Address, session: Address, until_height: u64 },
+    #[error(
+        "channel {channel}: the session of {session} was taken back; claims were taken until height {until_height}"
+    )]
+    Revoked { channel: ChannelId, session: Address, until_height: u64 },
     /// A grant while another one is in force.
     #[error("grant {serial} of {owner} to {session} is not over; it ends by its time or by being taken back")]
     NotOver { owner: Address, session: Address, serial: u64 },
     /// A session whose time is over.
-    #[error("the session of {session} expired at {expires_ms} ms; the block is at {now_ms} ms")]
-    Expired { session: Address, expires_ms: u64, now_ms: u64 },
+    #[error(
+        "channel {channel}: the session of {session} expired at {expires_ms} ms; the block is at {now_ms} ms"
+    )]
+    Expired { channel: ChannelId, session: Address, expires_ms: u64, now_ms: u64 },
     /// A model that the session may not call.
-    #[error("the session of {session} may not call model {model}")]
-    Model { session: Address, model: ModelId },
+    #[error("channel {channel}: the session of {session} may not call model {model}")]
+    Model { channel: ChannelId, session: Address, model: ModelId },
     /// Calls that cost more than the session may spend on them.
-    #[error("{fees} DN for {receipts} calls; the session of {session} may spend {per_call} DN on each")]
-    PerCall { session: Address, per_call: Amount, receipts: u32, fees: Amount },
+    #[error(
+        "channel {channel}: {fees} DN for {receipts} calls; the session of {session} may spend {per_call} DN on each"
+    )]
+    PerCall { channel: ChannelId, session: Address, per_call: Amount, receipts: u32, fees: Amount },
     /// More than the session may spend in all.
-    #[error("{fees} DN claimed and {spent} DN spent; the session of {session} may spend {total} DN in all")]
-    Exhausted { session: Address, total: Amount, spent: Amount, fees: Amount },
+    #[error(
+        "channel {channel}: {fees} DN claimed and {spent} DN spent; the session of {session} may spend {total} DN in all"
+    )]
+    Exhausted { channel: ChannelId, session: Address, total: Amount, spent: Amount, fees: Amount },
+}
+
+impl SessionFault {
+    /// The channel that a batch cannot claim from, if that is what was refused.
+    pub const fn channel(&self) -> Option<ChannelId> {
+        match self {
+            Self::Revoked { channel, .. }
+            | Self::Expired { channel, .. }
+            | Self::Model { channel, .. }
+            | Self::PerCall { channel, .. }
+            | Self::Exhausted { channel, .. } => Some(*channel),
+            _ => None,
+        }
+    }
 }

@@ -3,7 +3,7 @@
 use dn_core::{Address, Amount, Hash32, canonical_enum};
 use serde::{Deserialize, Serialize};
 
-use crate::params::Params;
+use crate::params::{EmissionBounds, Params};
 use crate::state::Pool;
 
 /// The most bytes of a proposal's title.
@@ -40,7 +40,7 @@ pub enum ProposalKind {
         /// The changes, in order.
         changes: Vec<ParamChange>,
     },
-    /// Pays out of the reserve, the foundation or a domain's treasury.
+    /// Pays out of the reserve, the foundation or the treasury of a domain that nobody owns.
     Spend {
         /// Out of which.
         pool: Pool,
@@ -70,7 +70,7 @@ macro_rules! param_changes {
     ($($tag:literal => $variant:ident $path:literal: $ty:ty = $($field:ident).+;)*) => {
         /// A parameter and its new value. JSON: `{"parameter": "slash.equivocation", "value": 700}`.
         ///
-        /// Epochs count from the genesis by `epoch_blocks`, and records are kept by domain: `epoch_blocks` and `domains` stay.
+        /// Epochs count from the genesis by `epoch_blocks`, so it stays.
         #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
         #[serde(tag = "parameter", deny_unknown_fields)]
         #[allow(clippy::large_enum_variant, reason = "changes are few and short-lived")]
@@ -152,4 +152,19 @@ param_changes! {
     48 => GovernancePass "governance.pass": u16 = governance.pass;
     49 => GovernanceVeto "governance.veto": u16 = governance.veto;
     50 => MaxValidators "max_validators": u32 = max_validators;
+    51 => MaxDomains "registry.max_domains": u32 = registry.max_domains;
+    52 => DomainFee "registry.domain_fee": Amount = registry.domain_fee;
+    53 => DomainDeposit "registry.domain_deposit": Amount = registry.domain_deposit;
+    54 => TreasurySpend "registry.treasury_spend_bps": u16 = registry.treasury_spend_bps;
+    55 => FeeBounds "registry.fee_bounds": dn_powr::FeeBounds = registry.fee_bounds;
+    56 => EmissionBounds "registry.emission_bounds": EmissionBounds = registry.emission_bounds;
+    57 => MaxRoyalty "registry.max_royalty_bps": u16 = registry.max_royalty_bps;
+    58 => MaxRoyaltyPayees "registry.max_royalty_payees": u32 = registry.max_royalty_payees;
+    59 => MaxVersions "registry.max_versions": u32 = registry.max_versions;
+    60 => MaxBackers "registry.max_backers_bps": u16 = registry.max_backers_bps;
+    61 => MinBacking "registry.min_backing": Amount = registry.min_backing;
+    62 => UnbackingEpochs "registry.unbacking_epochs": u64 = registry.unbacking_epochs;
+    63 => MinJob "registry.min_job": Amount = registry.min_job;
+    64 => MaxJobBlocks "registry.max_job_blocks": u64 = registry.max_job_blocks;
+    65 => MaxJobRefunds "registry.max_job_refunds": u32 = registry.max_job_refunds;
 }

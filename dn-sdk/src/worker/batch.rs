@@ -237,6 +237,7 @@ fn next_step(reject: &Reject) -> Next {
         | Reject::VoucherSigner { channel, .. }
         | Reject::VoucherTooLow { channel, .. }
         | Reject::ChannelExhausted { channel, .. } => unpaid(Some(*channel), None),
+        Reject::Session(fault) if fault.channel().is_some() => unpaid(fault.channel(), None),
         Reject::UnknownModel { model }
         | Reject::ModelRetired { model, .. }
         | Reject::LineDomain { model, .. } => unpaid(None, Some(*model)),
