@@ -57,7 +57,7 @@ fn every_payload() {
         },
         Payload::Retire { role: dn_ledger::Role::Worker },
         Payload::Stake { validator, amount },
-        Payload::Unbond { validator, shares: dn_ledger::tx::Shares(5) },
+        Payload::Unbond { validator, shares: Shares(5) },
         Payload::Withdraw {},
         Payload::PublishModel { manifest: common::manifest(1), name: "m".into(), price, domain },
         Payload::SetModelPrice { model, price },
@@ -142,7 +142,7 @@ fn every_payload_of_the_registry() {
         Payload::LockJob { job },
         Payload::ClaimJob {
             batch: Signed::sign(batch, &key("gateway")),
-            receipt,
+            receipt: Box::new(receipt),
             acceptance: Some(Signed::sign(acceptance, &key("payer"))),
         },
     ];
