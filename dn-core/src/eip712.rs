@@ -138,6 +138,12 @@ impl Fields {
         self.push(&keccak256(&[value]), || hex_text(value))
     }
 
+    /// `bytes32[]`.
+    pub fn words<'a>(&mut self, values: impl Iterator<Item = &'a [u8; 32]> + Clone) -> &mut Self {
+        let joined: Vec<u8> = values.clone().flatten().copied().collect();
+        self.push(&keccak256(&[&joined]), || values.map(|value| hex_text(value)).collect())
+    }
+
     /// A nested struct.
     pub fn nested(&mut self, value: &impl TypedData) -> &mut Self {
         self.push(&value.struct_hash(), || json::message(value))

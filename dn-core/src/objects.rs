@@ -7,6 +7,7 @@ mod manifest;
 mod receipt;
 mod request;
 pub mod sampling;
+mod session;
 mod verdict;
 mod voucher;
 
@@ -17,5 +18,6 @@ pub use manifest::{Hyperparameters, MAX_STOP_TOKENS, ModelManifest, RopePairing,
 pub use receipt::{FinishReason, Receipt};
 pub use request::{JobRequest, Price, token_hash};
 pub use sampling::{Decoding, Grammar, Sampling, SettingsError, TokenBias, TokenLogprob, TokenLogprobs};
+pub use session::{MAX_SESSION_MODELS, SessionGrant};
 pub use verdict::{AuditOutcome, Verdict};
 pub use voucher::Voucher;

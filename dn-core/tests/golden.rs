@@ -62,6 +62,8 @@ fn every_object_has_its_golden_encoding() {
     check(&mut left, "receipt", &common::receipt());
     check(&mut left, "voucher", &common::voucher());
     check(&mut left, "job_acceptance", &common::acceptance());
+    check(&mut left, "session_grant", &common::session_grant(&["model", "other model"]));
+    check(&mut left, "session_grant_any", &common::session_grant(&[]));
     check(&mut left, "batch_line", &common::batch_line(1));
     check(&mut left, "batch_root", &common::batch_root(&[0, 1]));
     check(&mut left, "batch_root_empty", &common::batch_root(&[]));
@@ -110,6 +112,8 @@ fn signed_objects_have_their_golden_digests_and_signatures() {
     check_signed(&mut left, "receipt", &common::receipt(), "worker");
     check_signed(&mut left, "voucher", &common::voucher(), "payer");
     check_signed(&mut left, "job_acceptance", &common::acceptance(), "payer");
+    check_signed(&mut left, "session_grant", &common::session_grant(&["model", "other model"]), "payer");
+    check_signed(&mut left, "session_grant_any", &common::session_grant(&[]), "payer");
     check_signed(&mut left, "batch_root", &common::batch_root(&[0, 1]), "gateway");
     check_signed(&mut left, "batch_root_empty", &common::batch_root(&[]), "gateway");
     assert!(left.is_empty(), "not compared: {:?}", left.keys());

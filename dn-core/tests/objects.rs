@@ -9,7 +9,9 @@ use dn_core::keys::SignatureError;
 use dn_core::keystore::Keystore;
 use dn_core::merkle::InclusionProof;
 use dn_core::mnemonic::DerivationPath;
-use dn_core::objects::{BatchRoot, JobAcceptance, JobRequest, ModelManifest, Receipt, Verdict, Voucher};
+use dn_core::objects::{
+    BatchRoot, JobAcceptance, JobRequest, ModelManifest, Receipt, SessionGrant, Verdict, Voucher,
+};
 use dn_core::{Signed, VerifyError};
 use proptest::prelude::*;
 use proptest::test_runner::TestCaseError;
@@ -58,6 +60,12 @@ proptest! {
     }
 
     #[test]
+    fn session_grants_obey_the_laws(value in common::session_grants(), cut: usize) {
+        laws(&value, cut)?;
+        laws(&Signed::sign(value, &common::key("payer")), cut)?;
+    }
+
+    #[test]
     fn batch_roots_obey_the_laws(value in common::batch_roots(), cut: usize) {
         laws(&value, cut)?;
     }
@@ -79,6 +87,7 @@ proptest! {
         canonical::<Signed<Receipt>>(&bytes)?;
         canonical::<Signed<Voucher>>(&bytes)?;
         canonical::<Signed<JobAcceptance>>(&bytes)?;
+        canonical::<Signed<SessionGrant>>(&bytes)?;
         canonical::<Signed<BatchRoot>>(&bytes)?;
         canonical::<ModelManifest>(&bytes)?;
         canonical::<Verdict>(&bytes)?;

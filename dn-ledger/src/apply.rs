@@ -5,15 +5,22 @@ mod backing;
 mod batch;
 mod books;
 mod channel;
+mod commission;
 mod domain;
 mod draw;
 mod emission;
 mod epoch;
+mod evidence;
+mod governance;
 mod identity;
 mod jobs;
 mod model;
+mod proposal;
+mod redelegate;
 mod registry;
+mod session;
 mod settle;
+mod slash;
 mod stake;
 
 use dn_core::{Address, BlockHash, TxId};
@@ -93,6 +100,7 @@ pub fn begin_block(state: &mut State, ctx: &BlockContext) -> Vec<Event> {
     step.expire_audits();
     step.process_due_batches();
     step.refund_jobs();
+    step.govern();
     step.events
 }
 
@@ -101,6 +109,7 @@ pub fn end_block(state: &mut State, ctx: &BlockContext) -> Vec<Event> {
     let mut step = Step::new(state, ctx);
     if ctx.ends_epoch() {
         step.close_epoch();
+        step.execute_proposals();
     }
     let events = step.events;
     rotate(state, &ctx.params, ctx.ends_epoch());
@@ -216,6 +225,21 @@ impl<'a> Step<'a> {
             Payload::ClaimJob { batch, receipt, acceptance } => {
                 self.claim_job(sender, batch, receipt, acceptance.as_ref())
             }
+            Payload::UpdateIdentity { role, name, endpoint, add_collateral } => {
+                self.update_identity(sender, *role, name.as_deref(), endpoint.as_deref(), *add_collateral)
+            }
+            Payload::SetCommission { rate } => self.set_commission(sender, *rate),
+            Payload::Redelegate { from, to, shares } => self.redelegate(sender, *from, *to, *shares),
+            Payload::SubmitEvidence { validator, evidence } => {
+                self.submit_evidence(sender, *validator, evidence)
+            }
+            Payload::GrantSession { grant } => self.grant_session(grant),
+            Payload::RevokeSession { session, serial } => self.revoke_session(sender, *session, *serial),
+            Payload::Propose { title, text, kind, deposit } => {
+                self.propose(sender, title, text, kind, *deposit)
+            }
+            Payload::Deposit { proposal, amount } => self.deposit(sender, *proposal, *amount),
+            Payload::Vote { proposal, pool, choice } => self.vote(sender, *proposal, *pool, *choice),
         }
     }
 }

@@ -11,9 +11,10 @@ use crate::block::{Block, Certificate, CertificateError, Header, tx_root};
 use crate::events::Event;
 use crate::genesis::Genesis;
 use crate::reject::Reject;
-use crate::state::{Changes, PARAMS, State, VALIDATOR_SETS};
+use crate::state::{Changes, PARAMS, State, Upgrade, VALIDATOR_SETS};
 use crate::supply::{self, SupplyError};
 use crate::tx::SignedTx;
+use crate::upgrades::{SUPPORTED_UPGRADES, unknown_upgrade};
 use crate::validators::{NEXT_SET, TIP_SET, ValidatorSet};
 
 /// Why a block is refused.
@@ -69,6 +70,20 @@ pub enum BlockError {
         height: u64,
         /// Why.
         source: CertificateError,
+    },
+    /// An upgrade is in force that this software does not have: a newer one goes on from here.
+    #[error(
+        "block {height} needs upgrade `{name}` (version {version}), in force since height {since}; install software that has it"
+    )]
+    UnknownUpgrade {
+        /// The block.
+        height: u64,
+        /// The upgrade's first height.
+        since: u64,
+        /// Its name.
+        name: String,
+        /// Hash of its version.
+        version: Hash32,
     },
     /// More transactions than a block may hold.
     #[error("block {height} holds {found} transactions; at most {limit}")]
@@ -151,6 +166,7 @@ pub struct Chain {
     state: State,
     tip: Header,
     certificate: Certificate,
+    supported: &'static [(&'static str, Hash32)],
 }
 
 impl Chain {
@@ -159,12 +175,18 @@ impl Chain {
         let mut state = genesis.state();
         state.seal();
         let tip = genesis.header(&state);
-        Self { state, tip, certificate: Certificate::default() }
+        Self { state, tip, certificate: Certificate::default(), supported: SUPPORTED_UPGRADES }
     }
 
     /// A chain at a stored tip. The caller has compared the state's commitment with the header and checked the certificate.
     pub fn resume(state: State, tip: Header, certificate: Certificate) -> Self {
-        Self { state, tip, certificate }
+        Self { state, tip, certificate, supported: SUPPORTED_UPGRADES }
+    }
+
+    /// The same chain in software with these upgrades, instead of [`SUPPORTED_UPGRADES`].
+    #[must_use]
+    pub fn supporting(self, upgrades: &'static [(&'static str, Hash32)]) -> Self {
+        Self { supported: upgrades, ..self }
     }
 
     /// The state after the tip.
@@ -216,7 +238,7 @@ impl Chain {
     /// Builds a block of the candidates, in their order, that the rules accept, until it is full. The state is unchanged.
     ///
     /// # Errors
-    /// [`BlockError::Supply`], the only error of a block that was just built.
+    /// [`BlockError::UnknownUpgrade`] before, [`BlockError::Supply`] after building it.
     pub fn propose(
         &mut self,
         proposer: Address,
@@ -225,6 +247,7 @@ impl Chain {
     ) -> Result<Proposal, BlockError> {
         let parent_certificate = self.certificate.clone();
         let ctx = self.context(time_ms.max(self.tip.time_ms + 1), proposer, &parent_certificate);
+        self.check_upgrades(ctx.height)?;
         let start = self.state.checkpoint();
         let begin = begin_block(&mut self.state, &ctx);
         let (mut txs, mut outcomes, mut rejected) = (Vec::new(), Vec::new(), Vec::new());
@@ -282,6 +305,7 @@ impl Chain {
     fn execute(&mut self, block: &Block) -> Result<Executed, BlockError> {
         let header = &block.header;
         let ctx = self.context(header.time_ms, header.proposer, &block.parent_certificate);
+        self.check_upgrades(ctx.height)?;
         self.check_header(block, &ctx)?;
         let begin = begin_block(&mut self.state, &ctx);
         let mut outcomes = Vec::with_capacity(block.txs.len());
@@ -301,6 +325,15 @@ impl Chain {
         root("next_validators", self.validators().hash(), header.next_validators)?;
         root("state", self.state.commitment().hash(), header.state)?;
         self.finish(&ctx, begin, outcomes, end)
+    }
+
+    fn check_upgrades(&self, height: u64) -> Result<(), BlockError> {
+        match unknown_upgrade(&self.state, self.supported, height) {
+            None => Ok(()),
+            Some((since, Upgrade { name, version, .. })) => {
+                Err(BlockError::UnknownUpgrade { height, since, name, version })
+            }
+        }
     }
 
     fn check_header(&self, block: &Block, ctx: &BlockContext) -> Result<(), BlockError> {

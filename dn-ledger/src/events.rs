@@ -5,9 +5,9 @@ use dn_core::{Address, Amount, BatchId, ChannelId, ModelId};
 use dn_trust::Trust;
 use serde::{Deserialize, Serialize};
 
-use crate::state::{AuditResult, table_name};
+use crate::state::{AuditResult, ExecutionFault, ProposalStatus, Tally, table_name};
 use crate::supply::HoldingChange;
-use crate::tx::{DomainTerms, Role, Shares};
+use crate::tx::{Choice, DomainTerms, Role, Shares};
 
 /// Why somebody was slashed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -19,6 +19,8 @@ pub enum SlashCause {
     Unavailable,
     /// An accusation that the other validators refuted.
     FalseVerdict,
+    /// Two conflicting messages in consensus.
+    Equivocation,
 }
 
 /// One thing that happened.
@@ -37,12 +39,53 @@ pub enum Event {
     Retired { address: Address, role: Role, release_epoch: u64 },
     /// An identity has too little collateral to go on.
     Suspended { address: Address, role: Role, collateral: Amount },
+    /// An identity changed what it shows, or added to its bond.
+    IdentityUpdated { address: Address, role: Role, collateral: Amount },
+    /// A validator signed conflicting messages and is out for good.
+    Jailed { validator: Address, height: u64, release_epoch: u64 },
     /// Stake entered a pool.
     Staked { delegator: Address, validator: Address, amount: Amount, shares: Shares },
     /// Stake left a pool and waits.
     Unbonding { delegator: Address, validator: Address, shares: Shares, amount: Amount, release_epoch: u64 },
     /// Bonds were paid out.
     Withdrawn { address: Address, amount: Amount },
+    /// Stake moved to another pool; the old validator's slashes reach it until the release epoch.
+    Redelegated {
+        delegator: Address,
+        from: Address,
+        to: Address,
+        shares: Shares,
+        amount: Amount,
+        release_epoch: u64,
+    },
+    /// Redelegated stake is its holder's plain shares now.
+    RedelegationSettled { delegator: Address, from: Address, to: Address, shares: Shares },
+    /// A validator's commission from an epoch on.
+    CommissionSet { validator: Address, rate: u16, from_epoch: u64 },
+    /// Part of a pool's reward became shares of the validator. The amount is part of the reward's.
+    CommissionPaid { validator: Address, amount: Amount, shares: Shares },
+    /// A key may spend from the owner's channels.
+    SessionGranted { owner: Address, session: Address, serial: u64, total: Amount, expires_ms: u64 },
+    /// It may no longer; what it has spent can be claimed until the height.
+    SessionRevoked { owner: Address, session: Address, serial: u64, until_height: u64 },
+    /// A proposal was made.
+    Proposed { proposal: u64, proposer: Address, title: String, deposit: Amount, status: ProposalStatus },
+    /// Its deposit grew.
+    ProposalDeposit { proposal: u64, depositor: Address, amount: Amount, status: ProposalStatus },
+    /// A pool's validator or one of its delegators voted.
+    Voted { proposal: u64, voter: Address, pool: Address, choice: Choice },
+    /// A proposal's deposit did not come together in time.
+    ProposalExpired { proposal: u64, burned: Amount },
+    /// Voting ended.
+    ProposalDecided { proposal: u64, status: ProposalStatus, tally: Tally, burned: Amount },
+    /// A proposal was executed.
+    ProposalExecuted { proposal: u64 },
+    /// A proposal could not be executed any more.
+    ProposalFailed { proposal: u64, fault: ExecutionFault },
+    /// Blocks from this height on need software that knows the upgrade.
+    UpgradeScheduled { name: String, height: u64 },
+    /// A pool was paid out by a proposal.
+    ProposalSpent { proposal: u64, to: Address, amount: Amount },
     /// A model is offered to the network.
     ModelPublished { model: ModelId, owner: Address, name: String, price: Price },
     /// Its price changed.

@@ -1,10 +1,13 @@
-//! The chain's parameters: typed, bounded, fixed by the genesis of this floor.
+//! The chain's parameters: typed, bounded, set by the genesis and changed by governance.
+
+mod governance;
 
 mod registry;
 
 use dn_core::{Amount, canonical_struct};
 use serde::{Deserialize, Serialize};
 
+pub use governance::{GovernanceParams, MAX_OPEN_PROPOSALS, StakingParams};
 pub use registry::{EmissionBounds, RegistryParams};
 
 use crate::tx::{MAX_TX_BYTES, Role};
@@ -83,7 +86,7 @@ canonical_struct!(AuditTimes {
     max_per_batch: u32
 });
 
-/// Everything that the rules are parametrised by. Part of the genesis; governance of a later issue changes it.
+/// Everything that the rules are parametrised by. Part of the genesis; governance changes it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Params {
@@ -137,6 +140,10 @@ pub struct Params {
     pub trust: dn_trust::Params,
     /// Domains, lineage, backing and job escrow.
     pub registry: RegistryParams,
+    /// Rules of stake pools.
+    pub staking: StakingParams,
+    /// Rules of proposals.
+    pub governance: GovernanceParams,
 }
 canonical_struct!(Params {
     epoch_blocks: u64,
@@ -164,6 +171,8 @@ canonical_struct!(Params {
     domain_split: dn_powr::DomainSplit,
     trust: dn_trust::Params,
     registry: RegistryParams,
+    staking: StakingParams,
+    governance: GovernanceParams,
 });
 
 impl Params {
@@ -216,6 +225,8 @@ impl Params {
                 ..dn_trust::Params::default()
             },
             registry: RegistryParams::devnet(),
+            staking: StakingParams::devnet(),
+            governance: GovernanceParams::devnet(),
         }
     }
 
@@ -253,10 +264,6 @@ impl Params {
     /// # Errors
     /// [`ParamsError`] names the first parameter that is out of bounds.
     pub fn validate(&self) -> Result<(), ParamsError> {
-        let within = |name, found: u128, min: u128, max: u128| {
-            let ok = (min..=max).contains(&found);
-            if ok { Ok(()) } else { Err(ParamsError::OutOfBounds { name, found, min, max }) }
-        };
         let cap = dn_core::amount::SUPPLY_CAP.atto();
         let million = 1_000_000;
         within("epoch_blocks", self.epoch_blocks.into(), 2, million)?;
@@ -284,6 +291,8 @@ impl Params {
         within("reveal_blocks", self.audit_times.reveal_blocks.into(), 1, million)?;
         within("max_per_batch", self.audit_times.max_per_batch.into(), 1, 4_096)?;
         self.registry.validate()?;
+        self.staking.validate()?;
+        self.governance.validate()?;
         self.slash.validate()?;
         self.fees.validate()?;
         self.emission.validate()?;
@@ -291,6 +300,11 @@ impl Params {
         self.audit_rate.validate()?;
         Ok(self.trust.validate()?)
     }
+}
+
+fn within(name: &'static str, found: u128, min: u128, max: u128) -> Result<(), ParamsError> {
+    let ok = (min..=max).contains(&found);
+    if ok { Ok(()) } else { Err(ParamsError::OutOfBounds { name, found, min, max }) }
 }
 
 #[cfg(test)]

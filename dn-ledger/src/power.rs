@@ -5,7 +5,7 @@ use dn_powr::vote_weight;
 use dn_trust::{Trust, Unit};
 
 use crate::params::Params;
-use crate::state::{STAKE_POOLS, State, VALIDATOR_TRUST};
+use crate::state::{STAKE_POOLS, STAKE_SHARES, State, VALIDATOR_TRUST};
 
 /// Voting power of a validator: stake × (½ + ½·trust), rounded down.
 ///
@@ -16,6 +16,12 @@ pub fn voting_power(state: &State, params: &Params, validator: Address) -> Amoun
     let trust = VALIDATOR_TRUST.get(state, &validator).map_or(0, |t| t.weight(&params.trust).value().bits());
     let one = u128::from(Unit::ONE.bits());
     stake.mul_div(one + u128::from(trust), 2 * one).expect("the factor is at most one")
+}
+
+/// What a validator has at stake of its own.
+pub(crate) fn self_bond(state: &State, validator: Address) -> Amount {
+    let shares = STAKE_SHARES.get_or_default(state, &(validator, validator)).0;
+    STAKE_POOLS.get_or_default(state, &validator).value_of(shares)
 }
 
 /// What a validator is paid by: stake × trust, rounded down; nothing without a record.

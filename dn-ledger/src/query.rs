@@ -1,18 +1,20 @@
 //! Queries: from the state to the views that clients see.
 
+mod governance;
 mod registry;
 
 use dn_core::{Address, Amount, BatchId, ChannelId, ModelId};
 use dn_trust::Unit;
 
+pub use governance::{proposal, proposals, sessions, upgrades};
 pub use registry::{backing, domain, domains, family, job, jobs, model_terms};
 
-use crate::power::voting_power;
+use crate::power::{self_bond, voting_power};
 use crate::state::{
     ACCOUNTS, AUDIT_TASKS, AUDITS, Audit, AuditPhase, AuditTask, BACKING_POOLS, BACKING_RELEASES, BATCHES,
-    Batch, CHANNELS, DEADLINES, DOMAINS, IDENTITIES, Identity, IdentityStatus, JOBS, LANES, MODELS, Model,
-    OFFERS, PARAMS, POOLS, Pool, STAKE_POOLS, STAKE_SHARES, State, UNBONDING, UNBONDING_POOLS,
-    VALIDATOR_TRUST, WORKER_BATCHES, WORKER_SEQUENCES, WORKER_TRUST,
+    Batch, CHANNELS, COMMISSIONS, Commission, DEADLINES, DOMAINS, IDENTITIES, Identity, IdentityStatus, JOBS,
+    LANES, MODELS, Model, OFFERS, PARAMS, POOLS, Pool, STAKE_POOLS, STAKE_SHARES, State, UNBONDING,
+    UNBONDING_POOLS, VALIDATOR_TRUST, WORKER_BATCHES, WORKER_SEQUENCES, WORKER_TRUST,
 };
 use crate::supply::supply;
 use crate::tx::Role;
@@ -44,6 +46,7 @@ pub fn account(state: &State, address: Address) -> AccountView {
         pending_nonce: account.nonce,
         stakes: stakes.collect(),
         unbonding: unbonding.collect(),
+        redelegating: governance::redelegations(state, address),
     }
 }
 
@@ -61,6 +64,7 @@ pub fn identities(state: &State, role: Role) -> Vec<IdentityView> {
 fn identity_view(state: &State, role: Role, address: Address, record: Identity) -> IdentityView {
     let validator = role == Role::Validator;
     let params = PARAMS.get(state, &0).expect("the genesis sets the parameters");
+    let commission = COMMISSIONS.get_or_default(state, &address);
     let counts = validator && record.status == IdentityStatus::Active;
     IdentityView {
         address,
@@ -72,6 +76,8 @@ fn identity_view(state: &State, role: Role, address: Address, record: Identity) 
         registered_height: record.registered_height,
         trust: trust(state, role, address).map(|view| view.trust),
         stake: if validator { STAKE_POOLS.get_or_default(state, &address).tokens() } else { Amount::ZERO },
+        self_bond: if validator { self_bond(state, address) } else { Amount::ZERO },
+        commission: if validator { commission } else { Commission::default() },
         voting_power: if counts { voting_power(state, &params, address) } else { Amount::ZERO },
     }
 }

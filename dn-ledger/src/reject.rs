@@ -1,11 +1,19 @@
 //! Why the ledger refuses a transaction: one typed reason for each rule.
 
+mod evidence;
+mod governance;
 mod registry;
+mod session;
+mod staking;
 
 use dn_core::{Address, Amount, AmountError, BatchId, ChannelId, Hash32, ModelId, VerifyError};
 use serde::{Deserialize, Serialize};
 
+pub use evidence::EvidenceFault;
+pub use governance::GovernanceFault;
 pub use registry::{ReceiptField, RegistryReject};
+pub use session::SessionFault;
+pub use staking::StakingFault;
 
 use crate::state::IdentityStatus;
 use crate::tx::{Role, Shares};
@@ -24,6 +32,10 @@ pub enum SignedObject {
     Receipt,
     /// A payer's acceptance of a job's receipt.
     JobAcceptance,
+    /// An owner's session grant.
+    SessionGrant,
+    /// A validator's vote or proposal in consensus.
+    ConsensusMessage,
 }
 
 impl std::fmt::Display for SignedObject {
@@ -34,6 +46,8 @@ impl std::fmt::Display for SignedObject {
             Self::BatchRoot => "batch root",
             Self::Receipt => "receipt",
             Self::JobAcceptance => "job acceptance",
+            Self::SessionGrant => "session grant",
+            Self::ConsensusMessage => "consensus message",
         })
     }
 }
@@ -62,6 +76,14 @@ pub enum Field {
     Licence,
     /// Parents of a model.
     Parents,
+    /// Models of a session grant.
+    Models,
+    /// Title of a proposal.
+    Title,
+    /// Text of a proposal.
+    Text,
+    /// Changes of a proposal.
+    Changes,
 }
 
 /// Why a transaction is refused. A refused transaction changes nothing, its sender's nonce included.
@@ -130,6 +152,21 @@ pub enum Reject {
     /// Nothing is due to be paid out.
     #[error("nothing can be withdrawn now; {}", next_release(*next_release_epoch))]
     NothingToWithdraw { next_release_epoch: Option<u64> },
+    /// A transaction that would change nothing.
+    #[error("nothing would change")]
+    NothingToChange {},
+    /// A rule of stake pools.
+    #[error(transparent)]
+    Staking(#[from] StakingFault),
+    /// A rule of evidence.
+    #[error(transparent)]
+    Evidence(#[from] EvidenceFault),
+    /// A rule of sessions.
+    #[error(transparent)]
+    Session(#[from] SessionFault),
+    /// A rule of governance.
+    #[error(transparent)]
+    Governance(#[from] GovernanceFault),
     /// A manifest that no engine can run.
     #[error("manifest: {what:?}")]
     Manifest { what: ManifestFault },

@@ -9,17 +9,20 @@ mod tables;
 pub use commitment::Commitment;
 pub use map::{Changes, Checkpoint, State};
 pub use records::{
-    Account, Audit, AuditPhase, AuditResult, AuditTask, Batch, BatchStatus, Channel, Identity,
-    IdentityStatus, Model, Offer, Pool,
+    Account, Audit, AuditPhase, AuditResult, AuditTask, Batch, BatchStatus, Channel, Commission,
+    CommissionRaise, ExecutionFault, Identity, IdentityStatus, Model, Offer, Pool, PoolVote, Proposal,
+    ProposalStatus, Session, Tally, Upgrade,
 };
 pub use records::{
     Domain, DomainCount, EpochWork, Family, JobClaim, JobEscrow, ModelTerms, NextTerms, Spending,
 };
 pub use tables::{
-    ACCOUNTS, AUDIT_TASKS, AUDITS, BATCHES, CHANNELS, CorruptState, DEADLINES, DUE_BATCHES, EPOCH_WORK,
-    IDENTITIES, Key, LANES, MODELS, OFFERS, PARAMS, POOLS, STAKE_POOLS, STAKE_SHARES, Table, UNBONDING,
-    UNBONDING_POOLS, VALIDATOR_EPOCHS, VALIDATOR_SETS, VALIDATOR_TRUST, WORKER_BATCHES, WORKER_EPOCHS,
-    WORKER_SEQUENCES, WORKER_TRUST, check_entry, table_name,
+    ACCOUNTS, AUDIT_TASKS, AUDITS, BATCHES, CHANNELS, COMMISSIONS, CorruptState, DEADLINES, DEPOSITS,
+    DUE_BATCHES, EPOCH_WORK, IDENTITIES, Key, LANES, MODELS, NEXT_PROPOSAL, OFFENCES, OFFERS, OPEN_PROPOSALS,
+    OVERRIDES, PARAMS, POOL_VOTES, POOLS, PROPOSALS, REDELEGATION_POOLS, REDELEGATIONS, SESSIONS,
+    SPENT_VOTES, STAKE_POOLS, STAKE_SHARES, Table, UNBONDING, UNBONDING_POOLS, UPGRADES, VALIDATOR_EPOCHS,
+    VALIDATOR_SETS, VALIDATOR_TRUST, WORKER_BATCHES, WORKER_EPOCHS, WORKER_SEQUENCES, WORKER_TRUST,
+    check_entry, table_name,
 };
 pub use tables::{
     BACKING_POOLS, BACKING_RELEASES, BACKING_SHARES, DOMAIN_COUNT, DOMAIN_NAMES, DOMAINS, DUE_JOBS, FAMILIES,

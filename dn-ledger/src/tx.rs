@@ -1,10 +1,14 @@
 //! Transactions: what identities ask of the ledger, canonical and signed.
 
+mod evidence;
+mod governance;
 mod registry;
 
 use dn_core::encoding::{Canonical, DecodeError, Reader};
 use dn_core::keys::SignatureError;
-use dn_core::objects::{BatchRoot, JobAcceptance, ModelManifest, Price, Receipt, Verdict, Voucher};
+use dn_core::objects::{
+    BatchRoot, JobAcceptance, ModelManifest, Price, Receipt, SessionGrant, Verdict, Voucher,
+};
 use dn_core::{
     Address, Amount, BatchId, ChannelId, Hash32, ModelId, SecretKey, Signature, Signed, TxId, canonical_enum,
     canonical_struct, keccak256,
@@ -12,6 +16,8 @@ use dn_core::{
 use serde::{Deserialize, Serialize};
 
 pub use dn_powr::{DomainSplit, FeeMove};
+pub use evidence::Evidence;
+pub use governance::{Choice, MAX_TITLE_BYTES, ParamChange, ProposalKind};
 pub use registry::{
     BackingTerms, DomainTerms, Licence, MAX_LICENCE_BYTES, MAX_PARENTS, NewJob, NewVersion, Parent, escrow_id,
 };
@@ -99,6 +105,10 @@ impl Canonical for Shares {
 /// What a transaction does. The README of this crate lists each one's rules.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
+#[allow(
+    clippy::large_enum_variant,
+    reason = "one allocation more for every model would save memory that nobody misses"
+)]
 pub enum Payload {
     /// Moves DN to another account.
     Transfer {
@@ -296,6 +306,77 @@ pub enum Payload {
         /// The payer's word that the result is right; without it the receipt is audited for certain.
         acceptance: Option<Signed<JobAcceptance>>,
     },
+    /// Changes what an own identity shows, or adds to its collateral.
+    UpdateIdentity {
+        /// The role.
+        role: Role,
+        /// A new name.
+        name: Option<String>,
+        /// A new endpoint.
+        endpoint: Option<String>,
+        /// What is added to the bond.
+        add_collateral: Amount,
+    },
+    /// Sets the sender's commission: a lower one at once, a higher one after a delay.
+    SetCommission {
+        /// Basis points of the pool's reward.
+        rate: u16,
+    },
+    /// Moves stake to another pool without waiting; the old one's slashes reach it for the unbonding time.
+    Redelegate {
+        /// The pool that it leaves.
+        from: Address,
+        /// The pool that it enters.
+        to: Address,
+        /// How many shares of the old pool.
+        shares: Shares,
+    },
+    /// Shows that a validator signed two conflicting messages.
+    SubmitEvidence {
+        /// The validator.
+        validator: Address,
+        /// The messages.
+        evidence: Evidence,
+    },
+    /// Registers a session. Anybody may bring the owner's grant.
+    GrantSession {
+        /// The grant, signed by the owner.
+        grant: Signed<SessionGrant>,
+    },
+    /// Takes the sender's grants to a session key back, whether registered or not.
+    RevokeSession {
+        /// The session key.
+        session: Address,
+        /// Grants up to this serial are void.
+        serial: u64,
+    },
+    /// Makes a proposal.
+    Propose {
+        /// A title, at most [`MAX_TITLE_BYTES`].
+        title: String,
+        /// What to say about it.
+        text: String,
+        /// What it does.
+        kind: ProposalKind,
+        /// The proposer's deposit.
+        deposit: Amount,
+    },
+    /// Adds to a proposal's deposit.
+    Deposit {
+        /// The proposal.
+        proposal: u64,
+        /// How much.
+        amount: Amount,
+    },
+    /// Votes with a pool's stake: its validator with all that nobody overrides, a delegator with its own shares.
+    Vote {
+        /// The proposal.
+        proposal: u64,
+        /// The pool.
+        pool: Address,
+        /// The vote; it can be changed until voting ends.
+        choice: Choice,
+    },
 }
 canonical_enum!(Payload {
     0 => Transfer { to: Address, amount: Amount },
@@ -331,6 +412,20 @@ canonical_enum!(Payload {
         receipt: Box<Signed<Receipt>>,
         acceptance: Option<Signed<JobAcceptance>>,
     },
+    18 => UpdateIdentity {
+        role: Role,
+        name: Option<String>,
+        endpoint: Option<String>,
+        add_collateral: Amount,
+    },
+    19 => SetCommission { rate: u16 },
+    20 => Redelegate { from: Address, to: Address, shares: Shares },
+    21 => SubmitEvidence { validator: Address, evidence: Evidence },
+    22 => GrantSession { grant: Signed<SessionGrant> },
+    23 => RevokeSession { session: Address, serial: u64 },
+    24 => Propose { title: String, text: String, kind: ProposalKind, deposit: Amount },
+    25 => Deposit { proposal: u64, amount: Amount },
+    26 => Vote { proposal: u64, pool: Address, choice: Choice },
 });
 
 /// A transaction before its signature.

@@ -4,7 +4,7 @@ use dn_core::{Address, Canonical, Hash32, canonical_struct, keccak256};
 use serde::{Deserialize, Serialize};
 
 use crate::params::Params;
-use crate::power::voting_power;
+use crate::power::{self_bond, voting_power};
 use crate::state::{IDENTITIES, IdentityStatus, State, VALIDATOR_SETS};
 use crate::tx::Role;
 
@@ -100,7 +100,8 @@ impl ValidatorSet {
     }
 }
 
-/// The set that the state elects: active validators that published where their node is reached, the strongest first, at most
+/// The set that the state elects: active validators that published where their node is reached and have enough stake of
+/// their own, the strongest first, at most
 /// `max_validators`; each capped below a third of all power where at least four make that possible. A validator without
 /// an endpoint audits and is paid, but decides no blocks.
 pub fn elect(state: &State, params: &Params) -> ValidatorSet {
@@ -110,7 +111,8 @@ pub fn elect(state: &State, params: &Params) -> ValidatorSet {
     };
     let running = IDENTITIES
         .iter_from(state, &Role::Validator)
-        .filter(|(_, identity)| identity.status == IdentityStatus::Active && !identity.endpoint.is_empty());
+        .filter(|(_, identity)| identity.status == IdentityStatus::Active && !identity.endpoint.is_empty())
+        .filter(|((_, address), _)| self_bond(state, *address) >= params.staking.min_self_bond);
     let mut set = ValidatorSet::new(running.map(|((_, address), _)| (address, power(address))));
     set.members.truncate(params.max_validators as usize);
     cap(&mut set.members);
@@ -147,12 +149,19 @@ pub(crate) fn rotate(state: &mut State, params: &Params, ends_epoch: bool) {
     if VALIDATOR_SETS.get_or_default(state, &TIP_SET) != next {
         VALIDATOR_SETS.put(state, &TIP_SET, &next);
     }
-    if ends_epoch {
-        let elected = elect(state, params);
-        if elected != next && !elected.members.is_empty() {
-            VALIDATOR_SETS.put(state, &NEXT_SET, &elected);
-        }
+    let elected = if ends_epoch { elect(state, params) } else { ValidatorSet::default() };
+    let mut after = if elected.members.is_empty() { next.clone() } else { elected };
+    // Who signed conflicting messages decides nothing more, not even until the epoch's end.
+    after.members.retain(|member| !is_jailed(state, member.address));
+    if after != next && !after.members.is_empty() {
+        VALIDATOR_SETS.put(state, &NEXT_SET, &after);
     }
+}
+
+fn is_jailed(state: &State, validator: Address) -> bool {
+    IDENTITIES
+        .get(state, &(Role::Validator, validator))
+        .is_some_and(|identity| matches!(identity.status, IdentityStatus::Jailed { .. }))
 }
 
 #[cfg(test)]

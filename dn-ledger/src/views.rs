@@ -2,6 +2,7 @@
 //!
 //! Amounts are atto as decimal strings, hashes and addresses `0x…`, trust Q32 bits, heights and epochs numbers.
 
+mod governance;
 mod registry;
 
 use dn_core::objects::{AuditOutcome, BatchLine, ModelManifest, Price};
@@ -9,6 +10,7 @@ use dn_core::{Address, Amount, BatchId, BlockHash, ChannelId, Hash32, ModelId, T
 use dn_trust::{Trust, Unit};
 use serde::{Deserialize, Serialize};
 
+pub use governance::{ProposalView, RedelegationView, SessionView, UpgradeView};
 pub use registry::{
     BackingRelease, BackingView, BackingsView, DomainBalance, DomainView, FamilyBalance, FamilyView, JobView,
     ModelTermsView, ReleaseBalance,
@@ -16,7 +18,7 @@ pub use registry::{
 
 use crate::block::{Certificate, Header};
 use crate::events::Event;
-use crate::state::{AuditPhase, AuditResult, BatchStatus, IdentityStatus, Pool};
+use crate::state::{AuditPhase, AuditResult, BatchStatus, Commission, IdentityStatus, Pool};
 use crate::tx::{Role, Shares, SignedTx};
 
 /// `dn_status`: where the chain stands.
@@ -61,6 +63,8 @@ pub struct AccountView {
     pub stakes: Vec<StakeView>,
     /// Unbonding stake.
     pub unbonding: Vec<UnbondingView>,
+    /// Stake that moved from one pool to another and is not plain shares yet.
+    pub redelegating: Vec<RedelegationView>,
 }
 
 /// A delegator's part of a stake pool.
@@ -106,6 +110,10 @@ pub struct IdentityView {
     pub trust: Option<Trust>,
     /// Stake in its pool, for validators.
     pub stake: Amount,
+    /// What of it is its own, for validators.
+    pub self_bond: Amount,
+    /// Its commission, for validators.
+    pub commission: Commission,
     /// Stake × (½ + ½·trust), for active validators.
     pub voting_power: Amount,
 }

@@ -4,9 +4,13 @@
 mod common;
 
 use common::{World, address, dn, genesis, key, params};
-use dn_core::objects::{BatchRoot, FinishReason, JobAcceptance, Receipt};
-use dn_core::{Amount, Canonical, Hash32, Signed};
-use dn_ledger::tx::{BackingTerms, DomainTerms, Licence, NewJob, NewVersion, Parent, Shares, escrow_id};
+use dn_core::objects::{BatchRoot, FinishReason, JobAcceptance, Receipt, SessionGrant};
+use dn_core::{Amount, BlockHash, Canonical, Hash32, Signed};
+use dn_ledger::tx::{
+    BackingTerms, Choice, DomainTerms, Evidence, Licence, NewJob, NewVersion, ParamChange, Parent,
+    ProposalKind, Shares, escrow_id,
+};
+use dn_ledger::vote::RoundProposal;
 use dn_ledger::{Chain, Genesis, GenesisError, Params, Payload};
 
 fn hex(bytes: &[u8]) -> String {
@@ -26,12 +30,83 @@ fn genesis_and_one_block() {
     assert_eq!(
         hashes.map(|hash| hex(&hash)),
         [
-            "1ac2630e5294292850004108ce75f5f133e205744e554e3cd5e3ccc4f6b02107",
-            "a525d4b426450197d3887dcffde85bf40ca9b9c2439f630584f493764eb770ef",
+            "0f62177c4122b9bffba0d9f3c1e222cb71c35c1ab591dd05b95517d11dd81edd",
+            "efb0054a37e732895f676f95a5f9327ffe278052a7f4fcbca1b4a83c28ba8240",
             "1d86a6dcf35f03679b11612fc7ebcbca8f42e4753993639e12727cc0318350b6",
-            "da9962257d7ecf114dc66f15fd55e4c5e4bac14ce5f75c7f3dc113dbbd1dcf95",
-            "fca1d6126bedf7612ed46e256caf012e7ba3a06d3b5b6ed5edba978c491cb763",
+            "8fe4cff6f06c930923d9e8ae1c6a8f9840238fdb08f424b993b026d09eafbdc6",
+            "036130ed8ccb66e617b733974ac24450f618755588ebb5c3652438bda43ee0f5",
         ]
+    );
+}
+
+fn equivocation() -> Evidence {
+    let height = 5;
+    let first =
+        RoundProposal { chain_id: 77, height, round: 1, block: BlockHash([1; 32]), valid_round: None };
+    let second = RoundProposal { valid_round: Some(0), ..first };
+    let sign = |proposal: &RoundProposal| key("v1").sign(&proposal.digest());
+    Evidence::Proposals { first_signature: sign(&first), second_signature: sign(&second), first, second }
+}
+
+fn grant(model: dn_core::ModelId) -> Signed<SessionGrant> {
+    let body = SessionGrant {
+        chain_id: 77,
+        owner: address("payer"),
+        session: address("spender"),
+        serial: 4,
+        per_call: dn(1),
+        total: dn(2),
+        models: vec![model],
+        expires_ms: 8,
+    };
+    Signed::sign(body, &key("payer"))
+}
+
+/// Every kind of proposal, and every parameter that one changes.
+#[test]
+fn every_proposal() {
+    let (version, to, amount) = (Hash32([3; 32]), address("owner"), dn(1));
+    let pool = dn_ledger::state::Pool::Reserve;
+    let params = params();
+    let mut all = Vec::new();
+    let kinds = [
+        ProposalKind::Text {},
+        ProposalKind::Params { changes: vec![] },
+        ProposalKind::Spend { pool, to, amount },
+        ProposalKind::Upgrade { name: "v2".into(), version, height: 9 },
+    ];
+    for (tag, kind) in kinds.iter().enumerate() {
+        let bytes = kind.to_bytes();
+        assert_eq!(usize::from(bytes[0]), tag);
+        assert_eq!(ProposalKind::from_bytes(&bytes).as_ref(), Ok(kind));
+        all.extend(bytes);
+    }
+    // Parameters by their names in the genesis: what a proposal calls a parameter is what it is called there.
+    let json = serde_json::to_value(&params).unwrap();
+    let mut tags = 0;
+    for (group, fields) in json.as_object().unwrap() {
+        let split = !["fees", "domain_split", "trust"].contains(&group.as_str());
+        let leaves: Vec<_> = match fields.as_object().filter(|_| split) {
+            Some(fields) => fields.iter().map(|(name, value)| (format!("{group}.{name}"), value)).collect(),
+            None => vec![(group.clone(), fields)],
+        };
+        for (name, value) in leaves {
+            let change = serde_json::json!({ "parameter": name, "value": value });
+            let change: Result<ParamChange, _> = serde_json::from_value(change);
+            if let Ok(change) = change {
+                let mut same = params.clone();
+                change.apply(&mut same);
+                assert_eq!((change.path(), same), (name.as_str(), params.clone()));
+                assert_eq!(ParamChange::from_bytes(&change.to_bytes()).as_ref(), Ok(&change));
+                all.extend(change.to_bytes());
+                tags += 1;
+            }
+        }
+    }
+    assert_eq!(tags, 51);
+    assert_eq!(
+        hex(&dn_core::keccak256(&[&all])),
+        "31f267bb18b1685423c27686d3f19be79a0ca7a73c49934db077f58e724f7779"
     );
 }
 
@@ -71,6 +146,25 @@ fn every_payload() {
         Payload::PostBatch { batch, vouchers: vec![w.voucher(0, dn(1))] },
         World::commit_payload(&verdict),
         World::reveal_payload(&verdict),
+        Payload::UpdateIdentity {
+            role: dn_ledger::Role::Validator,
+            name: Some("n".into()),
+            endpoint: None,
+            add_collateral: amount,
+        },
+        Payload::SetCommission { rate: 77 },
+        Payload::Redelegate { from: validator, to, shares: Shares(6) },
+        Payload::SubmitEvidence { validator, evidence: equivocation() },
+        Payload::GrantSession { grant: grant(model) },
+        Payload::RevokeSession { session: spender, serial: 4 },
+        Payload::Propose {
+            title: "t".into(),
+            text: "x".into(),
+            kind: ProposalKind::Params { changes: vec![ParamChange::SlashReporter { value: 9 }] },
+            deposit,
+        },
+        Payload::Deposit { proposal: 3, amount },
+        Payload::Vote { proposal: 3, pool: validator, choice: Choice::NoWithVeto },
     ];
     let mut all = Vec::new();
     for (tag, payload) in payloads.iter().enumerate() {
@@ -86,7 +180,7 @@ fn every_payload() {
     }
     assert_eq!(
         hex(&dn_core::keccak256(&[&all])),
-        "f7fdca6f98a6967177aa781d9e70cad67f836912b5a8f6c1a58280f3cb344d6d"
+        "f0eac8ccceabc6aa4856a027e653332c7b20d2d60815c051738c9556a65b22d6"
     );
 }
 

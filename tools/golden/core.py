@@ -297,6 +297,19 @@ acceptance_fields = [
 ]
 
 
+def session_fields(models):
+    return [
+        ("uint64", "chainId", CHAIN, "u64"),
+        ("address", "owner", PAYER, "raw"),
+        ("address", "session", WORKER, "raw"),
+        ("uint64", "serial", 9, "u64"),
+        ("uint128", "perCall", ATTO // 4, "u128"),
+        ("uint128", "total", 5 * ATTO // 2, "u128"),
+        ("bytes32[]", "models", models, "list raw"),
+        ("uint64", "expiresMs", 1_800_000_000_000, "u64"),
+    ]
+
+
 def line_fields(lane):
     return [
         ("bytes32", "channel", label("channel"), "raw"),
@@ -340,6 +353,7 @@ TYPES = {
     "Receipt": types_of(receipt_fields),
     "Voucher": types_of(voucher_fields),
     "JobAcceptance": types_of(acceptance_fields),
+    "SessionGrant": types_of(session_fields([])),
     "BatchRoot": types_of(batch_fields([])),
     "BatchLine": types_of(line_fields(0)),
 }
@@ -380,6 +394,8 @@ OBJECTS = {
     "receipt": canonical(receipt_fields),
     "voucher": canonical(voucher_fields),
     "job_acceptance": canonical(acceptance_fields),
+    "session_grant": canonical(session_fields([label("model"), label("other model")])),
+    "session_grant_any": canonical(session_fields([])),
     "batch_line": canonical(line_fields(1)),
     "batch_root": canonical(batch_fields([0, 1])),
     "batch_root_empty": canonical(batch_fields([])),
@@ -396,6 +412,8 @@ SIGNED = {
     "receipt": ("Receipt", receipt_fields, "worker"),
     "voucher": ("Voucher", voucher_fields, "payer"),
     "job_acceptance": ("JobAcceptance", acceptance_fields, "payer"),
+    "session_grant": ("SessionGrant", session_fields([label("model"), label("other model")]), "payer"),
+    "session_grant_any": ("SessionGrant", session_fields([]), "payer"),
     "batch_root": ("BatchRoot", batch_fields([0, 1]), "gateway"),
     "batch_root_empty": ("BatchRoot", batch_fields([]), "gateway"),
 }

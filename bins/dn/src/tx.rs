@@ -1,5 +1,6 @@
 //! `dn tx`: signed transactions.
 
+mod governance;
 mod registry;
 
 use std::path::PathBuf;
@@ -139,6 +140,8 @@ enum Tx {
     },
     #[command(flatten)]
     Registry(registry::Tx),
+    #[command(flatten)]
+    Governance(governance::Tx),
 }
 
 impl Tx {
@@ -168,6 +171,7 @@ impl Tx {
             Self::CloseChannel { channel } => Payload::CloseChannel { channel },
             Self::FinishChannel { channel } => Payload::FinishChannel { channel },
             Self::Registry(tx) => tx.payload()?,
+            Self::Governance(tx) => tx.payload(sender)?,
         })
     }
 }

@@ -4,8 +4,8 @@
 use dn_core::merkle::InclusionProof;
 use dn_core::objects::{
     AuditOutcome, BatchLine, BatchRoot, Decoding, FinishReason, Grammar, Hyperparameters, JobAcceptance,
-    JobRequest, ModelManifest, Price, Receipt, RopePairing, RopeScaling, Sampling, TokenBias, Verdict,
-    Voucher,
+    JobRequest, ModelManifest, Price, Receipt, RopePairing, RopeScaling, Sampling, SessionGrant, TokenBias,
+    Verdict, Voucher,
 };
 use dn_core::{Address, Amount, BatchId, ChannelId, Hash32, JobId, ModelId, ReceiptId, SecretKey, keccak256};
 use proptest::prelude::*;
@@ -124,6 +124,19 @@ pub(crate) fn acceptance() -> JobAcceptance {
         escrow: ChannelId(label("channel")),
         receipt: ReceiptId(label("receipt")),
         payer: address("payer"),
+        expires_ms: EXPIRES_MS,
+    }
+}
+
+pub(crate) fn session_grant(models: &[&str]) -> SessionGrant {
+    SessionGrant {
+        chain_id: CHAIN,
+        owner: address("payer"),
+        session: address("worker"),
+        serial: 9,
+        per_call: "0.25".parse().expect("decimal"),
+        total: "2.5".parse().expect("decimal"),
+        models: models.iter().map(|name| ModelId(label(name))).collect(),
         expires_ms: EXPIRES_MS,
     }
 }
@@ -337,6 +350,23 @@ pub(crate) fn vouchers() -> impl Strategy<Value = Voucher> {
             lane,
             max_claimable,
             signer: Address(signer),
+            expires_ms,
+        },
+    )
+}
+
+/// Any session grant.
+pub(crate) fn session_grants() -> impl Strategy<Value = SessionGrant> {
+    let models = prop::collection::vec(any::<[u8; 32]>().prop_map(ModelId), 0..4);
+    (any::<(u64, [u8; 20], [u8; 20], u64, u64)>(), amounts(), amounts(), models).prop_map(
+        |((chain_id, owner, session, serial, expires_ms), per_call, total, models)| SessionGrant {
+            chain_id,
+            owner: Address(owner),
+            session: Address(session),
+            serial,
+            per_call,
+            total,
+            models,
             expires_ms,
         },
     )

@@ -5,6 +5,7 @@
 
 use dn_core::objects::{AuditOutcome, Verdict};
 use dn_core::{Address, Amount, BatchId, Hash32};
+use dn_powr::Offence;
 use dn_trust::Weight;
 
 use super::Step;
@@ -234,7 +235,8 @@ impl Step<'_> {
                 for (auditor, task) in tasks {
                     if matches!(task.outcome, Some(AuditOutcome::Mismatch { .. })) {
                         VALIDATOR_EPOCHS.update(self.state, &auditor, |epoch| epoch.proven_fraud());
-                        self.slash_validator(auditor);
+                        let (offence, cause) = (Offence::FalseVerdict, SlashCause::FalseVerdict);
+                        self.slash_validator(auditor, offence, cause, None);
                     }
                 }
                 self.settle_if_due(id);

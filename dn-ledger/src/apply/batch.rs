@@ -8,8 +8,8 @@ use super::books::sum;
 use crate::events::Event;
 use crate::reject::{Field, Reject, SignedObject};
 use crate::state::{
-    BATCHES, Batch, BatchStatus, CHANNELS, DUE_BATCHES, IDENTITIES, Identity, LANES, WORKER_BATCHES,
-    WORKER_SEQUENCES,
+    BATCHES, Batch, BatchStatus, CHANNELS, DUE_BATCHES, IDENTITIES, Identity, LANES, SESSIONS,
+    WORKER_BATCHES, WORKER_SEQUENCES,
 };
 use crate::text::check_size;
 use crate::tx::Role;
@@ -136,8 +136,7 @@ impl Step<'_> {
                     Reject::VoucherUnexpected { channel: found.0, lane: found.1 }
                 });
             }
-            let fees = Amount::sum(group.iter().map(|line| line.fees))?;
-            self.claim(channel, lane, fees, voucher)?;
+            self.claim(channel, lane, group, voucher)?;
         }
         match rest.next() {
             None => Ok(()),
@@ -151,12 +150,14 @@ impl Step<'_> {
         &mut self,
         id: ChannelId,
         lane: u32,
-        fees: Amount,
+        lines: &[BatchLine],
         voucher: &Signed<Voucher>,
     ) -> Result<(), Reject> {
         let mut channel = CHANNELS.get(self.state, &id).ok_or(Reject::UnknownChannel { channel: id })?;
+        let fees = Amount::sum(lines.iter().map(|line| line.fees))?;
         let signer = voucher.body.signer;
-        if signer != channel.spender && signer != channel.payer {
+        let by_session = signer != channel.spender && signer != channel.payer;
+        if by_session && !SESSIONS.contains(self.state, &(channel.payer, signer)) {
             return Err(Reject::VoucherSigner { channel: id, signer });
         }
         voucher
@@ -172,6 +173,9 @@ impl Step<'_> {
         let available = channel.balance();
         if fees > available {
             return Err(Reject::ChannelExhausted { channel: id, available, fees });
+        }
+        if by_session {
+            self.spend_session(channel.payer, signer, lines, fees)?;
         }
         if held.is_none() {
             channel.lanes += 1;

@@ -6,9 +6,7 @@ use dn_powr::Offence;
 use super::Step;
 use crate::events::{Event, SlashCause};
 use crate::reject::Reject;
-use crate::state::{
-    ACCOUNTS, IDENTITIES, Identity, IdentityStatus, POOLS, Pool, STAKE_POOLS, UNBONDING_POOLS,
-};
+use crate::state::{ACCOUNTS, IDENTITIES, Identity, IdentityStatus, POOLS, Pool};
 use crate::tx::Role;
 
 /// The sum of two holdings, which the supply bounds.
@@ -80,40 +78,8 @@ impl Step<'_> {
         self.suspend_if_under(role, address, identity);
     }
 
-    /// Cuts collateral, stake and unbonding stake of a validator whose accusation was refuted; all of it is burned.
-    pub(super) fn slash_validator(&mut self, validator: Address) {
-        let key = (Role::Validator, validator);
-        let Some(mut identity) = IDENTITIES.get(self.state, &key) else { return };
-        let slash = self.ctx.params.slash;
-        let (_, bps) = slash.fractions(Offence::FalseVerdict);
-        let own = slash.penalty(Offence::FalseVerdict, Amount::ZERO, identity.collateral).from_collateral;
-        identity.collateral = identity.collateral.saturating_sub(own);
-        let mut taken = own;
-        if let Some(mut pool) = STAKE_POOLS.get(self.state, &validator) {
-            taken = sum(taken, pool.slash(bps));
-            STAKE_POOLS.put(self.state, &validator, &pool);
-        }
-        let epoch = self.ctx.epoch();
-        let unbonding: Vec<_> = UNBONDING_POOLS.iter_from(self.state, &validator).collect();
-        for (key, mut pool) in unbonding.into_iter().filter(|((_, release), _)| *release > epoch) {
-            taken = sum(taken, pool.slash(bps));
-            UNBONDING_POOLS.put(self.state, &key, &pool);
-        }
-        self.add_to_pool(Pool::Burned, taken);
-        self.events.push(Event::Slashed {
-            address: validator,
-            role: Role::Validator,
-            cause: SlashCause::FalseVerdict,
-            amount: taken,
-            reporter: None,
-            reward: Amount::ZERO,
-            burned: taken,
-        });
-        self.suspend_if_under(Role::Validator, validator, identity);
-    }
-
     /// Stores an identity, suspended when its collateral no longer reaches the role's minimum.
-    fn suspend_if_under(&mut self, role: Role, address: Address, mut identity: Identity) {
+    pub(super) fn suspend_if_under(&mut self, role: Role, address: Address, mut identity: Identity) {
         let short = identity.collateral < self.ctx.params.collateral.of(role);
         if short && identity.status == IdentityStatus::Active {
             identity.status = IdentityStatus::Suspended;

@@ -10,8 +10,7 @@ use super::books::sum;
 use crate::events::Event;
 use crate::power::reward_weight;
 use crate::state::{
-    IDENTITIES, IdentityStatus, POOLS, Pool, STAKE_POOLS, VALIDATOR_EPOCHS, VALIDATOR_TRUST, WORKER_EPOCHS,
-    WORKER_TRUST,
+    IDENTITIES, IdentityStatus, POOLS, Pool, VALIDATOR_EPOCHS, VALIDATOR_TRUST, WORKER_EPOCHS, WORKER_TRUST,
 };
 use crate::tx::Role;
 
@@ -29,7 +28,7 @@ impl Step<'_> {
         IDENTITIES
             .iter_from(self.state, &role)
             .map(|((_, address), identity)| (address, identity.status))
-            .filter(|(_, status)| !matches!(status, IdentityStatus::Retired { .. }))
+            .filter(|(_, status)| status.release_epoch().is_none())
             .collect()
     }
 
@@ -74,14 +73,11 @@ impl Step<'_> {
         let held = POOLS.get_or_default(self.state, &Pool::Validators);
         let mut paid = Amount::ZERO;
         for (validator, amount) in divide(held, &weights) {
-            let mut pool = STAKE_POOLS.get_or_default(self.state, &validator);
-            if amount.is_zero() || pool.reward(amount).is_err() {
+            if amount.is_zero() || !self.reward_pool(validator, amount) {
                 continue;
             }
-            STAKE_POOLS.put(self.state, &validator, &pool);
             self.take_from_pool(Pool::Validators, amount);
             paid = sum(paid, amount);
-            self.events.push(Event::PoolRewarded { validator, amount });
         }
         paid
     }

@@ -29,6 +29,9 @@ impl Step<'_> {
                 IdentityStatus::Active => {
                     return Err(Reject::AlreadyRegistered { address: sender, role });
                 }
+                IdentityStatus::Jailed { .. } => {
+                    return Err(Reject::NotActive { address: sender, role, status: identity.status });
+                }
                 // Retired collateral is withdrawn first, so that nobody waits twice for the same DN.
                 IdentityStatus::Retired { .. } if !identity.collateral.is_zero() => {
                     return Err(Reject::NotActive { address: sender, role, status: identity.status });
@@ -63,7 +66,7 @@ impl Step<'_> {
         let mut identity = IDENTITIES
             .get(self.state, &(role, sender))
             .ok_or(Reject::UnknownIdentity { address: sender, role })?;
-        if let IdentityStatus::Retired { .. } = identity.status {
+        if identity.status.release_epoch().is_some() {
             return Err(Reject::NotActive { address: sender, role, status: identity.status });
         }
         if identity.open_batches > 0 {
@@ -73,6 +76,41 @@ impl Step<'_> {
         identity.status = IdentityStatus::Retired { release_epoch };
         IDENTITIES.put(self.state, &(role, sender), &identity);
         self.events.push(Event::Retired { address: sender, role, release_epoch });
+        Ok(())
+    }
+
+    /// Changes name or endpoint, or adds to the bond. A suspended identity comes back by registering, not by this.
+    pub(super) fn update_identity(
+        &mut self,
+        sender: Address,
+        role: Role,
+        name: Option<&str>,
+        endpoint: Option<&str>,
+        add_collateral: Amount,
+    ) -> Result<(), Reject> {
+        let mut identity = IDENTITIES
+            .get(self.state, &(role, sender))
+            .ok_or(Reject::UnknownIdentity { address: sender, role })?;
+        if identity.status.release_epoch().is_some() {
+            return Err(Reject::NotActive { address: sender, role, status: identity.status });
+        }
+        let before = identity.clone();
+        if let Some(name) = name {
+            check_text(Field::Name, name, 1, MAX_NAME_BYTES)?;
+            name.clone_into(&mut identity.name);
+        }
+        if let Some(endpoint) = endpoint {
+            check_text(Field::Endpoint, endpoint, 0, MAX_ENDPOINT_BYTES)?;
+            endpoint.clone_into(&mut identity.endpoint);
+        }
+        identity.collateral = identity.collateral.checked_add(add_collateral)?;
+        if identity == before {
+            return Err(Reject::NothingToChange {});
+        }
+        self.debit(sender, add_collateral)?;
+        IDENTITIES.put(self.state, &(role, sender), &identity);
+        let collateral = identity.collateral;
+        self.events.push(Event::IdentityUpdated { address: sender, role, collateral });
         Ok(())
     }
 

@@ -239,6 +239,17 @@ struct ById<T> {
 }
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
+struct ByOwner {
+    owner: Address,
+}
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct OpenOnly {
+    #[serde(default)]
+    open: bool,
+}
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
 struct ByHeight {
     height: u64,
 }
@@ -305,6 +316,10 @@ fn query_method(shared: &Shared, method: &str, params: Value) -> Result<Value, R
             let AuditFilter { auditor, open } = parse(params)?;
             show(query::audits(shared.chain().state(), auditor, open))
         }
+        "dn_sessions" => show(query::sessions(shared.chain().state(), parse::<ByOwner>(params)?.owner)),
+        "dn_proposal" => show(query::proposal(shared.chain().state(), parse::<ById<u64>>(params)?.id)),
+        "dn_proposals" => show(query::proposals(shared.chain().state(), parse::<OpenOnly>(params)?.open)),
+        "dn_upgrades" => parse::<None_>(params).and_then(|_| show(query::upgrades(shared.chain().state()))),
         "dn_supply" => {
             parse::<None_>(params)?;
             let chain = shared.chain();

@@ -66,6 +66,18 @@ impl State {
             .map(|(key, value)| (key.as_slice(), value.as_slice()))
     }
 
+    /// The entries whose key starts with the prefix, from the key `first` on, in order.
+    pub fn range_from(
+        &self,
+        prefix: Vec<u8>,
+        first: &[u8],
+    ) -> impl Iterator<Item = (&[u8], &[u8])> + use<'_> {
+        self.entries
+            .range::<[u8], _>((Bound::Included(first), Bound::Unbounded))
+            .take_while(move |(key, _)| key.starts_with(&prefix))
+            .map(|(key, value)| (key.as_slice(), value.as_slice()))
+    }
+
     /// All entries, in order.
     pub fn entries(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
         self.entries.iter().map(|(key, value)| (key.as_slice(), value.as_slice()))

@@ -1,14 +1,18 @@
 //! The records of the state's tables.
 
+mod governance;
 mod registry;
+mod staking;
 
 use dn_core::objects::{AuditOutcome, BatchRoot, ModelManifest, Price};
 use dn_core::{Address, Amount, Hash32, canonical_enum, canonical_struct};
 use serde::{Deserialize, Serialize};
 
+pub use governance::{ExecutionFault, PoolVote, Proposal, ProposalStatus, Tally, Upgrade};
 pub use registry::{
     Domain, DomainCount, EpochWork, Family, JobClaim, JobEscrow, ModelTerms, NextTerms, Spending,
 };
+pub use staking::{Commission, CommissionRaise, Session};
 
 /// An account.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -33,8 +37,29 @@ pub enum IdentityStatus {
         /// First epoch in which the collateral can be withdrawn.
         release_epoch: u64,
     },
+    /// It signed conflicting messages and never acts in the role again; what is left of the collateral is free from this
+    /// epoch on.
+    Jailed {
+        /// First epoch in which the collateral can be withdrawn.
+        release_epoch: u64,
+    },
 }
-canonical_enum!(IdentityStatus { 0 => Active {}, 1 => Suspended {}, 2 => Retired { release_epoch: u64 } });
+canonical_enum!(IdentityStatus {
+    0 => Active {},
+    1 => Suspended {},
+    2 => Retired { release_epoch: u64 },
+    3 => Jailed { release_epoch: u64 },
+});
+
+impl IdentityStatus {
+    /// For those who have left: the first epoch in which the collateral can be withdrawn.
+    pub const fn release_epoch(self) -> Option<u64> {
+        match self {
+            Self::Active | Self::Suspended => None,
+            Self::Retired { release_epoch } | Self::Jailed { release_epoch } => Some(release_epoch),
+        }
+    }
+}
 
 /// An identity in a role.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -295,6 +320,8 @@ pub enum Pool {
     },
     /// Destroyed; counted so that the supply equation stays one of equality.
     Burned,
+    /// Deposits of proposals that wait for deposits or votes.
+    Deposits,
 }
 canonical_enum!(Pool {
     0 => Community {},
@@ -303,4 +330,5 @@ canonical_enum!(Pool {
     3 => Validators {},
     4 => Domain { domain: u32 },
     5 => Burned {},
+    30 => Deposits {},
 });

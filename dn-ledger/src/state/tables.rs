@@ -8,10 +8,13 @@ use dn_powr::StakePool;
 use dn_trust::{ValidatorEpoch, ValidatorTrust, WorkerEpoch, WorkerTrust};
 
 use super::map::State;
-use super::records::{Account, Audit, AuditTask, Batch, Channel, Identity, Model, Offer, Pool};
+use super::records::{
+    Account, Audit, AuditTask, Batch, Channel, Commission, Identity, Model, Offer, Pool, PoolVote, Proposal,
+    ProposalStatus, Session, Upgrade,
+};
 use super::records::{Domain, DomainCount, EpochWork, Family, JobClaim, JobEscrow, ModelTerms};
 use crate::params::Params;
-use crate::tx::{Role, Shares};
+use crate::tx::{Choice, Role, Shares};
 use crate::validators::ValidatorSet;
 
 /// A key's place in the order: numbers are big-endian, so that ranges over heights and epochs come in order.
@@ -169,6 +172,24 @@ impl<K: Key, V: Canonical> Table<K, V> {
         let mut prefix = vec![self.prefix];
         first.write(&mut prefix);
         self.read_all(state, prefix)
+    }
+
+    /// The records whose key starts with `group` and comes at or after `(group, first)`, in order: what lies before is not
+    /// looked at.
+    pub fn iter_since<'a, P: Key, Q: Key>(
+        &self,
+        state: &'a State,
+        group: &P,
+        first: &Q,
+    ) -> impl Iterator<Item = (K, V)> + use<'a, K, V, P, Q> {
+        let mut prefix = vec![self.prefix];
+        group.write(&mut prefix);
+        let mut start = prefix.clone();
+        first.write(&mut start);
+        state.range_from(prefix, &start).map(|(key, value)| {
+            let key = K::read(&key[1..]).expect("written by this table");
+            (key, V::from_bytes(value).expect("written by this table"))
+        })
     }
 
     fn read_all<'a>(
@@ -332,4 +353,31 @@ tables! {
     60 DUE_JOBS "due_jobs": (u64, ChannelId) => bool;
     /// The jobs that batches claim, until their audits are drawn.
     61 JOB_CLAIMS "job_claims": BatchId => JobClaim;
+    /// Commissions by validator.
+    30 COMMISSIONS "commissions": Address => Commission;
+    /// Redelegated stake by the pool that it left, release epoch and the pool that it is in: all lots that moved in the same
+    /// epoch. Its "tokens" are shares of the new pool, which hold DN there; a slash of the old validator takes from them.
+    31 REDELEGATION_POOLS "redelegation_pools": (Address, u64, Address) => StakePool;
+    /// Shares of redelegation pools by delegator, release epoch, old and new validator.
+    32 REDELEGATIONS "redelegations": (Address, u64, (Address, Address)) => Shares;
+    /// Equivocations that were punished, by validator and height. The value is always true.
+    33 OFFENCES "offences": (Address, u64) => bool;
+    /// Sessions by owner and session key.
+    34 SESSIONS "sessions": (Address, Address) => Session;
+    /// Proposals by number.
+    35 PROPOSALS "proposals": u64 => Proposal;
+    /// Proposals that something is still to come of, with their status.
+    36 OPEN_PROPOSALS "open_proposals": u64 => ProposalStatus;
+    /// The next proposal's number, under key 0.
+    37 NEXT_PROPOSAL "next_proposal": u32 => u64;
+    /// Deposits by proposal and depositor.
+    38 DEPOSITS "deposits": (u64, Address) => Amount;
+    /// How pools vote, by proposal and validator.
+    39 POOL_VOTES "pool_votes": (u64, Address) => PoolVote;
+    /// Delegators' own votes by proposal, delegator and pool.
+    40 OVERRIDES "overrides": (u64, Address, Address) => Choice;
+    /// Proposals whose delegators' votes are counted and not removed yet. The value is always true.
+    41 SPENT_VOTES "spent_votes": u64 => bool;
+    /// Upgrades by their first height.
+    42 UPGRADES "upgrades": u64 => Upgrade;
 }

@@ -14,7 +14,7 @@ use super::common::{CHAIN_ID, World, address, dn, key, manifest, price};
 use super::{NAMES, Try, choose};
 
 /// Kinds of tries from this file.
-pub(crate) const KINDS: std::ops::Range<u8> = 18..29;
+pub(crate) const KINDS: std::ops::Range<u8> = 27..38;
 
 /// Makes the ledger's limits near enough to be met.
 pub(crate) fn tighten(params: &mut Params) {
@@ -64,14 +64,14 @@ fn version(tag: u8) -> NewVersion {
 pub(crate) fn who(w: &World, t: &Try) -> usize {
     let state = w.state();
     let place = |of: dn_core::Address| NAMES.iter().position(|n| address(n) == of).unwrap_or(t.who);
-    match t.kind {
+    match t.kind - KINDS.start {
         _ if t.a >= 220 => t.who,
-        19..=22 => domain(w, t).1.map_or(t.who, place),
-        23 => 3,
-        24 => family(w, t).1.map_or(t.who, |family| place(family.owner)),
-        26 => BACKING_SHARES.iter(state).next().map_or(t.who, |((backer, _), _)| place(backer)),
-        27 => 7,
-        28 => 4,
+        1..=4 => domain(w, t).1.map_or(t.who, place),
+        5 => 3,
+        6 => family(w, t).1.map_or(t.who, |family| place(family.owner)),
+        8 => BACKING_SHARES.iter(state).next().map_or(t.who, |((backer, _), _)| place(backer)),
+        9 => 7,
+        10 => 4,
         _ => t.who,
     }
 }
@@ -79,7 +79,9 @@ pub(crate) fn who(w: &World, t: &Try) -> usize {
 fn domain(w: &World, t: &Try) -> (u32, Option<dn_core::Address>) {
     let all: Vec<_> = DOMAINS
         .iter(w.state())
-        .filter(|(_, d)| t.kind != 22 || (d.models == 0 && d.closed_height.is_none() && d.owner.is_some()))
+        .filter(|(_, d)| {
+            t.kind != KINDS.start + 4 || (d.models == 0 && d.closed_height.is_none() && d.owner.is_some())
+        })
         .map(|(id, d)| (id, d.owner))
         .collect();
     choose(&all, t.a, (99, None))
@@ -88,7 +90,7 @@ fn domain(w: &World, t: &Try) -> (u32, Option<dn_core::Address>) {
 fn family(w: &World, t: &Try) -> (ModelId, Option<Family>) {
     let all: Vec<_> = FAMILIES
         .iter(w.state())
-        .filter(|(_, family)| !(25..=26).contains(&t.kind) || family.backing.is_some())
+        .filter(|(_, family)| !(7..=8).contains(&(t.kind - KINDS.start)) || family.backing.is_some())
         .map(|(id, family)| (id, Some(family)))
         .collect();
     choose(&all, t.a, (ModelId([7; 32]), None))
@@ -110,27 +112,27 @@ pub(crate) fn payload(w: &World, t: &Try) -> Payload {
     let state = w.state();
     let amount = Amount::from_atto(u128::from(t.b) * 10_000_000_000_000_000);
     let to = address(NAMES[t.b as usize % 9]);
-    match t.kind {
-        18 => Payload::CreateDomain { name: format!("d{}", t.a % 8), terms: terms(t) },
-        19 => Payload::ConfigureDomain { domain: domain(w, t).0, terms: terms(t) },
-        20 => Payload::TransferDomain { domain: domain(w, t).0, to },
-        21 => {
+    match t.kind - KINDS.start {
+        0 => Payload::CreateDomain { name: format!("d{}", t.a % 8), terms: terms(t) },
+        1 => Payload::ConfigureDomain { domain: domain(w, t).0, terms: terms(t) },
+        2 => Payload::TransferDomain { domain: domain(w, t).0, to },
+        3 => {
             let amount = Amount::from_atto(u128::from(t.b) * 20_000_000_000_000);
             Payload::SpendTreasury { domain: domain(w, t).0, to, amount }
         }
-        22 => Payload::CloseDomain { domain: domain(w, t).0 },
-        23 => Payload::PublishVersion { version: new_version(w, t) },
-        24 => {
+        4 => Payload::CloseDomain { domain: domain(w, t).0 },
+        5 => Payload::PublishVersion { version: new_version(w, t) },
+        6 => {
             let to = if t.b.is_multiple_of(4) { address("owner") } else { to };
             Payload::TransferModel { family: family(w, t).0, to }
         }
-        25 => Payload::BackModel { family: family(w, t).0, amount },
-        26 => {
+        7 => Payload::BackModel { family: family(w, t).0, amount },
+        8 => {
             let family = family(w, t).0;
             let held = BACKING_SHARES.get_or_default(state, &(address(NAMES[t.who]), family));
             Payload::Unback { family, shares: Shares(held.0 / u128::from(t.b % 3).max(1)) }
         }
-        27 => Payload::LockJob {
+        9 => Payload::LockJob {
             job: NewJob {
                 worker: t.a.is_multiple_of(3).then(|| address("worker")),
                 gateway: address("gateway"),

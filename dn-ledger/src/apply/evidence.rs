@@ -1,0 +1,79 @@
+//! Evidence: who signs two conflicting messages pays and is out for good.
+
+use dn_core::Address;
+use dn_powr::Offence;
+
+use super::Step;
+use crate::events::{Event, SlashCause};
+use crate::reject::{EvidenceFault, Reject, SignedObject};
+use crate::state::{IDENTITIES, IdentityStatus, OFFENCES, VALIDATOR_EPOCHS};
+use crate::tx::{Evidence, Role};
+
+impl Step<'_> {
+    /// A node has seen the messages, this ledger has not: both signatures are checked again.
+    pub(super) fn submit_evidence(
+        &mut self,
+        reporter: Address,
+        validator: Address,
+        evidence: &Evidence,
+    ) -> Result<(), Reject> {
+        if reporter == validator {
+            return Err(EvidenceFault::Own { validator }.into());
+        }
+        let key = (Role::Validator, validator);
+        if !IDENTITIES.contains(self.state, &key) {
+            return Err(Reject::UnknownIdentity { address: validator, role: Role::Validator });
+        }
+        let object = SignedObject::ConsensusMessage;
+        let ((found, offence_height), expected) = (evidence.place(), self.ctx.chain_id);
+        if found != expected {
+            return Err(Reject::ChainId { object, expected, found });
+        }
+        if !evidence.conflicts() {
+            return Err(EvidenceFault::NoConflict {}.into());
+        }
+        self.check_age(offence_height)?;
+        if OFFENCES.contains(self.state, &(validator, offence_height)) {
+            return Err(EvidenceFault::Known { validator, height: offence_height }.into());
+        }
+        for (digest, signature) in evidence.signed() {
+            signature
+                .verify(&digest, validator)
+                .map_err(|_| Reject::Signature { object, expected: validator })?;
+        }
+        OFFENCES.put(self.state, &(validator, offence_height), &true);
+        VALIDATOR_EPOCHS.update(self.state, &validator, |epoch| epoch.proven_fraud());
+        self.slash_validator(validator, Offence::Equivocation, SlashCause::Equivocation, Some(reporter));
+        self.jail(validator, offence_height);
+        Ok(())
+    }
+
+    /// What backed a vote of epoch `e` is bonded until epoch `e + unbonding_epochs`; later there is nobody to hold.
+    fn check_age(&self, found: u64) -> Result<(), Reject> {
+        let (height, params) = (self.ctx.height, &self.ctx.params);
+        if found > height {
+            return Err(EvidenceFault::Future { height, found }.into());
+        }
+        let oldest = (self.ctx.epoch() + 1).saturating_sub(params.unbonding_epochs);
+        let found = found / params.epoch_blocks;
+        if found < oldest {
+            return Err(EvidenceFault::TooOld { oldest, found }.into());
+        }
+        Ok(())
+    }
+
+    /// Out for good. Who had left already waits no longer for the rest of the collateral.
+    fn jail(&mut self, validator: Address, height: u64) {
+        let key = (Role::Validator, validator);
+        let mut identity = IDENTITIES.get(self.state, &key).expect("the caller looked");
+        let waited = identity.status.release_epoch();
+        let release_epoch =
+            waited.unwrap_or_else(|| self.ctx.epoch().saturating_add(self.ctx.params.unbonding_epochs));
+        if matches!(identity.status, IdentityStatus::Jailed { .. }) {
+            return;
+        }
+        identity.status = IdentityStatus::Jailed { release_epoch };
+        IDENTITIES.put(self.state, &key, &identity);
+        self.events.push(Event::Jailed { validator, height, release_epoch });
+    }
+}

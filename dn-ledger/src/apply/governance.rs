@@ -1,0 +1,163 @@
+//! What becomes of proposals: deadlines, counting, execution.
+
+use dn_core::Amount;
+
+use super::Step;
+use super::proposal::changed;
+use crate::events::Event;
+use crate::reject::{GovernanceFault, Reject};
+use crate::state::{
+    DEPOSITS, ExecutionFault, OPEN_PROPOSALS, OVERRIDES, PARAMS, POOL_VOTES, POOLS, PROPOSALS, Pool,
+    Proposal, ProposalStatus, SPENT_VOTES, UPGRADES, Upgrade,
+};
+use crate::tally::{outcome, tally};
+use crate::tx::ProposalKind;
+
+/// The most delegators' votes that a block removes after they were counted.
+const MAX_REMOVED_VOTES: usize = 256;
+
+impl Step<'_> {
+    /// Deadlines that passed: deposits that did not come together, votes to count. Then counted votes are removed, some
+    /// in each block.
+    pub(super) fn govern(&mut self) {
+        let open: Vec<_> = OPEN_PROPOSALS.iter(self.state).collect();
+        for (id, status) in open {
+            match status {
+                ProposalStatus::Deposit { until_height } if self.ctx.height > until_height => self.expire(id),
+                ProposalStatus::Voting { until_height } if self.ctx.height > until_height => self.decide(id),
+                _ => {}
+            }
+        }
+        self.remove_spent_votes();
+    }
+
+    fn expire(&mut self, id: u64) {
+        let mut record = PROPOSALS.get(self.state, &id).expect("open proposals are recorded");
+        record.status = ProposalStatus::Expired;
+        let burned = self.end_deposits(id, &mut record, true);
+        self.put_proposal(id, &record);
+        self.events.push(Event::ProposalExpired { proposal: id, burned });
+    }
+
+    fn decide(&mut self, id: u64) {
+        let mut record = PROPOSALS.get(self.state, &id).expect("open proposals are recorded");
+        let rules = self.ctx.params.governance;
+        let votes = tally(self.state, id);
+        let from_height = self.ctx.height.saturating_add(rules.execution_delay_blocks);
+        let status = outcome(&votes, &rules, from_height);
+        record.status = status;
+        record.tally = Some(votes);
+        let burned = self.end_deposits(id, &mut record, status == ProposalStatus::Vetoed);
+        self.put_proposal(id, &record);
+        let pools: Vec<_> = POOL_VOTES.iter_from(self.state, &id).map(|(key, _)| key).collect();
+        for key in pools {
+            POOL_VOTES.remove(self.state, &key);
+        }
+        SPENT_VOTES.put(self.state, &id, &true);
+        self.events.push(Event::ProposalDecided { proposal: id, status, tally: votes, burned });
+    }
+
+    /// Returns a proposal's deposits, at most 64 and the proposer's, or burns them; says what was burned.
+    fn end_deposits(&mut self, id: u64, record: &mut Proposal, burn: bool) -> Amount {
+        let total = std::mem::take(&mut record.deposit);
+        self.take_from_pool(Pool::Deposits, total);
+        let deposits: Vec<_> = DEPOSITS.iter_from(self.state, &id).collect();
+        for (key, amount) in deposits {
+            DEPOSITS.remove(self.state, &key);
+            if !burn {
+                self.credit(key.1, amount);
+            }
+        }
+        if !burn {
+            return Amount::ZERO;
+        }
+        self.add_to_pool(Pool::Burned, total);
+        total
+    }
+
+    /// There are as many of these as delegators voted, so they go in slices.
+    fn remove_spent_votes(&mut self) {
+        let Some((id, _)) = SPENT_VOTES.iter(self.state).next() else { return };
+        let spent: Vec<_> =
+            OVERRIDES.iter_from(self.state, &id).take(MAX_REMOVED_VOTES).map(|(key, _)| key).collect();
+        if spent.len() < MAX_REMOVED_VOTES {
+            SPENT_VOTES.remove(self.state, &id);
+        }
+        for key in spent {
+            OVERRIDES.remove(self.state, &key);
+        }
+    }
+
+    /// At the end of an epoch: executes what has passed and waited long enough, in the order of numbers. Parameters are in
+    /// force from the next block on.
+    pub(super) fn execute_proposals(&mut self) {
+        let ready = |status: &ProposalStatus| matches!(status, ProposalStatus::Passed { from_height } if *from_height <= self.ctx.height);
+        let due: Vec<_> =
+            OPEN_PROPOSALS.iter(self.state).filter(|(_, status)| ready(status)).map(|(id, _)| id).collect();
+        for id in due {
+            let mut record = PROPOSALS.get(self.state, &id).expect("open proposals are recorded");
+            match self.execute(id, &record.kind) {
+                Ok(()) => {
+                    record.status = ProposalStatus::Executed { height: self.ctx.height };
+                    self.events.push(Event::ProposalExecuted { proposal: id });
+                }
+                Err(fault) => {
+                    record.status = ProposalStatus::Failed { fault };
+                    self.events.push(Event::ProposalFailed { proposal: id, fault });
+                }
+            }
+            self.put_proposal(id, &record);
+        }
+    }
+
+    fn execute(&mut self, id: u64, kind: &ProposalKind) -> Result<(), ExecutionFault> {
+        match kind {
+            ProposalKind::Text {} => {}
+            ProposalKind::Params { changes } => {
+                // Not the block's: another proposal of this epoch may have changed them.
+                let now = PARAMS.get(self.state, &0).expect("the genesis sets the parameters");
+                match changed(&now, changes) {
+                    Ok(new) => PARAMS.put(self.state, &0, &new),
+                    // Somebody else has made the same change: as good as done.
+                    Err(Reject::NothingToChange {}) => {}
+                    Err(_) => return Err(ExecutionFault::Params),
+                }
+            }
+            ProposalKind::Spend { pool, to, amount } => {
+                if POOLS.get_or_default(self.state, pool) < *amount {
+                    return Err(ExecutionFault::Pool);
+                }
+                self.take_from_pool(*pool, *amount);
+                self.credit(*to, *amount);
+                self.events.push(Event::ProposalSpent { proposal: id, to: *to, amount: *amount });
+            }
+            ProposalKind::Upgrade { name, version, height } => {
+                if *height <= self.ctx.height {
+                    return Err(ExecutionFault::HeightPassed);
+                }
+                if UPGRADES.contains(self.state, height) {
+                    return Err(ExecutionFault::HeightTaken);
+                }
+                let upgrade = Upgrade { name: name.clone(), version: *version, proposal: id };
+                UPGRADES.put(self.state, height, &upgrade);
+                self.events.push(Event::UpgradeScheduled { name: name.clone(), height: *height });
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn proposal(&self, proposal: u64) -> Result<Proposal, Reject> {
+        let unknown = GovernanceFault::UnknownProposal { proposal };
+        PROPOSALS.get(self.state, &proposal).ok_or(unknown.into())
+    }
+
+    /// Stores a proposal, and keeps the list of the open ones.
+    pub(super) fn put_proposal(&mut self, id: u64, record: &Proposal) {
+        PROPOSALS.put(self.state, &id, record);
+        if record.status.is_open() {
+            OPEN_PROPOSALS.put(self.state, &id, &record.status);
+        } else {
+            OPEN_PROPOSALS.remove(self.state, &id);
+        }
+    }
+}

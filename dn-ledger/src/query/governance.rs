@@ -1,0 +1,81 @@
+//! Queries about sessions, proposals and upgrades.
+
+use dn_core::Address;
+
+use super::MAX_LIST;
+use crate::state::{
+    OPEN_PROPOSALS, PROPOSALS, Proposal, ProposalStatus, REDELEGATION_POOLS, REDELEGATIONS, SESSIONS,
+    STAKE_POOLS, State, UPGRADES,
+};
+use crate::tally::tally;
+use crate::upgrades::SUPPORTED_UPGRADES;
+use crate::views::{ProposalView, RedelegationView, SessionView, UpgradeView};
+
+/// A delegator's lots, at most [`MAX_LIST`].
+pub(super) fn redelegations(state: &State, delegator: Address) -> Vec<RedelegationView> {
+    let lots = REDELEGATIONS.iter_from(state, &delegator).take(MAX_LIST);
+    lots.map(|((_, release_epoch, (from, to)), part)| {
+        let shares = REDELEGATION_POOLS.get_or_default(state, &(from, release_epoch, to)).value_of(part.0);
+        let value = STAKE_POOLS.get_or_default(state, &to).value_of(shares.atto());
+        RedelegationView { from, to, value, release_epoch }
+    })
+    .collect()
+}
+
+/// The sessions of an owner, at most [`MAX_LIST`].
+pub fn sessions(state: &State, owner: Address) -> Vec<SessionView> {
+    let all = SESSIONS.iter_from(state, &owner).take(MAX_LIST);
+    all.map(|((owner, session), s)| SessionView {
+        owner,
+        session,
+        serial: s.serial,
+        until_height: s.until_height,
+        per_call: s.per_call,
+        total: s.total,
+        spent: s.spent,
+        models: s.models,
+        expires_ms: s.expires_ms,
+    })
+    .collect()
+}
+
+/// A proposal with its votes.
+pub fn proposal(state: &State, id: u64) -> Option<ProposalView> {
+    PROPOSALS.get(state, &id).map(|record| proposal_view(state, id, record))
+}
+
+/// Proposals in the order of their numbers, at most [`MAX_LIST`]; `open` leaves those that something is still to come of.
+pub fn proposals(state: &State, open: bool) -> Vec<ProposalView> {
+    if open {
+        return OPEN_PROPOSALS.iter(state).filter_map(|(id, _)| proposal(state, id)).collect();
+    }
+    PROPOSALS.iter(state).take(MAX_LIST).map(|(id, record)| proposal_view(state, id, record)).collect()
+}
+
+fn proposal_view(state: &State, id: u64, record: Proposal) -> ProposalView {
+    let running = matches!(record.status, ProposalStatus::Voting { .. });
+    ProposalView {
+        id,
+        proposer: record.proposer,
+        title: record.title,
+        text: record.text,
+        kind: record.kind,
+        submitted_height: record.submitted_height,
+        needed: record.needed,
+        deposit: record.deposit,
+        status: record.status,
+        tally: if running { Some(tally(state, id)) } else { record.tally },
+    }
+}
+
+/// The upgrades that were decided, by their first height, at most [`MAX_LIST`].
+pub fn upgrades(state: &State) -> Vec<UpgradeView> {
+    let all = UPGRADES.iter(state).take(MAX_LIST);
+    all.map(|(height, upgrade)| {
+        let known = SUPPORTED_UPGRADES
+            .iter()
+            .any(|(name, version)| *name == upgrade.name && *version == upgrade.version);
+        UpgradeView { height, upgrade, supported: known }
+    })
+    .collect()
+}

@@ -1,0 +1,20 @@
+//! Upgrades: which decided rules this software follows.
+
+use dn_core::Hash32;
+
+use crate::state::{State, UPGRADES, Upgrade};
+
+/// Names and versions of the upgrades whose rules this software has. Governance names them the same way.
+pub const SUPPORTED_UPGRADES: &[(&str, Hash32)] = &[];
+
+/// An upgrade that is in force at a height and that the software does not have.
+pub(crate) fn unknown_upgrade(
+    state: &State,
+    supported: &[(&str, Hash32)],
+    height: u64,
+) -> Option<(u64, Upgrade)> {
+    let known = |upgrade: &Upgrade| {
+        supported.iter().any(|(name, version)| *name == upgrade.name && *version == upgrade.version)
+    };
+    UPGRADES.iter(state).take_while(|(from, _)| *from <= height).find(|(_, upgrade)| !known(upgrade))
+}

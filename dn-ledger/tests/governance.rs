@@ -1,0 +1,448 @@
+//! Governance: proposals, deposits, votes and what becomes of them.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod common;
+
+use common::{World, address, dn, params};
+use dn_core::{Amount, Hash32};
+use dn_ledger::events::Event;
+use dn_ledger::reject::{Field, GovernanceFault};
+use dn_ledger::state::{
+    DEPOSITS, ExecutionFault, OPEN_PROPOSALS, OVERRIDES, PARAMS, POOL_VOTES, POOLS, PROPOSALS, Pool,
+    ProposalStatus, STAKE_SHARES,
+};
+use dn_ledger::tx::{Choice, ParamChange, ProposalKind, Shares};
+use dn_ledger::{BlockError, Params, Payload, Reject, Role, query, tally};
+
+/// Windows of a few blocks; a deposit of 100 DN, 25 of them at once.
+fn short() -> Params {
+    let mut params = params();
+    params.governance.deposit_blocks = 5;
+    params.governance.voting_blocks = 6;
+    params.governance.execution_delay_blocks = 3;
+    params
+}
+
+fn world() -> World {
+    World::with(short())
+}
+
+fn propose(kind: ProposalKind, deposit: u64) -> Payload {
+    Payload::Propose { title: "a title".into(), text: "why".into(), kind, deposit: dn(deposit) }
+}
+
+fn changes(changes: Vec<ParamChange>) -> ProposalKind {
+    ProposalKind::Params { changes }
+}
+
+fn vote(proposal: u64, pool: &str, choice: Choice) -> Payload {
+    Payload::Vote { proposal, pool: address(pool), choice }
+}
+
+fn status(w: &World, id: u64) -> ProposalStatus {
+    PROPOSALS.get(w.state(), &id).unwrap().status
+}
+
+fn fault(reject: Reject) -> GovernanceFault {
+    match reject {
+        Reject::Governance(fault) => fault,
+        other => panic!("{other}"),
+    }
+}
+
+/// Everybody votes the same, and time passes until the proposal has ended.
+fn decide(w: &mut World, id: u64, choice: Choice) -> Vec<Event> {
+    for who in ["v1", "v2", "v3"] {
+        w.ok(who, vote(id, who, choice));
+    }
+    let mut events = Vec::new();
+    while status(w, id).is_open() {
+        events.extend(w.blocks(1));
+    }
+    events
+}
+
+#[test]
+fn proposals_are_checked() {
+    let w = world();
+    let text = ProposalKind::Text {};
+    let titled = |title: &str, text_bytes: usize| Payload::Propose {
+        title: title.into(),
+        text: "x".repeat(text_bytes),
+        kind: ProposalKind::Text {},
+        deposit: dn(100),
+    };
+    let size = |field, min, max, found| Reject::Size { field, min, max, found };
+    assert_eq!(w.reject("payer", titled("", 1)), size(Field::Title, 1, 128, 0));
+    assert_eq!(w.reject("payer", titled(&"x".repeat(129), 1)), size(Field::Title, 1, 128, 129));
+    assert!(matches!(w.reject("payer", titled("a\nb", 1)), Reject::ControlCharacter { .. }));
+    assert_eq!(w.reject("payer", titled("a", 4_097)), size(Field::Text, 0, 4_096, 4_097));
+    let (minimum, needed, found) = (dn(25), dn(100), dn(24));
+    assert_eq!(
+        fault(w.reject("payer", propose(text.clone(), 24))),
+        GovernanceFault::DepositTooLow { minimum, needed, found }
+    );
+    assert!(matches!(w.reject("payer", propose(text, 6_000)), Reject::Insufficient { .. }));
+
+    let refuse = |kind| w.reject("payer", propose(kind, 100));
+    assert_eq!(refuse(changes(vec![])), size(Field::Changes, 1, 16, 0));
+    let many = vec![ParamChange::MaxLanes { value: 7 }; 17];
+    assert_eq!(refuse(changes(many)), size(Field::Changes, 1, 16, 17));
+    let same = ParamChange::MaxLanes { value: short().max_lanes };
+    assert_eq!(refuse(changes(vec![same])), Reject::NothingToChange {});
+    for out in [
+        ParamChange::MaxLanes { value: 0 },
+        ParamChange::GovernanceQuorum { value: 1_999 },
+        ParamChange::GovernanceMaxOpen { value: 17 },
+        ParamChange::SlashReporter { value: 5_001 },
+        ParamChange::HalfLife { value: 0 },
+        ParamChange::CommissionDelay { value: 0 },
+        ParamChange::Trust { value: dn_trust::Params { version: 9, ..dn_trust::Params::default() } },
+        ParamChange::Fees { value: dn_powr::FeeSplit { worker: 9_999, ..dn_powr::FeeSplit::default() } },
+    ] {
+        assert!(matches!(fault(refuse(changes(vec![out]))), GovernanceFault::InvalidParams { .. }));
+    }
+
+    let spend = |pool, amount| ProposalKind::Spend { pool, to: address("owner"), amount };
+    assert!(matches!(refuse(spend(Pool::Reserve, Amount::ZERO)), Reject::AmountTooSmall { .. }));
+    assert_eq!(
+        refuse(spend(Pool::Domain { domain: 1 }, dn(1))),
+        Reject::UnknownDomain { domains: 1, found: 1 }
+    );
+    for pool in [Pool::Community, Pool::Validators, Pool::Burned, Pool::Deposits] {
+        assert_eq!(fault(refuse(spend(pool, dn(1)))), GovernanceFault::PoolNotSpendable { pool });
+    }
+    let (pool, available, needed) = (Pool::Foundation, Amount::ZERO, dn(1));
+    assert_eq!(
+        fault(refuse(spend(pool, dn(1)))),
+        GovernanceFault::PoolInsufficient { pool, available, needed }
+    );
+
+    let upgrade =
+        |name: &str, height| ProposalKind::Upgrade { name: name.into(), version: Hash32([1; 32]), height };
+    assert_eq!(refuse(upgrade("", 900)), size(Field::Name, 1, 64, 0));
+    // Height 1 + 5 for deposits + 6 for votes + 3 of delay + an epoch of 8 + 1.
+    assert_eq!(fault(refuse(upgrade("v2", 23))), GovernanceFault::UpgradeTooSoon { earliest: 24, found: 23 });
+}
+
+#[test]
+fn deposits_come_together_or_burn() {
+    let mut w = world();
+    let deposit = |proposal, amount| Payload::Deposit { proposal, amount };
+    let unknown = GovernanceFault::UnknownProposal { proposal: 0 };
+    assert_eq!(fault(w.reject("owner", deposit(0, dn(1)))), unknown);
+    w.ok("payer", propose(ProposalKind::Text {}, 25));
+    let minimum = Amount::from_atto(dn(100).atto().div_ceil(64));
+    let found = Amount::from_atto(minimum.atto() - 1);
+    assert_eq!(w.reject("owner", deposit(0, found)), Reject::AmountTooSmall { minimum, found });
+    assert!(matches!(w.reject("owner", deposit(0, dn(6_000))), Reject::Insufficient { .. }));
+    w.ok("owner", deposit(0, minimum));
+    w.ok("owner", deposit(0, dn(10)));
+    let status_then = status(&w, 0);
+    assert_eq!(status_then, ProposalStatus::Deposit { until_height: 6 });
+    assert_eq!(
+        fault(w.reject("v1", vote(0, "v1", Choice::Yes))),
+        GovernanceFault::NotInVoting { proposal: 0, status: status_then }
+    );
+    // The last height for it, then one too late.
+    w.blocks(2);
+    w.ok("owner", deposit(0, dn(2)));
+    assert_eq!(w.height(), 6);
+    let held = POOLS.get_or_default(w.state(), &Pool::Deposits);
+    let events = w.blocks(1);
+    assert!(events.contains(&Event::ProposalExpired { proposal: 0, burned: held }));
+    assert_eq!(POOLS.get_or_default(w.state(), &Pool::Deposits), Amount::ZERO);
+    assert_eq!(DEPOSITS.iter(w.state()).count() + OPEN_PROPOSALS.iter(w.state()).count(), 0);
+    assert_eq!(
+        fault(w.reject("owner", deposit(0, dn(1)))),
+        GovernanceFault::NotInDeposit { proposal: 0, status: ProposalStatus::Expired }
+    );
+
+    // Together in time: it is voted on, and takes no more.
+    w.ok("payer", propose(ProposalKind::Text {}, 25));
+    w.ok("owner", deposit(1, dn(75)));
+    let status = status(&w, 1);
+    assert_eq!(status, ProposalStatus::Voting { until_height: w.height() + 6 });
+    assert_eq!(
+        fault(w.reject("owner", deposit(1, dn(75)))),
+        GovernanceFault::NotInDeposit { proposal: 1, status }
+    );
+    let before = (w.balance("payer"), w.balance("owner"));
+    w.blocks(7);
+    // Nobody voted: it failed, and everybody has its own back.
+    assert_eq!(PROPOSALS.get(w.state(), &1).unwrap().status, ProposalStatus::NoQuorum);
+    assert_eq!(w.balance("payer"), before.0.checked_add(dn(25)).unwrap());
+    assert_eq!(w.balance("owner"), before.1.checked_add(dn(75)).unwrap());
+}
+
+#[test]
+fn votes_are_checked_and_can_be_changed() {
+    let mut w = world();
+    w.ok("payer", propose(ProposalKind::Text {}, 100));
+    let (voter, pool) = (address("owner"), address("v1"));
+    assert_eq!(
+        fault(w.reject("owner", vote(9, "v1", Choice::Yes))),
+        GovernanceFault::UnknownProposal { proposal: 9 }
+    );
+    assert_eq!(
+        fault(w.reject("owner", vote(0, "v1", Choice::Yes))),
+        GovernanceFault::NoShares { voter, pool }
+    );
+    let role = Role::Validator;
+    assert_eq!(
+        w.reject("owner", vote(0, "owner", Choice::Yes)),
+        Reject::UnknownIdentity { address: voter, role }
+    );
+    w.ok("v1", vote(0, "v1", Choice::Yes));
+    assert_eq!(w.reject("v1", vote(0, "v1", Choice::Yes)), Reject::NothingToChange {});
+    w.ok("owner", Payload::Stake { validator: pool, amount: dn(500) });
+    let now = |w: &World| {
+        let t = query::proposal(w.state(), 0).unwrap().tally.unwrap();
+        [t.yes, t.no, t.abstain, t.no_with_veto].map(|a| a.atto() / dn(1).atto())
+    };
+    assert_eq!(now(&w), [10_500, 0, 0, 0]);
+    w.ok("owner", vote(0, "v1", Choice::No));
+    assert_eq!(now(&w), [10_000, 500, 0, 0]);
+    w.ok("owner", vote(0, "v1", Choice::NoWithVeto));
+    w.ok("v1", vote(0, "v1", Choice::Abstain));
+    assert_eq!(now(&w), [0, 0, 10_000, 500]);
+    assert_eq!(w.reject("owner", vote(0, "v1", Choice::NoWithVeto)), Reject::NothingToChange {});
+    // The last height, then one too late.
+    let ProposalStatus::Voting { until_height } = status(&w, 0) else { panic!("voting") };
+    w.blocks(until_height - w.height() - 1);
+    w.ok("v2", vote(0, "v2", Choice::Yes));
+    let late = w.reject("v3", vote(0, "v3", Choice::Yes));
+    let status_then = ProposalStatus::Voting { until_height };
+    assert_eq!(fault(late), GovernanceFault::NotInVoting { proposal: 0, status: status_then });
+    w.blocks(1);
+    assert!(matches!(status(&w, 0), ProposalStatus::Passed { .. }));
+    w.blocks(1);
+    assert_eq!(OVERRIDES.iter(w.state()).count() + POOL_VOTES.iter(w.state()).count(), 0);
+}
+
+#[test]
+fn a_change_takes_effect_after_its_delay() {
+    let mut w = world();
+    let fee = dn(2);
+    let before = w.balance("payer");
+    let change = vec![ParamChange::MinTxFee { value: fee }, ParamChange::MaxLanes { value: 7 }];
+    w.ok("payer", propose(changes(change), 100));
+    for who in ["v1", "v2"] {
+        w.ok(who, vote(0, who, Choice::Yes));
+    }
+    let old = PARAMS.get(w.state(), &0).unwrap();
+    let mut events = Vec::new();
+    while status(&w, 0).is_open() {
+        assert_eq!(PARAMS.get(w.state(), &0).unwrap(), old);
+        events.extend(w.blocks(1));
+    }
+    // Decided at 8, three blocks of delay, the epoch's end after that.
+    assert_eq!(status(&w, 0), ProposalStatus::Executed { height: 15 });
+    assert!(events.contains(&Event::ProposalExecuted { proposal: 0 }));
+    let new = PARAMS.get(w.state(), &0).unwrap();
+    assert_eq!(new, Params { min_tx_fee: fee, max_lanes: 7, ..old });
+    // Back to the proposer but for the fee; the new fee is needed from the next block on.
+    let spent = before.checked_sub(w.balance("payer")).unwrap();
+    assert_eq!(spent, w.genesis.params.min_tx_fee);
+    let found = w.genesis.params.min_tx_fee;
+    let transfer = Payload::Transfer { to: address("owner"), amount: dn(1) };
+    assert_eq!(w.reject("payer", transfer), Reject::FeeTooLow { minimum: fee, found });
+    let tally = PROPOSALS.get(w.state(), &0).unwrap().tally.unwrap();
+    assert_eq!((tally.no, tally.abstain), (Amount::ZERO, Amount::ZERO));
+    assert!(tally.yes >= dn(20_000) && tally.total >= dn(30_000));
+}
+
+#[test]
+fn refusals_return_the_deposit_and_vetoes_burn_it() {
+    let mut w = world();
+    let deposits = |w: &World| POOLS.get_or_default(w.state(), &Pool::Deposits);
+    w.ok("payer", propose(ProposalKind::Text {}, 100));
+    let before = w.balance("payer");
+    decide(&mut w, 0, Choice::No);
+    assert_eq!(status(&w, 0), ProposalStatus::Rejected);
+    assert_eq!((w.balance("payer"), deposits(&w)), (before.checked_add(dn(100)).unwrap(), Amount::ZERO));
+    w.ok("payer", propose(ProposalKind::Text {}, 100));
+    let (before, burned) = (w.balance("payer"), POOLS.get_or_default(w.state(), &Pool::Burned));
+    let events = decide(&mut w, 1, Choice::NoWithVeto);
+    assert_eq!(status(&w, 1), ProposalStatus::Vetoed);
+    assert!(events.iter().any(|e| matches!(e, Event::ProposalDecided { burned, .. } if *burned == dn(100))));
+    assert_eq!((w.balance("payer"), deposits(&w)), (before, Amount::ZERO));
+    assert_eq!(POOLS.get_or_default(w.state(), &Pool::Burned), burned.checked_add(dn(100)).unwrap());
+    // One of three is a quorum of a third.
+    w.ok("payer", propose(ProposalKind::Text {}, 100));
+    w.ok("v1", vote(2, "v1", Choice::Yes));
+    w.blocks(8);
+    assert_eq!(status(&w, 2), ProposalStatus::NoQuorum);
+}
+
+/// Each change is within its bounds when it is proposed; after the first the second is not.
+#[test]
+fn a_change_that_another_made_impossible_does_nothing() {
+    let mut params = short();
+    params.audit_rate = dn_trust::AuditParams { ceiling: 10_000, floor: 2_000 };
+    let mut w = World::with(params);
+    w.ok("payer", propose(changes(vec![ParamChange::AuditCeiling { value: 3_000 }]), 100));
+    w.ok("payer", propose(changes(vec![ParamChange::AuditFloor { value: 4_000 }]), 100));
+    for id in 0..2 {
+        w.ok("v1", vote(id, "v1", Choice::Yes));
+        w.ok("v2", vote(id, "v2", Choice::Yes));
+    }
+    w.blocks(24);
+    assert!(matches!(status(&w, 0), ProposalStatus::Executed { .. }));
+    assert_eq!(status(&w, 1), ProposalStatus::Failed { fault: ExecutionFault::Params });
+    let now = PARAMS.get(w.state(), &0).unwrap();
+    assert_eq!((now.audit_rate.ceiling, now.audit_rate.floor, now.validate()), (3_000, 2_000, Ok(())));
+    assert!(w.all_events().contains(&Event::ProposalFailed { proposal: 1, fault: ExecutionFault::Params }));
+}
+
+#[test]
+fn a_pool_is_spent_once() {
+    let mut w = world();
+    let reserve = POOLS.get_or_default(w.state(), &Pool::Reserve);
+    let to = address("owner");
+    let spend = ProposalKind::Spend { pool: Pool::Reserve, to, amount: reserve };
+    let before = w.balance("owner");
+    for id in 0..2 {
+        w.ok("payer", propose(spend.clone(), 100));
+        w.ok("v1", vote(id, "v1", Choice::Yes));
+        w.ok("v3", vote(id, "v3", Choice::Yes));
+    }
+    w.blocks(24);
+    assert!(matches!(status(&w, 0), ProposalStatus::Executed { .. }));
+    assert_eq!(status(&w, 1), ProposalStatus::Failed { fault: ExecutionFault::Pool });
+    assert_eq!(w.balance("owner"), before.checked_add(reserve).unwrap());
+    assert_eq!(POOLS.get_or_default(w.state(), &Pool::Reserve), Amount::ZERO);
+    assert!(w.all_events().contains(&Event::ProposalSpent { proposal: 0, to, amount: reserve }));
+}
+
+const SUPPORTED: &[(&str, Hash32)] = &[("v2", Hash32([2; 32]))];
+
+#[test]
+fn an_upgrade_stops_software_that_does_not_have_it() {
+    let mut w = world();
+    let upgrade = |version| ProposalKind::Upgrade { name: "v2".into(), version, height: 40 };
+    for id in 0..2u8 {
+        w.ok("payer", propose(upgrade(Hash32([2 + id; 32])), 100));
+        w.ok("v1", vote(id.into(), "v1", Choice::Yes));
+        w.ok("v2", vote(id.into(), "v2", Choice::Yes));
+    }
+    w.blocks(39 - w.height());
+    assert!(matches!(status(&w, 0), ProposalStatus::Executed { .. }));
+    assert_eq!(status(&w, 1), ProposalStatus::Failed { fault: ExecutionFault::HeightTaken });
+    assert_eq!(
+        fault(w.reject(
+            "payer",
+            propose(ProposalKind::Upgrade { name: "v3".into(), version: Hash32([9; 32]), height: 80 }, 24)
+        )),
+        GovernanceFault::DepositTooLow { minimum: dn(25), needed: dn(100), found: dn(24) }
+    );
+    let (height, since, name, version) = (40, 40, "v2".to_owned(), Hash32([2; 32]));
+    let expected = BlockError::UnknownUpgrade { height, since, name, version };
+    let proposer = w.chain.validators().proposer(common::CHAIN_ID, 40, 0);
+    let time_ms = w.chain.tip().time_ms + 1_000;
+    assert_eq!(w.chain.propose(proposer, time_ms, &[]).unwrap_err(), expected);
+    let mut newer = w.chain.clone().supporting(SUPPORTED);
+    let block = newer.propose(proposer, time_ms, &[]).unwrap().block;
+    assert_eq!(w.chain.validate(&block).unwrap_err(), expected);
+    assert!(newer.validate(&block).is_ok());
+    // The same name with another version is another software.
+    let wrong: &'static [(&str, Hash32)] = &[("v2", Hash32([3; 32]))];
+    assert!(w.chain.clone().supporting(wrong).validate(&block).is_err());
+    assert_eq!(query::upgrades(w.state()).len(), 1);
+    w.chain = newer;
+    w.blocks(3);
+}
+
+/// Stake votes where it is when voting ends, however often its holder moved it and voted with it.
+#[test]
+fn stake_that_moves_votes_once() {
+    let mut w = world();
+    let stake = |pool: &str, amount| Payload::Stake { validator: address(pool), amount: dn(amount) };
+    for pool in ["v1", "v2", "v3"] {
+        w.ok("owner", stake(pool, 10));
+    }
+    w.ok("owner", stake("v1", 990));
+    w.ok("payer", propose(ProposalKind::Text {}, 100));
+    for pool in ["v1", "v2", "v3"] {
+        w.ok("owner", vote(0, pool, Choice::Yes));
+    }
+    // In whole DN: transaction fees raise the price of shares a little.
+    let yes = |w: &World| (tally(w.state(), 0).yes.atto() + dn(1).atto() / 2) / dn(1).atto();
+    assert_eq!(yes(&w), 1_020);
+    let shares = STAKE_SHARES.get(w.state(), &(address("owner"), address("v1"))).unwrap();
+    let all = Payload::Redelegate { from: address("v1"), to: address("v2"), shares };
+    w.ok("owner", all);
+    // In v2 it follows v2, which has not voted; nothing of it is left in v1.
+    assert_eq!(yes(&w), 20);
+    // It comes back, and counts again; half of it leaves, and counts no longer.
+    w.ok("owner", stake("v1", 500));
+    assert_eq!(yes(&w), 520);
+    let shares = STAKE_SHARES.get(w.state(), &(address("owner"), address("v1"))).unwrap();
+    w.ok("owner", Payload::Unbond { validator: address("v1"), shares: Shares(shares.0 / 2) });
+    assert_eq!(yes(&w), 270);
+    let t = tally(w.state(), 0);
+    assert!(t.yes.checked_add(t.no).unwrap() <= t.total);
+}
+
+/// Filling every place costs far more than as many deposits.
+#[test]
+fn flooding_is_dear() {
+    let mut params = short();
+    params.governance.deposit_blocks = 200;
+    let mut w = World::with(params);
+    let initial = |n: u64| 25 << (n / 4);
+    for n in 0..16u64 {
+        let (minimum, needed) = (dn(initial(n)), dn(4 * initial(n)));
+        let found = dn(initial(n) - 1);
+        assert_eq!(
+            fault(w.reject("payer", propose(ProposalKind::Text {}, initial(n) - 1))),
+            GovernanceFault::DepositTooLow { minimum, needed, found }
+        );
+        w.ok("payer", propose(ProposalKind::Text {}, initial(n)));
+    }
+    let full = GovernanceFault::TooManyOpen { limit: 16 };
+    assert_eq!(fault(w.reject("payer", propose(ProposalKind::Text {}, 5))), full);
+    assert_eq!(POOLS.get_or_default(w.state(), &Pool::Deposits), dn(25 * 4 * 15));
+}
+
+/// Nearly all DN there is at stake in one pool.
+#[test]
+fn the_whole_supply_votes() {
+    let mut w = world();
+    let all = w.balance("faucet").checked_sub(dn(500)).unwrap();
+    w.ok("faucet", Payload::Stake { validator: address("v1"), amount: all });
+    w.ok("faucet", propose(ProposalKind::Text {}, 100));
+    w.ok("faucet", vote(0, "v1", Choice::Yes));
+    w.ok("v1", vote(0, "v1", Choice::NoWithVeto));
+    let shares = STAKE_SHARES.get(w.state(), &(address("faucet"), address("v1"))).unwrap();
+    let half = Shares(shares.0 / 2);
+    w.ok("faucet", Payload::Redelegate { from: address("v1"), to: address("v2"), shares: half });
+    w.blocks(8);
+    assert!(matches!(status(&w, 0), ProposalStatus::Passed { .. } | ProposalStatus::NoQuorum));
+    let tally = PROPOSALS.get(w.state(), &0).unwrap().tally.unwrap();
+    assert!(tally.total > dn(30_000_000) && tally.yes >= dn(10_000_000), "{tally:?}");
+}
+
+#[test]
+fn changes_have_their_names_in_json() {
+    let change = ParamChange::SlashEquivocation { value: 700 };
+    let json = serde_json::to_string(&change).unwrap();
+    assert_eq!(json, r#"{"parameter":"slash.equivocation","value":700}"#);
+    assert_eq!(serde_json::from_str::<ParamChange>(&json).unwrap(), change);
+    assert_eq!(change.path(), "slash.equivocation");
+    let fee: ParamChange = serde_json::from_str(r#"{"parameter":"min_tx_fee","value":"5"}"#).unwrap();
+    assert_eq!(fee, ParamChange::MinTxFee { value: Amount::from_atto(5) });
+    for unknown in [
+        r#"{"parameter":"epoch_blocks","value":5}"#,
+        r#"{"parameter":"domains","value":5}"#,
+        r#"{"parameter":"max_lanes","value":5,"more":1}"#,
+    ] {
+        assert!(serde_json::from_str::<ParamChange>(unknown).is_err(), "{unknown}");
+    }
+    // Every change sets the parameter of its name, and no other.
+    let mut params = short();
+    change.apply(&mut params);
+    assert_eq!(params.slash.equivocation, 700);
+    params.slash.equivocation = short().slash.equivocation;
+    assert_eq!(params, short());
+}
