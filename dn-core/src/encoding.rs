@@ -267,6 +267,17 @@ impl<T: Canonical> Canonical for Option<T> {
     }
 }
 
+/// As the value itself.
+impl<T: Canonical> Canonical for Box<T> {
+    const MIN_LEN: usize = T::MIN_LEN;
+    fn encode(&self, out: &mut Vec<u8>) {
+        T::encode(self, out);
+    }
+    fn decode(r: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        T::decode(r).map(Self::new)
+    }
+}
+
 impl<A: Canonical, B: Canonical> Canonical for (A, B) {
     const MIN_LEN: usize = A::MIN_LEN + B::MIN_LEN;
     fn encode(&self, out: &mut Vec<u8>) {

@@ -302,7 +302,7 @@ pub enum Payload {
         /// The commitment to this one receipt, countersigned by the gateway.
         batch: Signed<BatchRoot>,
         /// The receipt; its channel is the escrow.
-        receipt: Signed<Receipt>,
+        receipt: Box<Signed<Receipt>>,
         /// The payer's word that the result is right; without it the receipt is audited for certain.
         acceptance: Option<Signed<JobAcceptance>>,
     },
@@ -409,7 +409,7 @@ canonical_enum!(Payload {
     49 => LockJob { job: NewJob },
     50 => ClaimJob {
         batch: Signed<BatchRoot>,
-        receipt: Signed<Receipt>,
+        receipt: Box<Signed<Receipt>>,
         acceptance: Option<Signed<JobAcceptance>>,
     },
     18 => UpdateIdentity {

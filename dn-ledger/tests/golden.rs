@@ -236,7 +236,7 @@ fn every_payload_of_the_registry() {
         Payload::LockJob { job },
         Payload::ClaimJob {
             batch: Signed::sign(batch, &key("gateway")),
-            receipt,
+            receipt: Box::new(receipt),
             acceptance: Some(Signed::sign(acceptance, &key("payer"))),
         },
     ];

@@ -34,7 +34,7 @@ impl Step<'_> {
         let mut pool = BACKING_POOLS.get_or_default(self.state, &family);
         let (held, cap) = (pool.tokens(), terms.cap);
         if amount > cap.saturating_sub(held) {
-            return Err(RegistryReject::BackingFull { family, cap, held, amount }.into());
+            return Err(RegistryReject::BackingFull { cap, held, amount }.into());
         }
         self.debit(backer, amount)?;
         let bought =

@@ -66,7 +66,7 @@ impl Step<'_> {
         let expected = batch_of(receipt, &batch.body);
         let (expected, found) = (expected.id(), batch.body.id());
         if expected != found {
-            return Err(RegistryReject::JobBatch { escrow, expected, found }.into());
+            return Err(RegistryReject::JobBatch { expected, found }.into());
         }
         if let Some(acceptance) = acceptance {
             self.check_acceptance(escrow, &job, receipt, acceptance)?;
@@ -142,8 +142,8 @@ impl Step<'_> {
     ) -> Result<(), Reject> {
         let (body, expected) = (&acceptance.body, receipt.body.id());
         if (body.escrow, body.receipt, body.payer) != (escrow, expected, job.payer) {
-            let (found, payer) = (body.receipt, body.payer);
-            return Err(RegistryReject::JobAcceptance { escrow, expected, found, payer }.into());
+            let found = body.receipt;
+            return Err(RegistryReject::JobAcceptance { expected, found }.into());
         }
         acceptance
             .verify(self.ctx.chain_id, self.ctx.time_ms)

@@ -32,6 +32,8 @@ pub enum ReceiptField {
 }
 
 /// Why a transaction of domains, model families, backers or jobs is refused.
+///
+/// Small on purpose: what the transaction says itself is not always repeated.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
 #[serde(tag = "what", rename_all = "snake_case")]
 #[non_exhaustive]
@@ -103,8 +105,8 @@ pub enum RegistryReject {
     #[error("family {family} takes no backing")]
     NoBacking { family: ModelId },
     /// A pool that would hold more than its cap.
-    #[error("the backers' pool of family {family} holds {held} DN of {cap} DN; {amount} DN more")]
-    BackingFull { family: ModelId, cap: Amount, held: Amount, amount: Amount },
+    #[error("the backers' pool holds {held} DN of {cap} DN; {amount} DN more")]
+    BackingFull { cap: Amount, held: Amount, amount: Amount },
     /// An amount worth no share.
     #[error("{amount} DN buys no share of the backers' pool of family {family}")]
     BackingWorthNoShare { family: ModelId, amount: Amount },
@@ -134,12 +136,12 @@ pub enum RegistryReject {
     JobFee { escrow: ChannelId, limit: Amount, found: Amount },
     /// A batch that is not the batch of exactly this receipt.
     #[error("the batch of this receipt alone is {expected}; {found} was sent")]
-    JobBatch { escrow: ChannelId, expected: BatchId, found: BatchId },
-    /// An acceptance of something else.
+    JobBatch { expected: BatchId, found: BatchId },
+    /// An acceptance of another receipt, for another escrow, or by somebody else.
     #[error(
-        "the acceptance is of receipt {found} by {payer} for escrow {escrow}; expected receipt {expected}"
+        "the acceptance is of receipt {found}; one of receipt {expected} and its escrow by the payer is expected"
     )]
-    JobAcceptance { escrow: ChannelId, expected: ReceiptId, found: ReceiptId, payer: Address },
+    JobAcceptance { expected: ReceiptId, found: ReceiptId },
 }
 
 impl From<SplitError> for RegistryReject {

@@ -226,5 +226,5 @@ fn claim(w: &World, t: &Try) -> Payload {
         expires_ms: u64::MAX,
     };
     let acceptance = t.b.is_multiple_of(2).then(|| Signed::sign(acceptance, &key("payer")));
-    Payload::ClaimJob { batch: Signed::sign(body, &key("gateway")), receipt, acceptance }
+    Payload::ClaimJob { batch: Signed::sign(body, &key("gateway")), receipt: Box::new(receipt), acceptance }
 }

@@ -49,7 +49,7 @@ fn backing_is_locked_earns_and_comes_back() {
     let unknown = ModelId([3; 32]);
     let lost = Payload::BackModel { family: unknown, amount: dn(1) };
     assert_eq!(w.reject("payer", lost), Reject::UnknownModel { model: unknown });
-    let full = |held, amount| RegistryReject::BackingFull { family, cap, held, amount };
+    let full = |held, amount| RegistryReject::BackingFull { cap, held, amount };
     assert_eq!(refused(&w, "payer", back(dn(101))), full(Amount::ZERO, dn(101)));
     w.ok("payer", back(dn(30)));
     w.ok("stranger", back(dn(10)));

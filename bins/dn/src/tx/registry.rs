@@ -146,7 +146,7 @@ struct VersionTerms {
 #[serde(deny_unknown_fields)]
 struct Claim {
     batch: Signed<BatchRoot>,
-    receipt: Signed<Receipt>,
+    receipt: Box<Signed<Receipt>>,
     acceptance: Option<Signed<JobAcceptance>>,
 }
 
