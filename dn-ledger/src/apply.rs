@@ -4,6 +4,7 @@ mod audit;
 mod batch;
 mod books;
 mod channel;
+mod dispute;
 mod draw;
 mod epoch;
 mod identity;
@@ -17,6 +18,7 @@ pub(crate) use identity::put_identity;
 
 use crate::events::Event;
 use crate::params::Params;
+use crate::referee::{RefereeHandle, Side};
 use crate::reject::{Reject, SignedObject};
 use crate::state::{ACCOUNTS, Pool, State};
 use crate::tx::{Payload, SignedTx, Tx};
@@ -34,6 +36,8 @@ pub struct BlockContext {
     pub parent: BlockHash,
     /// The parameters in force.
     pub params: Params,
+    /// Who judges disputed tiles, where the parameters name a referee.
+    pub referee: Option<RefereeHandle>,
 }
 
 impl BlockContext {
@@ -78,6 +82,7 @@ pub fn apply(state: &mut State, tx: &SignedTx, ctx: &BlockContext) -> Result<Out
 pub fn begin_block(state: &mut State, ctx: &BlockContext) -> Vec<Event> {
     let mut step = Step::new(state, ctx);
     step.expire_audits();
+    step.expire_disputes();
     step.process_due_batches();
     step.events
 }
@@ -186,6 +191,15 @@ impl<'a> Step<'a> {
                 self.audit_commit(sender, *batch, *index, *commitment)
             }
             Payload::AuditReveal { verdict, salt } => self.audit_reveal(sender, verdict, salt),
+            Payload::DisputeOpen { batch, index, receipt, proof, ground } => {
+                self.dispute_open(sender, *batch, *index, (receipt, proof, *ground))
+            }
+            Payload::DisputePick { batch, index, step, bytes } => {
+                self.dispute_move(sender, (*batch, *index, *step), Side::Accuser, bytes)
+            }
+            Payload::DisputeAnswer { batch, index, step, bytes } => {
+                self.dispute_move(sender, (*batch, *index, *step), Side::Worker, bytes)
+            }
         }
     }
 }

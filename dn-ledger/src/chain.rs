@@ -10,6 +10,7 @@ use crate::apply::{BlockContext, Outcome, apply, begin_block, end_block};
 use crate::block::{Block, Header, tx_root};
 use crate::events::Event;
 use crate::genesis::Genesis;
+use crate::referee::RefereeHandle;
 use crate::reject::Reject;
 use crate::state::{Changes, PARAMS, State};
 use crate::supply::{self, SupplyError};
@@ -73,6 +74,16 @@ pub enum BlockError {
         /// How many.
         found: usize,
     },
+    /// The chain's disputes are judged by a referee that this replica does not have: it can execute no block.
+    #[error("block {height}: disputes are judged by rules {expected}; the referee here has {found:?}")]
+    Referee {
+        /// The block.
+        height: u64,
+        /// The rules that the parameters name.
+        expected: u32,
+        /// Those of the referee here, if there is one.
+        found: Option<u32>,
+    },
     /// A transaction that the rules refuse.
     #[error("block {height}, transaction {index}: {reason}")]
     Tx {
@@ -133,6 +144,7 @@ pub struct Proposal {
 pub struct Chain {
     state: State,
     tip: Header,
+    referee: Option<RefereeHandle>,
 }
 
 impl Chain {
@@ -141,12 +153,32 @@ impl Chain {
         let mut state = genesis.state();
         state.seal();
         let tip = genesis.header(&state);
-        Self { state, tip }
+        Self { state, tip, referee: None }
     }
 
     /// A chain at a stored tip. The caller has compared the state's commitment with the header.
     pub fn resume(state: State, tip: Header) -> Self {
-        Self { state, tip }
+        Self { state, tip, referee: None }
+    }
+
+    /// Plugs in the referee that judges disputes. A chain whose parameters name one executes no block without it.
+    #[must_use]
+    pub fn with_referee(mut self, referee: RefereeHandle) -> Self {
+        self.referee = Some(referee);
+        self
+    }
+
+    /// Checks that disputes can be judged here as the parameters in force say.
+    ///
+    /// # Errors
+    /// [`BlockError::Referee`].
+    pub fn check_referee(&self) -> Result<(), BlockError> {
+        let ctx = self.next_context(self.tip.time_ms + 1);
+        let (expected, found) = (ctx.params.dispute.referee, ctx.referee.map(|referee| referee.rules()));
+        if expected == 0 || found == Some(expected) {
+            return Ok(());
+        }
+        Err(BlockError::Referee { height: ctx.height, expected, found })
     }
 
     /// The state after the tip.
@@ -167,19 +199,21 @@ impl Chain {
             time_ms,
             parent: self.tip.hash(),
             params: PARAMS.get(&self.state, &0).expect("the genesis sets the parameters"),
+            referee: self.referee.clone(),
         }
     }
 
     /// Builds a block of the candidates, in their order, that the rules accept, until it is full. The state is unchanged.
     ///
     /// # Errors
-    /// [`BlockError::Supply`], the only error of a block that was just built.
+    /// [`BlockError::Referee`]; [`BlockError::Supply`] is the only error of a block that was just built.
     pub fn propose(
         &mut self,
         proposer: Address,
         time_ms: u64,
         candidates: &[SignedTx],
     ) -> Result<Proposal, BlockError> {
+        self.check_referee()?;
         let ctx = self.next_context(time_ms.max(self.tip.time_ms + 1));
         let start = self.state.checkpoint();
         let begin = begin_block(&mut self.state, &ctx);
@@ -232,6 +266,7 @@ impl Chain {
 
     fn execute(&mut self, block: &Block) -> Result<Executed, BlockError> {
         let header = &block.header;
+        self.check_referee()?;
         let ctx = self.next_context(header.time_ms);
         self.check_header(block, &ctx)?;
         let begin = begin_block(&mut self.state, &ctx);

@@ -5,6 +5,7 @@ use dn_core::{Address, Amount, BatchId, ChannelId, ModelId};
 use dn_trust::Trust;
 use serde::{Deserialize, Serialize};
 
+use crate::referee::{Ending, Side};
 use crate::state::AuditResult;
 use crate::tx::{Role, Shares};
 
@@ -16,8 +17,10 @@ pub enum SlashCause {
     Fraud,
     /// A receipt that the worker did not open.
     Unavailable,
-    /// An accusation that the other validators refuted.
+    /// An accusation that the other validators, or the referee, refuted.
     FalseVerdict,
+    /// A receipt whose end, or whose choice under a grammar, is not the model's: decided by weight, it costs no bond.
+    Upheld,
 }
 
 /// One thing that happened.
@@ -72,6 +75,14 @@ pub enum Event {
     AuditMissed { batch: BatchId, index: u32, auditor: Address },
     /// An accusation: every validator audits this receipt now.
     DisputeOpened { batch: BatchId, index: u32, accuser: Address, outcome: AuditOutcome },
+    /// An accusation: its accuser has to open the dispute.
+    DisputeCalled { batch: BatchId, index: u32, accuser: Address, deadline: u64 },
+    /// The dispute is open.
+    DisputeStarted { batch: BatchId, index: u32, turn: Side, deadline: u64 },
+    /// A side moved; the next move is due.
+    DisputeMoved { batch: BatchId, index: u32, step: u32, by: Side, turn: Side, deadline: u64 },
+    /// One side lost.
+    DisputeEnded { batch: BatchId, index: u32, outcome: Ending },
     /// An audit ended.
     AuditClosed { batch: BatchId, index: u32, result: AuditResult },
     /// A batch's fees were split.

@@ -44,6 +44,7 @@
 
 pub mod apply;
 pub mod block;
+pub mod bytes;
 pub mod chain;
 pub mod events;
 pub mod genesis;
@@ -52,6 +53,7 @@ pub mod node;
 pub mod params;
 mod power;
 pub mod query;
+pub mod referee;
 pub mod reject;
 pub mod state;
 pub mod supply;
@@ -64,5 +66,6 @@ pub use chain::{BlockError, Chain, Executed, Proposal};
 pub use genesis::{Devnet, DevnetValidator, Genesis, GenesisError};
 pub use params::Params;
 pub use power::voting_power;
+pub use referee::{Referee, RefereeHandle};
 pub use reject::Reject;
 pub use tx::{Payload, Role, SignedTx, Tx};

@@ -1,9 +1,13 @@
 //! The chain's parameters: typed, bounded, fixed by the genesis of this floor.
 
+mod dispute;
+
 use dn_core::{Amount, canonical_struct};
 use serde::{Deserialize, Serialize};
 
 use crate::tx::{MAX_TX_BYTES, Role};
+
+pub use dispute::DisputeParams;
 
 /// Why parameters are refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -131,6 +135,8 @@ pub struct Params {
     pub domain_split: dn_powr::DomainSplit,
     /// Constants of the trust formulas.
     pub trust: dn_trust::Params,
+    /// How claimed mismatches are decided.
+    pub dispute: DisputeParams,
 }
 canonical_struct!(Params {
     epoch_blocks: u64,
@@ -157,6 +163,7 @@ canonical_struct!(Params {
     emission: dn_powr::EmissionParams,
     domain_split: dn_powr::DomainSplit,
     trust: dn_trust::Params,
+    dispute: DisputeParams,
 });
 
 impl Params {
@@ -208,6 +215,7 @@ impl Params {
                 history_loss: 1 << 13,
                 ..dn_trust::Params::default()
             },
+            dispute: DisputeParams::devnet(),
         }
     }
 
@@ -216,10 +224,6 @@ impl Params {
     /// # Errors
     /// [`ParamsError`] names the first parameter that is out of bounds.
     pub fn validate(&self) -> Result<(), ParamsError> {
-        let within = |name, found: u128, min: u128, max: u128| {
-            let ok = (min..=max).contains(&found);
-            if ok { Ok(()) } else { Err(ParamsError::OutOfBounds { name, found, min, max }) }
-        };
         let cap = dn_core::amount::SUPPLY_CAP.atto();
         let million = 1_000_000;
         within("epoch_blocks", self.epoch_blocks.into(), 2, million)?;
@@ -246,6 +250,8 @@ impl Params {
         within("commit_blocks", self.audit_times.commit_blocks.into(), 1, million)?;
         within("reveal_blocks", self.audit_times.reveal_blocks.into(), 1, million)?;
         within("max_per_batch", self.audit_times.max_per_batch.into(), 1, 4_096)?;
+        let bonded_blocks = self.epoch_blocks.saturating_mul(self.unbonding_epochs - 1);
+        self.dispute.validate(bonded_blocks)?;
         self.slash.validate()?;
         self.fees.validate()?;
         self.emission.validate()?;
@@ -253,6 +259,11 @@ impl Params {
         self.audit_rate.validate()?;
         Ok(self.trust.validate()?)
     }
+}
+
+fn within(name: &'static str, found: u128, min: u128, max: u128) -> Result<(), ParamsError> {
+    let ok = (min..=max).contains(&found);
+    if ok { Ok(()) } else { Err(ParamsError::OutOfBounds { name, found, min, max }) }
 }
 
 #[cfg(test)]

@@ -1,5 +1,7 @@
 //! Queries: from the state to the views that clients see.
 
+mod dispute;
+
 use dn_core::{Address, Amount, BatchId, ChannelId, ModelId};
 use dn_trust::Unit;
 
@@ -17,6 +19,8 @@ use crate::views::{
     ChannelView, IdentityView, IndicatorView, LaneView, ModelView, PoolBalance, RoleBalance, StakeView,
     SupplyView, TrustView, UnbondingBalance, UnbondingView,
 };
+
+pub use dispute::{dispute, disputes};
 
 /// The most entries that a list answers with.
 pub const MAX_LIST: usize = 1_000;

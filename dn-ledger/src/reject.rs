@@ -3,6 +3,7 @@
 use dn_core::{Address, Amount, AmountError, BatchId, ChannelId, Hash32, ModelId, VerifyError};
 use serde::{Deserialize, Serialize};
 
+use crate::referee::{MoveFault, Side};
 use crate::state::IdentityStatus;
 use crate::tx::{Role, Shares};
 
@@ -16,6 +17,8 @@ pub enum SignedObject {
     Voucher,
     /// A batch root, signed by its gateway.
     BatchRoot,
+    /// A worker's receipt.
+    Receipt,
 }
 
 impl std::fmt::Display for SignedObject {
@@ -24,6 +27,7 @@ impl std::fmt::Display for SignedObject {
             Self::Transaction => "transaction",
             Self::Voucher => "voucher",
             Self::BatchRoot => "batch root",
+            Self::Receipt => "receipt",
         })
     }
 }
@@ -226,6 +230,39 @@ pub enum Reject {
     /// A verdict in another auditor's name.
     #[error("the verdict is by {auditor}; the sender is {sender}")]
     VerdictAuditor { auditor: Address, sender: Address },
+    /// A receipt with the proof of another place.
+    #[error("the proof is of receipt {found_index} of {found_count}; receipt {index} of {count} expected")]
+    ProofPlace { index: u64, count: u64, found_index: u64, found_count: u64 },
+    /// A receipt that is not in its batch.
+    #[error("the proof does not lead to the batch's root {root}")]
+    Proof { root: Hash32 },
+    /// A receipt by another worker than the batch.
+    #[error("the receipt is by {found}; the batch is by {expected}")]
+    ReceiptWorker { expected: Address, found: Address },
+    /// A dispute that nobody called, or that is over.
+    #[error("no dispute about receipt {index} of batch {batch} is open")]
+    UnknownDispute { batch: BatchId, index: u32 },
+    /// Somebody else's move.
+    #[error("receipt {index} of batch {batch}: {expected} moves here, not {found}")]
+    DisputeParty { batch: BatchId, index: u32, expected: Address, found: Address },
+    /// A second opening.
+    #[error("the dispute about receipt {index} of batch {batch} is already opened")]
+    DisputeOpened { batch: BatchId, index: u32 },
+    /// A move before the opening.
+    #[error("the dispute about receipt {index} of batch {batch} is not opened yet")]
+    DisputeNotOpened { batch: BatchId, index: u32 },
+    /// A move out of turn.
+    #[error("receipt {index} of batch {batch}: move {step} of the {turn} is due; {found} came")]
+    DisputeTurn { batch: BatchId, index: u32, turn: Side, step: u32, found: u32 },
+    /// A move that the referee refuses.
+    #[error("receipt {index} of batch {batch}, move {step}: {fault}")]
+    DisputeMove { batch: BatchId, index: u32, step: u32, fault: MoveFault },
+    /// A model whose computations no tile judges.
+    #[error("model {model} is not exact: no tile of it can be judged")]
+    DisputeUnjudged { model: ModelId },
+    /// The block has taken all moves of disputes that it may.
+    #[error("block {height} has its {limit} moves of disputes")]
+    DisputesBusy { limit: u32, height: u64 },
 }
 
 /// What is wrong with a manifest.

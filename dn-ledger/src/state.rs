@@ -9,12 +9,12 @@ mod tables;
 pub use commitment::Commitment;
 pub use map::{Changes, Checkpoint, State};
 pub use records::{
-    Account, Audit, AuditPhase, AuditResult, AuditTask, Batch, BatchStatus, Channel, Identity,
-    IdentityStatus, Model, Offer, Pool,
+    Account, Audit, AuditPhase, AuditResult, AuditTask, Batch, BatchStatus, Channel, Dispute, DisputeLoad,
+    Identity, IdentityStatus, Model, Offer, Pool,
 };
 pub use tables::{
-    ACCOUNTS, AUDIT_TASKS, AUDITS, BATCHES, CHANNELS, CorruptState, DEADLINES, DUE_BATCHES, EPOCH_WORK,
-    IDENTITIES, Key, LANES, MODELS, OFFERS, PARAMS, POOLS, STAKE_POOLS, STAKE_SHARES, Table, UNBONDING,
-    UNBONDING_POOLS, VALIDATOR_EPOCHS, VALIDATOR_TRUST, WORKER_BATCHES, WORKER_EPOCHS, WORKER_SEQUENCES,
-    WORKER_TRUST, check_entry, table_name,
+    ACCOUNTS, AUDIT_TASKS, AUDITS, BATCHES, CHANNELS, CorruptState, DEADLINES, DISPUTE_DUE, DISPUTE_LOAD,
+    DISPUTE_MOVES, DISPUTES, DUE_BATCHES, EPOCH_WORK, IDENTITIES, Key, LANES, MODELS, OFFERS, PARAMS, POOLS,
+    STAKE_POOLS, STAKE_SHARES, Table, UNBONDING, UNBONDING_POOLS, VALIDATOR_EPOCHS, VALIDATOR_TRUST,
+    WORKER_BATCHES, WORKER_EPOCHS, WORKER_SEQUENCES, WORKER_TRUST, check_entry, table_name,
 };

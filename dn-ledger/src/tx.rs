@@ -2,12 +2,15 @@
 
 use dn_core::encoding::{Canonical, DecodeError, Reader};
 use dn_core::keys::SignatureError;
-use dn_core::objects::{BatchRoot, ModelManifest, Price, Verdict, Voucher};
+use dn_core::merkle::InclusionProof;
+use dn_core::objects::{BatchRoot, ModelManifest, Price, Receipt, Verdict, Voucher};
 use dn_core::{
     Address, Amount, BatchId, ChannelId, Hash32, ModelId, SecretKey, Signature, Signed, TxId, canonical_enum,
     canonical_struct, keccak256,
 };
 use serde::{Deserialize, Serialize};
+
+use crate::bytes::Bytes;
 
 /// The most bytes of a canonical signed transaction.
 pub const MAX_TX_BYTES: usize = 256 * 1024;
@@ -88,6 +91,18 @@ impl Canonical for Shares {
         u128::decode(r).map(Self)
     }
 }
+
+/// Why an accuser says that a receipt is not the model's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Ground {
+    /// A computed value differs: a tile shows it, and the referee judges it.
+    Computation,
+    /// The end of the answer, a choice under a grammar, or anything of a model without exact arithmetic: no tile shows it, and the
+    /// validators' weight decides.
+    Rest,
+}
+canonical_enum!(Ground { 0 => Computation {}, 1 => Rest {} });
 
 /// What a transaction does. The README of this crate lists each one's rules.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -214,6 +229,41 @@ pub enum Payload {
         /// The salt of the commitment.
         salt: Hash32,
     },
+    /// Opens the dispute that the sender's accusation called.
+    DisputeOpen {
+        /// The batch.
+        batch: BatchId,
+        /// The receipt's place in it.
+        index: u32,
+        /// The receipt.
+        receipt: Signed<Receipt>,
+        /// Its place in the batch's root.
+        proof: InclusionProof,
+        /// Why it is wrong.
+        ground: Ground,
+    },
+    /// The accuser points to what differs; at the end, to the tile.
+    DisputePick {
+        /// The batch.
+        batch: BatchId,
+        /// The receipt's place in it.
+        index: u32,
+        /// Moves before this one.
+        step: u32,
+        /// The move, in the referee's encoding.
+        bytes: Bytes,
+    },
+    /// The worker opens what its receipt commits to.
+    DisputeAnswer {
+        /// The batch.
+        batch: BatchId,
+        /// The receipt's place in it.
+        index: u32,
+        /// Moves before this one.
+        step: u32,
+        /// The move, in the referee's encoding.
+        bytes: Bytes,
+    },
 }
 canonical_enum!(Payload {
     0 => Transfer { to: Address, amount: Amount },
@@ -234,6 +284,9 @@ canonical_enum!(Payload {
     15 => PostBatch { batch: Signed<BatchRoot>, vouchers: Vec<Signed<Voucher>> },
     16 => AuditCommit { batch: BatchId, index: u32, commitment: Hash32 },
     17 => AuditReveal { verdict: Verdict, salt: Hash32 },
+    70 => DisputeOpen { batch: BatchId, index: u32, receipt: Signed<Receipt>, proof: InclusionProof, ground: Ground },
+    71 => DisputePick { batch: BatchId, index: u32, step: u32, bytes: Bytes },
+    72 => DisputeAnswer { batch: BatchId, index: u32, step: u32, bytes: Bytes },
 });
 
 /// A transaction before its signature.

@@ -2,6 +2,8 @@
 //!
 //! Amounts are atto as decimal strings, hashes and addresses `0x…`, trust Q32 bits, heights and epochs numbers.
 
+mod dispute;
+
 use dn_core::objects::{AuditOutcome, BatchLine, ModelManifest, Price};
 use dn_core::{Address, Amount, BatchId, BlockHash, ChannelId, Hash32, ModelId, TxId};
 use dn_trust::{Trust, Unit};
@@ -11,6 +13,8 @@ use crate::block::{Certificate, Header};
 use crate::events::Event;
 use crate::state::{AuditPhase, AuditResult, BatchStatus, IdentityStatus, Pool};
 use crate::tx::{Role, Shares, SignedTx};
+
+pub use dispute::{DisputeMoveView, DisputeView};
 
 /// `dn_status`: where the chain stands.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -87,6 +87,7 @@ impl Step<'_> {
             .map(|((_, index), _)| index)
             .collect();
         for index in open {
+            self.cancel_dispute(id, index);
             self.close_audit(id, index, AuditResult::Cancelled);
             batch.open_audits -= 1;
         }
@@ -102,11 +103,11 @@ impl Step<'_> {
             SlashCause::Unavailable => self.slash(Role::Gateway, batch.body.gateway, cause, accuser),
             _ => {
                 let weight = self.batch_weight(&batch);
-                WORKER_EPOCHS.update(self.state, &worker, |epoch| {
-                    epoch.audit_failed(weight);
-                    epoch.proven_fraud();
-                });
-                self.slash(Role::Worker, worker, cause, accuser);
+                WORKER_EPOCHS.update(self.state, &worker, |epoch| epoch.audit_failed(weight));
+                if cause == SlashCause::Fraud {
+                    WORKER_EPOCHS.update(self.state, &worker, |epoch| epoch.proven_fraud());
+                    self.slash(Role::Worker, worker, cause, accuser);
+                }
             }
         }
         self.close_batch_of(worker);

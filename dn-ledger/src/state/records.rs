@@ -1,8 +1,12 @@
 //! The records of the state's tables.
 
+mod dispute;
+
 use dn_core::objects::{AuditOutcome, BatchRoot, ModelManifest, Price};
 use dn_core::{Address, Amount, Hash32, canonical_enum, canonical_struct};
 use serde::{Deserialize, Serialize};
+
+pub use dispute::{Dispute, DisputeLoad};
 
 /// An account.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -198,6 +202,8 @@ pub enum AuditResult {
     NoAudit,
     /// The batch was thrown out for another receipt.
     Cancelled,
+    /// The validators upheld that its end, or its choice under a grammar, is not the model's.
+    Upheld,
 }
 canonical_enum!(AuditResult {
     0 => Passed {},
@@ -206,6 +212,7 @@ canonical_enum!(AuditResult {
     3 => Refuted {},
     4 => NoAudit {},
     5 => Cancelled {},
+    6 => Upheld {},
 });
 
 /// The audit of one receipt.

@@ -8,8 +8,11 @@ use dn_powr::StakePool;
 use dn_trust::{ValidatorEpoch, ValidatorTrust, WorkerEpoch, WorkerTrust};
 
 use super::map::State;
-use super::records::{Account, Audit, AuditTask, Batch, Channel, Identity, Model, Offer, Pool};
+use super::records::{
+    Account, Audit, AuditTask, Batch, Channel, Dispute, DisputeLoad, Identity, Model, Offer, Pool,
+};
 use crate::params::Params;
+use crate::referee::Played;
 use crate::tx::{Role, Shares};
 
 /// A key's place in the order: numbers are big-endian, so that ranges over heights and epochs come in order.
@@ -304,4 +307,12 @@ tables! {
     23 EPOCH_WORK "epoch_work": (u32, Address, Address) => u128;
     /// The parameters in force, under key 0.
     24 PARAMS "params": u32 => Params;
+    /// Disputes by batch and receipt.
+    80 DISPUTES "disputes": (BatchId, u32) => Dispute;
+    /// Moves of open disputes by batch, receipt and step.
+    81 DISPUTE_MOVES "dispute_moves": (BatchId, u32, u32) => Played;
+    /// Open disputes by the height after their deadline. The value is always true.
+    82 DISPUTE_DUE "dispute_due": (u64, BatchId, u32) => bool;
+    /// Moves of disputes that the newest block with any has taken, under key 0.
+    83 DISPUTE_LOAD "dispute_load": u32 => DisputeLoad;
 }
