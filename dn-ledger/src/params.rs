@@ -103,6 +103,8 @@ pub struct Params {
     pub registration_fee: Amount,
     /// Smallest stake added at once.
     pub min_stake: Amount,
+    /// Most validators that decide blocks.
+    pub max_validators: u32,
     /// Epochs until unbonded stake and retired collateral are free.
     pub unbonding_epochs: u64,
     /// Number of domains; domain 0 is the general one.
@@ -147,6 +149,7 @@ canonical_struct!(Params {
     collateral: Collaterals,
     registration_fee: Amount,
     min_stake: Amount,
+    max_validators: u32,
     unbonding_epochs: u64,
     domains: u32,
     max_token_price: Amount,
@@ -183,6 +186,7 @@ impl Params {
             },
             registration_fee: Amount::from_dn(1),
             min_stake: Amount::from_dn(1),
+            max_validators: 100,
             unbonding_epochs: 24,
             domains: 1,
             max_token_price: Amount::from_dn(1),
@@ -237,6 +241,7 @@ impl Params {
         }
         within("registration_fee", self.registration_fee.atto(), 0, cap)?;
         within("min_stake", self.min_stake.atto(), 1, cap)?;
+        within("max_validators", self.max_validators.into(), 1, 1_000)?;
         within("unbonding_epochs", self.unbonding_epochs.into(), 1, 10_000)?;
         within("domains", self.domains.into(), 1, 1_024)?;
         within("max_token_price", self.max_token_price.atto(), 1, cap)?;

@@ -192,7 +192,8 @@ proptest! {
         for proposal in &w.log {
             let block = dn_ledger::block::Block::from_bytes(&proposal.block.to_bytes()).unwrap();
             let executed = replica.validate(&block).unwrap();
-            replica.commit(&block.header, &executed);
+            let certificate = common::certificate(&block.header, &replica.validators());
+            replica.commit(&block.header, certificate, &executed);
         }
         prop_assert_eq!(replica.state(), w.state());
         prop_assert_eq!(replica.tip(), w.chain.tip());
@@ -243,6 +244,8 @@ fn a_block_that_does_not_follow_is_refused() {
     let field = |error| match error {
         BlockError::Number { field, .. } | BlockError::Root { field, .. } => field,
         BlockError::Parent { .. } => "parent",
+        BlockError::Proposer { .. } => "proposer",
+        BlockError::ParentCertificate { .. } => "parent's certificate",
         BlockError::Tx { .. } => "tx",
         other => panic!("{other}"),
     };
@@ -252,6 +255,15 @@ fn a_block_that_does_not_follow_is_refused() {
     assert_eq!(field(refuse(&|b| b.header.parent.0[0] ^= 1)), "parent");
     assert_eq!(field(refuse(&|b| b.header.state = Hash32([1; 32]))), "state");
     assert_eq!(field(refuse(&|b| b.txs.clear())), "tx_root");
+    assert_eq!(field(refuse(&|b| b.header.proposer = address("stranger"))), "proposer");
+    assert_eq!(field(refuse(&|b| b.header.validators = Hash32([1; 32]))), "validators");
+    assert_eq!(field(refuse(&|b| b.header.next_validators = Hash32([1; 32]))), "next_validators");
+    assert_eq!(field(refuse(&|b| b.parent_certificate.round = 1)), "parent_certificate");
+    let nobody = |b: &mut dn_ledger::block::Block| {
+        b.parent_certificate.signatures.truncate(2);
+        b.header.parent_certificate = b.parent_certificate.hash();
+    };
+    assert_eq!(field(refuse(&nobody)), "parent's certificate");
     let twice = |b: &mut dn_ledger::block::Block| {
         b.txs.push(b.txs[0].clone());
         b.header.tx_root = dn_ledger::block::tx_root(&b.txs);

@@ -8,7 +8,7 @@ use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
 use std::time::Duration;
 
-use common::{CHAIN_ID, address, dn, genesis, key, params};
+use common::{CHAIN_ID, address, dn, key, params, solo_genesis};
 use dn_core::{Amount, Canonical};
 use dn_ledger::node::{Node, NodeConfig, NodeError, StoreError};
 use dn_ledger::views::{AccountView, StatusView, SupplyView, TxOutcome, TxView};
@@ -18,7 +18,7 @@ use serde_json::{Value, json};
 fn config(dir: &Path) -> NodeConfig {
     NodeConfig {
         data_dir: dir.to_owned(),
-        genesis: genesis(params()),
+        genesis: solo_genesis(params()),
         rpc_listen: "127.0.0.1:0".parse().unwrap(),
         key: key("v1"),
         block_interval_ms: 40,
@@ -213,5 +213,5 @@ async fn a_directory_of_another_chain_or_in_use_is_refused() {
     let refused = Node::start(other).await;
     assert!(matches!(refused, Err(NodeError::NotValidator { .. })), "{refused:?}");
     let stored = dn_ledger::node::Store::stored_genesis(dir.path()).unwrap();
-    assert_eq!(stored, Some(genesis(params())));
+    assert_eq!(stored, Some(solo_genesis(params())));
 }

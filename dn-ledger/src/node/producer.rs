@@ -145,10 +145,10 @@ fn produce(shared: &Shared, key: &SecretKey) -> Result<(), ProducerError> {
         pool.mempool.ready(limit, |sender| ACCOUNTS.get_or_default(chain.state(), &sender).nonce)
     };
     let proposal = shared.chain_mut().propose(key.address(), now_ms(), &candidates)?;
-    let certificate = Certificate::solo(&proposal.block.header, key);
+    let certificate = Certificate::sign(&proposal.block.header, 0, [key]);
     // On disk first: nothing is answered, or visible to queries, that a crash could take back.
     shared.store.commit(&proposal.block, &certificate, &proposal.executed)?;
-    shared.chain_mut().commit(&proposal.block.header, &proposal.executed);
+    shared.chain_mut().commit(&proposal.block.header, certificate, &proposal.executed);
     answer(shared, &proposal);
     Ok(())
 }

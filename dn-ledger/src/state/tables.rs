@@ -14,6 +14,7 @@ use super::records::{
 use crate::params::Params;
 use crate::referee::Played;
 use crate::tx::{Role, Shares};
+use crate::validators::ValidatorSet;
 
 /// A key's place in the order: numbers are big-endian, so that ranges over heights and epochs come in order.
 pub trait Key: Sized {
@@ -307,6 +308,8 @@ tables! {
     23 EPOCH_WORK "epoch_work": (u32, Address, Address) => u128;
     /// The parameters in force, under key 0.
     24 PARAMS "params": u32 => Params;
+    /// Who decides blocks: [`NEXT_SET`](crate::validators::NEXT_SET) and [`TIP_SET`](crate::validators::TIP_SET).
+    25 VALIDATOR_SETS "validator_sets": u32 => ValidatorSet;
     /// Disputes by batch and receipt.
     80 DISPUTES "disputes": (BatchId, u32) => Dispute;
     /// Moves of open disputes by batch, receipt and step.
