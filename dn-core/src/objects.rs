@@ -2,6 +2,7 @@
 
 mod batch;
 mod encoder;
+pub mod feedback;
 mod manifest;
 mod receipt;
 mod request;
