@@ -2,19 +2,23 @@
 
 mod audit;
 mod batch;
+mod beacon;
 mod books;
 mod channel;
 mod dispute;
 mod draw;
 mod epoch;
+mod feedback;
 mod identity;
 mod model;
+mod quality;
 mod settle;
 mod stake;
 
-use dn_core::{Address, BlockHash, TxId};
+use dn_core::{Address, BlockHash, Hash32, TxId};
 
 pub(crate) use identity::put_identity;
+pub use quality::{canary_input, round_id};
 
 use crate::events::Event;
 use crate::params::Params;
@@ -33,7 +37,7 @@ pub struct BlockContext {
     pub height: u64,
     /// The block's time, Unix milliseconds.
     pub time_ms: u64,
-    /// Hash of the block before: the randomness of this floor's audit draws.
+    /// Hash of the block before.
     pub parent: BlockHash,
     /// Who proposed the block.
     pub proposer: Address,
@@ -43,6 +47,8 @@ pub struct BlockContext {
     pub parent_missed: Vec<Address>,
     /// The parameters in force.
     pub params: Params,
+    /// The value that the proposer reveals for the beacon.
+    pub reveal: Option<Hash32>,
     /// Who judges disputed tiles, where the parameters name a referee.
     pub referee: Option<RefereeHandle>,
 }
@@ -88,8 +94,12 @@ pub fn apply(state: &mut State, tx: &SignedTx, ctx: &BlockContext) -> Result<Out
 /// take effect, batches whose window closed are settled.
 pub fn begin_block(state: &mut State, ctx: &BlockContext) -> Vec<Event> {
     let mut step = Step::new(state, ctx);
+    step.mix_beacon();
+    step.count_turns();
     step.expire_audits();
     step.expire_disputes();
+    step.settle_rounds();
+    step.open_rounds();
     step.process_due_batches();
     step.events
 }
@@ -208,6 +218,11 @@ impl<'a> Step<'a> {
             Payload::DisputeAnswer { batch, index, step, bytes } => {
                 self.dispute_move(sender, (*batch, *index, *step), Side::Worker, bytes)
             }
+            Payload::QualitySeal { round, commitment } => self.quality_seal(sender, *round, *commitment),
+            Payload::QualityCommit { round, commitment } => self.quality_commit(sender, *round, *commitment),
+            Payload::QualityReveal { reveal } => self.quality_reveal(sender, reveal),
+            Payload::QualityUnseal { seal, draw } => self.quality_unseal(sender, seal, draw),
+            Payload::Feedback { feedback, receipt, proof } => self.feedback(feedback, receipt, proof),
         }
     }
 }

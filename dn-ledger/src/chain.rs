@@ -4,15 +4,16 @@
 //! was proposed, and all to [`commit`](Chain::commit) what was decided. On this floor one producer does all three; the BFT
 //! engine of a later issue calls the same functions.
 
-use dn_core::{Address, BlockHash, Canonical, Hash32, TxId};
+use dn_core::{Address, BlockHash, Canonical, Hash32, SecretKey, TxId};
 
 use crate::apply::{BlockContext, Outcome, apply, begin_block, end_block};
+use crate::beacon::{Reveal, RevealError};
 use crate::block::{Block, Certificate, CertificateError, Header, tx_root};
 use crate::events::Event;
 use crate::genesis::Genesis;
 use crate::referee::RefereeHandle;
 use crate::reject::Reject;
-use crate::state::{Changes, PARAMS, State, VALIDATOR_SETS};
+use crate::state::{BEACON, Changes, PARAMS, State, VALIDATOR_SETS};
 use crate::supply::{self, SupplyError};
 use crate::tx::SignedTx;
 use crate::validators::{NEXT_SET, TIP_SET, ValidatorSet};
@@ -100,6 +101,14 @@ pub enum BlockError {
         expected: u32,
         /// Those of the referee here, if there is one.
         found: Option<u32>,
+    },
+    /// A reveal for the beacon that does not hold, or is missing.
+    #[error("block {height}: {source}")]
+    Reveal {
+        /// The block.
+        height: u64,
+        /// Why.
+        source: RevealError,
     },
     /// A transaction that the rules refuse.
     #[error("block {height}, transaction {index}: {reason}")]
@@ -242,23 +251,61 @@ impl Chain {
             parent_signers: parent.signatures.iter().map(|(signer, _)| *signer).collect(),
             parent_missed: missed.filter(|who| *who != parent_proposer).collect(),
             params: PARAMS.get(&self.state, &0).expect("the genesis sets the parameters"),
+            reveal: None,
             referee: self.referee.clone(),
         }
     }
 
-    /// Builds a block of the candidates, in their order, that the rules accept, until it is full. The state is unchanged.
+    /// The randomness after the tip.
+    pub fn beacon(&self) -> Hash32 {
+        BEACON.get_or_default(&self.state, &0)
+    }
+
+    /// [`propose_revealing`](Self::propose_revealing) with the reveal of the proposer's key, where the chain wants one.
     ///
     /// # Errors
-    /// [`BlockError::Referee`]; [`BlockError::Supply`] is the only error of a block that was just built.
+    /// As there.
+    pub fn propose_by(
+        &mut self,
+        key: &SecretKey,
+        time_ms: u64,
+        candidates: &[SignedTx],
+    ) -> Result<Proposal, BlockError> {
+        let (height, ctx) = (self.tip.height + 1, self.next_context(time_ms));
+        let reveal =
+            ctx.params.beacon.required.then(|| Reveal::new(key, ctx.chain_id, height, self.beacon()));
+        let failed = |source: dn_core::VrfError| BlockError::Reveal { height, source: source.into() };
+        self.propose_revealing(key.address(), reveal.transpose().map_err(failed)?, time_ms, candidates)
+    }
+
+    /// [`propose_revealing`](Self::propose_revealing) without a reveal, for chains that want none.
+    ///
+    /// # Errors
+    /// As there.
     pub fn propose(
         &mut self,
         proposer: Address,
         time_ms: u64,
         candidates: &[SignedTx],
     ) -> Result<Proposal, BlockError> {
+        self.propose_revealing(proposer, None, time_ms, candidates)
+    }
+
+    /// Builds a block of the candidates, in their order, that the rules accept, until it is full. The state is unchanged.
+    ///
+    /// # Errors
+    /// [`BlockError::Referee`], [`BlockError::Reveal`]; [`BlockError::Supply`] is the only other error of a block that was just built.
+    pub fn propose_revealing(
+        &mut self,
+        proposer: Address,
+        reveal: Option<Reveal>,
+        time_ms: u64,
+        candidates: &[SignedTx],
+    ) -> Result<Proposal, BlockError> {
         self.check_referee()?;
         let parent_certificate = self.certificate.clone();
-        let ctx = self.context(time_ms.max(self.tip.time_ms + 1), proposer, &parent_certificate);
+        let mut ctx = self.context(time_ms.max(self.tip.time_ms + 1), proposer, &parent_certificate);
+        ctx.reveal = self.check_reveal(&ctx, reveal.as_ref())?;
         let start = self.state.checkpoint();
         let begin = begin_block(&mut self.state, &ctx);
         let (mut txs, mut outcomes, mut rejected) = (Vec::new(), Vec::new(), Vec::new());
@@ -289,6 +336,7 @@ impl Chain {
             next_validators: self.validators().hash(),
             tx_root: tx_root(&txs),
             state: self.state.commitment().hash(),
+            reveal,
         };
         let result = self.finish(&ctx, begin, outcomes, end);
         self.state.rollback(start);
@@ -316,8 +364,9 @@ impl Chain {
     fn execute(&mut self, block: &Block) -> Result<Executed, BlockError> {
         let header = &block.header;
         self.check_referee()?;
-        let ctx = self.context(header.time_ms, header.proposer, &block.parent_certificate);
+        let mut ctx = self.context(header.time_ms, header.proposer, &block.parent_certificate);
         self.check_header(block, &ctx)?;
+        ctx.reveal = self.check_reveal(&ctx, header.reveal.as_ref())?;
         let begin = begin_block(&mut self.state, &ctx);
         let mut outcomes = Vec::with_capacity(block.txs.len());
         for (index, tx) in (0u32..).zip(&block.txs) {
@@ -336,6 +385,24 @@ impl Chain {
         root("next_validators", self.validators().hash(), header.next_validators)?;
         root("state", self.state.commitment().hash(), header.state)?;
         self.finish(&ctx, begin, outcomes, end)
+    }
+
+    /// The value that a reveal adds to the beacon.
+    fn check_reveal(
+        &self,
+        ctx: &BlockContext,
+        reveal: Option<&Reveal>,
+    ) -> Result<Option<Hash32>, BlockError> {
+        let height = ctx.height;
+        let failed = |source| BlockError::Reveal { height, source };
+        match reveal {
+            None if ctx.params.beacon.required => Err(failed(RevealError::Missing)),
+            None => Ok(None),
+            Some(reveal) => {
+                let value = reveal.verify(ctx.proposer, ctx.chain_id, height, self.beacon());
+                value.map(Some).map_err(failed)
+            }
+        }
     }
 
     fn check_header(&self, block: &Block, ctx: &BlockContext) -> Result<(), BlockError> {

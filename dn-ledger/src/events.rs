@@ -1,8 +1,9 @@
 //! What happened: the ledger's events, in the order of their happening within a block.
 
 use dn_core::objects::{AuditOutcome, Price};
-use dn_core::{Address, Amount, BatchId, ChannelId, ModelId};
-use dn_trust::Trust;
+use dn_core::{Address, Amount, BatchId, ChannelId, Hash32, ModelId};
+use dn_powr::{Consensus, Finding};
+use dn_trust::{Trust, Unit};
 use serde::{Deserialize, Serialize};
 
 use crate::referee::{Ending, Side};
@@ -116,6 +117,43 @@ pub enum Event {
     PoolRewarded { validator: Address, amount: Amount },
     /// An identity's trust changed at the end of an epoch.
     TrustChanged { address: Address, role: Role, before: Trust, after: Trust },
+    /// A quality round: its setter has to seal the task.
+    QualityOpened {
+        round: Hash32,
+        domain: u32,
+        owner: Address,
+        setter: Address,
+        members: Vec<Address>,
+        seal_until: u64,
+    },
+    /// The committee can commit.
+    QualitySealed { round: Hash32 },
+    /// A member committed to a score.
+    QualityCommitted { round: Hash32, validator: Address },
+    /// A member showed its score.
+    QualityRevealed { round: Hash32, validator: Address, score: Unit },
+    /// The seal was opened.
+    QualityUnsealed { round: Hash32, canary: bool },
+    /// What a settled round says about a member; its score, moved into the inter-quartile range.
+    QualityJudged { round: Hash32, validator: Address, finding: Finding, clamped: Option<Unit> },
+    /// A round ended. Without consensus it was a canary, or nothing was revealed or unsealed.
+    QualitySettled { round: Hash32, domain: u32, owner: Address, canary: bool, consensus: Option<Consensus> },
+    /// A payer's feedback.
+    FeedbackGiven {
+        batch: BatchId,
+        index: u32,
+        worker: Address,
+        model: ModelId,
+        payer: Address,
+        score: u8,
+        tag: String,
+    },
+    /// A model's trust changed at the end of an epoch.
+    ModelTrustChanged { model: ModelId, before: Trust, after: Trust },
+    /// A validator's turn to propose passed without a block.
+    TurnMissed { validator: Address, height: u64 },
+    /// Missed turns cost pay.
+    TurnsCharged { validator: Address, missed: u32, amount: Amount },
     /// An epoch ended.
     EpochClosed { epoch: u64, emitted: Amount, paid: Amount, work: String },
 }

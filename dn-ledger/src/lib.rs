@@ -46,6 +46,7 @@
 #![deny(clippy::float_arithmetic)]
 
 pub mod apply;
+pub mod beacon;
 pub mod block;
 pub mod bytes;
 pub mod chain;

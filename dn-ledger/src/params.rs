@@ -1,13 +1,19 @@
 //! The chain's parameters: typed, bounded, fixed by the genesis of this floor.
 
+mod beacon;
 mod dispute;
+mod feedback;
+mod quality;
 
 use dn_core::{Amount, canonical_struct};
 use serde::{Deserialize, Serialize};
 
 use crate::tx::{MAX_TX_BYTES, Role};
 
+pub use beacon::BeaconParams;
 pub use dispute::DisputeParams;
+pub use feedback::FeedbackParams;
+pub use quality::QualityParams;
 
 /// Why parameters are refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -31,6 +37,9 @@ pub enum ParamsError {
     /// A split of fees, emission or slashes.
     #[error(transparent)]
     Split(#[from] dn_powr::SplitError),
+    /// A constant of committees.
+    #[error("quality: {0}")]
+    Review(#[from] dn_powr::ReviewError),
     /// A constant of emission.
     #[error("emission: {0}")]
     Emission(#[from] dn_powr::EmissionError),
@@ -139,6 +148,12 @@ pub struct Params {
     pub trust: dn_trust::Params,
     /// How claimed mismatches are decided.
     pub dispute: DisputeParams,
+    /// Where randomness comes from.
+    pub beacon: BeaconParams,
+    /// How committees score models.
+    pub quality: QualityParams,
+    /// What payers' feedback counts for.
+    pub feedback: FeedbackParams,
 }
 canonical_struct!(Params {
     epoch_blocks: u64,
@@ -167,6 +182,9 @@ canonical_struct!(Params {
     domain_split: dn_powr::DomainSplit,
     trust: dn_trust::Params,
     dispute: DisputeParams,
+    beacon: BeaconParams,
+    quality: QualityParams,
+    feedback: FeedbackParams,
 });
 
 impl Params {
@@ -220,6 +238,9 @@ impl Params {
                 ..dn_trust::Params::default()
             },
             dispute: DisputeParams::devnet(),
+            beacon: BeaconParams::devnet(),
+            quality: QualityParams::devnet(),
+            feedback: FeedbackParams::devnet(),
         }
     }
 
@@ -257,6 +278,9 @@ impl Params {
         within("max_per_batch", self.audit_times.max_per_batch.into(), 1, 4_096)?;
         let bonded_blocks = self.epoch_blocks.saturating_mul(self.unbonding_epochs - 1);
         self.dispute.validate(bonded_blocks)?;
+        self.beacon.validate()?;
+        self.quality.validate(self.epoch_blocks)?;
+        self.feedback.validate()?;
         self.slash.validate()?;
         self.fees.validate()?;
         self.emission.validate()?;

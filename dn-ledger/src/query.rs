@@ -1,6 +1,7 @@
 //! Queries: from the state to the views that clients see.
 
 mod dispute;
+mod registries;
 
 use dn_core::{Address, Amount, BatchId, ChannelId, ModelId};
 use dn_trust::Unit;
@@ -21,6 +22,7 @@ use crate::views::{
 };
 
 pub use dispute::{dispute, disputes};
+pub use registries::{agent, agent_id, beacon, model_trust, quality_rounds, reputation, validations};
 
 /// The most entries that a list answers with.
 pub const MAX_LIST: usize = 1_000;

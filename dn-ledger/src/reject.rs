@@ -1,10 +1,10 @@
 //! Why the ledger refuses a transaction: one typed reason for each rule.
 
-use dn_core::{Address, Amount, AmountError, BatchId, ChannelId, Hash32, ModelId, VerifyError};
+use dn_core::{Address, Amount, AmountError, BatchId, ChannelId, Hash32, ModelId, ReceiptId, VerifyError};
 use serde::{Deserialize, Serialize};
 
 use crate::referee::{MoveFault, Side};
-use crate::state::IdentityStatus;
+use crate::state::{BatchStatus, IdentityStatus};
 use crate::tx::{Role, Shares};
 
 /// An object whose signature, chain or expiry the ledger checks.
@@ -19,6 +19,8 @@ pub enum SignedObject {
     BatchRoot,
     /// A worker's receipt.
     Receipt,
+    /// A payer's feedback.
+    Feedback,
 }
 
 impl std::fmt::Display for SignedObject {
@@ -28,6 +30,7 @@ impl std::fmt::Display for SignedObject {
             Self::Voucher => "voucher",
             Self::BatchRoot => "batch root",
             Self::Receipt => "receipt",
+            Self::Feedback => "feedback",
         })
     }
 }
@@ -52,6 +55,8 @@ pub enum Field {
     Lanes,
     /// Bytes of a transaction.
     Transaction,
+    /// Tag of feedback.
+    Tag,
 }
 
 /// Why a transaction is refused. A refused transaction changes nothing, its sender's nonce included.
@@ -263,6 +268,92 @@ pub enum Reject {
     /// The block has taken all moves of disputes that it may.
     #[error("block {height} has its {limit} moves of disputes")]
     DisputesBusy { limit: u32, height: u64 },
+    /// A quality round that is not open.
+    #[error("no quality round {round} is open")]
+    UnknownRound { round: Hash32 },
+    /// Something that only the round's setter may do.
+    #[error("the setter of round {round} is {setter}; the sender is {sender}")]
+    QualitySetter { round: Hash32, setter: Address, sender: Address },
+    /// A message that the round refuses.
+    #[error("round {round}: {fault}")]
+    QualityFault { round: Hash32, fault: RoundFault },
+    /// A proof that is not of the setter's VRF at the round.
+    #[error("the proof is not of the VRF of the setter of round {round}")]
+    QualityDraw { round: Hash32 },
+    /// A canary where none was drawn, or none where one was.
+    #[error("round {round} {}", if *drawn { "has to be a canary" } else { "must not be a canary" })]
+    QualityCanary { round: Hash32, drawn: bool },
+    /// Feedback beyond the scale.
+    #[error("a score of {found}; at most {maximum}")]
+    Score { maximum: u8, found: u8 },
+    /// Feedback on a receipt whose batch is not settled.
+    #[error("batch {batch} is {status:?}; feedback is taken on settled ones")]
+    BatchUnsettled { batch: BatchId, status: BatchStatus },
+    /// Feedback on another receipt than the one that stands there.
+    #[error("feedback on receipt {found}; {expected} stands at this place")]
+    FeedbackReceipt { expected: ReceiptId, found: ReceiptId },
+    /// A second feedback on a receipt.
+    #[error("there is feedback on receipt {index} of batch {batch} already")]
+    FeedbackGiven { batch: BatchId, index: u32 },
+    /// A receipt that belongs to no line of its batch: nobody paid for it.
+    #[error("receipt {index} of batch {batch} belongs to none of its lines")]
+    FeedbackLine { batch: BatchId, index: u32 },
+    /// Feedback by somebody else than who paid.
+    #[error("feedback signed by {signer}; {payer} paid, and neither it nor its spender did")]
+    FeedbackSigner { payer: Address, signer: Address },
+    /// Feedback on own work.
+    #[error("{payer} paid for its own work or model")]
+    FeedbackSelf { payer: Address },
+}
+
+/// Why a quality round refuses a message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum RoundFault {
+    /// Its setter has not sealed it.
+    #[error("its task is not sealed")]
+    NotSealed,
+    /// The sender is not in its committee.
+    #[error("the sender is not in its committee")]
+    NotAMember,
+    /// A deadline has passed.
+    #[error("the deadline has passed")]
+    Late,
+    /// The phase before is not over.
+    #[error("the phase before is not over")]
+    Early,
+    /// It was done before.
+    #[error("the sender did that already")]
+    Twice,
+    /// A reveal without a commitment.
+    #[error("the sender has not committed")]
+    NotCommitted,
+    /// Something for another round.
+    #[error("it is for another round")]
+    WrongRound,
+    /// What was shown was not committed to.
+    #[error("it is not what was committed to")]
+    Mismatch,
+    /// The committee itself does not fit.
+    #[error("its committee or its deadlines do not fit")]
+    Committee,
+}
+
+impl From<dn_powr::RoundError> for RoundFault {
+    fn from(error: dn_powr::RoundError) -> Self {
+        use dn_powr::RoundError;
+        match error {
+            RoundError::NotAMember { .. } => Self::NotAMember,
+            RoundError::Late { .. } => Self::Late,
+            RoundError::Early { .. } => Self::Early,
+            RoundError::Twice { .. } => Self::Twice,
+            RoundError::NotCommitted { .. } => Self::NotCommitted,
+            RoundError::WrongRound { .. } => Self::WrongRound,
+            RoundError::Mismatch { .. } => Self::Mismatch,
+            _ => Self::Committee,
+        }
+    }
 }
 
 /// What is wrong with a manifest.

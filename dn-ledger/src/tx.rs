@@ -3,6 +3,7 @@
 use dn_core::encoding::{Canonical, DecodeError, Reader};
 use dn_core::keys::SignatureError;
 use dn_core::merkle::InclusionProof;
+use dn_core::objects::feedback::Feedback;
 use dn_core::objects::{BatchRoot, ModelManifest, Price, Receipt, Verdict, Voucher};
 use dn_core::{
     Address, Amount, BatchId, ChannelId, Hash32, ModelId, SecretKey, Signature, Signed, TxId, canonical_enum,
@@ -10,6 +11,7 @@ use dn_core::{
 };
 use serde::{Deserialize, Serialize};
 
+use crate::beacon::Reveal;
 use crate::bytes::Bytes;
 
 /// The most bytes of a canonical signed transaction.
@@ -264,6 +266,41 @@ pub enum Payload {
         /// The move, in the referee's encoding.
         bytes: Bytes,
     },
+    /// The setter of a quality round commits to what is known about its task.
+    QualitySeal {
+        /// The round.
+        round: Hash32,
+        /// [`dn_powr::Seal::commitment`].
+        commitment: Hash32,
+    },
+    /// A member of a round's committee commits to a score.
+    QualityCommit {
+        /// The round.
+        round: Hash32,
+        /// [`dn_powr::Reveal::commitment`].
+        commitment: Hash32,
+    },
+    /// A member shows its score.
+    QualityReveal {
+        /// What was committed to.
+        reveal: dn_powr::Reveal,
+    },
+    /// The setter opens the seal.
+    QualityUnseal {
+        /// What was committed to.
+        seal: dn_powr::Seal,
+        /// The setter's VRF at the round, which decides whether it had to be a canary.
+        draw: Reveal,
+    },
+    /// A payer's word about an answer that it paid for.
+    Feedback {
+        /// What it says, signed by the payer or its channel's spender.
+        feedback: Signed<Feedback>,
+        /// The receipt of the answer.
+        receipt: Signed<Receipt>,
+        /// Its place in the settled batch.
+        proof: InclusionProof,
+    },
 }
 canonical_enum!(Payload {
     0 => Transfer { to: Address, amount: Amount },
@@ -287,6 +324,11 @@ canonical_enum!(Payload {
     70 => DisputeOpen { batch: BatchId, index: u32, receipt: Signed<Receipt>, proof: InclusionProof, ground: Ground },
     71 => DisputePick { batch: BatchId, index: u32, step: u32, bytes: Bytes },
     72 => DisputeAnswer { batch: BatchId, index: u32, step: u32, bytes: Bytes },
+    73 => QualitySeal { round: Hash32, commitment: Hash32 },
+    74 => QualityCommit { round: Hash32, commitment: Hash32 },
+    75 => QualityReveal { reveal: dn_powr::Reveal },
+    76 => QualityUnseal { seal: dn_powr::Seal, draw: Reveal },
+    77 => Feedback { feedback: Signed<Feedback>, receipt: Signed<Receipt>, proof: InclusionProof },
 });
 
 /// A transaction before its signature.

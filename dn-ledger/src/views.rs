@@ -3,6 +3,7 @@
 //! Amounts are atto as decimal strings, hashes and addresses `0x…`, trust Q32 bits, heights and epochs numbers.
 
 mod dispute;
+mod registries;
 
 use dn_core::objects::{AuditOutcome, BatchLine, ModelManifest, Price};
 use dn_core::{Address, Amount, BatchId, BlockHash, ChannelId, Hash32, ModelId, TxId};
@@ -15,6 +16,10 @@ use crate::state::{AuditPhase, AuditResult, BatchStatus, IdentityStatus, Pool};
 use crate::tx::{Role, Shares, SignedTx};
 
 pub use dispute::{DisputeMoveView, DisputeView};
+pub use registries::{
+    AgentView, BeaconView, FeedbackAuthView, FeedbackView, ModelTrustView, QualityRoundView, ReputationView,
+    ValidationView, ValidationsView,
+};
 
 /// `dn_status`: where the chain stands.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

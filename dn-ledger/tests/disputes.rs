@@ -3,14 +3,15 @@
 
 mod common;
 
+use common::counting::{Counting, FINDING, RULES, receipt};
 use common::{CHAIN_ID, World, address, dn, key, price};
 use dn_core::merkle::MerkleTree;
-use dn_core::objects::{AuditOutcome, BatchRoot, FinishReason, ModelManifest, Receipt};
-use dn_core::{Amount, BatchId, Canonical, Hash32, JobId, Signed};
+use dn_core::objects::{AuditOutcome, BatchRoot, ModelManifest, Receipt};
+use dn_core::{Amount, BatchId, Canonical, Signed};
 use dn_ledger::bytes::Bytes;
 use dn_ledger::events::{Event, SlashCause};
 use dn_ledger::params::DisputeParams;
-use dn_ledger::referee::{Case, Ending, Finding, MoveFault, Played, Side, Standing};
+use dn_ledger::referee::{Case, Ending, MoveFault, Played, Side, Standing};
 use dn_ledger::reject::SignedObject;
 use dn_ledger::state::{
     AUDITS, AuditPhase, AuditResult, BATCHES, BatchStatus, CHANNELS, DISPUTE_DUE, DISPUTE_MOVES, DISPUTES,
@@ -19,65 +20,6 @@ use dn_ledger::state::{
 use dn_ledger::tx::Ground;
 use dn_ledger::{BlockError, Chain, Params, Payload, Referee, RefereeHandle, Reject, Role, query};
 use proptest::prelude::*;
-
-/// `rounds` times the worker answers and the accuser picks; the receipt's trace root says whether the last pick finds a fraud. A
-/// move's bytes are its number.
-#[derive(Debug)]
-struct Counting;
-
-const RULES: u32 = 9;
-const FINDING: Finding = Finding { position: 3, stage: 2, op: 1, element: 4 };
-
-fn rounds(receipt: &Receipt) -> u32 {
-    u32::from(receipt.trace_root.0[1])
-}
-
-fn is_wrong(receipt: &Receipt) -> bool {
-    receipt.trace_root.0[0] == 1
-}
-
-impl Referee for Counting {
-    fn rules(&self) -> u32 {
-        RULES
-    }
-
-    fn judges(&self, manifest: &ModelManifest) -> bool {
-        manifest.numeric_spec == 1
-    }
-
-    fn open(&self, case: Case<'_>) -> Standing {
-        match rounds(case.receipt) {
-            0 => Standing::Ended(Ending::Impossible {}),
-            _ => Standing::Turn(Side::Worker),
-        }
-    }
-
-    fn play(
-        &self,
-        case: Case<'_>,
-        moves: &[Played],
-        side: Side,
-        bytes: &[u8],
-    ) -> Result<Standing, MoveFault> {
-        let step = u8::try_from(moves.len()).unwrap();
-        assert_eq!(side, if step.is_multiple_of(2) { Side::Worker } else { Side::Accuser });
-        for (n, played) in (0u8..).zip(moves) {
-            assert_eq!(
-                (played.bytes.0.as_slice(), played.side == Side::Worker),
-                (&[n][..], n.is_multiple_of(2))
-            );
-        }
-        if bytes != [step] {
-            return Err(MoveFault::Unbound);
-        }
-        Ok(match side {
-            Side::Worker => Standing::Turn(Side::Accuser),
-            Side::Accuser if u32::from(step) + 1 < 2 * rounds(case.receipt) => Standing::Turn(Side::Worker),
-            Side::Accuser if is_wrong(case.receipt) => Standing::Ended(Ending::Fraud { finding: FINDING }),
-            Side::Accuser => Standing::Ended(Ending::Refuted {}),
-        })
-    }
-}
 
 fn params() -> Params {
     let mut params = common::params();
@@ -92,34 +34,6 @@ struct Scene {
     batch: BatchId,
     receipts: Vec<Signed<Receipt>>,
     accusers: Vec<String>,
-}
-
-fn receipt(w: &World, n: u8, wrong: bool, rounds: u8) -> Receipt {
-    let mut trace_root = Hash32([n; 32]);
-    (trace_root.0[0], trace_root.0[1]) = (u8::from(wrong), rounds);
-    Receipt {
-        chain_id: CHAIN_ID,
-        job: JobId([n; 32]),
-        domain: 0,
-        model: w.model,
-        numeric_spec: 1,
-        prompt_hash: Hash32([n; 32]),
-        output_hash: Hash32([n; 32]),
-        trace_root,
-        prompt_tokens: 4,
-        output_tokens: 5,
-        finish: FinishReason::Stop,
-        price: price(),
-        fee: dn(1),
-        payer: address("payer"),
-        channel: w.channel,
-        lane: 0,
-        worker: address("worker"),
-        gateway: address("gateway"),
-        started_ms: 1,
-        finished_ms: 2,
-        expires_ms: u64::MAX,
-    }
 }
 
 impl Scene {

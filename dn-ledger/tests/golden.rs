@@ -24,11 +24,11 @@ fn genesis_and_one_block() {
     assert_eq!(
         hashes.map(|hash| hex(&hash)),
         [
-            "9f81d5f68228cd5a97151787430c5fadb88bfd5f7cb9a312b632a8e9fa1426e2",
-            "cfa339aef1dd91d84593dddb213e090719c3fce4dbd595a9ed4dbb5fc27f328d",
+            "cd642fe76cab2b1ba37107b07c0fb0e0fc462536abc052e36806bcc42cc05f9e",
+            "cedcc3673d92d610ce0662fbe5e7c3e32e589984c9b40244ba56465ed5e65e60",
             "1d86a6dcf35f03679b11612fc7ebcbca8f42e4753993639e12727cc0318350b6",
-            "8ca228c9c4938195d3675889101a013283c83236a760755d0ca6482583e36082",
-            "cecbac8003f13d85088fdf15a0414a6f962d8d0a981bf174afc93845cc5f89e4",
+            "21f8f09237a5e59c2b3360b0f0d8119e30e5246b2047aaf3ec1fc38dc75074d5",
+            "98eb4dba010044058c198480aed7e3a1d4d9027ab080d8a45024159203b71d87",
         ]
     );
 }

@@ -1,10 +1,9 @@
 //! The end of an epoch: trust closes, then emission and the validators' pool are paid.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use dn_core::{Address, Amount};
 use dn_powr::{Payout, score};
-use dn_trust::Unit;
 
 use super::Step;
 use super::books::sum;
@@ -16,15 +15,15 @@ use crate::state::{
 };
 use crate::tx::Role;
 
-/// Quality of audited work by exact model families, until quality rounds exist: neutral.
-const QUALITY: Unit = Unit::ONE;
-
 impl Step<'_> {
     pub(super) fn close_epoch(&mut self) {
+        self.judge_turns();
         self.close_worker_trust();
         self.close_validator_trust();
+        self.close_model_trust();
         let (emitted, work) = self.pay_emission();
         let paid = self.pay_validators();
+        self.clear_turns();
         let epoch = self.ctx.epoch();
         self.events.push(Event::EpochClosed { epoch, emitted, paid, work: work.to_string() });
     }
@@ -74,6 +73,8 @@ impl Step<'_> {
     fn pay_emission(&mut self) -> (Amount, u128) {
         let params = &self.ctx.params;
         let work: Vec<_> = EPOCH_WORK.iter(self.state).collect();
+        let subjects: BTreeSet<_> = work.iter().map(|((domain, _, owner), _)| (*domain, *owner)).collect();
+        self.note_subjects(&subjects);
         let mut scores = Vec::new();
         for ((domain, worker, owner), counted) in work {
             EPOCH_WORK.remove(self.state, &(domain, worker, owner));
@@ -81,7 +82,8 @@ impl Step<'_> {
                 .get(self.state, &(Role::Worker, worker))
                 .is_some_and(|identity| identity.status == IdentityStatus::Active);
             let Some(trust) = WORKER_TRUST.get(self.state, &worker).filter(|_| active) else { continue };
-            scores.push(((domain, worker, owner), score(counted, QUALITY, trust.weight(&params.trust))));
+            let quality = self.quality_of(domain, owner);
+            scores.push(((domain, worker, owner), score(counted, quality, trust.weight(&params.trust))));
         }
         // Scores are bounded by paid fees; should they ever exceed 128 bits, the epoch emits nothing.
         let sum_of =
@@ -127,6 +129,7 @@ impl Step<'_> {
         let held = POOLS.get_or_default(self.state, &Pool::Validators);
         let mut paid = Amount::ZERO;
         for (validator, amount) in divide(held, &weights) {
+            let amount = self.charge_missed_turns(validator, amount);
             let mut pool = STAKE_POOLS.get_or_default(self.state, &validator);
             if amount.is_zero() || pool.reward(amount).is_err() {
                 continue;

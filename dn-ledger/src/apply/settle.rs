@@ -30,6 +30,7 @@ impl Step<'_> {
             let work =
                 work_cost(&model.manifest).vwu(line.prompt_tokens, line.output_tokens).unwrap_or(u128::MAX);
             vwu = vwu.saturating_add(work);
+            self.note_model_work(line.model, work);
             let counted = self.ctx.params.emission.counted_work(work, line.fees);
             let key = (line.domain, worker, model.owner);
             EPOCH_WORK.update(self.state, &key, |held| *held = held.saturating_add(counted));

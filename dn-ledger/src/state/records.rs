@@ -1,12 +1,18 @@
 //! The records of the state's tables.
 
+mod beacon;
 mod dispute;
+mod feedback;
+mod quality;
 
 use dn_core::objects::{AuditOutcome, BatchRoot, ModelManifest, Price};
 use dn_core::{Address, Amount, Hash32, canonical_enum, canonical_struct};
 use serde::{Deserialize, Serialize};
 
+pub use beacon::Turns;
 pub use dispute::{Dispute, DisputeLoad};
+pub use feedback::{FeedbackRecord, Heard, Reputation};
+pub use quality::{QualityRound, SettledQuality};
 
 /// An account.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
