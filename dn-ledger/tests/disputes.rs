@@ -415,7 +415,7 @@ fn plans() -> impl Strategy<Value = (Vec<(bool, u8)>, Vec<u8>)> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 24, max_shrink_iters: 200, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 8, max_shrink_iters: 100, ..ProptestConfig::default() })]
 
     /// However moves and silence interleave: every dispute ends within its bound, exactly one side of it loses (or another receipt's fraud
     /// ends it for nobody), and `block` checks that money is conserved.
