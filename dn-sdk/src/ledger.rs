@@ -1,5 +1,7 @@
 //! A typed client of a ledger node's JSON-RPC.
 
+mod review;
+
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};

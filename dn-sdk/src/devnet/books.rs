@@ -12,6 +12,7 @@ use dn_ledger::views::BlockView;
 use super::error::DevnetError;
 use super::network::Devnet;
 use crate::ledger::LedgerError;
+use crate::referee::TileReferee;
 
 /// Why the history cannot be executed again.
 #[derive(Debug, thiserror::Error)]
@@ -58,7 +59,7 @@ pub enum BooksError {
 /// [`BooksError`].
 pub async fn write_balances(devnet: &Devnet, mut out: impl Write) -> Result<(), BooksError> {
     let genesis = devnet.genesis();
-    let mut chain = Chain::new(genesis);
+    let mut chain = Chain::new(genesis).with_referee(TileReferee::handle());
     let tip = devnet.ledger().status().await?.height;
     line(&mut out, &chain)?;
     for height in 1..=tip {
