@@ -209,7 +209,7 @@ fn a_canary_judges_and_enters_no_quality() {
     // What the draw does not allow cannot be opened, whatever was sealed.
     let (round, setter) = (s.id, s.setter());
     let mut cheat = Scene { w: World::with(params(0)), id: s.id, claimed: s.claimed };
-    std::mem::swap(&mut cheat.w.chain, &mut s.w.chain.clone());
+    cheat.w.chain = s.w.chain.clone();
     cheat.w.ok(setter, Payload::QualitySeal { round, commitment: wrong.commitment() });
     cheat.until(cheat.record().reveal_until);
     let draw = cheat.draw(setter);

@@ -47,8 +47,13 @@ pub enum NodeError {
     #[error(transparent)]
     Store(#[from] StoreError),
     /// The chain's disputes are judged by a referee that is not here.
-    #[error(transparent)]
-    Referee(BlockError),
+    #[error("disputes of this chain are judged by rules {expected}; the referee here has {found:?}")]
+    Referee {
+        /// The rules that the parameters name.
+        expected: u32,
+        /// Those of the referee here, if there is one.
+        found: Option<u32>,
+    },
     /// The configured genesis.
     #[error(transparent)]
     Genesis(#[from] GenesisError),
@@ -104,7 +109,9 @@ impl Node {
         if let Some(referee) = referee {
             chain = chain.with_referee(referee);
         }
-        chain.check_referee().map_err(NodeError::Referee)?;
+        if let Err(BlockError::Referee { expected, found, .. }) = chain.check_referee() {
+            return Err(NodeError::Referee { expected, found });
+        }
         let address = key.address();
         // One signature has to be a quorum until nodes talk to each other.
         let set = chain.validators();
