@@ -20,7 +20,7 @@ use crate::referee::TileReferee;
 pub enum BooksError {
     /// The genesis is gone or damaged.
     #[error(transparent)]
-    Devnet(#[from] DevnetError),
+    Devnet(Box<DevnetError>),
     /// The ledger cannot be asked.
     #[error(transparent)]
     Ledger(#[from] LedgerError),
@@ -51,6 +51,12 @@ pub enum BooksError {
     /// The output cannot be written.
     #[error("cannot write the balances: {0}")]
     Write(#[from] io::Error),
+}
+
+impl From<DevnetError> for BooksError {
+    fn from(error: DevnetError) -> Self {
+        Self::Devnet(Box::new(error))
+    }
 }
 
 /// Executes the whole history again and writes one JSON line of every holding for each block, the genesis first.
