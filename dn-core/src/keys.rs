@@ -130,6 +130,34 @@ impl PublicKey {
     }
 }
 
+impl serde::Serialize for PublicKey {
+    fn serialize<S: serde::Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
+        s.collect_str(&format_args!("0x{}", hex::encode(self.to_compressed())))
+    }
+}
+
+impl<'de> serde::Deserialize<'de> for PublicKey {
+    fn deserialize<D: serde::Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(d)?;
+        let bytes: [u8; 33] = crate::hash::parse_hex(&text).map_err(serde::de::Error::custom)?;
+        Self::from_sec1(&bytes).map_err(serde::de::Error::custom)
+    }
+}
+
+impl Canonical for PublicKey {
+    const MIN_LEN: usize = 33;
+    fn encode(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(&self.to_compressed());
+    }
+    fn decode(r: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        let at = r.position();
+        let bytes: [u8; 33] = r.array()?;
+        // 33 bytes have the compressed form only, of which there is one for each key.
+        Self::from_sec1(&bytes)
+            .map_err(|_| DecodeError::Invalid { at, what: "not a compressed secp256k1 point" })
+    }
+}
+
 impl fmt::Debug for PublicKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "PublicKey(0x{})", hex::encode(self.to_compressed()))

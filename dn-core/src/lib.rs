@@ -17,6 +17,7 @@ pub mod objects;
 pub mod signed;
 #[cfg(test)]
 mod testing;
+pub mod vrf;
 pub mod wide;
 
 pub use address::Address;
@@ -27,6 +28,7 @@ pub use hash::{
 };
 pub use keys::{PublicKey, SecretKey, Signature};
 pub use signed::{Signable, Signed, VerifyError};
+pub use vrf::{VrfError, VrfProof};
 
 /// The examples of the README, compiled and run.
 #[cfg(doctest)]

@@ -3,6 +3,7 @@
 mod acceptance;
 mod batch;
 mod encoder;
+pub mod feedback;
 mod manifest;
 mod receipt;
 mod request;

@@ -3,19 +3,23 @@
 mod audit;
 mod backing;
 mod batch;
+mod beacon;
 mod books;
 mod channel;
 mod commission;
+mod dispute;
 mod domain;
 mod draw;
 mod emission;
 mod epoch;
 mod evidence;
+mod feedback;
 mod governance;
 mod identity;
 mod jobs;
 mod model;
 mod proposal;
+mod quality;
 mod redelegate;
 mod registry;
 mod session;
@@ -23,13 +27,15 @@ mod settle;
 mod slash;
 mod stake;
 
-use dn_core::{Address, BlockHash, TxId};
+use dn_core::{Address, BlockHash, Hash32, TxId};
 
 pub(crate) use domain::{check_name, domain_emission, domain_fees, put_domain};
 pub(crate) use identity::put_identity;
+pub use quality::{canary_input, round_id};
 
 use crate::events::Event;
 use crate::params::Params;
+use crate::referee::{RefereeHandle, Side};
 use crate::reject::{Reject, SignedObject};
 use crate::state::{ACCOUNTS, Pool, State};
 use crate::tx::{Payload, SignedTx, Tx};
@@ -44,7 +50,7 @@ pub struct BlockContext {
     pub height: u64,
     /// The block's time, Unix milliseconds.
     pub time_ms: u64,
-    /// Hash of the block before: the randomness of this floor's audit draws.
+    /// Hash of the block before.
     pub parent: BlockHash,
     /// Who proposed the block.
     pub proposer: Address,
@@ -54,6 +60,10 @@ pub struct BlockContext {
     pub parent_missed: Vec<Address>,
     /// The parameters in force.
     pub params: Params,
+    /// The value that the proposer reveals for the beacon.
+    pub reveal: Option<Hash32>,
+    /// Who judges disputed tiles, where the parameters name a referee.
+    pub referee: Option<RefereeHandle>,
 }
 
 impl BlockContext {
@@ -97,7 +107,12 @@ pub fn apply(state: &mut State, tx: &SignedTx, ctx: &BlockContext) -> Result<Out
 /// take effect, batches whose window closed are settled.
 pub fn begin_block(state: &mut State, ctx: &BlockContext) -> Vec<Event> {
     let mut step = Step::new(state, ctx);
+    step.mix_beacon();
+    step.count_turns();
     step.expire_audits();
+    step.expire_disputes();
+    step.settle_rounds();
+    step.open_rounds();
     step.process_due_batches();
     step.refund_jobs();
     step.govern();
@@ -240,6 +255,20 @@ impl<'a> Step<'a> {
             }
             Payload::Deposit { proposal, amount } => self.deposit(sender, *proposal, *amount),
             Payload::Vote { proposal, pool, choice } => self.vote(sender, *proposal, *pool, *choice),
+            Payload::DisputeOpen { batch, index, receipt, proof, ground } => {
+                self.dispute_open(sender, *batch, *index, (receipt, proof, *ground))
+            }
+            Payload::DisputePick { batch, index, step, bytes } => {
+                self.dispute_move(sender, (*batch, *index, *step), Side::Accuser, bytes)
+            }
+            Payload::DisputeAnswer { batch, index, step, bytes } => {
+                self.dispute_move(sender, (*batch, *index, *step), Side::Worker, bytes)
+            }
+            Payload::QualitySeal { round, commitment } => self.quality_seal(sender, *round, *commitment),
+            Payload::QualityCommit { round, commitment } => self.quality_commit(sender, *round, *commitment),
+            Payload::QualityReveal { reveal } => self.quality_reveal(sender, reveal),
+            Payload::QualityUnseal { seal, draw } => self.quality_unseal(sender, seal, draw),
+            Payload::Feedback { feedback, receipt, proof } => self.feedback(feedback, receipt, proof),
         }
     }
 }

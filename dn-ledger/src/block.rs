@@ -4,6 +4,7 @@ use dn_core::merkle::MerkleTree;
 use dn_core::{Address, BlockHash, Canonical, Hash32, SecretKey, Signature, canonical_struct};
 use serde::{Deserialize, Serialize};
 
+use crate::beacon::Reveal;
 use crate::tx::SignedTx;
 use crate::validators::ValidatorSet;
 use crate::vote::{Vote, VoteKind};
@@ -31,6 +32,8 @@ pub struct Header {
     pub tx_root: Hash32,
     /// Commitment to the state after it.
     pub state: Hash32,
+    /// What the proposer adds to the beacon.
+    pub reveal: Option<Reveal>,
 }
 canonical_struct!(Header {
     chain_id: u64,
@@ -43,6 +46,7 @@ canonical_struct!(Header {
     next_validators: Hash32,
     tx_root: Hash32,
     state: Hash32,
+    reveal: Option<Reveal>,
 });
 
 impl Header {
@@ -183,6 +187,7 @@ mod tests {
             next_validators: Hash32([4; 32]),
             tx_root: Hash32([5; 32]),
             state: Hash32([6; 32]),
+            reveal: None,
         }
     }
 

@@ -4,14 +4,16 @@
 //! was proposed, and all to [`commit`](Chain::commit) what was decided. On this floor one producer does all three; the BFT
 //! engine of a later issue calls the same functions.
 
-use dn_core::{Address, BlockHash, Canonical, Hash32, TxId};
+use dn_core::{Address, BlockHash, Canonical, Hash32, SecretKey, TxId};
 
 use crate::apply::{BlockContext, Outcome, apply, begin_block, end_block};
+use crate::beacon::{Reveal, RevealError};
 use crate::block::{Block, Certificate, CertificateError, Header, tx_root};
 use crate::events::Event;
 use crate::genesis::Genesis;
+use crate::referee::RefereeHandle;
 use crate::reject::Reject;
-use crate::state::{Changes, PARAMS, State, Upgrade, VALIDATOR_SETS};
+use crate::state::{BEACON, Changes, PARAMS, State, Upgrade, VALIDATOR_SETS};
 use crate::supply::{self, SupplyError};
 use crate::tx::SignedTx;
 use crate::upgrades::{SUPPORTED_UPGRADES, unknown_upgrade};
@@ -105,6 +107,24 @@ pub enum BlockError {
         /// How many.
         found: usize,
     },
+    /// The chain's disputes are judged by a referee that this replica does not have: it can execute no block.
+    #[error("block {height}: disputes are judged by rules {expected}; the referee here has {found:?}")]
+    Referee {
+        /// The block.
+        height: u64,
+        /// The rules that the parameters name.
+        expected: u32,
+        /// Those of the referee here, if there is one.
+        found: Option<u32>,
+    },
+    /// A reveal for the beacon that does not hold, or is missing.
+    #[error("block {height}: {source}")]
+    Reveal {
+        /// The block.
+        height: u64,
+        /// Why.
+        source: RevealError,
+    },
     /// A transaction that the rules refuse.
     #[error("block {height}, transaction {index}: {reason}")]
     Tx {
@@ -167,6 +187,7 @@ pub struct Chain {
     tip: Header,
     certificate: Certificate,
     supported: &'static [(&'static str, Hash32)],
+    referee: Option<RefereeHandle>,
 }
 
 impl Chain {
@@ -175,18 +196,38 @@ impl Chain {
         let mut state = genesis.state();
         state.seal();
         let tip = genesis.header(&state);
-        Self { state, tip, certificate: Certificate::default(), supported: SUPPORTED_UPGRADES }
+        Self::resume(state, tip, Certificate::default())
     }
 
     /// A chain at a stored tip. The caller has compared the state's commitment with the header and checked the certificate.
     pub fn resume(state: State, tip: Header, certificate: Certificate) -> Self {
-        Self { state, tip, certificate, supported: SUPPORTED_UPGRADES }
+        Self { state, tip, certificate, supported: SUPPORTED_UPGRADES, referee: None }
     }
 
     /// The same chain in software with these upgrades, instead of [`SUPPORTED_UPGRADES`].
     #[must_use]
     pub fn supporting(self, upgrades: &'static [(&'static str, Hash32)]) -> Self {
         Self { supported: upgrades, ..self }
+    }
+
+    /// Plugs in the referee that judges disputes. A chain whose parameters name one executes no block without it.
+    #[must_use]
+    pub fn with_referee(mut self, referee: RefereeHandle) -> Self {
+        self.referee = Some(referee);
+        self
+    }
+
+    /// Checks that disputes can be judged here as the parameters in force say.
+    ///
+    /// # Errors
+    /// [`BlockError::Referee`].
+    pub fn check_referee(&self) -> Result<(), BlockError> {
+        let ctx = self.next_context(self.tip.time_ms + 1);
+        let (expected, found) = (ctx.params.dispute.referee, ctx.referee.map(|referee| referee.rules()));
+        if expected == 0 || found == Some(expected) {
+            return Ok(());
+        }
+        Err(BlockError::Referee { height: ctx.height, expected, found })
     }
 
     /// The state after the tip.
@@ -232,22 +273,62 @@ impl Chain {
             parent_signers: parent.signatures.iter().map(|(signer, _)| *signer).collect(),
             parent_missed: missed.filter(|who| *who != parent_proposer).collect(),
             params: PARAMS.get(&self.state, &0).expect("the genesis sets the parameters"),
+            reveal: None,
+            referee: self.referee.clone(),
         }
     }
 
-    /// Builds a block of the candidates, in their order, that the rules accept, until it is full. The state is unchanged.
+    /// The randomness after the tip.
+    pub fn beacon(&self) -> Hash32 {
+        BEACON.get_or_default(&self.state, &0)
+    }
+
+    /// [`propose_revealing`](Self::propose_revealing) with the reveal of the proposer's key, where the chain wants one.
     ///
     /// # Errors
-    /// [`BlockError::UnknownUpgrade`] before, [`BlockError::Supply`] after building it.
+    /// As there.
+    pub fn propose_by(
+        &mut self,
+        key: &SecretKey,
+        time_ms: u64,
+        candidates: &[SignedTx],
+    ) -> Result<Proposal, BlockError> {
+        let (height, ctx) = (self.tip.height + 1, self.next_context(time_ms));
+        let reveal =
+            ctx.params.beacon.required.then(|| Reveal::new(key, ctx.chain_id, height, self.beacon()));
+        let failed = |source: dn_core::VrfError| BlockError::Reveal { height, source: source.into() };
+        self.propose_revealing(key.address(), reveal.transpose().map_err(failed)?, time_ms, candidates)
+    }
+
+    /// [`propose_revealing`](Self::propose_revealing) without a reveal, for chains that want none.
+    ///
+    /// # Errors
+    /// As there.
     pub fn propose(
         &mut self,
         proposer: Address,
         time_ms: u64,
         candidates: &[SignedTx],
     ) -> Result<Proposal, BlockError> {
+        self.propose_revealing(proposer, None, time_ms, candidates)
+    }
+
+    /// Builds a block of the candidates, in their order, that the rules accept, until it is full. The state is unchanged.
+    ///
+    /// # Errors
+    /// [`BlockError::Referee`], [`BlockError::Reveal`]; [`BlockError::Supply`] is the only other error of a block that was just built.
+    pub fn propose_revealing(
+        &mut self,
+        proposer: Address,
+        reveal: Option<Reveal>,
+        time_ms: u64,
+        candidates: &[SignedTx],
+    ) -> Result<Proposal, BlockError> {
+        self.check_referee()?;
         let parent_certificate = self.certificate.clone();
-        let ctx = self.context(time_ms.max(self.tip.time_ms + 1), proposer, &parent_certificate);
+        let mut ctx = self.context(time_ms.max(self.tip.time_ms + 1), proposer, &parent_certificate);
         self.check_upgrades(ctx.height)?;
+        ctx.reveal = self.check_reveal(&ctx, reveal.as_ref())?;
         let start = self.state.checkpoint();
         let begin = begin_block(&mut self.state, &ctx);
         let (mut txs, mut outcomes, mut rejected) = (Vec::new(), Vec::new(), Vec::new());
@@ -278,6 +359,7 @@ impl Chain {
             next_validators: self.validators().hash(),
             tx_root: tx_root(&txs),
             state: self.state.commitment().hash(),
+            reveal,
         };
         let result = self.finish(&ctx, begin, outcomes, end);
         self.state.rollback(start);
@@ -304,9 +386,11 @@ impl Chain {
 
     fn execute(&mut self, block: &Block) -> Result<Executed, BlockError> {
         let header = &block.header;
-        let ctx = self.context(header.time_ms, header.proposer, &block.parent_certificate);
+        self.check_referee()?;
+        let mut ctx = self.context(header.time_ms, header.proposer, &block.parent_certificate);
         self.check_upgrades(ctx.height)?;
         self.check_header(block, &ctx)?;
+        ctx.reveal = self.check_reveal(&ctx, header.reveal.as_ref())?;
         let begin = begin_block(&mut self.state, &ctx);
         let mut outcomes = Vec::with_capacity(block.txs.len());
         for (index, tx) in (0u32..).zip(&block.txs) {
@@ -332,6 +416,24 @@ impl Chain {
             None => Ok(()),
             Some((since, Upgrade { name, version, .. })) => {
                 Err(BlockError::UnknownUpgrade { height, since, name, version })
+            }
+        }
+    }
+
+    /// The value that a reveal adds to the beacon.
+    fn check_reveal(
+        &self,
+        ctx: &BlockContext,
+        reveal: Option<&Reveal>,
+    ) -> Result<Option<Hash32>, BlockError> {
+        let height = ctx.height;
+        let failed = |source| BlockError::Reveal { height, source };
+        match reveal {
+            None if ctx.params.beacon.required => Err(failed(RevealError::Missing)),
+            None => Ok(None),
+            Some(reveal) => {
+                let value = reveal.verify(ctx.proposer, ctx.chain_id, height, self.beacon());
+                value.map(Some).map_err(failed)
             }
         }
     }

@@ -1,10 +1,12 @@
 //! What happened: the ledger's events, in the order of their happening within a block.
 
 use dn_core::objects::{AuditOutcome, Price};
-use dn_core::{Address, Amount, BatchId, ChannelId, ModelId};
-use dn_trust::Trust;
+use dn_core::{Address, Amount, BatchId, ChannelId, Hash32, ModelId};
+use dn_powr::{Consensus, Finding};
+use dn_trust::{Trust, Unit};
 use serde::{Deserialize, Serialize};
 
+use crate::referee::{Ending, Side};
 use crate::state::{AuditResult, ExecutionFault, ProposalStatus, Tally, table_name};
 use crate::supply::HoldingChange;
 use crate::tx::{Choice, DomainTerms, Role, Shares};
@@ -17,10 +19,12 @@ pub enum SlashCause {
     Fraud,
     /// A receipt that the worker did not open.
     Unavailable,
-    /// An accusation that the other validators refuted.
+    /// An accusation that the other validators, or the referee, refuted.
     FalseVerdict,
     /// Two conflicting messages in consensus.
     Equivocation,
+    /// A receipt whose end, or whose choice under a grammar, is not the model's: decided by weight, it costs no bond.
+    Upheld,
 }
 
 /// One thing that happened.
@@ -116,6 +120,14 @@ pub enum Event {
     AuditMissed { batch: BatchId, index: u32, auditor: Address },
     /// An accusation: every validator audits this receipt now.
     DisputeOpened { batch: BatchId, index: u32, accuser: Address, outcome: AuditOutcome },
+    /// An accusation: its accuser has to open the dispute.
+    DisputeCalled { batch: BatchId, index: u32, accuser: Address, deadline: u64 },
+    /// The dispute is open.
+    DisputeStarted { batch: BatchId, index: u32, turn: Side, deadline: u64 },
+    /// A side moved; the next move is due.
+    DisputeMoved { batch: BatchId, index: u32, step: u32, by: Side, turn: Side, deadline: u64 },
+    /// One side lost.
+    DisputeEnded { batch: BatchId, index: u32, outcome: Ending },
     /// An audit ended.
     AuditClosed { batch: BatchId, index: u32, result: AuditResult },
     /// A batch's fees were split.
@@ -192,6 +204,43 @@ pub enum Event {
     },
     /// Nobody claimed a job in time.
     JobRefunded { escrow: ChannelId, payer: Address, amount: Amount },
+    /// A quality round: its setter has to seal the task.
+    QualityOpened {
+        round: Hash32,
+        domain: u32,
+        owner: Address,
+        setter: Address,
+        members: Vec<Address>,
+        seal_until: u64,
+    },
+    /// The committee can commit.
+    QualitySealed { round: Hash32 },
+    /// A member committed to a score.
+    QualityCommitted { round: Hash32, validator: Address },
+    /// A member showed its score.
+    QualityRevealed { round: Hash32, validator: Address, score: Unit },
+    /// The seal was opened.
+    QualityUnsealed { round: Hash32, canary: bool },
+    /// What a settled round says about a member; its score, moved into the inter-quartile range.
+    QualityJudged { round: Hash32, validator: Address, finding: Finding, clamped: Option<Unit> },
+    /// A round ended. Without consensus it was a canary, or nothing was revealed or unsealed.
+    QualitySettled { round: Hash32, domain: u32, owner: Address, canary: bool, consensus: Option<Consensus> },
+    /// A payer's feedback.
+    FeedbackGiven {
+        batch: BatchId,
+        index: u32,
+        worker: Address,
+        model: ModelId,
+        payer: Address,
+        score: u8,
+        tag: String,
+    },
+    /// A model's trust changed at the end of an epoch.
+    ModelTrustChanged { model: ModelId, before: Trust, after: Trust },
+    /// A validator's turn to propose passed without a block.
+    TurnMissed { validator: Address, height: u64 },
+    /// Missed turns cost pay.
+    TurnsCharged { validator: Address, missed: u32, amount: Amount },
     /// What a record holds is another amount after this block than before it, whatever the reasons; a block's last events,
     /// in the order of table and key. The changes of a block add up to nothing, and from the genesis on they give
     /// every holding at every height.

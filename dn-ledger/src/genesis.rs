@@ -403,6 +403,7 @@ impl Genesis {
             next_validators: VALIDATOR_SETS.get_or_default(state, &NEXT_SET).hash(),
             tx_root: tx_root(&[]),
             state: state.commitment().hash(),
+            reveal: None,
         }
     }
 

@@ -47,7 +47,9 @@
 #![deny(clippy::float_arithmetic)]
 
 pub mod apply;
+pub mod beacon;
 pub mod block;
+pub mod bytes;
 pub mod chain;
 pub mod events;
 pub mod genesis;
@@ -57,6 +59,7 @@ pub mod node;
 pub mod params;
 mod power;
 pub mod query;
+pub mod referee;
 pub mod reject;
 pub mod state;
 pub mod supply;
@@ -73,6 +76,7 @@ pub use chain::{BlockError, Chain, Executed, Proposal};
 pub use genesis::{Devnet, DevnetValidator, Genesis, GenesisError};
 pub use params::Params;
 pub use power::voting_power;
+pub use referee::{Referee, RefereeHandle};
 pub use reject::Reject;
 pub use tally::tally;
 pub use tx::{Payload, Role, SignedTx, Tx};

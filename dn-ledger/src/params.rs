@@ -4,6 +4,11 @@ mod governance;
 
 mod registry;
 
+mod beacon;
+mod dispute;
+mod feedback;
+mod quality;
+
 use dn_core::{Amount, canonical_struct};
 use serde::{Deserialize, Serialize};
 
@@ -11,6 +16,11 @@ pub use governance::{GovernanceParams, MAX_OPEN_PROPOSALS, StakingParams};
 pub use registry::{EmissionBounds, RegistryParams};
 
 use crate::tx::{MAX_TX_BYTES, Role};
+
+pub use beacon::BeaconParams;
+pub use dispute::DisputeParams;
+pub use feedback::FeedbackParams;
+pub use quality::QualityParams;
 
 /// Why parameters are refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -34,6 +44,9 @@ pub enum ParamsError {
     /// A split of fees, emission or slashes.
     #[error(transparent)]
     Split(#[from] dn_powr::SplitError),
+    /// A constant of committees.
+    #[error("quality: {0}")]
+    Review(#[from] dn_powr::ReviewError),
     /// A constant of emission.
     #[error("emission: {0}")]
     Emission(#[from] dn_powr::EmissionError),
@@ -144,6 +157,14 @@ pub struct Params {
     pub staking: StakingParams,
     /// Rules of proposals.
     pub governance: GovernanceParams,
+    /// How claimed mismatches are decided.
+    pub dispute: DisputeParams,
+    /// Where randomness comes from.
+    pub beacon: BeaconParams,
+    /// How committees score models.
+    pub quality: QualityParams,
+    /// What payers' feedback counts for.
+    pub feedback: FeedbackParams,
 }
 canonical_struct!(Params {
     epoch_blocks: u64,
@@ -173,6 +194,10 @@ canonical_struct!(Params {
     registry: RegistryParams,
     staking: StakingParams,
     governance: GovernanceParams,
+    dispute: DisputeParams,
+    beacon: BeaconParams,
+    quality: QualityParams,
+    feedback: FeedbackParams,
 });
 
 impl Params {
@@ -227,6 +252,10 @@ impl Params {
             registry: RegistryParams::devnet(),
             staking: StakingParams::devnet(),
             governance: GovernanceParams::devnet(),
+            dispute: DisputeParams::devnet(),
+            beacon: BeaconParams::devnet(),
+            quality: QualityParams::devnet(),
+            feedback: FeedbackParams::devnet(),
         }
     }
 
@@ -293,6 +322,11 @@ impl Params {
         self.registry.validate()?;
         self.staking.validate()?;
         self.governance.validate()?;
+        let bonded_blocks = self.epoch_blocks.saturating_mul(self.unbonding_epochs - 1);
+        self.dispute.validate(bonded_blocks)?;
+        self.beacon.validate()?;
+        self.quality.validate(self.epoch_blocks)?;
+        self.feedback.validate()?;
         self.slash.validate()?;
         self.fees.validate()?;
         self.emission.validate()?;

@@ -1,6 +1,8 @@
 //! Queries: from the state to the views that clients see.
 
+mod dispute;
 mod governance;
+mod registries;
 mod registry;
 
 use dn_core::{Address, Amount, BatchId, ChannelId, ModelId};
@@ -23,6 +25,9 @@ use crate::views::{
     ChannelView, DomainBalance, FamilyBalance, IdentityView, IndicatorView, LaneView, ModelView, PoolBalance,
     ReleaseBalance, RoleBalance, StakeView, SupplyView, TrustView, UnbondingBalance, UnbondingView,
 };
+
+pub use dispute::{dispute, disputes};
+pub use registries::{agent, agent_id, beacon, model_trust, quality_rounds, reputation, validations};
 
 /// The most entries that a list answers with.
 pub const MAX_LIST: usize = 1_000;

@@ -6,7 +6,7 @@ mod registry;
 mod session;
 mod staking;
 
-use dn_core::{Address, Amount, AmountError, BatchId, ChannelId, Hash32, ModelId, VerifyError};
+use dn_core::{Address, Amount, AmountError, BatchId, ChannelId, Hash32, ModelId, ReceiptId, VerifyError};
 use serde::{Deserialize, Serialize};
 
 pub use evidence::EvidenceFault;
@@ -15,7 +15,8 @@ pub use registry::{ReceiptField, RegistryReject};
 pub use session::SessionFault;
 pub use staking::StakingFault;
 
-use crate::state::IdentityStatus;
+use crate::referee::{MoveFault, Side};
+use crate::state::{BatchStatus, IdentityStatus};
 use crate::tx::{Role, Shares};
 
 /// An object whose signature, chain or expiry the ledger checks.
@@ -28,7 +29,7 @@ pub enum SignedObject {
     Voucher,
     /// A batch root, signed by its gateway.
     BatchRoot,
-    /// A job's receipt, signed by its worker.
+    /// A worker's receipt.
     Receipt,
     /// A payer's acceptance of a job's receipt.
     JobAcceptance,
@@ -36,6 +37,8 @@ pub enum SignedObject {
     SessionGrant,
     /// A validator's vote or proposal in consensus.
     ConsensusMessage,
+    /// A payer's feedback.
+    Feedback,
 }
 
 impl std::fmt::Display for SignedObject {
@@ -48,6 +51,7 @@ impl std::fmt::Display for SignedObject {
             Self::JobAcceptance => "job acceptance",
             Self::SessionGrant => "session grant",
             Self::ConsensusMessage => "consensus message",
+            Self::Feedback => "feedback",
         })
     }
 }
@@ -84,6 +88,8 @@ pub enum Field {
     Text,
     /// Changes of a proposal.
     Changes,
+    /// Tag of feedback.
+    Tag,
 }
 
 /// Why a transaction is refused. A refused transaction changes nothing, its sender's nonce included.
@@ -280,6 +286,125 @@ pub enum Reject {
     /// What only domains, model families, backers and jobs refuse.
     #[error(transparent)]
     Registry(#[from] RegistryReject),
+    /// A receipt with the proof of another place.
+    #[error("the proof is of receipt {found_index} of {found_count}; receipt {index} of {count} expected")]
+    ProofPlace { index: u64, count: u64, found_index: u64, found_count: u64 },
+    /// A receipt that is not in its batch.
+    #[error("the proof does not lead to the batch's root {root}")]
+    Proof { root: Hash32 },
+    /// A receipt by another worker than the batch.
+    #[error("the receipt is by {found}; the batch is by {expected}")]
+    ReceiptWorker { expected: Address, found: Address },
+    /// A dispute that nobody called, or that is over.
+    #[error("no dispute about receipt {index} of batch {batch} is open")]
+    UnknownDispute { batch: BatchId, index: u32 },
+    /// Somebody else's move.
+    #[error("receipt {index} of batch {batch}: {expected} moves here, not {found}")]
+    DisputeParty { batch: BatchId, index: u32, expected: Address, found: Address },
+    /// A second opening.
+    #[error("the dispute about receipt {index} of batch {batch} is already opened")]
+    DisputeOpened { batch: BatchId, index: u32 },
+    /// A move before the opening.
+    #[error("the dispute about receipt {index} of batch {batch} is not opened yet")]
+    DisputeNotOpened { batch: BatchId, index: u32 },
+    /// A move out of turn.
+    #[error("receipt {index} of batch {batch}: move {step} of the {turn} is due; {found} came")]
+    DisputeTurn { batch: BatchId, index: u32, turn: Side, step: u32, found: u32 },
+    /// A move that the referee refuses.
+    #[error("receipt {index} of batch {batch}, move {step}: {fault}")]
+    DisputeMove { batch: BatchId, index: u32, step: u32, fault: MoveFault },
+    /// A model whose computations no tile judges.
+    #[error("model {model} is not exact: no tile of it can be judged")]
+    DisputeUnjudged { model: ModelId },
+    /// The block has taken all moves of disputes that it may.
+    #[error("block {height} has its {limit} moves of disputes")]
+    DisputesBusy { limit: u32, height: u64 },
+    /// A quality round that is not open.
+    #[error("no quality round {round} is open")]
+    UnknownRound { round: Hash32 },
+    /// Something that only the round's setter may do.
+    #[error("the setter of round {round} is {setter}; the sender is {sender}")]
+    QualitySetter { round: Hash32, setter: Address, sender: Address },
+    /// A message that the round refuses.
+    #[error("round {round}: {fault}")]
+    QualityFault { round: Hash32, fault: RoundFault },
+    /// A proof that is not of the setter's VRF at the round.
+    #[error("the proof is not of the VRF of the setter of round {round}")]
+    QualityDraw { round: Hash32 },
+    /// A canary where none was drawn, or none where one was.
+    #[error("round {round} {}", if *drawn { "has to be a canary" } else { "must not be a canary" })]
+    QualityCanary { round: Hash32, drawn: bool },
+    /// Feedback beyond the scale.
+    #[error("a score of {found}; at most {maximum}")]
+    Score { maximum: u8, found: u8 },
+    /// Feedback on a receipt whose batch is not settled.
+    #[error("batch {batch} is {status:?}; feedback is taken on settled ones")]
+    BatchUnsettled { batch: BatchId, status: BatchStatus },
+    /// Feedback on another receipt than the one that stands there.
+    #[error("feedback on receipt {found}; {expected} stands at this place")]
+    FeedbackReceipt { expected: ReceiptId, found: ReceiptId },
+    /// A second feedback on a receipt.
+    #[error("there is feedback on receipt {index} of batch {batch} already")]
+    FeedbackGiven { batch: BatchId, index: u32 },
+    /// A receipt that belongs to no line of its batch: nobody paid for it.
+    #[error("receipt {index} of batch {batch} belongs to none of its lines")]
+    FeedbackLine { batch: BatchId, index: u32 },
+    /// Feedback by somebody else than who paid.
+    #[error("feedback signed by {signer}; {payer} paid, and neither it nor its spender did")]
+    FeedbackSigner { payer: Address, signer: Address },
+    /// Feedback on own work.
+    #[error("{payer} paid for its own work or model")]
+    FeedbackSelf { payer: Address },
+}
+
+/// Why a quality round refuses a message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum RoundFault {
+    /// Its setter has not sealed it.
+    #[error("its task is not sealed")]
+    NotSealed,
+    /// The sender is not in its committee.
+    #[error("the sender is not in its committee")]
+    NotAMember,
+    /// A deadline has passed.
+    #[error("the deadline has passed")]
+    Late,
+    /// The phase before is not over.
+    #[error("the phase before is not over")]
+    Early,
+    /// It was done before.
+    #[error("the sender did that already")]
+    Twice,
+    /// A reveal without a commitment.
+    #[error("the sender has not committed")]
+    NotCommitted,
+    /// Something for another round.
+    #[error("it is for another round")]
+    WrongRound,
+    /// What was shown was not committed to.
+    #[error("it is not what was committed to")]
+    Mismatch,
+    /// The committee itself does not fit.
+    #[error("its committee or its deadlines do not fit")]
+    Committee,
+}
+
+impl From<dn_powr::RoundError> for RoundFault {
+    fn from(error: dn_powr::RoundError) -> Self {
+        use dn_powr::RoundError;
+        match error {
+            RoundError::NotAMember { .. } => Self::NotAMember,
+            RoundError::Late { .. } => Self::Late,
+            RoundError::Early { .. } => Self::Early,
+            RoundError::Twice { .. } => Self::Twice,
+            RoundError::NotCommitted { .. } => Self::NotCommitted,
+            RoundError::WrongRound { .. } => Self::WrongRound,
+            RoundError::Mismatch { .. } => Self::Mismatch,
+            _ => Self::Committee,
+        }
+    }
 }
 
 /// What is wrong with a manifest.

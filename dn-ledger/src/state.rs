@@ -14,6 +14,9 @@ pub use records::{
     ProposalStatus, Session, Tally, Upgrade,
 };
 pub use records::{
+    Dispute, DisputeLoad, FeedbackRecord, Heard, QualityRound, Reputation, SettledQuality, Turns,
+};
+pub use records::{
     Domain, DomainCount, EpochWork, Family, JobClaim, JobEscrow, ModelTerms, NextTerms, Spending,
 };
 pub use tables::{
@@ -27,4 +30,9 @@ pub use tables::{
 pub use tables::{
     BACKING_POOLS, BACKING_RELEASES, BACKING_SHARES, DOMAIN_COUNT, DOMAIN_NAMES, DOMAINS, DUE_JOBS, FAMILIES,
     FAMILY_VERSIONS, JOB_CLAIMS, JOBS, MODEL_TERMS,
+};
+pub use tables::{
+    BEACON, DISPUTE_DUE, DISPUTE_LOAD, DISPUTE_MOVES, DISPUTES, FEEDBACKS, HEARD, MODEL_EPOCHS,
+    MODEL_REPUTATIONS, MODEL_TRUST, QUALITIES, QUALITY_DUE, QUALITY_ROUNDS, QUALITY_SUBJECTS, TURNS,
+    WORKER_FEEDBACK, WORKER_REPUTATIONS,
 };

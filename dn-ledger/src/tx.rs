@@ -6,6 +6,8 @@ mod registry;
 
 use dn_core::encoding::{Canonical, DecodeError, Reader};
 use dn_core::keys::SignatureError;
+use dn_core::merkle::InclusionProof;
+use dn_core::objects::feedback::Feedback;
 use dn_core::objects::{
     BatchRoot, JobAcceptance, ModelManifest, Price, Receipt, SessionGrant, Verdict, Voucher,
 };
@@ -21,6 +23,9 @@ pub use governance::{Choice, MAX_TITLE_BYTES, ParamChange, ProposalKind};
 pub use registry::{
     BackingTerms, DomainTerms, Licence, MAX_LICENCE_BYTES, MAX_PARENTS, NewJob, NewVersion, Parent, escrow_id,
 };
+
+use crate::beacon::Reveal;
+use crate::bytes::Bytes;
 
 /// The most bytes of a canonical signed transaction.
 pub const MAX_TX_BYTES: usize = 256 * 1024;
@@ -102,13 +107,25 @@ impl Canonical for Shares {
     }
 }
 
+/// Why an accuser says that a receipt is not the model's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Ground {
+    /// A computed value differs: a tile shows it, and the referee judges it.
+    Computation,
+    /// The end of the answer, a choice under a grammar, or anything of a model without exact arithmetic: no tile shows it, and the
+    /// validators' weight decides.
+    Rest,
+}
+canonical_enum!(Ground { 0 => Computation {}, 1 => Rest {} });
+
 /// What a transaction does. The README of this crate lists each one's rules.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "type", rename_all = "snake_case")]
 #[allow(
     clippy::large_enum_variant,
-    reason = "one allocation more for every model would save memory that nobody misses"
+    reason = "the largest holds a receipt; transactions are bounded by bytes, not by this"
 )]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
 pub enum Payload {
     /// Moves DN to another account.
     Transfer {
@@ -377,6 +394,76 @@ pub enum Payload {
         /// The vote; it can be changed until voting ends.
         choice: Choice,
     },
+    /// Opens the dispute that the sender's accusation called.
+    DisputeOpen {
+        /// The batch.
+        batch: BatchId,
+        /// The receipt's place in it.
+        index: u32,
+        /// The receipt.
+        receipt: Signed<Receipt>,
+        /// Its place in the batch's root.
+        proof: InclusionProof,
+        /// Why it is wrong.
+        ground: Ground,
+    },
+    /// The accuser points to what differs; at the end, to the tile.
+    DisputePick {
+        /// The batch.
+        batch: BatchId,
+        /// The receipt's place in it.
+        index: u32,
+        /// Moves before this one.
+        step: u32,
+        /// The move, in the referee's encoding.
+        bytes: Bytes,
+    },
+    /// The worker opens what its receipt commits to.
+    DisputeAnswer {
+        /// The batch.
+        batch: BatchId,
+        /// The receipt's place in it.
+        index: u32,
+        /// Moves before this one.
+        step: u32,
+        /// The move, in the referee's encoding.
+        bytes: Bytes,
+    },
+    /// The setter of a quality round commits to what is known about its task.
+    QualitySeal {
+        /// The round.
+        round: Hash32,
+        /// [`dn_powr::Seal::commitment`].
+        commitment: Hash32,
+    },
+    /// A member of a round's committee commits to a score.
+    QualityCommit {
+        /// The round.
+        round: Hash32,
+        /// [`dn_powr::Reveal::commitment`].
+        commitment: Hash32,
+    },
+    /// A member shows its score.
+    QualityReveal {
+        /// What was committed to.
+        reveal: dn_powr::Reveal,
+    },
+    /// The setter opens the seal.
+    QualityUnseal {
+        /// What was committed to.
+        seal: dn_powr::Seal,
+        /// The setter's VRF at the round, which decides whether it had to be a canary.
+        draw: Reveal,
+    },
+    /// A payer's word about an answer that it paid for.
+    Feedback {
+        /// What it says, signed by the payer or its channel's spender.
+        feedback: Signed<Feedback>,
+        /// The receipt of the answer.
+        receipt: Signed<Receipt>,
+        /// Its place in the settled batch.
+        proof: InclusionProof,
+    },
 }
 canonical_enum!(Payload {
     0 => Transfer { to: Address, amount: Amount },
@@ -426,6 +513,14 @@ canonical_enum!(Payload {
     24 => Propose { title: String, text: String, kind: ProposalKind, deposit: Amount },
     25 => Deposit { proposal: u64, amount: Amount },
     26 => Vote { proposal: u64, pool: Address, choice: Choice },
+    70 => DisputeOpen { batch: BatchId, index: u32, receipt: Signed<Receipt>, proof: InclusionProof, ground: Ground },
+    71 => DisputePick { batch: BatchId, index: u32, step: u32, bytes: Bytes },
+    72 => DisputeAnswer { batch: BatchId, index: u32, step: u32, bytes: Bytes },
+    73 => QualitySeal { round: Hash32, commitment: Hash32 },
+    74 => QualityCommit { round: Hash32, commitment: Hash32 },
+    75 => QualityReveal { reveal: dn_powr::Reveal },
+    76 => QualityUnseal { seal: dn_powr::Seal, draw: Reveal },
+    77 => Feedback { feedback: Signed<Feedback>, receipt: Signed<Receipt>, proof: InclusionProof },
 });
 
 /// A transaction before its signature.

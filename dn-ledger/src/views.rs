@@ -2,7 +2,9 @@
 //!
 //! Amounts are atto as decimal strings, hashes and addresses `0x…`, trust Q32 bits, heights and epochs numbers.
 
+mod dispute;
 mod governance;
+mod registries;
 mod registry;
 
 use dn_core::objects::{AuditOutcome, BatchLine, ModelManifest, Price};
@@ -20,6 +22,12 @@ use crate::block::{Certificate, Header};
 use crate::events::Event;
 use crate::state::{AuditPhase, AuditResult, BatchStatus, Commission, IdentityStatus, Pool};
 use crate::tx::{Role, Shares, SignedTx};
+
+pub use dispute::{DisputeMoveView, DisputeView};
+pub use registries::{
+    AgentView, BeaconView, FeedbackAuthView, FeedbackView, ModelTrustView, QualityRoundView, ReputationView,
+    ValidationView, ValidationsView,
+};
 
 /// `dn_status`: where the chain stands.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

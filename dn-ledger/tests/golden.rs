@@ -30,11 +30,11 @@ fn genesis_and_one_block() {
     assert_eq!(
         hashes.map(|hash| hex(&hash)),
         [
-            "0f62177c4122b9bffba0d9f3c1e222cb71c35c1ab591dd05b95517d11dd81edd",
-            "efb0054a37e732895f676f95a5f9327ffe278052a7f4fcbca1b4a83c28ba8240",
+            "99afc8264dbedaac7d7818d4fd04ccea2242e5a8388bc8bab73ca981d3104083",
+            "729a2809e58e74184b1b8ea876e15532b27ab6e2374f87838f905ed2a520a960",
             "1d86a6dcf35f03679b11612fc7ebcbca8f42e4753993639e12727cc0318350b6",
-            "8fe4cff6f06c930923d9e8ae1c6a8f9840238fdb08f424b993b026d09eafbdc6",
-            "036130ed8ccb66e617b733974ac24450f618755588ebb5c3652438bda43ee0f5",
+            "449967f4c9268e6bf7ada75c529b88d23c9aee510180ca353ca64d89483859bc",
+            "02048ff30e3ae3d6eb09e0be5c34b585da017931b0ddf9acd433b8e98f4bb213",
         ]
     );
 }
@@ -106,7 +106,7 @@ fn every_proposal() {
     assert_eq!(tags, 66);
     assert_eq!(
         hex(&dn_core::keccak256(&[&all])),
-        "31f267bb18b1685423c27686d3f19be79a0ca7a73c49934db077f58e724f7779"
+        "7b050e494fc8b801f3949c4dd828551e9903192f42991faa70553cf38807891d"
     );
 }
 

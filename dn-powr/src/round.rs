@@ -3,6 +3,7 @@
 //! A pure state machine: heights go in, typed outcomes come out. Signatures are the caller's: whoever calls has checked that a message is
 //! from the validator that it names.
 
+use dn_core::encoding::{DecodeError, Reader};
 use dn_core::{Address, Canonical, Hash32, canonical_struct, keccak256};
 use dn_trust::Unit;
 
@@ -150,12 +151,50 @@ enum Progress {
     Revealed(Unit),
 }
 
+impl Canonical for Progress {
+    const MIN_LEN: usize = 1;
+
+    fn encode(&self, out: &mut Vec<u8>) {
+        match self {
+            Self::Silent => out.push(0),
+            Self::LateCommit => out.push(1),
+            Self::Committed(commitment) => {
+                out.push(2);
+                commitment.encode(out);
+            }
+            Self::Mismatched(commitment) => {
+                out.push(3);
+                commitment.encode(out);
+            }
+            Self::LateReveal => out.push(4),
+            Self::Revealed(score) => {
+                out.push(5);
+                score.encode(out);
+            }
+        }
+    }
+
+    fn decode(r: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        let at = r.position();
+        Ok(match u8::decode(r)? {
+            0 => Self::Silent,
+            1 => Self::LateCommit,
+            2 => Self::Committed(Hash32::decode(r)?),
+            3 => Self::Mismatched(Hash32::decode(r)?),
+            4 => Self::LateReveal,
+            5 => Self::Revealed(Unit::decode(r)?),
+            found => return Err(DecodeError::Tag { at, what: "progress of a member", found }),
+        })
+    }
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Member {
     id: Address,
     weight: u128,
     progress: Progress,
 }
+canonical_struct!(Member { id: Address, weight: u128, progress: Progress });
 
 /// A round under way.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -167,6 +206,8 @@ pub struct Round {
     /// By rising id.
     members: Vec<Member>,
 }
+// A ledger keeps a round between two messages; it decodes what it encoded.
+canonical_struct!(Round { id: Hash32, seal: Hash32, commit_until: u64, reveal_until: u64, members: Vec<Member> });
 
 impl Round {
     /// Opens a round: `committee` as [`draw_committee`](crate::draw_committee) drew it, the commitment of the round's [`Seal`], and the

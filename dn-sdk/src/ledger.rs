@@ -1,6 +1,7 @@
 //! A typed client of a ledger node's JSON-RPC.
 
 mod registry;
+mod review;
 
 use std::collections::HashMap;
 use std::sync::Arc;

@@ -5,6 +5,7 @@
 //! - [`validator::Auditor`] (feature `validator`) replays the receipts that the ledger draws for it.
 //! - [`gateway::Gateway`] (feature `gateway`) serves the OpenAI-compatible API and holds the payers' channels.
 //! - [`ledger::LedgerClient`] queries a ledger node and submits transactions.
+//! - [`referee`] is the engine's referee behind the ledger's interface, and the two sides of a dispute.
 //! - `devnet` (feature `devnet`) is a whole network in one process; `operator` starts a role from a settings file.
 //! - [`wire`] is the protocol between workers and gateways, [`receipt`] and [`opening`] are what everybody checks.
 #![forbid(unsafe_code)]
@@ -25,6 +26,7 @@ pub mod opening;
 #[cfg(feature = "devnet")]
 pub mod operator;
 pub mod receipt;
+pub mod referee;
 #[cfg(feature = "validator")]
 pub mod validator;
 pub mod wire;

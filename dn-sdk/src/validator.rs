@@ -1,5 +1,6 @@
 //! Audits: replays the receipts that the ledger draws for this validator and votes on them.
 
+mod accuse;
 mod auditor;
 mod config;
 mod error;

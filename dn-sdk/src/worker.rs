@@ -3,9 +3,11 @@
 mod batch;
 mod config;
 mod connection;
+mod defence;
 mod error;
 mod executor;
 mod job;
+mod served;
 mod socket;
 mod store;
 

@@ -51,6 +51,11 @@ impl ModelEpoch {
         self.audits.bad.add(weight);
     }
 
+    /// Verified work units that were paid for.
+    pub const fn paid_work(&self) -> u128 {
+        self.paid_work
+    }
+
     /// The model was proven not to be what its owner declared, such as a copy passed off as an original.
     pub fn proven_fraud(&mut self) {
         self.frauds = self.frauds.saturating_add(1);

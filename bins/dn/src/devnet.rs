@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use dn_compute::EngineOptions;
 use dn_ledger::events::Event;
+use dn_ledger::referee::Ending;
 use dn_ledger::views::EventView;
 use dn_sdk::devnet::{Devnet, DevnetConfig, DevnetModel, Report, Scene};
 use dn_sdk::operator::stop_signal;
@@ -281,6 +282,16 @@ fn happened(view: &EventView, roster: &dn_sdk::devnet::Roster) {
         Event::BatchPosted { worker, count, fees, .. } => {
             format!("{} posts a batch of {count} receipts, {fees:.4} DN in escrow", roster.name(*worker))
         }
+        Event::DisputeCalled { accuser, index, .. } => {
+            format!("{} replayed receipt {index} and disputes it", roster.name(*accuser))
+        }
+        Event::DisputeEnded { index, outcome, .. } => match outcome {
+            Ending::Fraud { finding } => format!(
+                "the referee computed one tile of receipt {index} (position {}): the worker is wrong",
+                finding.position
+            ),
+            ending => format!("the dispute about receipt {index} is lost by the {}", ending.loser()),
+        },
         Event::DisputeOpened { accuser, index, outcome, .. } => {
             format!("{} replayed receipt {index} and accuses: {}", roster.name(*accuser), words(outcome))
         }

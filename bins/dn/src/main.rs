@@ -20,6 +20,7 @@ mod out;
 mod password;
 mod query;
 mod render;
+mod review_tx;
 mod sim;
 mod tx;
 mod unfinished;

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use dn_core::objects::Price;
-use dn_core::{Address, Amount, ChannelId, ModelId};
+use dn_core::{Address, Amount, ChannelId, ModelId, SecretKey};
 use dn_ledger::tx::{Payload, Role, Shares};
 
 use crate::error::CliError;
@@ -15,6 +15,7 @@ use crate::home::Config;
 use crate::out;
 use crate::query::{RpcArgs, role};
 use crate::render::render;
+use crate::review_tx::Review;
 use crate::wallet::KeyArgs;
 
 /// `dn tx`.
@@ -142,11 +143,14 @@ enum Tx {
     Registry(registry::Tx),
     #[command(flatten)]
     Governance(governance::Tx),
+    #[command(flatten)]
+    Review(Review),
 }
 
 impl Tx {
-    fn payload(self, sender: Address) -> Result<Payload, CliError> {
+    fn payload(self, key: &SecretKey) -> Result<Payload, CliError> {
         Ok(match self {
+            Self::Review(review) => review.payload(key)?,
             Self::Transfer { to, amount } => Payload::Transfer { to, amount },
             Self::Register { role, collateral, name, endpoint } => {
                 Payload::Register { role, collateral, name, endpoint }
@@ -164,14 +168,16 @@ impl Tx {
             Self::RetireModel { model } => Payload::RetireModel { model },
             Self::Offer { model } => Payload::Offer { model },
             Self::Unoffer { model } => Payload::Unoffer { model },
-            Self::OpenChannel { gateway, deposit, spender } => {
-                Payload::OpenChannel { payee: gateway, deposit, spender: spender.unwrap_or(sender) }
-            }
+            Self::OpenChannel { gateway, deposit, spender } => Payload::OpenChannel {
+                payee: gateway,
+                deposit,
+                spender: spender.unwrap_or_else(|| key.address()),
+            },
             Self::TopUpChannel { channel, amount } => Payload::TopUpChannel { channel, amount },
             Self::CloseChannel { channel } => Payload::CloseChannel { channel },
             Self::FinishChannel { channel } => Payload::FinishChannel { channel },
             Self::Registry(tx) => tx.payload()?,
-            Self::Governance(tx) => tx.payload(sender)?,
+            Self::Governance(tx) => tx.payload(key.address())?,
         })
     }
 }
@@ -180,7 +186,7 @@ impl Tx {
 pub(crate) fn run(args: Args, config: &Config) -> Result<ExitCode, CliError> {
     let client = args.rpc.client(config)?;
     let key = args.key.open(config)?;
-    let payload = args.tx.payload(key.address())?;
+    let payload = args.tx.payload(&key)?;
     let waiting = out::spinner("waiting for the block");
     let outcome = crate::runtime()?.block_on(client.submit(&key, payload))?;
     waiting.finish_and_clear();

@@ -251,6 +251,11 @@ impl<'a> Witness<'a> {
         self.tree.root()
     }
 
+    /// The first position whose choice is not the sampler's; `None` also under a grammar, where the referee judges no choice.
+    pub const fn wrong_choice(&self) -> Option<u32> {
+        self.wrong_choice
+    }
+
     /// The subject of a dispute about this computation, as its own receipt would bind it.
     pub fn subject(&self) -> Subject {
         Subject {

@@ -1,7 +1,7 @@
 //! Audits: verdicts are committed, then revealed; an accusation calls every validator.
 //!
-//! The majority of the validators' weight decides a dispute on this floor. The tile referee of a later issue decides it by
-//! executing the one operation in question.
+//! Where the chain has a referee, a claimed mismatch calls a [dispute](super::dispute) that ends with one tile. The majority of the
+//! validators' weight decides what no tile shows: receipts that are not handed over, ends of answers, choices under a grammar.
 
 use dn_core::objects::{AuditOutcome, Verdict};
 use dn_core::{Address, Amount, BatchId, Hash32};
@@ -86,6 +86,9 @@ impl Step<'_> {
                 self.close_audit(id, index, AuditResult::Passed);
                 self.settle_if_due(id);
             }
+            (None, AuditOutcome::Mismatch { .. }) if self.has_disputes() => {
+                self.call_dispute(id, index, sender);
+            }
             (None, outcome) => self.open_dispute(id, index, sender, outcome),
             (Some(accuser), _) if audit.waiting == 0 => self.resolve_dispute(id, index, accuser),
             (Some(_), _) => {}
@@ -107,7 +110,7 @@ impl Step<'_> {
     }
 
     /// Calls every validator that took no part in the batch. The accuser's verdict stands.
-    fn open_dispute(&mut self, id: BatchId, index: u32, accuser: Address, outcome: AuditOutcome) {
+    pub(super) fn open_dispute(&mut self, id: BatchId, index: u32, accuser: Address, outcome: AuditOutcome) {
         let mut batch = BATCHES.get(self.state, &id).expect("an audit belongs to a batch");
         batch.status = BatchStatus::Disputed;
         BATCHES.put(self.state, &id, &batch);
@@ -147,7 +150,7 @@ impl Step<'_> {
             DEADLINES.remove(self.state, &key);
             let (_, id, index) = key;
             let Some(audit) = AUDITS.get(self.state, &(id, index)) else { continue };
-            if audit.result.is_some() {
+            if audit.result.is_some() || self.in_dispute(id, index) {
                 continue;
             }
             let height = self.ctx.height;
@@ -218,6 +221,9 @@ impl Step<'_> {
         let over_half = |part: Amount, whole: Amount| part > whole.saturating_sub(part);
         let result = if revealed < all.saturating_sub(revealed) {
             AuditResult::NoAudit
+        } else if over_half(mismatch, revealed) && self.has_disputes() {
+            // What a tile shows is not decided here, and a majority's word costs nobody a bond.
+            AuditResult::Upheld
         } else if over_half(mismatch, revealed) {
             AuditResult::Fraud
         } else if over_half(accused, revealed) {
@@ -230,6 +236,7 @@ impl Step<'_> {
         let batch = BATCHES.get(self.state, &id).expect("an audit belongs to a batch");
         match result {
             AuditResult::Fraud => self.void(id, batch, SlashCause::Fraud, accuser),
+            AuditResult::Upheld => self.void(id, batch, SlashCause::Upheld, accuser),
             AuditResult::Unavailable => self.void(id, batch, SlashCause::Unavailable, accuser),
             AuditResult::Refuted => {
                 for (auditor, task) in tasks {
@@ -250,7 +257,7 @@ impl Step<'_> {
             let Some(outcome) = task.outcome else { continue };
             let right = match (result, outcome) {
                 (AuditResult::NoAudit, _) => continue,
-                (AuditResult::Fraud, AuditOutcome::Mismatch { .. }) => true,
+                (AuditResult::Fraud | AuditResult::Upheld, AuditOutcome::Mismatch { .. }) => true,
                 // Whoever did get the receipt may well have seen a mismatch.
                 (AuditResult::Unavailable, AuditOutcome::Mismatch { .. } | AuditOutcome::Unavailable {}) => {
                     true

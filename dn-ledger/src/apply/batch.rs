@@ -61,12 +61,13 @@ impl Step<'_> {
         fees: Amount,
     ) {
         let (sender, id) = (body.worker, body.id());
+        let draw_height = self.ctx.height.saturating_add(self.ctx.params.beacon.delay_blocks);
         let batch = Batch {
             payers,
             escrow: fees,
             status: BatchStatus::Posted,
             posted_height: self.ctx.height,
-            window_end_height: self.ctx.height.saturating_add(1 + self.ctx.params.audit_times.window_blocks),
+            window_end_height: draw_height.saturating_add(self.ctx.params.audit_times.window_blocks),
             open_audits: 0,
             passed_audits: 0,
             body: body.clone(),
@@ -74,7 +75,7 @@ impl Step<'_> {
         BATCHES.put(self.state, &id, &batch);
         WORKER_BATCHES.put(self.state, &(sender, body.sequence), &id);
         WORKER_SEQUENCES.put(self.state, &sender, &(body.sequence + 1));
-        DUE_BATCHES.put(self.state, &(self.ctx.height + 1, id), &true);
+        DUE_BATCHES.put(self.state, &(draw_height, id), &true);
         identity.open_batches += 1;
         IDENTITIES.put(self.state, &(Role::Worker, sender), &identity);
         self.events.push(Event::BatchPosted {

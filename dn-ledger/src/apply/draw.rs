@@ -1,7 +1,7 @@
 //! Which receipts are audited, and by whom.
 //!
-//! The randomness is the hash of the block that holds the batch, mixed with the batch's id: known only once the batch
-//! stands, but grindable by whoever produces that block. A beacon of a later issue replaces it.
+//! The randomness is the [beacon](crate::beacon) some blocks after the batch, mixed with the batch's id: nobody knows it when the batch is posted, and
+//! whoever proposes in between can at most leave turns to others.
 
 use dn_core::{Address, Amount, BatchId, keccak256};
 use dn_trust::audit_rate;
@@ -20,7 +20,7 @@ use crate::tx::Role;
 const BASIS: u32 = 10_000;
 
 impl Step<'_> {
-    /// Draws the audits of batches of the block before, and settles batches whose window closed.
+    /// Draws the audits of batches whose randomness is there, and settles batches whose window closed.
     pub(super) fn process_due_batches(&mut self) {
         let due: Vec<_> = DUE_BATCHES
             .iter(self.state)
@@ -45,7 +45,7 @@ impl Step<'_> {
         let certain = claim.is_some_and(|claim| !claim.accepted);
         let rate = if certain { BASIS as u16 } else { self.audit_rate_of(batch.body.worker) };
         let params = &self.ctx.params;
-        let seed = keccak256(&[b"DeepNode audit draw v1", &self.ctx.parent.0, &id.0]);
+        let seed = keccak256(&[b"DeepNode audit draw v1", &self.beacon().0, &id.0]);
         let mut drawn = draw_indices(&seed, batch.body.count, rate);
         let most = params.audit_times.max_per_batch as usize;
         if drawn.len() > most {
@@ -89,7 +89,7 @@ impl Step<'_> {
     pub(super) fn redraw_auditor(&mut self, id: BatchId, index: u32, batch: &Batch, redraws: u8) -> bool {
         let mut eligible = self.eligible_auditors(batch);
         eligible.retain(|(address, _)| !AUDIT_TASKS.contains(self.state, &(id, index, *address)));
-        let seed = keccak256(&[b"DeepNode audit draw v1", &self.ctx.parent.0, &id.0]);
+        let seed = keccak256(&[b"DeepNode audit draw v1", &self.beacon().0, &id.0]);
         let ticket = draw(&seed, index, "auditor 1");
         let Some((auditor, weight)) = pick(&eligible, ticket) else { return false };
         self.open_audit(id, index, redraws, auditor, weight);

@@ -1,10 +1,9 @@
 //! The epoch's emission: among domains by paid, verified demand, within a domain by the owner's weights.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use dn_core::{Address, Amount};
 use dn_powr::{Payout, score};
-use dn_trust::Unit;
 
 use super::Step;
 use super::books::sum;
@@ -13,9 +12,6 @@ use super::epoch::divide;
 use crate::events::Event;
 use crate::state::{EPOCH_WORK, EpochWork, IDENTITIES, IdentityStatus, POOLS, Pool, WORKER_TRUST};
 use crate::tx::Role;
-
-/// Quality of audited work by exact model families, until quality rounds exist: neutral.
-const QUALITY: Unit = Unit::ONE;
 
 /// What a worker did in a domain for the models of an owner.
 #[derive(Debug, Clone, Copy)]
@@ -64,6 +60,8 @@ impl Step<'_> {
     fn take_scores(&mut self) -> Vec<Score> {
         let params = &self.ctx.params.trust;
         let work: Vec<_> = EPOCH_WORK.iter(self.state).collect();
+        let subjects: BTreeSet<_> = work.iter().map(|((domain, _, owner), _)| (*domain, *owner)).collect();
+        self.note_subjects(&subjects);
         let mut scores = Vec::new();
         for ((domain, worker, owner), work) in work {
             EPOCH_WORK.remove(self.state, &(domain, worker, owner));
@@ -71,7 +69,8 @@ impl Step<'_> {
                 .get(self.state, &(Role::Worker, worker))
                 .is_some_and(|identity| identity.status == IdentityStatus::Active);
             let Some(trust) = WORKER_TRUST.get(self.state, &worker).filter(|_| active) else { continue };
-            let points = |work| score(work, QUALITY, trust.weight(params));
+            let quality = self.quality_of(domain, owner);
+            let points = |work| score(work, quality, trust.weight(params));
             let points = EpochWork { counted: points(work.counted), weighted: points(work.weighted) };
             scores.push(Score { domain, worker, owner, points });
         }

@@ -16,10 +16,13 @@ use crate::tx::Role;
 
 impl Step<'_> {
     pub(super) fn close_epoch(&mut self) {
+        self.judge_turns();
         self.close_worker_trust();
         self.close_validator_trust();
+        self.close_model_trust();
         let (emitted, work) = self.pay_emission();
         let paid = self.pay_validators();
+        self.clear_turns();
         let epoch = self.ctx.epoch();
         self.events.push(Event::EpochClosed { epoch, emitted, paid, work: work.to_string() });
     }
@@ -73,6 +76,7 @@ impl Step<'_> {
         let held = POOLS.get_or_default(self.state, &Pool::Validators);
         let mut paid = Amount::ZERO;
         for (validator, amount) in divide(held, &weights) {
+            let amount = self.charge_missed_turns(validator, amount);
             if amount.is_zero() || !self.reward_pool(validator, amount) {
                 continue;
             }

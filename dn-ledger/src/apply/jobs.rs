@@ -62,7 +62,7 @@ impl Step<'_> {
         receipt
             .verify(self.ctx.chain_id, self.ctx.time_ms)
             .map_err(|error| Reject::of_object(SignedObject::Receipt, receipt.body.worker, error))?;
-        let fee = self.check_receipt(sender, escrow, &job, &receipt.body)?;
+        let fee = self.check_job_receipt(sender, escrow, &job, &receipt.body)?;
         let expected = batch_of(receipt, &batch.body);
         let (expected, found) = (expected.id(), batch.body.id());
         if expected != found {
@@ -101,7 +101,7 @@ impl Step<'_> {
     }
 
     /// The fee, if the receipt is what the escrow was locked for.
-    fn check_receipt(
+    fn check_job_receipt(
         &self,
         sender: Address,
         escrow: ChannelId,

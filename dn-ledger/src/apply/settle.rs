@@ -38,6 +38,7 @@ impl Step<'_> {
             let work =
                 work_cost(&model.manifest).vwu(line.prompt_tokens, line.output_tokens).unwrap_or(u128::MAX);
             vwu = vwu.saturating_add(work);
+            self.note_model_work(line.model, work);
             let counted = self.ctx.params.emission.counted_work(work, line.fees);
             let key = (line.domain, worker, model.owner);
             let weighted = counted.saturating_mul(split.lost_by_self_payment().into());
@@ -102,6 +103,7 @@ impl Step<'_> {
             .map(|((_, index), _)| index)
             .collect();
         for index in open {
+            self.cancel_dispute(id, index);
             self.close_audit(id, index, AuditResult::Cancelled);
             batch.open_audits -= 1;
         }
@@ -117,11 +119,11 @@ impl Step<'_> {
             SlashCause::Unavailable => self.slash(Role::Gateway, batch.body.gateway, cause, accuser),
             _ => {
                 let weight = self.batch_weight(&batch);
-                WORKER_EPOCHS.update(self.state, &worker, |epoch| {
-                    epoch.audit_failed(weight);
-                    epoch.proven_fraud();
-                });
-                self.slash(Role::Worker, worker, cause, accuser);
+                WORKER_EPOCHS.update(self.state, &worker, |epoch| epoch.audit_failed(weight));
+                if cause == SlashCause::Fraud {
+                    WORKER_EPOCHS.update(self.state, &worker, |epoch| epoch.proven_fraud());
+                    self.slash(Role::Worker, worker, cause, accuser);
+                }
             }
         }
         self.close_batch_of(worker);

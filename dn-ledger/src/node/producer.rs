@@ -155,7 +155,7 @@ fn produce(shared: &Shared, key: &SecretKey) -> Result<(), ProducerError> {
         let limit = chain.next_context(0).params.max_block_txs as usize;
         pool.mempool.ready(limit, |sender| ACCOUNTS.get_or_default(chain.state(), &sender).nonce)
     };
-    let proposal = shared.chain_mut().propose(key.address(), now_ms(), &candidates)?;
+    let proposal = shared.chain_mut().propose_by(key, now_ms(), &candidates)?;
     let certificate = Certificate::sign(&proposal.block.header, 0, [key]);
     // On disk first: nothing is answered, or visible to queries, that a crash could take back.
     shared.store.commit(&proposal.block, &certificate, &proposal.executed)?;

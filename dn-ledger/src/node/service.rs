@@ -13,7 +13,9 @@ use tokio::sync::watch;
 use super::producer::{self, Shared};
 use super::rpc;
 use super::store::{Store, StoreError};
+use crate::chain::BlockError;
 use crate::genesis::{Genesis, GenesisError};
+use crate::referee::RefereeHandle;
 
 /// Longest wait for requests in progress when a node shuts down.
 const SHUTDOWN_WAIT: Duration = Duration::from_secs(3);
@@ -33,6 +35,8 @@ pub struct NodeConfig {
     pub key: SecretKey,
     /// Time between blocks without transactions; with transactions a quarter of it.
     pub block_interval_ms: u64,
+    /// Who judges disputes; needed where the chain's parameters name a referee.
+    pub referee: Option<RefereeHandle>,
 }
 
 /// Why a node does not start.
@@ -42,6 +46,14 @@ pub enum NodeError {
     /// The chain on disk.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// The chain's disputes are judged by a referee that is not here.
+    #[error("disputes of this chain are judged by rules {expected}; the referee here has {found:?}")]
+    Referee {
+        /// The rules that the parameters name.
+        expected: u32,
+        /// Those of the referee here, if there is one.
+        found: Option<u32>,
+    },
     /// The configured genesis.
     #[error(transparent)]
     Genesis(#[from] GenesisError),
@@ -90,10 +102,16 @@ impl Node {
         if !(1..=3_600_000).contains(&config.block_interval_ms) {
             return Err(NodeError::Interval { found: config.block_interval_ms });
         }
-        let NodeConfig { data_dir, genesis, rpc_listen, key, block_interval_ms } = config;
+        let NodeConfig { data_dir, genesis, rpc_listen, key, block_interval_ms, referee } = config;
         let hash = genesis.hash();
         let opened = tokio::task::spawn_blocking(move || Store::open(&data_dir, &genesis)).await;
-        let (store, chain) = opened.expect("opening a store does not panic and is not cancelled")?;
+        let (store, mut chain) = opened.expect("opening a store does not panic and is not cancelled")?;
+        if let Some(referee) = referee {
+            chain = chain.with_referee(referee);
+        }
+        if let Err(BlockError::Referee { expected, found, .. }) = chain.check_referee() {
+            return Err(NodeError::Referee { expected, found });
+        }
         let address = key.address();
         // One signature has to be a quorum until nodes talk to each other.
         let set = chain.validators();

@@ -1,6 +1,10 @@
 //! The records of the state's tables.
 
+mod beacon;
+mod dispute;
+mod feedback;
 mod governance;
+mod quality;
 mod registry;
 mod staking;
 
@@ -8,7 +12,11 @@ use dn_core::objects::{AuditOutcome, BatchRoot, ModelManifest, Price};
 use dn_core::{Address, Amount, Hash32, canonical_enum, canonical_struct};
 use serde::{Deserialize, Serialize};
 
+pub use beacon::Turns;
+pub use dispute::{Dispute, DisputeLoad};
+pub use feedback::{FeedbackRecord, Heard, Reputation};
 pub use governance::{ExecutionFault, PoolVote, Proposal, ProposalStatus, Tally, Upgrade};
+pub use quality::{QualityRound, SettledQuality};
 pub use registry::{
     Domain, DomainCount, EpochWork, Family, JobClaim, JobEscrow, ModelTerms, NextTerms, Spending,
 };
@@ -229,6 +237,8 @@ pub enum AuditResult {
     NoAudit,
     /// The batch was thrown out for another receipt.
     Cancelled,
+    /// The validators upheld that its end, or its choice under a grammar, is not the model's.
+    Upheld,
 }
 canonical_enum!(AuditResult {
     0 => Passed {},
@@ -237,6 +247,7 @@ canonical_enum!(AuditResult {
     3 => Refuted {},
     4 => NoAudit {},
     5 => Cancelled {},
+    6 => Upheld {},
 });
 
 /// The audit of one receipt.

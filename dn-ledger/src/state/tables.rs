@@ -5,15 +5,19 @@ use std::marker::PhantomData;
 use dn_core::encoding::{Canonical, DecodeError};
 use dn_core::{Address, Amount, BatchId, ChannelId, Hash32, ModelId};
 use dn_powr::StakePool;
-use dn_trust::{ValidatorEpoch, ValidatorTrust, WorkerEpoch, WorkerTrust};
+use dn_trust::{ModelEpoch, ModelTrust, ValidatorEpoch, ValidatorTrust, WorkerEpoch, WorkerTrust};
 
 use super::map::State;
 use super::records::{
     Account, Audit, AuditTask, Batch, Channel, Commission, Identity, Model, Offer, Pool, PoolVote, Proposal,
     ProposalStatus, Session, Upgrade,
 };
+use super::records::{
+    Dispute, DisputeLoad, FeedbackRecord, Heard, QualityRound, Reputation, SettledQuality, Turns,
+};
 use super::records::{Domain, DomainCount, EpochWork, Family, JobClaim, JobEscrow, ModelTerms};
 use crate::params::Params;
+use crate::referee::Played;
 use crate::tx::{Choice, Role, Shares};
 use crate::validators::ValidatorSet;
 
@@ -380,4 +384,38 @@ tables! {
     41 SPENT_VOTES "spent_votes": u64 => bool;
     /// Upgrades by their first height.
     42 UPGRADES "upgrades": u64 => Upgrade;
+    /// Disputes by batch and receipt.
+    80 DISPUTES "disputes": (BatchId, u32) => Dispute;
+    /// Moves of open disputes by batch, receipt and step.
+    81 DISPUTE_MOVES "dispute_moves": (BatchId, u32, u32) => Played;
+    /// Open disputes by the height after their deadline. The value is always true.
+    82 DISPUTE_DUE "dispute_due": (u64, BatchId, u32) => bool;
+    /// Moves of disputes that the newest block with any has taken, under key 0.
+    83 DISPUTE_LOAD "dispute_load": u32 => DisputeLoad;
+    /// The randomness of the newest block, under key 0.
+    84 BEACON "beacon": u32 => Hash32;
+    /// Validators' turns in this epoch.
+    85 TURNS "turns": Address => Turns;
+    /// Owners whose models worked in an epoch, by domain. The value is always true.
+    86 QUALITY_SUBJECTS "quality_subjects": (u32, Address) => bool;
+    /// Open quality rounds by id.
+    87 QUALITY_ROUNDS "quality_rounds": Hash32 => QualityRound;
+    /// Open quality rounds by the height after their last deadline. The value is always true.
+    88 QUALITY_DUE "quality_due": (u64, Hash32) => bool;
+    /// What the last committee said, by domain and model owner.
+    89 QUALITIES "qualities": (u32, Address) => SettledQuality;
+    /// Feedback by batch and receipt.
+    90 FEEDBACKS "feedbacks": (BatchId, u32) => FeedbackRecord;
+    /// Feedback by worker, in the order in which it came.
+    91 WORKER_FEEDBACK "worker_feedback": (Address, u64) => (BatchId, u32);
+    /// Feedback on workers, added up.
+    92 WORKER_REPUTATIONS "worker_reputations": Address => Reputation;
+    /// Feedback on models, added up.
+    93 MODEL_REPUTATIONS "model_reputations": ModelId => Reputation;
+    /// What a payer's feedback on a model has counted in its last epoch.
+    94 HEARD "heard": (ModelId, Address) => Heard;
+    /// Trust in models that have worked.
+    95 MODEL_TRUST "model_trust": ModelId => ModelTrust;
+    /// What happened to models in this epoch.
+    96 MODEL_EPOCHS "model_epochs": ModelId => ModelEpoch;
 }

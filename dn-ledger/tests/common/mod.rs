@@ -2,6 +2,7 @@
 #![allow(dead_code, reason = "each test file uses its part")]
 
 pub(crate) mod auditor;
+pub(crate) mod counting;
 
 use dn_core::merkle::MerkleTree;
 use dn_core::objects::{
@@ -211,7 +212,9 @@ impl World {
         let time_ms = self.chain.tip().time_ms + 1_000;
         let validators = self.chain.validators();
         let proposer = validators.proposer(CHAIN_ID, self.chain.tip().height + 1, 0);
-        let proposal = self.chain.propose(proposer, time_ms, txs).unwrap();
+        let keys = PEOPLE.map(key);
+        let proposer = keys.iter().find(|key| key.address() == proposer).unwrap();
+        let proposal = self.chain.propose_by(proposer, time_ms, txs).unwrap();
         assert_eq!(self.chain.validate(&proposal.block).unwrap(), proposal.executed);
         let header = &proposal.block.header;
         self.chain.commit(header, certificate(header, &validators), &proposal.executed);

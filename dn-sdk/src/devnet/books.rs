@@ -12,6 +12,7 @@ use dn_ledger::views::BlockView;
 use super::error::DevnetError;
 use super::network::Devnet;
 use crate::ledger::LedgerError;
+use crate::referee::TileReferee;
 
 /// Why the history cannot be executed again.
 #[derive(Debug, thiserror::Error)]
@@ -19,7 +20,7 @@ use crate::ledger::LedgerError;
 pub enum BooksError {
     /// The genesis is gone or damaged.
     #[error(transparent)]
-    Devnet(#[from] DevnetError),
+    Devnet(Box<DevnetError>),
     /// The ledger cannot be asked.
     #[error(transparent)]
     Ledger(#[from] LedgerError),
@@ -52,13 +53,19 @@ pub enum BooksError {
     Write(#[from] io::Error),
 }
 
+impl From<DevnetError> for BooksError {
+    fn from(error: DevnetError) -> Self {
+        Self::Devnet(Box::new(error))
+    }
+}
+
 /// Executes the whole history again and writes one JSON line of every holding for each block, the genesis first.
 ///
 /// # Errors
 /// [`BooksError`].
 pub async fn write_balances(devnet: &Devnet, mut out: impl Write) -> Result<(), BooksError> {
     let genesis = devnet.genesis();
-    let mut chain = Chain::new(genesis);
+    let mut chain = Chain::new(genesis).with_referee(TileReferee::handle());
     let tip = devnet.ledger().status().await?.height;
     line(&mut out, &chain)?;
     for height in 1..=tip {

@@ -84,6 +84,8 @@ pub(crate) fn first_channel(keys: &Keys) -> ChannelId {
 pub fn genesis(keys: &Keys, gateway_url: &str, time_ms: u64) -> Result<Genesis, GenesisError> {
     let mut params = Params::devnet();
     params.audit_rate.ceiling = AUDIT_CEILING_BPS;
+    params.dispute.referee = crate::referee::REFEREE_RULES;
+    params.beacon.required = true;
     let roster = Roster::new(keys);
     let faucet = keys.faucet.address();
     let funded = roster.members().iter().filter(|member| member.address != faucet).map(|member| {

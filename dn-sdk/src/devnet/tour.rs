@@ -38,7 +38,7 @@ const RUSH: usize = 5;
 /// How often a call is made again when no worker is free.
 const ATTEMPTS: usize = 50;
 /// How long a settlement may take.
-const SETTLE_TIMEOUT: Duration = Duration::from_secs(60);
+const SETTLE_TIMEOUT: Duration = Duration::from_secs(180);
 
 /// Why a tour cannot go on.
 #[derive(Debug, thiserror::Error)]

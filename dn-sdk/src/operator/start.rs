@@ -226,6 +226,7 @@ pub async fn start_validator(settings: &ValidatorSettings) -> Result<RunningVali
                 rpc_listen: settings.ledger_listen,
                 key: key.clone(),
                 block_interval_ms: settings.block_interval_ms,
+                referee: Some(crate::referee::TileReferee::handle()),
             };
             Some(Node::start(config).await?)
         }

@@ -16,7 +16,7 @@ use tokio::task::{JoinError, JoinSet};
 use tokio::time::MissedTickBehavior;
 
 use super::store::{AuditStore, Kept};
-use super::{AuditError, AuditRecord, Auditor, AuditorConfig, FetchError, judge};
+use super::{AuditError, AuditRecord, Auditor, AuditorConfig, FetchError, accuse, judge};
 use crate::clock::now_ms;
 use crate::ledger::LedgerError;
 use crate::opening::{
@@ -34,14 +34,14 @@ const KEEP_MS: u64 = 7 * 24 * 3_600_000;
 /// What the auditor's task and its handle share.
 #[derive(Debug)]
 pub(super) struct Shared {
-    config: AuditorConfig,
+    pub(super) config: AuditorConfig,
     chain_id: u64,
-    store: AuditStore,
+    pub(super) store: AuditStore,
     http: reqwest::Client,
     records: Mutex<VecDeque<AuditRecord>>,
     waiting: Mutex<Waiting>,
     fetching: Semaphore,
-    judging: Semaphore,
+    pub(super) judging: Semaphore,
 }
 
 /// Openings that are fetched at once: gateways that trickle do not hold up the audits of others.
@@ -50,7 +50,7 @@ const FETCHES: usize = 16;
 /// Since when a gateway does not answer for a task.
 type Waiting = HashMap<Place, Instant>;
 /// A receipt: its batch and its index there.
-type Place = (BatchId, u32);
+pub(super) type Place = (BatchId, u32);
 
 impl Shared {
     pub(super) fn address(&self) -> Address {
@@ -94,9 +94,9 @@ pub(super) async fn start(config: AuditorConfig) -> Result<Auditor, AuditError> 
 
 /// What is being done now.
 #[derive(Default)]
-struct Working {
-    tasks: JoinSet<(Place, Result<(), AuditError>)>,
-    busy: HashSet<Place>,
+pub(super) struct Working {
+    pub(super) tasks: JoinSet<(Place, Result<(), AuditError>)>,
+    pub(super) busy: HashSet<Place>,
 }
 
 async fn run(shared: Arc<Shared>, mut stopped: watch::Receiver<bool>) {
@@ -114,6 +114,9 @@ async fn run(shared: Arc<Shared>, mut stopped: watch::Receiver<bool>) {
         }
         if let Err(error) = start_due(&shared, &mut working).await {
             tracing::warn!(%error, "audits will be looked up again");
+        }
+        if let Err(error) = accuse::start_due(&shared, &mut working).await {
+            tracing::warn!(%error, "disputes will be looked up again");
         }
     }
     // They hold the store, which may be opened again at once.
@@ -263,6 +266,10 @@ async fn audit(
     })
     .await
     .map_err(|_| AuditError::Interrupted)?;
+    if matches!(judgement.outcome, AuditOutcome::Mismatch { .. }) {
+        // On disk before the verdict is: nobody has to hand it over again for the dispute.
+        shared.store.accuse(task.batch, task.index, &opening)?;
+    }
     let receipt = &opening.receipt.body;
     let micros = |time: Duration| u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
     shared.remember(AuditRecord {

@@ -17,6 +17,9 @@ pub enum AuditError {
     /// The HTTP client cannot be made.
     #[error("cannot make an HTTP client: {0}")]
     Http(reqwest::Error),
+    /// A computation cannot be opened against a receipt.
+    #[error(transparent)]
+    Witness(#[from] dn_compute::verify::WitnessError),
     /// A task of the runtime was cut off.
     #[error("interrupted")]
     Interrupted,

@@ -7,8 +7,11 @@ use dn_core::objects::Verdict;
 use dn_core::{Address, BatchId, Hash32, canonical_struct};
 use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
 
+use crate::opening::Opening;
 use crate::store::{self, StoreError, record};
 
+/// Openings that were found wrong: what the accuser needs in the dispute that follows.
+const ACCUSED: TableDefinition<'_, ([u8; 32], u32), &[u8]> = TableDefinition::new("accused");
 const VERDICTS: TableDefinition<'_, ([u8; 32], u32), &[u8]> = TableDefinition::new("verdicts");
 
 /// A verdict that is committed to.
@@ -28,6 +31,7 @@ impl AuditStore {
         let database = store::open(dir, "validator", chain_id, auditor)?;
         let write = database.begin_write()?;
         write.open_table(VERDICTS)?;
+        write.open_table(ACCUSED)?;
         write.commit()?;
         Ok(Self(database))
     }
@@ -44,6 +48,19 @@ impl AuditStore {
         Ok(write.commit()?)
     }
 
+    /// Keeps an opening that was found wrong.
+    pub(super) fn accuse(&self, batch: BatchId, index: u32, opening: &Opening) -> Result<(), StoreError> {
+        let write = self.0.begin_write()?;
+        write.open_table(ACCUSED)?.insert((batch.0, index), opening.to_bytes().as_slice())?;
+        Ok(write.commit()?)
+    }
+
+    /// The opening that was found wrong.
+    pub(super) fn accused(&self, batch: BatchId, index: u32) -> Result<Option<Opening>, StoreError> {
+        let table = self.0.begin_read()?.open_table(ACCUSED)?;
+        table.get((batch.0, index))?.map(|bytes| record("accused", bytes.value())).transpose()
+    }
+
     /// Drops verdicts from before this time: their deadlines are long over.
     pub(super) fn prune(&self, before_ms: u64) -> Result<(), StoreError> {
         let write = self.0.begin_write()?;
@@ -57,8 +74,10 @@ impl AuditStore {
                     old.push(key.value());
                 }
             }
+            let mut accused = write.open_table(ACCUSED)?;
             for key in old {
                 table.remove(key)?;
+                accused.remove(key)?;
             }
         }
         Ok(write.commit()?)

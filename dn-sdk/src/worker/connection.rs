@@ -20,7 +20,7 @@ use super::error::ConnectionError;
 use super::job::{Job, Signal};
 use super::socket::{Socket, dial, greet, send, socket_url};
 use super::store::WorkerStore;
-use super::{Executor, Worker, WorkerConfig, WorkerError, WorkerStatus, batch};
+use super::{Executor, Worker, WorkerConfig, WorkerError, WorkerStatus, batch, defence};
 use crate::clock::now_ms;
 use crate::ledger::LedgerClient;
 use crate::wire::{self, FailReason, MAX_BATCH_RECEIPTS, ToGateway, ToWorker};
@@ -255,6 +255,7 @@ pub(super) async fn start(config: WorkerConfig) -> Result<Worker, WorkerError> {
     for url in urls {
         tasks.spawn(keep_connected(shared.clone(), url, stopped.clone()));
     }
+    tasks.spawn(defence::run(shared.clone(), stopped.clone()));
     tasks.spawn(batch::run(shared.clone(), stopped));
     Ok(Worker { shared, tasks, stop })
 }

@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use dn_compute::sampling::Choice;
+use dn_compute::verify::{Answer, Dispute, WitnessError};
 use dn_compute::{
     BatchError, BatchOptions, BatchRequest, CacheScope, Engine, GenerateError, GenerateRequest, Runner,
     Update,
@@ -53,6 +54,9 @@ pub enum ExecuteError {
     /// The batch of jobs cannot take it.
     #[error(transparent)]
     Batch(BatchError),
+    /// The computation cannot be opened.
+    #[error(transparent)]
+    Witness(#[from] WitnessError),
 }
 
 /// Computes jobs. Called on threads that may block; several at a time.
@@ -76,6 +80,21 @@ pub trait Executor: Send + Sync + 'static {
     /// # Errors
     /// [`ExecuteError`].
     fn cut(&self, job: &JobRequest, output: &[u32]) -> Result<Hash32, ExecuteError>;
+
+    /// What the worker has to open next in a dispute about this job's output; `None` for an executor that cannot open what it
+    /// computed, which loses.
+    ///
+    /// # Errors
+    /// [`ExecuteError`].
+    fn answer(
+        &self,
+        job: &JobRequest,
+        output: &[u32],
+        dispute: &Dispute,
+    ) -> Result<Option<Answer>, ExecuteError> {
+        let _ = (job, output, dispute);
+        Ok(None)
+    }
 }
 
 /// The honest executor: one engine for each model, whose jobs run through its layers together.
@@ -199,5 +218,13 @@ impl Executor for EngineExecutor {
     fn cut(&self, job: &JobRequest, output: &[u32]) -> Result<Hash32, ExecuteError> {
         let engine = &self.served(job.model)?.engine;
         Ok(engine.replay(&generate_request(job, &[]), output, FinishReason::Cancelled)?.trace_root)
+    }
+    fn answer(
+        &self,
+        job: &JobRequest,
+        output: &[u32],
+        dispute: &Dispute,
+    ) -> Result<Option<Answer>, ExecuteError> {
+        Ok(self.served(job.model)?.engine.witness(job, output)?.answer(dispute)?)
     }
 }

@@ -11,6 +11,7 @@ use tokio::sync::{OwnedSemaphorePermit, mpsc, watch};
 
 use super::connection::Shared;
 use super::executor::{ExecuteError, Execution};
+use super::served::ServedJob;
 use crate::clock::now_ms;
 use crate::wire::{FailReason, ToGateway, running_hash};
 
@@ -168,7 +169,8 @@ impl Job {
             self.shared.hold_back(id, KEEP_FINISHED);
         }
         let (shared, kept) = (self.shared.clone(), receipt.clone());
-        let stored = tokio::task::spawn_blocking(move || shared.store().add(&kept, instead_of)).await;
+        let job = ServedJob { request: self.request.clone(), output: execution.tokens.clone() };
+        let stored = tokio::task::spawn_blocking(move || shared.store().add(&kept, &job, instead_of)).await;
         let failed = match stored {
             Ok(Ok(())) => None,
             Ok(Err(error)) => Some(error.to_string()),
@@ -228,6 +230,6 @@ const fn fail_reason(error: &ExecuteError) -> FailReason {
     match error {
         ExecuteError::UnknownModel { .. } => FailReason::UnknownModel,
         ExecuteError::Diverges { position } => FailReason::Diverges { position: *position },
-        ExecuteError::Engine(_) | ExecuteError::Batch(_) => FailReason::Engine,
+        ExecuteError::Engine(_) | ExecuteError::Batch(_) | ExecuteError::Witness(_) => FailReason::Engine,
     }
 }

@@ -7,6 +7,7 @@ use dn_core::objects::{BatchRoot, Receipt, Voucher};
 use dn_core::{Address, ReceiptId, Signed, canonical_struct};
 use redb::{Database, ReadableDatabase, ReadableTable, ReadableTableMetadata, TableDefinition};
 
+use super::served::{self, ANSWERS, SERVED, ServedJob};
 use crate::store::{self, StoreError, record};
 
 /// Receipts that wait: gateway and receipt id → canonical signed receipt.
@@ -46,17 +47,25 @@ impl WorkerStore {
         write.open_table(PENDING)?;
         write.open_table(OPEN)?;
         write.open_table(UNPAID)?;
+        write.open_table(ANSWERS)?;
+        write.open_table(SERVED)?;
         write.commit()?;
         Ok(Self(database))
     }
 
-    /// Keeps a receipt, in place of an earlier one for the same job if there is one.
+    pub(super) const fn database(&self) -> &Database {
+        &self.0
+    }
+
+    /// Keeps a receipt and what it stands for, in place of an earlier one for the same job if there is one.
     pub(super) fn add(
         &self,
         receipt: &Signed<Receipt>,
+        job: &ServedJob,
         instead_of: Option<ReceiptId>,
     ) -> Result<(), StoreError> {
         let write = self.0.begin_write()?;
+        served::keep(&write, receipt.body.id(), job, instead_of)?;
         {
             let mut pending = write.open_table(PENDING)?;
             let gateway = receipt.body.gateway.0;
@@ -71,6 +80,7 @@ impl WorkerStore {
     /// Forgets receipts that were never settled.
     pub(super) fn forget(&self, gateway: Address, receipts: &[ReceiptId]) -> Result<(), StoreError> {
         let write = self.0.begin_write()?;
+        served::forget(&write, receipts)?;
         {
             let mut pending = write.open_table(PENDING)?;
             for id in receipts {
@@ -98,6 +108,8 @@ impl WorkerStore {
                     keys.push((key.value(), Unpaid { reason: reason.to_owned(), receipt }));
                 }
             }
+            let ids: Vec<_> = keys.iter().map(|(key, _)| ReceiptId(key.1)).collect();
+            served::forget(&write, &ids)?;
             for (key, unpaid) in &keys {
                 pending.remove(key)?;
                 table.insert(key.1, unpaid.to_bytes().as_slice())?;
@@ -148,6 +160,9 @@ impl WorkerStore {
             for id in open.receipts.iter().filter(|_| posted) {
                 pending.remove((open.batch.body.gateway.0, id.0))?;
             }
+        }
+        if posted {
+            served::move_to_batch(&write, open.batch.body.id(), &open.receipts)?;
         }
         Ok(write.commit()?)
     }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use dn_compute::verify::{Answer, Dispute};
 use dn_core::objects::JobRequest;
 use dn_core::{Hash32, ModelId};
 use dn_sdk::worker::{EngineExecutor, ExecuteError, Execution, Executor, TokenSink};
@@ -88,6 +89,14 @@ impl Executor for Cheating {
     }
     fn cut(&self, job: &JobRequest, output: &[u32]) -> Result<Hash32, ExecuteError> {
         honest().cut(job, output)
+    }
+    fn answer(
+        &self,
+        job: &JobRequest,
+        output: &[u32],
+        dispute: &Dispute,
+    ) -> Result<Option<Answer>, ExecuteError> {
+        honest().answer(job, output, dispute)
     }
 }
 

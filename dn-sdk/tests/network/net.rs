@@ -92,7 +92,10 @@ fn genesis() -> Genesis {
         .concat(),
         validators: vec![validator(VALIDATOR), validator(VALIDATOR + 1)],
     };
-    Genesis::devnet(&devnet, Params::devnet()).unwrap()
+    let mut params = Params::devnet();
+    params.dispute.referee = dn_sdk::referee::REFEREE_RULES;
+    params.beacon.required = true;
+    Genesis::devnet(&devnet, params).unwrap()
 }
 
 impl Net {
@@ -109,6 +112,7 @@ impl Net {
             rpc_listen: (Ipv4Addr::LOCALHOST, 0).into(),
             key: key(VALIDATOR),
             block_interval_ms: 100,
+            referee: Some(dn_sdk::referee::TileReferee::handle()),
         })
         .await
         .unwrap();

@@ -1,0 +1,67 @@
+//! Parameters of quality rounds.
+
+use dn_core::canonical_struct;
+use dn_powr::ReviewParams;
+use serde::{Deserialize, Serialize};
+
+use super::{ParamsError, within};
+
+/// How committees score what models are good for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct QualityParams {
+    /// The most rounds of an epoch; 0: nobody is asked, and quality is neutral.
+    pub max_rounds: u32,
+    /// Committees, canaries and tolerances.
+    pub review: ReviewParams,
+    /// Blocks for a round's setter to seal it.
+    pub seal_blocks: u64,
+    /// Blocks to commit.
+    pub commit_blocks: u64,
+    /// Blocks to reveal.
+    pub reveal_blocks: u64,
+    /// Blocks for the setter to open the seal.
+    pub open_blocks: u64,
+}
+canonical_struct!(QualityParams {
+    max_rounds: u32,
+    review: ReviewParams,
+    seal_blocks: u64,
+    commit_blocks: u64,
+    reveal_blocks: u64,
+    open_blocks: u64,
+});
+
+impl QualityParams {
+    /// Of a local network, where nobody scores.
+    pub fn devnet() -> Self {
+        Self {
+            max_rounds: 0,
+            review: ReviewParams::default(),
+            seal_blocks: 3,
+            commit_blocks: 4,
+            reveal_blocks: 4,
+            open_blocks: 3,
+        }
+    }
+
+    /// Checks the bounds: a round must end in the epoch in which it starts.
+    pub(super) fn validate(&self, epoch_blocks: u64) -> Result<(), ParamsError> {
+        let million = 1_000_000;
+        within("quality.max_rounds", self.max_rounds.into(), 0, 4_096)?;
+        for (name, blocks) in [
+            ("quality.seal_blocks", self.seal_blocks),
+            ("quality.commit_blocks", self.commit_blocks),
+            ("quality.reveal_blocks", self.reveal_blocks),
+            ("quality.open_blocks", self.open_blocks),
+        ] {
+            within(name, blocks.into(), 1, million)?;
+        }
+        self.review.validate()?;
+        if self.max_rounds > 0 {
+            let blocks = self.seal_blocks + self.commit_blocks + self.reveal_blocks + self.open_blocks;
+            within("quality (a round)", blocks.into(), 1, u128::from(epoch_blocks).saturating_sub(2))?;
+        }
+        Ok(())
+    }
+}
