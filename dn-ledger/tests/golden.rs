@@ -106,7 +106,7 @@ fn every_proposal() {
     assert_eq!(tags, 66);
     assert_eq!(
         hex(&dn_core::keccak256(&[&all])),
-        "31f267bb18b1685423c27686d3f19be79a0ca7a73c49934db077f58e724f7779"
+        "7b050e494fc8b801f3949c4dd828551e9903192f42991faa70553cf38807891d"
     );
 }
 
