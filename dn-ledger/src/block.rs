@@ -21,7 +21,7 @@ pub struct Header {
     pub proposer: Address,
     /// Keccak Merkle root over the canonical signed transactions.
     pub tx_root: Hash32,
-    /// Commitment to the state after it.
+    /// Root of the authenticated tree over the state after it.
     pub state: Hash32,
 }
 canonical_struct!(Header {

@@ -1,13 +1,14 @@
 //! The ledger's state: an ordered map of canonical keys to canonical values, with typed tables over it, a journal
-//! that undoes refused changes, and a commitment that follows every change.
+//! that undoes refused changes, and an authenticated tree that follows every block.
 
-mod commitment;
 mod map;
+mod proof;
 mod records;
 mod tables;
+mod tree;
 
-pub use commitment::Commitment;
 pub use map::{Changes, Checkpoint, State};
+pub use proof::{ProofEnd, ProofError, StateProof};
 pub use records::{
     Account, Audit, AuditPhase, AuditResult, AuditTask, Batch, BatchStatus, Channel, Identity,
     IdentityStatus, Model, Offer, Pool,
@@ -18,3 +19,4 @@ pub use tables::{
     UNBONDING_POOLS, VALIDATOR_EPOCHS, VALIDATOR_TRUST, WORKER_BATCHES, WORKER_EPOCHS, WORKER_SEQUENCES,
     WORKER_TRUST, check_entry, table_name,
 };
+pub use tree::{Cut, LeafHash, Tree, subtree_hash};

@@ -26,10 +26,10 @@ fn genesis_and_one_block() {
         hashes.map(|hash| hex(&hash)),
         [
             "6652622a38250265e7fbf763cf79f6ca72cfdd51af759c9a5d68e5a1067e4610",
-            "27be352ea703d01d6d4d8b5c27bb48638628a4130654f727bc8808129f87bf7c",
+            "6e75cc0ee682a8ed0c2791657bae348a26685ab34fd5a226029ad8d7732b6b77",
             "1d86a6dcf35f03679b11612fc7ebcbca8f42e4753993639e12727cc0318350b6",
-            "fb4e0d32c1eb444d22126a887a5b1fe7056a5f302188000998f3c905c0ea3a66",
-            "4c94b310c66fa57afc1ea11798ac6e5325c869ce586b95df4426c237d85f2cd8",
+            "791fe08662936cea2106bca2f6b478b491ebd465cc1d919861a4c2c5d093e244",
+            "fb6bc12973ebb2b93b5d53d635b1da0b7901e08dc98d63c62c73c3002bd1ca3f",
         ]
     );
     let certificate = Certificate::solo(&block.header, &key("v1"));

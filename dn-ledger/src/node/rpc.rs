@@ -288,11 +288,16 @@ fn query_method(shared: &Shared, method: &str, params: Value) -> Result<Value, R
         "dn_supply" => {
             parse::<None_>(params)?;
             let chain = shared.chain();
-            show(query::supply_view(chain.state(), chain.tip().height))
+            show(query::supply_view(chain.supply(), chain.tip().height))
         }
         "dn_balances" => {
             parse::<None_>(params)?;
             let chain = shared.chain();
+            let (limit, found) = (query::MAX_BALANCES, chain.state().len());
+            if found > limit {
+                let message = format!("the state holds {found} records; `dn_balances` lists at most {limit}");
+                return Err(RpcError::new(CODE_PARAMS, message));
+            }
             show(query::balances(chain.state(), chain.tip().height))
         }
         "dn_block" => show(shared.store.block_view(parse::<ByHeight>(params)?.height)?),

@@ -190,6 +190,7 @@ impl World {
         assert_eq!(self.chain.validate(&proposal.block).unwrap(), proposal.executed);
         self.chain.commit(&proposal.block.header, &proposal.executed);
         supply::check_all(self.state()).unwrap();
+        assert_eq!(*self.chain.supply(), supply::supply(self.state()));
         assert_eq!(self.state().commitment().hash(), self.chain.tip().state);
         self.log.push(proposal.clone());
         proposal
