@@ -11,7 +11,7 @@ mod model;
 mod settle;
 mod stake;
 
-use dn_core::{BlockHash, TxId};
+use dn_core::{Address, BlockHash, TxId};
 
 pub(crate) use identity::put_identity;
 
@@ -20,6 +20,7 @@ use crate::params::Params;
 use crate::reject::{Reject, SignedObject};
 use crate::state::{ACCOUNTS, Pool, State};
 use crate::tx::{Payload, SignedTx, Tx};
+use crate::validators::rotate;
 
 /// What the rules may know about the block that a transaction is in.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -32,6 +33,12 @@ pub struct BlockContext {
     pub time_ms: u64,
     /// Hash of the block before: the randomness of this floor's audit draws.
     pub parent: BlockHash,
+    /// Who proposed the block.
+    pub proposer: Address,
+    /// Whose signatures of the parent the block shows.
+    pub parent_signers: Vec<Address>,
+    /// Who should have proposed the parent, in rounds before the one that decided it, and did not.
+    pub parent_missed: Vec<Address>,
     /// The parameters in force.
     pub params: Params,
 }
@@ -82,14 +89,15 @@ pub fn begin_block(state: &mut State, ctx: &BlockContext) -> Vec<Event> {
     step.events
 }
 
-/// The transition at the end of a block: the epoch's, when the block is its last.
+/// The transitions at the end of a block: the epoch's, when the block is its last, and who decides the next block.
 pub fn end_block(state: &mut State, ctx: &BlockContext) -> Vec<Event> {
-    if !ctx.ends_epoch() {
-        return Vec::new();
-    }
     let mut step = Step::new(state, ctx);
-    step.close_epoch();
-    step.events
+    if ctx.ends_epoch() {
+        step.close_epoch();
+    }
+    let events = step.events;
+    rotate(state, &ctx.params, ctx.ends_epoch());
+    events
 }
 
 /// Checks what can be checked without applying: everything but the payload's own rules.

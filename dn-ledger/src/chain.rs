@@ -7,13 +7,14 @@
 use dn_core::{Address, BlockHash, Canonical, Hash32, TxId};
 
 use crate::apply::{BlockContext, Outcome, apply, begin_block, end_block};
-use crate::block::{Block, Header, tx_root};
+use crate::block::{Block, Certificate, CertificateError, Header, tx_root};
 use crate::events::Event;
 use crate::genesis::Genesis;
 use crate::reject::Reject;
-use crate::state::{Changes, PARAMS, State, Tree};
+use crate::state::{Changes, PARAMS, State, Tree, VALIDATOR_SETS};
 use crate::supply::{self, Supply, SupplyError};
 use crate::tx::SignedTx;
+use crate::validators::{NEXT_SET, TIP_SET, ValidatorSet};
 
 /// Why a block is refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -52,6 +53,22 @@ pub enum BlockError {
         expected: Hash32,
         /// What the header says.
         found: Hash32,
+    },
+    /// A proposer that is not in the set.
+    #[error("block {height}: {found} is not in the validator set")]
+    Proposer {
+        /// The block.
+        height: u64,
+        /// Who proposed it.
+        found: Address,
+    },
+    /// Nobody, or too few, stand for the parent.
+    #[error("block {height}: the parent's certificate: {source}")]
+    ParentCertificate {
+        /// The block.
+        height: u64,
+        /// Why.
+        source: CertificateError,
     },
     /// More transactions than a block may hold.
     #[error("block {height} holds {found} transactions; at most {limit}")]
@@ -100,7 +117,7 @@ pub struct Executed {
     pub begin: Vec<Event>,
     /// Of each transaction.
     pub outcomes: Vec<Outcome>,
-    /// Of the transitions after them.
+    /// Of the transitions after them, then what each record holds now.
     pub end: Vec<Event>,
     /// Changed records.
     pub changes: Changes,
@@ -135,6 +152,7 @@ pub struct Proposal {
 pub struct Chain {
     state: State,
     tip: Header,
+    certificate: Certificate,
     supply: Supply,
 }
 
@@ -144,13 +162,13 @@ impl Chain {
         let mut state = genesis.state();
         state.seal();
         let tip = genesis.header(&state);
-        Self::resume(state, tip)
+        Self::resume(state, tip, Certificate::default())
     }
 
-    /// A chain at a stored tip. The caller has compared the state's commitment with the header.
-    pub fn resume(state: State, tip: Header) -> Self {
+    /// A chain at a stored tip. The caller has compared the state's commitment with the header and checked the certificate.
+    pub fn resume(state: State, tip: Header, certificate: Certificate) -> Self {
         let supply = supply::supply(&state);
-        Self { state, tip, supply }
+        Self { state, tip, certificate, supply }
     }
 
     /// The state after the tip.
@@ -168,13 +186,38 @@ impl Chain {
         &self.supply
     }
 
-    /// The context of the block after the tip.
+    /// Who stands for the tip; nobody for the genesis.
+    pub fn certificate(&self) -> &Certificate {
+        &self.certificate
+    }
+
+    /// Who decides the block after the tip.
+    pub fn validators(&self) -> ValidatorSet {
+        VALIDATOR_SETS.get_or_default(&self.state, &NEXT_SET)
+    }
+
+    /// Who decided the tip.
+    pub fn tip_validators(&self) -> ValidatorSet {
+        VALIDATOR_SETS.get_or_default(&self.state, &TIP_SET)
+    }
+
+    /// The context of the block after the tip, for checking transactions before they are in one.
     pub fn next_context(&self, time_ms: u64) -> BlockContext {
+        self.context(time_ms, Address::ZERO, &self.certificate)
+    }
+
+    fn context(&self, time_ms: u64, proposer: Address, parent: &Certificate) -> BlockContext {
+        let Header { chain_id, height, proposer: parent_proposer, .. } = self.tip;
+        let turns = self.tip_validators();
+        let missed = (0..parent.round).take(turns.members.len()).map(|r| turns.proposer(chain_id, height, r));
         BlockContext {
-            chain_id: self.tip.chain_id,
-            height: self.tip.height + 1,
+            chain_id,
+            height: height + 1,
             time_ms,
             parent: self.tip.hash(),
+            proposer,
+            parent_signers: parent.signatures.iter().map(|(signer, _)| *signer).collect(),
+            parent_missed: missed.filter(|who| *who != parent_proposer).collect(),
             params: PARAMS.get(&self.state, &0).expect("the genesis sets the parameters"),
         }
     }
@@ -189,7 +232,8 @@ impl Chain {
         time_ms: u64,
         candidates: &[SignedTx],
     ) -> Result<Proposal, BlockError> {
-        let ctx = self.next_context(time_ms.max(self.tip.time_ms + 1));
+        let parent_certificate = self.certificate.clone();
+        let ctx = self.context(time_ms.max(self.tip.time_ms + 1), proposer, &parent_certificate);
         let start = self.state.checkpoint();
         let begin = begin_block(&mut self.state, &ctx);
         let (mut txs, mut outcomes, mut rejected) = (Vec::new(), Vec::new(), Vec::new());
@@ -207,6 +251,7 @@ impl Chain {
                 Err(reason) => rejected.push((tx.clone(), reason)),
             }
         }
+        let validators = self.validators().hash();
         let end = end_block(&mut self.state, &ctx);
         let tree = self.state.commitment();
         let header = Header {
@@ -215,12 +260,15 @@ impl Chain {
             parent: ctx.parent,
             time_ms: ctx.time_ms,
             proposer,
+            parent_certificate: parent_certificate.hash(),
+            validators,
+            next_validators: self.validators().hash(),
             tx_root: tx_root(&txs),
             state: tree.hash(),
         };
         let result = self.finish(&ctx, begin, outcomes, end, tree);
         self.state.rollback(start);
-        Ok(Proposal { block: Block { header, txs }, executed: result?, rejected })
+        Ok(Proposal { block: Block { header, parent_certificate, txs }, executed: result?, rejected })
     }
 
     /// Executes a block that somebody proposed after the tip. The state is unchanged.
@@ -234,16 +282,17 @@ impl Chain {
         result
     }
 
-    /// Makes a block that was proposed or validated here the tip.
-    pub fn commit(&mut self, header: &Header, executed: &Executed) {
+    /// Makes a block that was proposed or validated here, and then decided, the tip. The engine has checked the certificate.
+    pub fn commit(&mut self, header: &Header, certificate: Certificate, executed: &Executed) {
         self.supply = self.supply.after(&self.state, &executed.changes);
         self.state.apply_known(&executed.changes, &executed.tree);
         self.tip = header.clone();
+        self.certificate = certificate;
     }
 
     fn execute(&mut self, block: &Block) -> Result<Executed, BlockError> {
         let header = &block.header;
-        let ctx = self.next_context(header.time_ms);
+        let ctx = self.context(header.time_ms, header.proposer, &block.parent_certificate);
         self.check_header(block, &ctx)?;
         let begin = begin_block(&mut self.state, &ctx);
         let mut outcomes = Vec::with_capacity(block.txs.len());
@@ -256,12 +305,13 @@ impl Chain {
             outcomes.push(outcome);
         }
         let end = end_block(&mut self.state, &ctx);
+        let root = |field, expected, found| {
+            let height = ctx.height;
+            if expected == found { Ok(()) } else { Err(BlockError::Root { height, field, expected, found }) }
+        };
+        root("next_validators", self.validators().hash(), header.next_validators)?;
         let tree = self.state.commitment();
-        let expected = tree.hash();
-        if expected != header.state {
-            let (height, found) = (ctx.height, header.state);
-            return Err(BlockError::Root { height, field: "state", expected, found });
-        }
+        root("state", tree.hash(), header.state)?;
         self.finish(&ctx, begin, outcomes, end, tree)
     }
 
@@ -291,11 +341,26 @@ impl Chain {
         if found > limit as usize {
             return Err(BlockError::TooManyBytes { height, limit, found });
         }
-        let expected = tx_root(&block.txs);
-        if expected != header.tx_root {
-            return Err(BlockError::Root { height, field: "tx_root", expected, found: header.tx_root });
+        let root = |field, expected, found| {
+            if expected == found { Ok(()) } else { Err(BlockError::Root { height, field, expected, found }) }
+        };
+        root("tx_root", tx_root(&block.txs), header.tx_root)?;
+        let validators = self.validators();
+        root("validators", validators.hash(), header.validators)?;
+        if validators.power(header.proposer) == 0 {
+            return Err(BlockError::Proposer { height, found: header.proposer });
         }
-        Ok(())
+        root("parent_certificate", block.parent_certificate.hash(), header.parent_certificate)?;
+        self.check_parent_certificate(&block.parent_certificate)
+            .map_err(|source| BlockError::ParentCertificate { height, source })
+    }
+
+    /// The genesis has no certificate; the one that this chain holds was checked before.
+    fn check_parent_certificate(&self, found: &Certificate) -> Result<(), CertificateError> {
+        if *found == self.certificate {
+            return Ok(());
+        }
+        found.verify(&self.tip, &self.tip_validators())
     }
 
     fn finish(
@@ -303,11 +368,13 @@ impl Chain {
         ctx: &BlockContext,
         begin: Vec<Event>,
         outcomes: Vec<Outcome>,
-        end: Vec<Event>,
+        mut end: Vec<Event>,
         tree: Tree,
     ) -> Result<Executed, BlockError> {
         let height = ctx.height;
-        supply::check_changes(&self.state).map_err(|source| BlockError::Supply { height, source })?;
+        let moved = supply::changed_holdings(&self.state);
+        supply::check_changes(&moved).map_err(|source| BlockError::Supply { height, source })?;
+        end.extend(moved.iter().map(Event::from));
         if cfg!(debug_assertions) && ctx.ends_epoch() {
             supply::check_all(&self.state).map_err(|source| BlockError::Supply { height, source })?;
         }

@@ -1,19 +1,25 @@
 //! The genesis: where a chain starts.
 
+mod plan;
+
 use dn_core::amount::SUPPLY_CAP;
 use dn_core::{Address, Amount, BlockHash, Canonical, Hash32, canonical_struct};
 use dn_powr::GenesisSplit;
 use serde::{Deserialize, Serialize};
 
 use crate::apply::put_identity;
-use crate::block::{Header, tx_root};
+use crate::block::{Certificate, Header, tx_root};
 use crate::params::{Params, ParamsError};
 use crate::reject::{Field, Reject};
 use crate::state::{
     ACCOUNTS, Account, Identity, IdentityStatus, PARAMS, POOLS, Pool, STAKE_POOLS, STAKE_SHARES, State,
+    VALIDATOR_SETS,
 };
 use crate::text::check_text;
 use crate::tx::{MAX_ENDPOINT_BYTES, MAX_NAME_BYTES, Role, Shares};
+use crate::validators::{NEXT_SET, TIP_SET, ValidatorSet, elect};
+
+pub use plan::{Grant, Holders, Member, Plan, Preset, Purse};
 
 /// The most bytes of a genesis file.
 pub const MAX_GENESIS_BYTES: usize = 16 * 1024 * 1024;
@@ -47,6 +53,16 @@ pub enum GenesisError {
         /// What the genesis mints.
         found: Amount,
     },
+    /// A plan that gives more than there is.
+    #[error("genesis: {needed} DN out of the {purse} purse, which has {available} DN left")]
+    Purse {
+        /// The purse.
+        purse: Purse,
+        /// What is left in it.
+        available: Amount,
+        /// What is asked of it.
+        needed: Amount,
+    },
     /// An address or identity appears twice, or out of order.
     #[error("genesis: {list} must be sorted without repeats; {address} is not")]
     Order {
@@ -61,8 +77,8 @@ pub enum GenesisError {
         /// Whose pool.
         validator: Address,
     },
-    /// Without validators nobody produces blocks.
-    #[error("genesis: no validator with stake")]
+    /// Without validators nobody decides blocks.
+    #[error("genesis: no validator with stake and an endpoint")]
     NoValidator,
     /// An identity that a registration would refuse.
     #[error("genesis: {address} as {role}: {reason}")]
@@ -162,6 +178,8 @@ pub struct DevnetValidator {
     pub address: Address,
     /// Its name.
     pub name: String,
+    /// Where its node is reached; one without decides no blocks.
+    pub endpoint: String,
     /// Its own stake.
     pub stake: Amount,
 }
@@ -208,7 +226,7 @@ impl Genesis {
                 role: Role::Validator,
                 collateral: take(params.collateral.validator)?,
                 name: v.name.clone(),
-                endpoint: String::new(),
+                endpoint: v.endpoint.clone(),
             });
             stakes.push(GenesisStake { delegator: v.address, validator: v.address, amount: take(v.stake)? });
         }
@@ -277,16 +295,24 @@ impl Genesis {
                 return Err(GenesisError::UnknownValidator { validator: stake.validator });
             }
         }
-        if !self.stakes.iter().any(|s| !s.amount.is_zero()) {
-            return Err(GenesisError::NoValidator);
-        }
         let minted = [self.community, self.reserve].into_iter();
         let minted = minted
             .chain(self.accounts.iter().map(|a| a.balance))
             .chain(self.identities.iter().map(|i| i.collateral))
             .chain(self.stakes.iter().map(|s| s.amount));
         let found = Amount::sum(minted).unwrap_or(Amount::from_atto(u128::MAX));
-        if found == SUPPLY_CAP { Ok(()) } else { Err(GenesisError::Supply { expected: SUPPLY_CAP, found }) }
+        if found != SUPPLY_CAP {
+            return Err(GenesisError::Supply { expected: SUPPLY_CAP, found });
+        }
+        if self.validators().members.is_empty() {
+            return Err(GenesisError::NoValidator);
+        }
+        Ok(())
+    }
+
+    /// Who decides the first block of a valid genesis.
+    pub fn validators(&self) -> ValidatorSet {
+        elect(&self.state(), &self.params)
     }
 
     /// The state at height 0 of a valid genesis.
@@ -316,6 +342,8 @@ impl Genesis {
             STAKE_POOLS.put(&mut state, &stake.validator, &pool);
             STAKE_SHARES.put(&mut state, &(stake.delegator, stake.validator), &Shares(shares));
         }
+        let set = elect(&state, &self.params);
+        VALIDATOR_SETS.put(&mut state, &NEXT_SET, &set);
         state
     }
 
@@ -327,6 +355,9 @@ impl Genesis {
             parent: BlockHash(self.hash().0),
             time_ms: self.time_ms,
             proposer: Address::ZERO,
+            parent_certificate: Certificate::default().hash(),
+            validators: VALIDATOR_SETS.get_or_default(state, &TIP_SET).hash(),
+            next_validators: VALIDATOR_SETS.get_or_default(state, &NEXT_SET).hash(),
             tx_root: tx_root(&[]),
             state: state.commitment().hash(),
         }

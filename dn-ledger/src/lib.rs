@@ -12,6 +12,7 @@
 //!
 //! ```
 //! use dn_core::{Amount, SecretKey};
+//! use dn_ledger::block::Certificate;
 //! use dn_ledger::{Chain, Devnet, DevnetValidator, Genesis, Params, Payload, Tx, query};
 //!
 //! let (alice, validator) = (SecretKey::from_bytes(&[1; 32])?, SecretKey::from_bytes(&[2; 32])?);
@@ -23,6 +24,7 @@
 //!     validators: vec![DevnetValidator {
 //!         address: validator.address(),
 //!         name: "one".into(),
+//!         endpoint: "127.0.0.1:26656".into(),
 //!         stake: Amount::from_dn(10_000),
 //!     }],
 //! };
@@ -35,7 +37,8 @@
 //! let tx = Tx { chain_id: 7, sender, nonce, expires_height, fee, payload }.sign(&alice);
 //!
 //! let proposal = chain.propose(validator.address(), 1_700_000_001_000, &[tx])?;
-//! chain.commit(&proposal.block.header, &proposal.executed);
+//! let certificate = Certificate::sign(&proposal.block.header, 0, [&validator]);
+//! chain.commit(&proposal.block.header, certificate, &proposal.executed);
 //! assert_eq!(query::account(chain.state(), validator.address()).balance, Amount::from_dn(3));
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
@@ -57,7 +60,9 @@ pub mod state;
 pub mod supply;
 mod text;
 pub mod tx;
+pub mod validators;
 pub mod views;
+pub mod vote;
 
 pub use apply::{BlockContext, Outcome, apply};
 pub use chain::{BlockError, Chain, Executed, Proposal};
@@ -66,3 +71,4 @@ pub use params::Params;
 pub use power::voting_power;
 pub use reject::Reject;
 pub use tx::{Payload, Role, SignedTx, Tx};
+pub use validators::ValidatorSet;

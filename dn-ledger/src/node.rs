@@ -7,10 +7,12 @@
 
 mod mempool;
 mod producer;
+mod quota;
 mod rpc;
 mod server;
 mod service;
 mod store;
+mod subscribe;
 
 pub use rpc::{CODE_BUSY, CODE_INTERNAL, CODE_REJECTED, MAX_BATCH, MAX_BODY_BYTES};
 pub use service::{Node, NodeConfig, NodeError};

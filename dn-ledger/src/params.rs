@@ -99,6 +99,8 @@ pub struct Params {
     pub registration_fee: Amount,
     /// Smallest stake added at once.
     pub min_stake: Amount,
+    /// Most validators that decide blocks.
+    pub max_validators: u32,
     /// Epochs until unbonded stake and retired collateral are free.
     pub unbonding_epochs: u64,
     /// Number of domains; domain 0 is the general one.
@@ -141,6 +143,7 @@ canonical_struct!(Params {
     collateral: Collaterals,
     registration_fee: Amount,
     min_stake: Amount,
+    max_validators: u32,
     unbonding_epochs: u64,
     domains: u32,
     max_token_price: Amount,
@@ -176,6 +179,7 @@ impl Params {
             },
             registration_fee: Amount::from_dn(1),
             min_stake: Amount::from_dn(1),
+            max_validators: 100,
             unbonding_epochs: 24,
             domains: 1,
             max_token_price: Amount::from_dn(1),
@@ -211,6 +215,34 @@ impl Params {
         }
     }
 
+    /// Parameters of a main network with a block a second: hourly epochs, unbonding of seven days, bonds that are worth
+    /// something.
+    pub fn main() -> Self {
+        Self {
+            epoch_blocks: 3_600,
+            max_block_txs: 10_000,
+            max_expiry_blocks: 3_600,
+            collateral: Collaterals {
+                worker: Amount::from_dn(500),
+                validator: Amount::from_dn(10_000),
+                model_owner: Amount::from_dn(100),
+                gateway: Amount::from_dn(1_000),
+            },
+            registration_fee: Amount::from_dn(5),
+            unbonding_epochs: 168,
+            model_grace_blocks: 3_600,
+            channel_close_blocks: 3_600,
+            audit_times: AuditTimes {
+                window_blocks: 600,
+                commit_blocks: 600,
+                reveal_blocks: 300,
+                max_per_batch: 64,
+            },
+            emission: dn_powr::EmissionParams::default(),
+            ..Self::devnet()
+        }
+    }
+
     /// Checks every bound.
     ///
     /// # Errors
@@ -233,6 +265,7 @@ impl Params {
         }
         within("registration_fee", self.registration_fee.atto(), 0, cap)?;
         within("min_stake", self.min_stake.atto(), 1, cap)?;
+        within("max_validators", self.max_validators.into(), 1, 1_000)?;
         within("unbonding_epochs", self.unbonding_epochs.into(), 1, 10_000)?;
         within("domains", self.domains.into(), 1, 1_024)?;
         within("max_token_price", self.max_token_price.atto(), 1, cap)?;
@@ -261,6 +294,7 @@ mod tests {
 
     #[test]
     fn the_preset_is_valid_and_bounds_are_checked() {
+        assert_eq!(Params::main().validate(), Ok(()));
         let preset = Params::devnet();
         assert_eq!(preset.validate(), Ok(()));
         let long = Params { epoch_blocks: 0, ..preset.clone() };

@@ -363,6 +363,8 @@ pub struct BlockView {
     pub header: Header,
     /// Who stands for it.
     pub certificate: Certificate,
+    /// Who stands for its parent, as the block says.
+    pub parent_certificate: Certificate,
     /// Ids of its transactions, in order.
     pub txs: Vec<TxId>,
 }

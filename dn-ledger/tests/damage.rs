@@ -3,10 +3,9 @@
 
 mod common;
 
-use common::{World, address, dn, genesis, key, params};
+use common::{World, address, dn, genesis, params};
 use dn_core::Hash32;
 use dn_ledger::Payload;
-use dn_ledger::block::Certificate;
 use dn_ledger::node::{Store, StoreError};
 
 /// A directory with a few blocks; the file's bytes and the tip's state commitment.
@@ -17,9 +16,9 @@ fn written() -> (tempfile::TempDir, Vec<u8>, Hash32) {
     for n in 0..5 {
         let tx = w.tx("payer", Payload::Transfer { to: address("owner"), amount: dn(n + 1) });
         let proposal = w.block(&[tx]);
-        let certificate = Certificate::solo(&proposal.block.header, &key("v1"));
+        let certificate = common::certificate(&proposal.block.header, &chain.validators());
         store.commit(&proposal.block, &certificate, &proposal.executed).unwrap();
-        chain.commit(&proposal.block.header, &proposal.executed);
+        chain.commit(&proposal.block.header, certificate, &proposal.executed);
     }
     assert_eq!(chain.state(), w.state());
     let state = chain.tip().state;

@@ -11,7 +11,7 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use common::{CHAIN_ID, address, genesis, key, params};
+use common::{CHAIN_ID, address, key, params, solo_genesis};
 use dn_core::{Amount, Canonical, TxId};
 use dn_ledger::node::{Node, NodeConfig, Store};
 use dn_ledger::state::ACCOUNTS;
@@ -27,7 +27,7 @@ fn child_node() {
     let Ok(dir) = std::env::var(DIR) else { return };
     let config = NodeConfig {
         data_dir: dir.into(),
-        genesis: genesis(params()),
+        genesis: solo_genesis(params()),
         rpc_listen: "127.0.0.1:0".parse().unwrap(),
         key: key("v1"),
         block_interval_ms: 8,
@@ -109,7 +109,7 @@ fn no_acknowledged_transaction_is_lost() {
         killer.join().unwrap();
     }
     assert!(acknowledged.len() > ROUNDS as usize, "only {} acknowledged", acknowledged.len());
-    let (store, chain) = Store::open(dir.path(), &genesis(params())).unwrap();
+    let (store, chain) = Store::open(dir.path(), &solo_genesis(params())).unwrap();
     for (tx, answer) in &acknowledged {
         let found = store.outcome(tx.id()).unwrap().expect("an acknowledged transaction is in a block");
         assert_eq!(&serde_json::to_value(found).unwrap(), answer);

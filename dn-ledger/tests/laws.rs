@@ -3,11 +3,15 @@
 
 mod common;
 
+use std::collections::BTreeMap;
+
+use common::auditor::Auditor;
 use common::{CHAIN_ID, World, address, dn, key, price};
+use dn_core::amount::SUPPLY_CAP;
 use dn_core::objects::{AuditOutcome, BatchRoot, Voucher};
 use dn_core::{Amount, BatchId, Canonical, ChannelId, Hash32, ModelId, Signed};
 use dn_ledger::state::{
-    BATCHES, CHANNELS, IDENTITIES, LANES, MODELS, STAKE_SHARES, WORKER_SEQUENCES, check_entry,
+    ACCOUNTS, BATCHES, CHANNELS, IDENTITIES, LANES, MODELS, STAKE_SHARES, WORKER_SEQUENCES, check_entry,
 };
 use dn_ledger::tx::Shares;
 use dn_ledger::{BlockError, Chain, Payload, Role, SignedTx, Tx, apply, supply};
@@ -176,7 +180,7 @@ proptest! {
                 let mut state = w.state().clone();
                 let ctx = w.chain.next_context(w.chain.tip().time_ms + 1_000);
                 match apply(&mut state, &tx, &ctx) {
-                    Ok(_) => supply::check_changes(&state).unwrap(),
+                    Ok(_) => supply::check_changes(&supply::changed_holdings(&state)).unwrap(),
                     Err(_) => prop_assert!(&state == w.state() && state.changes().is_empty()),
                 }
                 txs.push(tx);
@@ -187,12 +191,26 @@ proptest! {
         for (key, value) in w.state().entries() {
             prop_assert_eq!(check_entry(key, value), Ok(()));
         }
+        // Who only hears events knows what everybody holds.
+        let mut auditor = Auditor::new(&w.genesis);
+        w.all_events().iter().for_each(|event| auditor.hear(event));
+        let accounts = ACCOUNTS.iter(w.state()).map(|(address, account)| (address.to_string(), account.balance));
+        let accounts: BTreeMap<_, _> = accounts.filter(|(_, balance)| !balance.is_zero()).collect();
+        let heard = auditor.table("accounts");
+        prop_assert_eq!(heard, accounts.iter().map(|(address, balance)| (address.as_str(), *balance)).collect());
+        let (books, sum) = (supply::supply(w.state()), |table| Amount::sum(auditor.table(table).into_values()).unwrap());
+        prop_assert_eq!(sum("identities"), books.collateral);
+        prop_assert_eq!(sum("stake_pools"), books.stake);
+        prop_assert_eq!(sum("channels"), books.channels);
+        prop_assert_eq!(sum("pools"), books.pools.checked_add(books.burned).unwrap());
+        prop_assert_eq!(auditor.total(), SUPPLY_CAP);
         // The log, as bytes, on a fresh chain.
         let mut replica = Chain::new(&w.genesis);
         for proposal in &w.log {
             let block = dn_ledger::block::Block::from_bytes(&proposal.block.to_bytes()).unwrap();
             let executed = replica.validate(&block).unwrap();
-            replica.commit(&block.header, &executed);
+            let certificate = common::certificate(&block.header, &replica.validators());
+            replica.commit(&block.header, certificate, &executed);
         }
         prop_assert_eq!(replica.state(), w.state());
         prop_assert_eq!(replica.tip(), w.chain.tip());
@@ -243,6 +261,8 @@ fn a_block_that_does_not_follow_is_refused() {
     let field = |error| match error {
         BlockError::Number { field, .. } | BlockError::Root { field, .. } => field,
         BlockError::Parent { .. } => "parent",
+        BlockError::Proposer { .. } => "proposer",
+        BlockError::ParentCertificate { .. } => "parent's certificate",
         BlockError::Tx { .. } => "tx",
         other => panic!("{other}"),
     };
@@ -252,6 +272,15 @@ fn a_block_that_does_not_follow_is_refused() {
     assert_eq!(field(refuse(&|b| b.header.parent.0[0] ^= 1)), "parent");
     assert_eq!(field(refuse(&|b| b.header.state = Hash32([1; 32]))), "state");
     assert_eq!(field(refuse(&|b| b.txs.clear())), "tx_root");
+    assert_eq!(field(refuse(&|b| b.header.proposer = address("stranger"))), "proposer");
+    assert_eq!(field(refuse(&|b| b.header.validators = Hash32([1; 32]))), "validators");
+    assert_eq!(field(refuse(&|b| b.header.next_validators = Hash32([1; 32]))), "next_validators");
+    assert_eq!(field(refuse(&|b| b.parent_certificate.round = 1)), "parent_certificate");
+    let nobody = |b: &mut dn_ledger::block::Block| {
+        b.parent_certificate.signatures.truncate(2);
+        b.header.parent_certificate = b.parent_certificate.hash();
+    };
+    assert_eq!(field(refuse(&nobody)), "parent's certificate");
     let twice = |b: &mut dn_ledger::block::Block| {
         b.txs.push(b.txs[0].clone());
         b.header.tx_root = dn_ledger::block::tx_root(&b.txs);

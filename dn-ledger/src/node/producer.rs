@@ -8,7 +8,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock, RwLockRead
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use dn_core::{Address, Hash32, SecretKey, TxId};
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 
 use super::mempool::{Mempool, MempoolError};
 use super::store::{Store, StoreError};
@@ -48,6 +48,8 @@ pub(super) struct Shared {
     chain: RwLock<Chain>,
     pool: Mutex<Pool>,
     wake: Condvar,
+    /// Height of the tip, for those who wait for the next.
+    heights: watch::Sender<u64>,
     pub(super) store: Store,
     pub(super) genesis: Hash32,
     pub(super) producer: Address,
@@ -55,8 +57,14 @@ pub(super) struct Shared {
 
 impl Shared {
     pub(super) fn new(chain: Chain, store: Store, genesis: Hash32, producer: Address) -> Self {
+        let heights = watch::Sender::new(chain.tip().height);
         let (chain, pool, wake) = (RwLock::new(chain), Mutex::default(), Condvar::new());
-        Self { chain, pool, wake, store, genesis, producer }
+        Self { chain, pool, wake, heights, store, genesis, producer }
+    }
+
+    /// The height of the tip as it rises.
+    pub(super) fn heights(&self) -> watch::Receiver<u64> {
+        self.heights.subscribe()
     }
 
     /// The chain, for reading. A panic elsewhere leaves it usable: what it interrupted was rolled back or never sealed, and the
@@ -76,10 +84,13 @@ impl Shared {
     /// Puts a checked transaction into the mempool; the receiver gets what became of it.
     pub(super) fn submit(&self, tx: SignedTx) -> Result<oneshot::Receiver<Answer>, MempoolError> {
         let mut pool = self.pool();
-        let nonce = ACCOUNTS.get_or_default(self.chain().state(), &tx.tx.sender).nonce;
+        let account = ACCOUNTS.get_or_default(self.chain().state(), &tx.tx.sender);
         let (id, sender, own) = (tx.id(), tx.tx.sender, tx.tx.nonce);
-        pool.mempool.insert(tx, nonce)?;
-        pool.ready |= pool.mempool.next_nonce(sender, nonce) > own;
+        for gone in pool.mempool.insert(tx, account)? {
+            // Dropped senders tell those who wait.
+            pool.waiters.remove(&gone);
+        }
+        pool.ready |= pool.mempool.next_nonce(sender, account.nonce) > own;
         let (sender, receiver) = oneshot::channel();
         let waiters = pool.waiters.entry(id).or_default();
         // Those who gave up would pile up behind a transaction that waits for a gap in its nonces.
@@ -145,10 +156,11 @@ fn produce(shared: &Shared, key: &SecretKey) -> Result<(), ProducerError> {
         pool.mempool.ready(limit, |sender| ACCOUNTS.get_or_default(chain.state(), &sender).nonce)
     };
     let proposal = shared.chain_mut().propose(key.address(), now_ms(), &candidates)?;
-    let certificate = Certificate::solo(&proposal.block.header, key);
+    let certificate = Certificate::sign(&proposal.block.header, 0, [key]);
     // On disk first: nothing is answered, or visible to queries, that a crash could take back.
     shared.store.commit(&proposal.block, &certificate, &proposal.executed)?;
-    shared.chain_mut().commit(&proposal.block.header, &proposal.executed);
+    shared.chain_mut().commit(&proposal.block.header, certificate, &proposal.executed);
+    shared.heights.send_replace(proposal.block.header.height);
     answer(shared, &proposal);
     Ok(())
 }

@@ -14,9 +14,6 @@ use super::producer::{self, Shared};
 use super::rpc;
 use super::store::{Store, StoreError};
 use crate::genesis::{Genesis, GenesisError};
-use crate::query;
-use crate::state::IdentityStatus;
-use crate::tx::Role;
 
 /// Longest wait for requests in progress when a node shuts down.
 const SHUTDOWN_WAIT: Duration = Duration::from_secs(3);
@@ -48,8 +45,8 @@ pub enum NodeError {
     /// The configured genesis.
     #[error(transparent)]
     Genesis(#[from] GenesisError),
-    /// The key is of no validator that may produce blocks.
-    #[error("{address} is not an active validator with stake on this chain")]
+    /// The key is of no validator that decides blocks alone.
+    #[error("{address} does not hold a quorum of this chain's validator set")]
     NotValidator {
         /// The key's address.
         address: Address,
@@ -98,8 +95,9 @@ impl Node {
         let opened = tokio::task::spawn_blocking(move || Store::open(&data_dir, &genesis)).await;
         let (store, chain) = opened.expect("opening a store does not panic and is not cancelled")?;
         let address = key.address();
-        let identity = query::identity(chain.state(), Role::Validator, address);
-        if !identity.is_some_and(|i| i.status == IdentityStatus::Active && !i.stake.is_zero()) {
+        // One signature has to be a quorum until nodes talk to each other.
+        let set = chain.validators();
+        if !set.is_quorum(set.power(address).into()) {
             return Err(NodeError::NotValidator { address });
         }
         let listen = |source| NodeError::Listen { address: rpc_listen, source };

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use dn_core::{BlockHash, Canonical, DecodeError, Hash32, TxId};
 use redb::{Database, Durability, ReadableDatabase, ReadableTable, TableDefinition};
 
-use crate::block::{Block, Certificate, Header};
+use crate::block::{Block, Certificate, CertificateError, Header};
 use crate::chain::{Chain, Executed};
 use crate::events::Event;
 use crate::genesis::{Genesis, GenesisError};
@@ -140,13 +140,15 @@ pub enum StoreError {
         /// What the records give.
         found: Hash32,
     },
-    /// The tip is not certified by its proposer.
-    #[error("{path} is damaged: block {hash} has no valid certificate")]
+    /// The tip is not certified by a quorum.
+    #[error("{path} is damaged: the certificate of block {hash}: {source}")]
     Certificate {
         /// The file.
         path: PathBuf,
         /// The block.
         hash: BlockHash,
+        /// Why.
+        source: Box<CertificateError>,
     },
     /// The books do not balance.
     #[error("{path}: {source}")]
@@ -254,6 +256,7 @@ impl Store {
     fn load(&self, genesis: &Genesis) -> Result<Chain, StoreError> {
         let bytes = self.meta(TIP_KEY)?.ok_or(self.missing("tip", 0))?;
         let tip = self.decode::<Header>("tip", &bytes)?;
+        let mut decided = Certificate::default();
         if tip.height == 0 {
             let first = Chain::new(genesis);
             if *first.tip() != tip {
@@ -262,9 +265,10 @@ impl Store {
         } else {
             let block = self.block(tip.height)?.ok_or(self.missing("block", tip.height))?;
             let certificate = self.certificate(tip.height)?.ok_or(self.missing("certificate", tip.height))?;
-            if block.header != tip || !certificate.proves(&tip) {
-                return Err(StoreError::Certificate { path: self.path.clone(), hash: tip.hash() });
+            if block.header != tip {
+                return Err(self.missing("block of the tip", tip.height));
             }
+            decided = certificate;
         }
         let mut entries = BTreeMap::new();
         self.read(|tx| {
@@ -284,7 +288,16 @@ impl Store {
             return Err(StoreError::Commitment { path: path(), height: tip.height, expected, found });
         }
         self.check_supply(&state)?;
-        Ok(Chain::resume(state, tip))
+        let chain = Chain::resume(state, tip, decided);
+        let (tip, certificate) = (chain.tip(), chain.certificate());
+        if tip.height > 0 {
+            certificate.verify(tip, &chain.tip_validators()).map_err(|source| StoreError::Certificate {
+                path: path(),
+                hash: tip.hash(),
+                source: Box::new(source),
+            })?;
+        }
+        Ok(chain)
     }
 
     fn check_supply(&self, state: &State) -> Result<(), StoreError> {
@@ -356,7 +369,13 @@ impl Store {
         let Some(block) = self.block(height)? else { return Ok(None) };
         let certificate = self.certificate(height)?.ok_or(self.missing("certificate", height))?;
         let txs = block.txs.iter().map(|tx| tx.id()).collect();
-        Ok(Some(BlockView { hash: block.header.hash(), header: block.header, certificate, txs }))
+        Ok(Some(BlockView {
+            hash: block.header.hash(),
+            header: block.header,
+            certificate,
+            parent_certificate: block.parent_certificate,
+            txs,
+        }))
     }
 
     /// Where a transaction is and what it did, if some block holds it.

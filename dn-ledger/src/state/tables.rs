@@ -11,6 +11,7 @@ use super::map::State;
 use super::records::{Account, Audit, AuditTask, Batch, Channel, Identity, Model, Offer, Pool};
 use crate::params::Params;
 use crate::tx::{Role, Shares};
+use crate::validators::ValidatorSet;
 
 /// A key's place in the order: numbers are big-endian, so that ranges over heights and epochs come in order.
 pub trait Key: Sized {
@@ -304,4 +305,6 @@ tables! {
     23 EPOCH_WORK "epoch_work": (u32, Address, Address) => u128;
     /// The parameters in force, under key 0.
     24 PARAMS "params": u32 => Params;
+    /// Who decides blocks: [`NEXT_SET`](crate::validators::NEXT_SET) and [`TIP_SET`](crate::validators::TIP_SET).
+    25 VALIDATOR_SETS "validator_sets": u32 => ValidatorSet;
 }

@@ -1,6 +1,8 @@
 //! A small world to test the ledger in: three validators, a model owner, two workers, a gateway, a payer with a channel.
 #![allow(dead_code, reason = "each test file uses its part")]
 
+pub(crate) mod auditor;
+
 use dn_core::merkle::MerkleTree;
 use dn_core::objects::{
     AuditOutcome, BatchLine, BatchRoot, Hyperparameters, ModelManifest, Price, RopePairing, RopeScaling,
@@ -9,12 +11,13 @@ use dn_core::objects::{
 use dn_core::{
     Address, Amount, BatchId, Canonical, ChannelId, Hash32, ModelId, SecretKey, Signed, keccak256,
 };
+use dn_ledger::block::{Certificate, Header};
 use dn_ledger::events::Event;
 use dn_ledger::state::{ACCOUNTS, AuditPhase, State};
 use dn_ledger::tx::channel_id;
 use dn_ledger::{
-    Chain, Devnet, DevnetValidator, Genesis, Params, Payload, Proposal, Reject, Role, SignedTx, Tx, apply,
-    query, supply,
+    Chain, Devnet, DevnetValidator, Genesis, Params, Payload, Proposal, Reject, Role, SignedTx, Tx,
+    ValidatorSet, apply, query, supply,
 };
 
 pub(crate) const CHAIN_ID: u64 = 77;
@@ -45,20 +48,40 @@ pub(crate) fn params() -> Params {
     params
 }
 
+/// Three validators decide the blocks.
 pub(crate) fn genesis(params: Params) -> Genesis {
-    let validator =
-        |name: &str| DevnetValidator { address: address(name), name: name.to_owned(), stake: dn(10_000) };
+    genesis_with(params, |name| format!("{name}.example:26656"))
+}
+
+/// The same people, but only the first validator decides: a network of one node.
+pub(crate) fn solo_genesis(params: Params) -> Genesis {
+    genesis_with(params, |name| if name == "v1" { "in-process".into() } else { String::new() })
+}
+
+fn genesis_with(params: Params, endpoint: impl Fn(&str) -> String) -> Genesis {
+    let validator = |name: &str| DevnetValidator {
+        address: address(name),
+        name: name.to_owned(),
+        endpoint: endpoint(name),
+        stake: dn(10_000),
+    };
     let devnet = Devnet {
         chain_id: CHAIN_ID,
         time_ms: START_MS,
         faucet: address("faucet"),
-        funded: ["owner", "worker", "worker2", "gateway", "payer", "stranger", "v1", "v2", "v3"]
-            .iter()
-            .map(|name| (address(name), dn(5_000)))
-            .collect(),
+        funded: PEOPLE.iter().map(|name| (address(name), dn(5_000))).collect(),
         validators: vec![validator("v1"), validator("v2"), validator("v3")],
     };
     Genesis::devnet(&devnet, params).unwrap()
+}
+
+/// Everybody with DN at the start; whoever else becomes a validator is one of them.
+const PEOPLE: [&str; 9] = ["owner", "worker", "worker2", "gateway", "payer", "stranger", "v1", "v2", "v3"];
+
+/// The decision of a whole validator set.
+pub(crate) fn certificate(header: &Header, set: &ValidatorSet) -> Certificate {
+    let keys = PEOPLE.map(key);
+    Certificate::sign(header, 0, keys.iter().filter(|key| set.power(key.address()) > 0))
 }
 
 pub(crate) fn manifest(tag: u8) -> ModelManifest {
@@ -186,9 +209,12 @@ impl World {
     /// Commits a block, after checking that a validator would accept it and that the books balance.
     pub(crate) fn block(&mut self, txs: &[SignedTx]) -> Proposal {
         let time_ms = self.chain.tip().time_ms + 1_000;
-        let proposal = self.chain.propose(address("v1"), time_ms, txs).unwrap();
+        let validators = self.chain.validators();
+        let proposer = validators.proposer(CHAIN_ID, self.chain.tip().height + 1, 0);
+        let proposal = self.chain.propose(proposer, time_ms, txs).unwrap();
         assert_eq!(self.chain.validate(&proposal.block).unwrap(), proposal.executed);
-        self.chain.commit(&proposal.block.header, &proposal.executed);
+        let header = &proposal.block.header;
+        self.chain.commit(header, certificate(header, &validators), &proposal.executed);
         supply::check_all(self.state()).unwrap();
         assert_eq!(*self.chain.supply(), supply::supply(self.state()));
         assert_eq!(self.state().commitment().hash(), self.chain.tip().state);

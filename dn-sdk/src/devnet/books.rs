@@ -4,9 +4,10 @@
 use std::io::{self, Write};
 
 use dn_core::BlockHash;
-use dn_ledger::block::Block;
+use dn_ledger::block::{Block, Certificate};
 use dn_ledger::chain::{BlockError, Chain};
 use dn_ledger::query;
+use dn_ledger::views::BlockView;
 
 use super::error::DevnetError;
 use super::network::Devnet;
@@ -61,9 +62,9 @@ pub async fn write_balances(devnet: &Devnet, mut out: impl Write) -> Result<(), 
     let tip = devnet.ledger().status().await?.height;
     line(&mut out, &chain)?;
     for height in 1..=tip {
-        let block = block(devnet, height).await?;
+        let (block, certificate) = block(devnet, height).await?;
         let executed = chain.validate(&block)?;
-        chain.commit(&block.header, &executed);
+        chain.commit(&block.header, certificate, &executed);
         line(&mut out, &chain)?;
     }
     Ok(out.flush()?)
@@ -75,7 +76,7 @@ fn line(out: &mut impl Write, chain: &Chain) -> Result<(), BooksError> {
     Ok(out.write_all(b"\n")?)
 }
 
-async fn block(devnet: &Devnet, height: u64) -> Result<Block, BooksError> {
+async fn block(devnet: &Devnet, height: u64) -> Result<(Block, Certificate), BooksError> {
     let missing = |what| BooksError::Missing { what, height };
     let view = devnet.ledger().block(height).await?.ok_or(missing("header"))?;
     let found = view.header.hash();
@@ -83,8 +84,9 @@ async fn block(devnet: &Devnet, height: u64) -> Result<Block, BooksError> {
         return Err(BooksError::Hash { height, expected: view.hash, found });
     }
     let mut txs = Vec::with_capacity(view.txs.len());
-    for id in view.txs {
+    for &id in &view.txs {
         txs.push(devnet.ledger().tx(id).await?.ok_or(missing("transaction"))?.tx);
     }
-    Ok(Block { header: view.header, txs })
+    let BlockView { header, parent_certificate, certificate, .. } = view;
+    Ok((Block { header, parent_certificate, txs }, certificate))
 }

@@ -11,6 +11,8 @@ use super::keys::Keys;
 pub const CHAIN_ID: u64 = 31_741;
 /// What a worker bonds: enough to be slashed several times before it falls under the minimum.
 const WORKER_COLLATERAL: Amount = Amount::from_dn(250);
+/// Where the ledger's only node is reached: nowhere, it has no peers.
+const LEDGER_ENDPOINT: &str = "in-process";
 /// What each validator stakes.
 const VALIDATOR_STAKE: Amount = Amount::from_dn(5_000);
 /// What each identity starts with, to pay transaction fees.
@@ -88,9 +90,12 @@ pub fn genesis(keys: &Keys, gateway_url: &str, time_ms: u64) -> Result<Genesis, 
         let is_payer = member.address == keys.payer.address();
         (member.address, if is_payer { PAYER_FUNDS } else { POCKET_MONEY })
     });
-    let validators = keys.validators.iter().map(|key| DevnetValidator {
+    // The first validator's node decides the blocks; the others audit.
+    let endpoints = std::iter::once(LEDGER_ENDPOINT).chain(std::iter::repeat(""));
+    let validators = keys.validators.iter().zip(endpoints).map(|(key, endpoint)| DevnetValidator {
         address: key.address(),
         name: roster.name(key.address()),
+        endpoint: endpoint.to_owned(),
         stake: VALIDATOR_STAKE,
     });
     let devnet = LedgerDevnet {

@@ -74,6 +74,8 @@ fn genesis() -> Genesis {
     let validator = |n: u8| DevnetValidator {
         address: key(n).address(),
         name: format!("validator-{n}"),
+        // The first one's node decides the blocks.
+        endpoint: if n == VALIDATOR { "in-process".into() } else { String::new() },
         stake: Amount::from_dn(5_000),
     };
     let devnet = Devnet {
