@@ -2,7 +2,7 @@
 //! `node` a node around it that keeps the chain on disk, produces blocks and answers JSON-RPC.
 //!
 //! - [`tx`]: what identities ask for; [`apply()`] what it does, or the [`Reject`] that says why not;
-//! - [`state`]: an ordered map with typed tables, a journal and a commitment;
+//! - [`state`]: an ordered map with typed tables, a journal and an authenticated tree;
 //! - [`chain`]: propose, validate and commit blocks, the three things a consensus engine asks for;
 //! - [`genesis`], [`params`]: where a chain starts and what its rules are parametrised by;
 //! - [`supply`]: the equation that holds after every block;
@@ -50,12 +50,16 @@ pub mod block;
 pub mod chain;
 pub mod events;
 pub mod genesis;
+#[cfg(feature = "light")]
+pub mod light;
 #[cfg(feature = "node")]
 pub mod node;
 pub mod params;
 mod power;
 pub mod query;
 pub mod reject;
+#[cfg(feature = "light")]
+pub mod snapshot;
 pub mod state;
 pub mod supply;
 mod text;

@@ -8,7 +8,7 @@ mod tables;
 mod tree;
 
 pub use map::{Changes, Checkpoint, State};
-pub use proof::{ProofEnd, ProofError, StateProof};
+pub use proof::{ProofEnd, ProofError, StateProof, bit, branch_hash};
 pub use records::{
     Account, Audit, AuditPhase, AuditResult, AuditTask, Batch, BatchStatus, Channel, Identity,
     IdentityStatus, Model, Offer, Pool,

@@ -31,6 +31,7 @@ fn child_node() {
         rpc_listen: "127.0.0.1:0".parse().unwrap(),
         key: key("v1"),
         block_interval_ms: 8,
+        history: dn_ledger::node::History::default(),
     };
     tokio::runtime::Runtime::new().unwrap().block_on(async {
         let node = Node::start(config).await.unwrap();

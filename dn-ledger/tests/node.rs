@@ -22,6 +22,7 @@ fn config(dir: &Path) -> NodeConfig {
         rpc_listen: "127.0.0.1:0".parse().unwrap(),
         key: key("v1"),
         block_interval_ms: 40,
+        history: dn_ledger::node::History::default(),
     }
 }
 

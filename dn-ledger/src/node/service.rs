@@ -10,6 +10,7 @@ use dn_core::{Address, SecretKey};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
+use super::history::{self, History};
 use super::producer::{self, Shared};
 use super::rpc;
 use super::store::{Store, StoreError};
@@ -33,6 +34,8 @@ pub struct NodeConfig {
     pub key: SecretKey,
     /// Time between blocks without transactions; with transactions a quarter of it.
     pub block_interval_ms: u64,
+    /// What is kept of the past.
+    pub history: History,
 }
 
 /// Why a node does not start.
@@ -90,7 +93,7 @@ impl Node {
         if !(1..=3_600_000).contains(&config.block_interval_ms) {
             return Err(NodeError::Interval { found: config.block_interval_ms });
         }
-        let NodeConfig { data_dir, genesis, rpc_listen, key, block_interval_ms } = config;
+        let NodeConfig { data_dir, genesis, rpc_listen, key, block_interval_ms, history } = config;
         let hash = genesis.hash();
         let opened = tokio::task::spawn_blocking(move || Store::open(&data_dir, &genesis)).await;
         let (store, chain) = opened.expect("opening a store does not panic and is not cancelled")?;
@@ -113,6 +116,8 @@ impl Node {
                 .map_err(NodeError::Thread)?
         };
         let (stop, stopped) = watch::channel(false);
+        let dir = shared.store.dir().to_owned();
+        tokio::spawn(history::keep(Arc::clone(&shared), dir, history, stopped.clone()));
         let server = tokio::spawn(rpc::serve(listener, Arc::clone(&shared), stopped));
         tracing::info!(%rpc_addr, height = shared.chain().tip().height, "ledger node started");
         Ok(Self { shared, rpc_addr, stop, server: Some(server), producer: Some(producer) })

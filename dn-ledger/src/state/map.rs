@@ -37,6 +37,12 @@ impl State {
         Self { entries, journal: Vec::new(), tree: Tree::of_leaves(leaves) }
     }
 
+    /// Entries that were proven one by one; there is no tree over a part of a state.
+    #[cfg(feature = "light")]
+    pub(crate) fn from_proven(entries: BTreeMap<Vec<u8>, Vec<u8>>) -> Self {
+        Self { entries, ..Self::default() }
+    }
+
     /// The value of a key.
     pub fn get(&self, key: &[u8]) -> Option<&[u8]> {
         self.entries.get(key).map(Vec::as_slice)

@@ -17,12 +17,12 @@ pub(crate) fn leaf_hash(key: Hash32, value: Hash32) -> Hash32 {
 }
 
 /// The hash of a branch.
-pub(crate) fn branch_hash(left: Hash32, right: Hash32) -> Hash32 {
+pub fn branch_hash(left: Hash32, right: Hash32) -> Hash32 {
     Hash32(keccak256(&[b"JMT::IntrnalNode", &left.0, &right.0]))
 }
 
-/// A bit of a key's hash, the highest first.
-pub(crate) fn bit(key: &Hash32, depth: usize) -> bool {
+/// A bit of a key's hash, the highest first: which way its path goes at a depth below 256.
+pub fn bit(key: &Hash32, depth: usize) -> bool {
     key.0[depth / 8] >> (7 - depth % 8) & 1 == 1
 }
 

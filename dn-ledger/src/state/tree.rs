@@ -5,6 +5,7 @@
 //! nodes themselves are kept in memory and shared between versions: a version is a pointer, changing *n* entries makes about
 //! *n*·log₂(entries) new nodes and leaves the old version as it was (docs/adr/0015-authenticated-state.md).
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use dn_core::{Hash32, keccak256};
@@ -105,11 +106,11 @@ impl Tree {
         StateProof { end, siblings }
     }
 
-    /// The subtrees, from left to right, into which the tree falls when every branch that is too large is taken apart: each with its depth, its
-    /// root and its leaves. `too_large` sees the leaves of a branch.
-    pub fn cut<'a>(&self, leaves: &'a [LeafHash], too_large: &dyn Fn(&[LeafHash]) -> bool) -> Vec<Cut<'a>> {
+    /// The subtrees, from left to right, into which the tree falls when every branch that is too large is taken apart. `keys` are the
+    /// hashes of all keys, sorted; `too_large` sees the range of them that a branch holds.
+    pub fn cut(&self, keys: &[Hash32], too_large: &dyn Fn(Range<usize>) -> bool) -> Vec<Cut> {
         let mut cuts = Vec::new();
-        cut(&self.0, 0, leaves, too_large, &mut cuts);
+        cut(&self.0, 0, keys, 0..keys.len(), too_large, &mut cuts);
         cuts
     }
 
@@ -128,13 +129,13 @@ impl Tree {
 
 /// A subtree.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Cut<'a> {
+pub struct Cut {
     /// Branches above it.
     pub depth: u16,
     /// Its root.
     pub hash: Hash32,
-    /// Its leaves, in order.
-    pub leaves: &'a [LeafHash],
+    /// Which of the sorted keys it holds.
+    pub keys: Range<usize>,
 }
 
 /// The root of the subtree at a depth that holds these leaves, which must be sorted and share their first `depth` bits.
@@ -142,22 +143,23 @@ pub fn subtree_hash(leaves: &[LeafHash], depth: u16) -> Hash32 {
     hash_of(&build(leaves, usize::from(depth)))
 }
 
-fn cut<'a>(
+fn cut(
     link: &Link,
     depth: usize,
-    leaves: &'a [LeafHash],
-    too_large: &dyn Fn(&[LeafHash]) -> bool,
-    cuts: &mut Vec<Cut<'a>>,
+    keys: &[Hash32],
+    range: Range<usize>,
+    too_large: &dyn Fn(Range<usize>) -> bool,
+    cuts: &mut Vec<Cut>,
 ) {
     match link.as_deref() {
-        Some(Node::Branch { left, right, .. }) if too_large(leaves) => {
-            let (l, r) = leaves.split_at(leaves.partition_point(|leaf| !bit(&leaf.key, depth)));
-            cut(left, depth + 1, l, too_large, cuts);
-            cut(right, depth + 1, r, too_large, cuts);
+        Some(Node::Branch { left, right, .. }) if too_large(range.clone()) => {
+            let middle = range.start + keys[range.clone()].partition_point(|key| !bit(key, depth));
+            cut(left, depth + 1, keys, range.start..middle, too_large, cuts);
+            cut(right, depth + 1, keys, middle..range.end, too_large, cuts);
         }
         _ => {
             let depth = u16::try_from(depth).expect("a key's hash has 256 bits");
-            cuts.push(Cut { depth, hash: hash_of(link), leaves });
+            cuts.push(Cut { depth, hash: hash_of(link), keys: range });
         }
     }
 }

@@ -113,6 +113,7 @@ impl Devnet {
             rpc_listen: config.ledger_listen,
             key: keys.validators[0].clone(),
             block_interval_ms: config.block_interval.as_millis() as u64,
+            history: dn_ledger::node::History::default(),
         })
         .await?;
         let ledger_url = format!("http://{}", node.rpc_addr());

@@ -226,6 +226,7 @@ pub async fn start_validator(settings: &ValidatorSettings) -> Result<RunningVali
                 rpc_listen: settings.ledger_listen,
                 key: key.clone(),
                 block_interval_ms: settings.block_interval_ms,
+                history: dn_ledger::node::History::default(),
             };
             Some(Node::start(config).await?)
         }

@@ -109,6 +109,7 @@ impl Net {
             rpc_listen: (Ipv4Addr::LOCALHOST, 0).into(),
             key: key(VALIDATOR),
             block_interval_ms: 100,
+            history: dn_ledger::node::History::default(),
         })
         .await
         .unwrap();
