@@ -81,6 +81,7 @@ pub struct Node {
     stop: watch::Sender<bool>,
     server: Option<tokio::task::JoinHandle<()>>,
     producer: Option<JoinHandle<()>>,
+    upkeep: Option<tokio::task::JoinHandle<()>>,
 }
 
 impl Node {
@@ -117,10 +118,11 @@ impl Node {
         };
         let (stop, stopped) = watch::channel(false);
         let dir = shared.store.dir().to_owned();
-        tokio::spawn(history::keep(Arc::clone(&shared), dir, history, stopped.clone()));
+        let upkeep = tokio::spawn(history::keep(Arc::clone(&shared), dir, history, stopped.clone()));
         let server = tokio::spawn(rpc::serve(listener, Arc::clone(&shared), stopped));
         tracing::info!(%rpc_addr, height = shared.chain().tip().height, "ledger node started");
-        Ok(Self { shared, rpc_addr, stop, server: Some(server), producer: Some(producer) })
+        let (server, producer, upkeep) = (Some(server), Some(producer), Some(upkeep));
+        Ok(Self { shared, rpc_addr, stop, server, producer, upkeep })
     }
 
     /// Where JSON-RPC listens.
@@ -148,6 +150,10 @@ impl Node {
         if let Some(producer) = self.producer.take() {
             // A panic there was reported when it happened.
             let _ = tokio::task::spawn_blocking(move || producer.join()).await;
+        }
+        if let Some(upkeep) = self.upkeep.take() {
+            // Ends at once, or with the snapshot that it is writing.
+            let _ = upkeep.await;
         }
         let Some(mut server) = self.server.take() else { return };
         if tokio::time::timeout(SHUTDOWN_WAIT, &mut server).await.is_err() {
