@@ -1,5 +1,6 @@
 //! The typed objects that cross crates, each with one canonical encoding.
 
+mod acceptance;
 mod batch;
 mod encoder;
 mod manifest;
@@ -9,6 +10,7 @@ pub mod sampling;
 mod verdict;
 mod voucher;
 
+pub use acceptance::JobAcceptance;
 pub use batch::{BatchLine, BatchRoot};
 pub use encoder::{EncoderHyperparameters, EncoderManifest, Pooling};
 pub use manifest::{Hyperparameters, MAX_STOP_TOKENS, ModelManifest, RopePairing, RopeScaling};

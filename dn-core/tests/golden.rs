@@ -61,6 +61,7 @@ fn every_object_has_its_golden_encoding() {
     check(&mut left, "job_request", &common::request());
     check(&mut left, "receipt", &common::receipt());
     check(&mut left, "voucher", &common::voucher());
+    check(&mut left, "job_acceptance", &common::acceptance());
     check(&mut left, "batch_line", &common::batch_line(1));
     check(&mut left, "batch_root", &common::batch_root(&[0, 1]));
     check(&mut left, "batch_root_empty", &common::batch_root(&[]));
@@ -108,6 +109,7 @@ fn signed_objects_have_their_golden_digests_and_signatures() {
     let mut left = golden().signed;
     check_signed(&mut left, "receipt", &common::receipt(), "worker");
     check_signed(&mut left, "voucher", &common::voucher(), "payer");
+    check_signed(&mut left, "job_acceptance", &common::acceptance(), "payer");
     check_signed(&mut left, "batch_root", &common::batch_root(&[0, 1]), "gateway");
     check_signed(&mut left, "batch_root_empty", &common::batch_root(&[]), "gateway");
     assert!(left.is_empty(), "not compared: {:?}", left.keys());

@@ -9,7 +9,7 @@ use dn_core::keys::SignatureError;
 use dn_core::keystore::Keystore;
 use dn_core::merkle::InclusionProof;
 use dn_core::mnemonic::DerivationPath;
-use dn_core::objects::{BatchRoot, JobRequest, ModelManifest, Receipt, Verdict, Voucher};
+use dn_core::objects::{BatchRoot, JobAcceptance, JobRequest, ModelManifest, Receipt, Verdict, Voucher};
 use dn_core::{Signed, VerifyError};
 use proptest::prelude::*;
 use proptest::test_runner::TestCaseError;
@@ -78,6 +78,7 @@ proptest! {
         canonical::<JobRequest>(&bytes)?;
         canonical::<Signed<Receipt>>(&bytes)?;
         canonical::<Signed<Voucher>>(&bytes)?;
+        canonical::<Signed<JobAcceptance>>(&bytes)?;
         canonical::<Signed<BatchRoot>>(&bytes)?;
         canonical::<ModelManifest>(&bytes)?;
         canonical::<Verdict>(&bytes)?;

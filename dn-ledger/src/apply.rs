@@ -1,18 +1,24 @@
 //! The rules: what a transaction does to the state, or why it does nothing.
 
 mod audit;
+mod backing;
 mod batch;
 mod books;
 mod channel;
+mod domain;
 mod draw;
+mod emission;
 mod epoch;
 mod identity;
+mod jobs;
 mod model;
+mod registry;
 mod settle;
 mod stake;
 
 use dn_core::{Address, BlockHash, TxId};
 
+pub(crate) use domain::{check_name, domain_emission, domain_fees, put_domain};
 pub(crate) use identity::put_identity;
 
 use crate::events::Event;
@@ -86,6 +92,7 @@ pub fn begin_block(state: &mut State, ctx: &BlockContext) -> Vec<Event> {
     let mut step = Step::new(state, ctx);
     step.expire_audits();
     step.process_due_batches();
+    step.refund_jobs();
     step.events
 }
 
@@ -194,6 +201,21 @@ impl<'a> Step<'a> {
                 self.audit_commit(sender, *batch, *index, *commitment)
             }
             Payload::AuditReveal { verdict, salt } => self.audit_reveal(sender, verdict, salt),
+            Payload::CreateDomain { name, terms } => self.create_domain(sender, name, *terms),
+            Payload::ConfigureDomain { domain, terms } => self.configure_domain(sender, *domain, *terms),
+            Payload::TransferDomain { domain, to } => self.transfer_domain(sender, *domain, *to),
+            Payload::SpendTreasury { domain, to, amount } => {
+                self.spend_treasury(sender, *domain, *to, *amount)
+            }
+            Payload::CloseDomain { domain } => self.close_domain(sender, *domain),
+            Payload::PublishVersion { version } => self.publish_version(sender, version),
+            Payload::TransferModel { family, to } => self.transfer_model(sender, *family, *to),
+            Payload::BackModel { family, amount } => self.back_model(sender, *family, *amount),
+            Payload::Unback { family, shares } => self.unback(sender, *family, *shares),
+            Payload::LockJob { job } => self.lock_job(sender, tx.nonce, job),
+            Payload::ClaimJob { batch, receipt, acceptance } => {
+                self.claim_job(sender, batch, receipt, acceptance.as_ref())
+            }
         }
     }
 }

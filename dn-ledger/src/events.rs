@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::state::{AuditResult, table_name};
 use crate::supply::HoldingChange;
-use crate::tx::{Role, Shares};
+use crate::tx::{DomainTerms, Role, Shares};
 
 /// Why somebody was slashed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -106,6 +106,49 @@ pub enum Event {
     PoolRewarded { validator: Address, amount: Amount },
     /// An identity's trust changed at the end of an epoch.
     TrustChanged { address: Address, role: Role, before: Trust, after: Trust },
+    /// Somebody created a domain.
+    DomainCreated { domain: u32, owner: Address, name: String, deposit: Amount },
+    /// Its terms change with an epoch.
+    DomainConfigured { domain: u32, from_epoch: u64, terms: DomainTerms },
+    /// It has another owner.
+    DomainTransferred { domain: u32, from: Address, to: Address },
+    /// Its owner spent of its treasury.
+    TreasurySpent { domain: u32, to: Address, amount: Amount },
+    /// It was closed: the deposit went back, the treasury to the community pool.
+    DomainClosed { domain: u32, deposit: Amount, treasury: Amount },
+    /// A model became a version of a family.
+    VersionPublished { model: ModelId, family: ModelId, version: u32 },
+    /// A family has another owner.
+    ModelTransferred { family: ModelId, from: Address, to: Address },
+    /// DN were put behind a model family.
+    Backed { backer: Address, family: ModelId, amount: Amount, shares: Shares },
+    /// Backing was taken back and waits.
+    Unbacked { backer: Address, family: ModelId, shares: Shares, amount: Amount, release_epoch: u64 },
+    /// A model's income went on to an ancestor.
+    RoyaltyPaid { model: ModelId, ancestor: ModelId, amount: Amount },
+    /// A part of a model's income went to its backers.
+    BackersRewarded { family: ModelId, model: ModelId, amount: Amount },
+    /// DN were locked for a job.
+    JobLocked {
+        escrow: ChannelId,
+        payer: Address,
+        gateway: Address,
+        worker: Option<Address>,
+        model: ModelId,
+        amount: Amount,
+        expires_height: u64,
+    },
+    /// A job was claimed by a batch of its receipt; what it cost less went back.
+    JobClaimed {
+        escrow: ChannelId,
+        batch: BatchId,
+        worker: Address,
+        fee: Amount,
+        refund: Amount,
+        accepted: bool,
+    },
+    /// Nobody claimed a job in time.
+    JobRefunded { escrow: ChannelId, payer: Address, amount: Amount },
     /// What a record holds is another amount after this block than before it, whatever the reasons; a block's last events,
     /// in the order of table and key. The changes of a block add up to nothing, and from the genesis on they give
     /// every holding at every height.

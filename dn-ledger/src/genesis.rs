@@ -7,13 +7,13 @@ use dn_core::{Address, Amount, BlockHash, Canonical, Hash32, canonical_struct};
 use dn_powr::GenesisSplit;
 use serde::{Deserialize, Serialize};
 
-use crate::apply::put_identity;
+use crate::apply::{check_name, put_domain, put_identity};
 use crate::block::{Certificate, Header, tx_root};
 use crate::params::{Params, ParamsError};
 use crate::reject::{Field, Reject};
 use crate::state::{
-    ACCOUNTS, Account, Identity, IdentityStatus, PARAMS, POOLS, Pool, STAKE_POOLS, STAKE_SHARES, State,
-    VALIDATOR_SETS,
+    ACCOUNTS, Account, Domain, Identity, IdentityStatus, PARAMS, POOLS, Pool, STAKE_POOLS, STAKE_SHARES,
+    State, VALIDATOR_SETS,
 };
 use crate::text::check_text;
 use crate::tx::{MAX_ENDPOINT_BYTES, MAX_NAME_BYTES, Role, Shares};
@@ -80,6 +80,22 @@ pub enum GenesisError {
     /// Without validators nobody decides blocks.
     #[error("genesis: no validator with stake and an endpoint")]
     NoValidator,
+    /// Not as many domains as there may be, at least the general one.
+    #[error("genesis: {found} domains; from 1 to {limit} expected")]
+    Domains {
+        /// How many it has.
+        found: usize,
+        /// The most.
+        limit: u32,
+    },
+    /// A domain with a bad name, one with another's name, or a general one with an owner.
+    #[error("genesis: domain {index} ({name:?}): a new name is expected, and no owner of domain 0")]
+    Domain {
+        /// Its place in the list.
+        index: usize,
+        /// Its name.
+        name: String,
+    },
     /// An identity that a registration would refuse.
     #[error("genesis: {address} as {role}: {reason}")]
     Identity {
@@ -139,6 +155,25 @@ pub struct GenesisStake {
 }
 canonical_struct!(GenesisStake { delegator: Address, validator: Address, amount: Amount });
 
+/// A domain that exists from the start, without deposit. Its id is its place in the list; 0 is the general one, which
+/// nobody owns.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct GenesisDomain {
+    /// Its name.
+    pub name: String,
+    /// Who configures it, if anybody.
+    pub owner: Option<Address>,
+}
+canonical_struct!(GenesisDomain { name: String, owner: Option<Address> });
+
+impl GenesisDomain {
+    /// The general domain.
+    pub fn general() -> Self {
+        Self { name: "general".to_owned(), owner: None }
+    }
+}
+
 /// Where a chain starts. Its lists are sorted and mint the supply cap to the last atto.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -159,6 +194,8 @@ pub struct Genesis {
     pub identities: Vec<GenesisIdentity>,
     /// Stakes, sorted by delegator and validator.
     pub stakes: Vec<GenesisStake>,
+    /// Domains, in the order of their ids.
+    pub domains: Vec<GenesisDomain>,
 }
 canonical_struct!(Genesis {
     chain_id: u64,
@@ -169,6 +206,7 @@ canonical_struct!(Genesis {
     accounts: Vec<GenesisAccount>,
     identities: Vec<GenesisIdentity>,
     stakes: Vec<GenesisStake>,
+    domains: Vec<GenesisDomain>,
 });
 
 /// A validator of a local network.
@@ -246,6 +284,7 @@ impl Genesis {
             accounts,
             identities,
             stakes,
+            domains: vec![GenesisDomain::general()],
         };
         genesis.validate()?;
         Ok(genesis)
@@ -286,6 +325,7 @@ impl Genesis {
         sorted("accounts", &self.accounts, |a| a.address, |a| a.address)?;
         sorted("identities", &self.identities, |i| (i.role, i.address), |i| i.address)?;
         sorted("stakes", &self.stakes, |s| (s.delegator, s.validator), |s| s.delegator)?;
+        self.check_domains()?;
         for identity in &self.identities {
             self.check_identity(identity)?;
         }
@@ -321,6 +361,9 @@ impl Genesis {
         PARAMS.put(&mut state, &0, &self.params);
         POOLS.put(&mut state, &Pool::Community, &self.community);
         POOLS.put(&mut state, &Pool::Reserve, &self.reserve);
+        for domain in &self.domains {
+            put_domain(&mut state, &Domain::new(domain.owner, domain.name.clone(), Amount::ZERO, 0));
+        }
         for account in &self.accounts {
             let record = Account { balance: account.balance, nonce: 0 };
             ACCOUNTS.put(&mut state, &account.address, &record);
@@ -361,6 +404,20 @@ impl Genesis {
             tx_root: tx_root(&[]),
             state: state.commitment().hash(),
         }
+    }
+
+    fn check_domains(&self) -> Result<(), GenesisError> {
+        let (found, limit) = (self.domains.len(), self.params.registry.max_domains);
+        if found == 0 || found > limit as usize {
+            return Err(GenesisError::Domains { found, limit });
+        }
+        for (index, domain) in self.domains.iter().enumerate() {
+            let taken = self.domains[..index].iter().any(|other| other.name == domain.name);
+            if taken || check_name(&domain.name).is_err() || (index == 0 && domain.owner.is_some()) {
+                return Err(GenesisError::Domain { index, name: domain.name.clone() });
+            }
+        }
+        Ok(())
     }
 
     fn check_identity(&self, identity: &GenesisIdentity) -> Result<(), GenesisError> {

@@ -4,6 +4,7 @@
 //! - [`tx`]: what identities ask for; [`apply()`] what it does, or the [`Reject`] that says why not;
 //! - [`state`]: an ordered map with typed tables, a journal and an authenticated tree;
 //! - [`chain`]: propose, validate and commit blocks, the three things a consensus engine asks for;
+//! - [`lineage`]: what the ancestors of a model earn;
 //! - [`genesis`], [`params`]: where a chain starts and what its rules are parametrised by;
 //! - [`supply`]: the equation that holds after every block;
 //! - [`events`], [`query`], [`views`]: what happened and what is, for those who look from outside.
@@ -52,6 +53,7 @@ pub mod events;
 pub mod genesis;
 #[cfg(feature = "light")]
 pub mod light;
+pub mod lineage;
 #[cfg(feature = "node")]
 pub mod node;
 pub mod params;

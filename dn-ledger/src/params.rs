@@ -1,7 +1,11 @@
 //! The chain's parameters: typed, bounded, fixed by the genesis of this floor.
 
+mod registry;
+
 use dn_core::{Amount, canonical_struct};
 use serde::{Deserialize, Serialize};
+
+pub use registry::{EmissionBounds, RegistryParams};
 
 use crate::tx::{MAX_TX_BYTES, Role};
 
@@ -103,8 +107,6 @@ pub struct Params {
     pub max_validators: u32,
     /// Epochs until unbonded stake and retired collateral are free.
     pub unbonding_epochs: u64,
-    /// Number of domains; domain 0 is the general one.
-    pub domains: u32,
     /// Highest price of a token.
     pub max_token_price: Amount,
     /// Blocks in which batches of a retired model or by a withdrawn offer are still taken.
@@ -133,6 +135,8 @@ pub struct Params {
     pub domain_split: dn_powr::DomainSplit,
     /// Constants of the trust formulas.
     pub trust: dn_trust::Params,
+    /// Domains, lineage, backing and job escrow.
+    pub registry: RegistryParams,
 }
 canonical_struct!(Params {
     epoch_blocks: u64,
@@ -145,7 +149,6 @@ canonical_struct!(Params {
     min_stake: Amount,
     max_validators: u32,
     unbonding_epochs: u64,
-    domains: u32,
     max_token_price: Amount,
     model_grace_blocks: u64,
     min_deposit: Amount,
@@ -160,6 +163,7 @@ canonical_struct!(Params {
     emission: dn_powr::EmissionParams,
     domain_split: dn_powr::DomainSplit,
     trust: dn_trust::Params,
+    registry: RegistryParams,
 });
 
 impl Params {
@@ -181,7 +185,6 @@ impl Params {
             min_stake: Amount::from_dn(1),
             max_validators: 100,
             unbonding_epochs: 24,
-            domains: 1,
             max_token_price: Amount::from_dn(1),
             model_grace_blocks: 100,
             min_deposit: Amount::from_atto(10_000_000_000_000_000),
@@ -212,6 +215,7 @@ impl Params {
                 history_loss: 1 << 13,
                 ..dn_trust::Params::default()
             },
+            registry: RegistryParams::devnet(),
         }
     }
 
@@ -239,6 +243,7 @@ impl Params {
                 max_per_batch: 64,
             },
             emission: dn_powr::EmissionParams::default(),
+            registry: RegistryParams::main(),
             ..Self::devnet()
         }
     }
@@ -267,7 +272,6 @@ impl Params {
         within("min_stake", self.min_stake.atto(), 1, cap)?;
         within("max_validators", self.max_validators.into(), 1, 1_000)?;
         within("unbonding_epochs", self.unbonding_epochs.into(), 1, 10_000)?;
-        within("domains", self.domains.into(), 1, 1_024)?;
         within("max_token_price", self.max_token_price.atto(), 1, cap)?;
         within("model_grace_blocks", self.model_grace_blocks.into(), 0, million)?;
         within("min_deposit", self.min_deposit.atto(), 1, cap)?;
@@ -279,6 +283,7 @@ impl Params {
         within("commit_blocks", self.audit_times.commit_blocks.into(), 1, million)?;
         within("reveal_blocks", self.audit_times.reveal_blocks.into(), 1, million)?;
         within("max_per_batch", self.audit_times.max_per_batch.into(), 1, 4_096)?;
+        self.registry.validate()?;
         self.slash.validate()?;
         self.fees.validate()?;
         self.emission.validate()?;

@@ -1,21 +1,25 @@
 //! Queries: from the state to the views that clients see.
 
+mod registry;
+
 use dn_core::{Address, Amount, BatchId, ChannelId, ModelId};
 use dn_trust::Unit;
 
+pub use registry::{backing, domain, domains, family, job, jobs, model_terms};
+
 use crate::power::voting_power;
 use crate::state::{
-    ACCOUNTS, AUDIT_TASKS, AUDITS, Audit, AuditPhase, AuditTask, BATCHES, Batch, CHANNELS, DEADLINES,
-    IDENTITIES, Identity, IdentityStatus, LANES, MODELS, Model, OFFERS, PARAMS, POOLS, Pool, STAKE_POOLS,
-    STAKE_SHARES, State, UNBONDING, UNBONDING_POOLS, VALIDATOR_TRUST, WORKER_BATCHES, WORKER_SEQUENCES,
-    WORKER_TRUST,
+    ACCOUNTS, AUDIT_TASKS, AUDITS, Audit, AuditPhase, AuditTask, BACKING_POOLS, BACKING_RELEASES, BATCHES,
+    Batch, CHANNELS, DEADLINES, DOMAINS, IDENTITIES, Identity, IdentityStatus, JOBS, LANES, MODELS, Model,
+    OFFERS, PARAMS, POOLS, Pool, STAKE_POOLS, STAKE_SHARES, State, UNBONDING, UNBONDING_POOLS,
+    VALIDATOR_TRUST, WORKER_BATCHES, WORKER_SEQUENCES, WORKER_TRUST,
 };
 use crate::supply::Supply;
 use crate::tx::Role;
 use crate::views::{
     AccountBalance, AccountView, AuditView, BalancesView, BatchBalance, BatchView, ChannelBalance,
-    ChannelView, IdentityView, IndicatorView, LaneView, ModelView, PoolBalance, RoleBalance, StakeView,
-    SupplyView, TrustView, UnbondingBalance, UnbondingView,
+    ChannelView, DomainBalance, FamilyBalance, IdentityView, IndicatorView, LaneView, ModelView, PoolBalance,
+    ReleaseBalance, RoleBalance, StakeView, SupplyView, TrustView, UnbondingBalance, UnbondingView,
 };
 
 /// The most entries that a list answers with.
@@ -268,6 +272,9 @@ pub fn supply_view(s: &Supply, height: u64) -> SupplyView {
         unbonding: s.unbonding,
         channels: s.channels,
         batches: s.batches,
+        domains: s.domains,
+        backing: s.backing,
+        jobs: s.jobs,
         pools: s.pools,
         burned: s.burned,
         total: s.total(),
@@ -292,6 +299,12 @@ pub fn balances(state: &State, height: u64) -> BalancesView {
     });
     let channels = CHANNELS.iter(state).map(|(channel, c)| ChannelBalance { channel, amount: c.balance() });
     let batches = BATCHES.iter(state).map(|(batch, b)| BatchBalance { batch, amount: b.escrow });
+    let domains = DOMAINS.iter(state).map(|(domain, d)| DomainBalance { domain, amount: d.deposit });
+    let backing = BACKING_POOLS.iter(state).map(|(family, p)| FamilyBalance { family, amount: p.tokens() });
+    let releases = BACKING_RELEASES.iter(state).map(|((address, release_epoch, family), amount)| {
+        ReleaseBalance { address, family, release_epoch, amount }
+    });
+    let jobs = JOBS.iter(state).map(|(channel, j)| ChannelBalance { channel, amount: j.amount });
     let pools = POOLS.iter(state).map(|(pool, amount)| PoolBalance { pool, amount });
     BalancesView {
         height,
@@ -301,6 +314,10 @@ pub fn balances(state: &State, height: u64) -> BalancesView {
         unbonding: unbonding.filter(|b| held(&b.amount)).collect(),
         channels: channels.filter(|b| held(&b.amount)).collect(),
         batches: batches.filter(|b| held(&b.amount)).collect(),
+        domains: domains.filter(|b| held(&b.amount)).collect(),
+        backing: backing.filter(|b| held(&b.amount)).collect(),
+        backing_releases: releases.filter(|b| held(&b.amount)).collect(),
+        jobs: jobs.filter(|b| held(&b.amount)).collect(),
         pools: pools.filter(|b| b.pool != Pool::Burned && held(&b.amount)).collect(),
         burned: POOLS.get_or_default(state, &Pool::Burned),
         supply: dn_core::amount::SUPPLY_CAP,

@@ -1,7 +1,11 @@
 //! Why the ledger refuses a transaction: one typed reason for each rule.
 
+mod registry;
+
 use dn_core::{Address, Amount, AmountError, BatchId, ChannelId, Hash32, ModelId, VerifyError};
 use serde::{Deserialize, Serialize};
+
+pub use registry::{ReceiptField, RegistryReject};
 
 use crate::state::IdentityStatus;
 use crate::tx::{Role, Shares};
@@ -16,6 +20,10 @@ pub enum SignedObject {
     Voucher,
     /// A batch root, signed by its gateway.
     BatchRoot,
+    /// A job's receipt, signed by its worker.
+    Receipt,
+    /// A payer's acceptance of a job's receipt.
+    JobAcceptance,
 }
 
 impl std::fmt::Display for SignedObject {
@@ -24,6 +32,8 @@ impl std::fmt::Display for SignedObject {
             Self::Transaction => "transaction",
             Self::Voucher => "voucher",
             Self::BatchRoot => "batch root",
+            Self::Receipt => "receipt",
+            Self::JobAcceptance => "job acceptance",
         })
     }
 }
@@ -48,6 +58,10 @@ pub enum Field {
     Lanes,
     /// Bytes of a transaction.
     Transaction,
+    /// A licence's id.
+    Licence,
+    /// Parents of a model.
+    Parents,
 }
 
 /// Why a transaction is refused. A refused transaction changes nothing, its sender's nonce included.
@@ -226,6 +240,9 @@ pub enum Reject {
     /// A verdict in another auditor's name.
     #[error("the verdict is by {auditor}; the sender is {sender}")]
     VerdictAuditor { auditor: Address, sender: Address },
+    /// What only domains, model families, backers and jobs refuse.
+    #[error(transparent)]
+    Registry(#[from] RegistryReject),
 }
 
 /// What is wrong with a manifest.

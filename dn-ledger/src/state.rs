@@ -13,6 +13,9 @@ pub use records::{
     Account, Audit, AuditPhase, AuditResult, AuditTask, Batch, BatchStatus, Channel, Identity,
     IdentityStatus, Model, Offer, Pool,
 };
+pub use records::{
+    Domain, DomainCount, EpochWork, Family, JobClaim, JobEscrow, ModelTerms, NextTerms, Spending,
+};
 pub use tables::{
     ACCOUNTS, AUDIT_TASKS, AUDITS, BATCHES, CHANNELS, CorruptState, DEADLINES, DUE_BATCHES, EPOCH_WORK,
     IDENTITIES, Key, LANES, MODELS, OFFERS, PARAMS, POOLS, STAKE_POOLS, STAKE_SHARES, Table, UNBONDING,
@@ -20,3 +23,7 @@ pub use tables::{
     WORKER_SEQUENCES, WORKER_TRUST, check_entry, table_name,
 };
 pub use tree::{Cut, LeafHash, Tree, subtree_hash};
+pub use tables::{
+    BACKING_POOLS, BACKING_RELEASES, BACKING_SHARES, DOMAIN_COUNT, DOMAIN_NAMES, DOMAINS, DUE_JOBS, FAMILIES,
+    FAMILY_VERSIONS, JOB_CLAIMS, JOBS, MODEL_TERMS,
+};

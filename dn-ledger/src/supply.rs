@@ -5,8 +5,8 @@ use dn_core::{Amount, Canonical};
 use dn_powr::StakePool;
 
 use crate::state::{
-    ACCOUNTS, Account, BATCHES, Batch, CHANNELS, Changes, Channel, IDENTITIES, Identity, POOLS, Pool,
-    STAKE_POOLS, State, UNBONDING_POOLS,
+    ACCOUNTS, Account, BACKING_POOLS, BACKING_RELEASES, BATCHES, Batch, CHANNELS, Changes, Channel, DOMAINS,
+    Domain, IDENTITIES, Identity, JOBS, JobEscrow, POOLS, Pool, STAKE_POOLS, State, UNBONDING_POOLS,
 };
 
 /// The supply equation does not hold: a bug, never the outcome of a transaction.
@@ -34,6 +34,12 @@ pub struct Supply {
     pub channels: Amount,
     /// Batch escrow.
     pub batches: Amount,
+    /// Deposits of domains.
+    pub domains: Amount,
+    /// Backing of models, that on its way back included.
+    pub backing: Amount,
+    /// Job escrows.
+    pub jobs: Amount,
     /// Pools without the burned.
     pub pools: Amount,
     /// Burned.
@@ -50,6 +56,9 @@ impl Supply {
             self.unbonding,
             self.channels,
             self.batches,
+            self.domains,
+            self.backing,
+            self.jobs,
             self.pools,
             self.burned,
         ];
@@ -81,6 +90,10 @@ impl Supply {
             p if p == Some(UNBONDING_POOLS.prefix()) => &mut self.unbonding,
             p if p == Some(CHANNELS.prefix()) => &mut self.channels,
             p if p == Some(BATCHES.prefix()) => &mut self.batches,
+            p if p == Some(DOMAINS.prefix()) => &mut self.domains,
+            p if p == Some(BACKING_POOLS.prefix()) => &mut self.backing,
+            p if p == Some(BACKING_RELEASES.prefix()) => &mut self.backing,
+            p if p == Some(JOBS.prefix()) => &mut self.jobs,
             p if p == Some(POOLS.prefix()) && key == POOLS.key(&Pool::Burned) => &mut self.burned,
             p if p == Some(POOLS.prefix()) => &mut self.pools,
             _ => return None,
@@ -149,6 +162,10 @@ fn holding(key: &[u8], value: &[u8]) -> Amount {
         p if p == Some(UNBONDING_POOLS.prefix()) => read::<StakePool>(value).tokens(),
         p if p == Some(CHANNELS.prefix()) => read::<Channel>(value).balance(),
         p if p == Some(BATCHES.prefix()) => read::<Batch>(value).escrow,
+        p if p == Some(DOMAINS.prefix()) => read::<Domain>(value).deposit,
+        p if p == Some(BACKING_POOLS.prefix()) => read::<StakePool>(value).tokens(),
+        p if p == Some(BACKING_RELEASES.prefix()) => read::<Amount>(value),
+        p if p == Some(JOBS.prefix()) => read::<JobEscrow>(value).amount,
         p if p == Some(POOLS.prefix()) => read::<Amount>(value),
         _ => Amount::ZERO,
     }

@@ -1,13 +1,20 @@
 //! Transactions: what identities ask of the ledger, canonical and signed.
 
+mod registry;
+
 use dn_core::encoding::{Canonical, DecodeError, Reader};
 use dn_core::keys::SignatureError;
-use dn_core::objects::{BatchRoot, ModelManifest, Price, Verdict, Voucher};
+use dn_core::objects::{BatchRoot, JobAcceptance, ModelManifest, Price, Receipt, Verdict, Voucher};
 use dn_core::{
     Address, Amount, BatchId, ChannelId, Hash32, ModelId, SecretKey, Signature, Signed, TxId, canonical_enum,
     canonical_struct, keccak256,
 };
 use serde::{Deserialize, Serialize};
+
+pub use dn_powr::{DomainSplit, FeeMove};
+pub use registry::{
+    BackingTerms, DomainTerms, Licence, MAX_LICENCE_BYTES, MAX_PARENTS, NewJob, NewVersion, Parent, escrow_id,
+};
 
 /// The most bytes of a canonical signed transaction.
 pub const MAX_TX_BYTES: usize = 256 * 1024;
@@ -214,6 +221,81 @@ pub enum Payload {
         /// The salt of the commitment.
         salt: Hash32,
     },
+    /// Creates a domain, which the sender owns.
+    CreateDomain {
+        /// Its name: lower-case letters, digits and hyphens, at most [`MAX_NAME_BYTES`]; no other open domain has it.
+        name: String,
+        /// How it splits emission and fees.
+        terms: DomainTerms,
+    },
+    /// Changes how an own domain splits emission and fees, from the next epoch on.
+    ConfigureDomain {
+        /// The domain.
+        domain: u32,
+        /// All of its terms from then on.
+        terms: DomainTerms,
+    },
+    /// Gives an own domain to somebody else.
+    TransferDomain {
+        /// The domain.
+        domain: u32,
+        /// Its new owner.
+        to: Address,
+    },
+    /// Pays out of the treasury of an own domain, within the epoch's bound.
+    SpendTreasury {
+        /// The domain.
+        domain: u32,
+        /// Who receives.
+        to: Address,
+        /// How much.
+        amount: Amount,
+    },
+    /// Closes an own domain without models: the deposit returns, what is left in the treasury goes to the community pool.
+    CloseDomain {
+        /// The domain.
+        domain: u32,
+    },
+    /// Publishes a model with terms: the first of a family, or its next version.
+    PublishVersion {
+        /// The model and its terms.
+        version: NewVersion,
+    },
+    /// Gives an own model family, all its versions with it, to another model owner.
+    TransferModel {
+        /// The family, named by its first model.
+        family: ModelId,
+        /// Its new owner.
+        to: Address,
+    },
+    /// Puts DN behind a model family, for shares of what its backers earn.
+    BackModel {
+        /// The family, named by its first model.
+        family: ModelId,
+        /// How much.
+        amount: Amount,
+    },
+    /// Takes backing out; what it is worth now is free after the unbacking time.
+    Unback {
+        /// The family, named by its first model.
+        family: ModelId,
+        /// How many shares.
+        shares: Shares,
+    },
+    /// Locks DN for a long job. The escrow's id is [`escrow_id`] of sender, gateway and nonce.
+    LockJob {
+        /// The job.
+        job: NewJob,
+    },
+    /// Claims a job's fee with its receipt, as a batch of one.
+    ClaimJob {
+        /// The commitment to this one receipt, countersigned by the gateway.
+        batch: Signed<BatchRoot>,
+        /// The receipt; its channel is the escrow.
+        receipt: Signed<Receipt>,
+        /// The payer's word that the result is right; without it the receipt is audited for certain.
+        acceptance: Option<Signed<JobAcceptance>>,
+    },
 }
 canonical_enum!(Payload {
     0 => Transfer { to: Address, amount: Amount },
@@ -234,6 +316,21 @@ canonical_enum!(Payload {
     15 => PostBatch { batch: Signed<BatchRoot>, vouchers: Vec<Signed<Voucher>> },
     16 => AuditCommit { batch: BatchId, index: u32, commitment: Hash32 },
     17 => AuditReveal { verdict: Verdict, salt: Hash32 },
+    40 => CreateDomain { name: String, terms: DomainTerms },
+    41 => ConfigureDomain { domain: u32, terms: DomainTerms },
+    42 => TransferDomain { domain: u32, to: Address },
+    43 => SpendTreasury { domain: u32, to: Address, amount: Amount },
+    44 => CloseDomain { domain: u32 },
+    45 => PublishVersion { version: NewVersion },
+    46 => TransferModel { family: ModelId, to: Address },
+    47 => BackModel { family: ModelId, amount: Amount },
+    48 => Unback { family: ModelId, shares: Shares },
+    49 => LockJob { job: NewJob },
+    50 => ClaimJob {
+        batch: Signed<BatchRoot>,
+        receipt: Signed<Receipt>,
+        acceptance: Option<Signed<JobAcceptance>>,
+    },
 });
 
 /// A transaction before its signature.

@@ -2,10 +2,17 @@
 //!
 //! Amounts are atto as decimal strings, hashes and addresses `0x…`, trust Q32 bits, heights and epochs numbers.
 
+mod registry;
+
 use dn_core::objects::{AuditOutcome, BatchLine, ModelManifest, Price};
 use dn_core::{Address, Amount, BatchId, BlockHash, ChannelId, Hash32, ModelId, TxId};
 use dn_trust::{Trust, Unit};
 use serde::{Deserialize, Serialize};
+
+pub use registry::{
+    BackingRelease, BackingView, BackingsView, DomainBalance, DomainView, FamilyBalance, FamilyView, JobView,
+    ModelTermsView, ReleaseBalance,
+};
 
 use crate::block::{Certificate, Header};
 use crate::events::Event;
@@ -261,6 +268,12 @@ pub struct SupplyView {
     pub channels: Amount,
     /// Σ batch escrow.
     pub batches: Amount,
+    /// Σ deposits of domains.
+    pub domains: Amount,
+    /// Σ backing of models, that on its way back included.
+    pub backing: Amount,
+    /// Σ job escrow.
+    pub jobs: Amount,
     /// Σ pools without the burned.
     pub pools: Amount,
     /// Burned.
@@ -288,6 +301,14 @@ pub struct BalancesView {
     pub channels: Vec<ChannelBalance>,
     /// Batch escrow.
     pub batches: Vec<BatchBalance>,
+    /// Deposits of domains.
+    pub domains: Vec<DomainBalance>,
+    /// Backers' pools.
+    pub backing: Vec<FamilyBalance>,
+    /// Backing on its way back.
+    pub backing_releases: Vec<ReleaseBalance>,
+    /// Job escrow.
+    pub jobs: Vec<ChannelBalance>,
     /// Pools without the burned.
     pub pools: Vec<PoolBalance>,
     /// Burned.

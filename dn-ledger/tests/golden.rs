@@ -4,7 +4,9 @@
 mod common;
 
 use common::{World, address, dn, genesis, key, params};
+use dn_core::objects::{BatchRoot, FinishReason, JobAcceptance, Receipt};
 use dn_core::{Amount, Canonical, Hash32, Signed};
+use dn_ledger::tx::{BackingTerms, DomainTerms, Licence, NewJob, NewVersion, Parent, Shares, escrow_id};
 use dn_ledger::{Chain, Genesis, GenesisError, Params, Payload};
 
 fn hex(bytes: &[u8]) -> String {
@@ -24,11 +26,11 @@ fn genesis_and_one_block() {
     assert_eq!(
         hashes.map(|hash| hex(&hash)),
         [
-            "9f81d5f68228cd5a97151787430c5fadb88bfd5f7cb9a312b632a8e9fa1426e2",
-            "713cd539f3da55a25812dd8b46927b6228a33de16904182d6e79da4c62326d13",
+            "1ac2630e5294292850004108ce75f5f133e205744e554e3cd5e3ccc4f6b02107",
+            "a525d4b426450197d3887dcffde85bf40ca9b9c2439f630584f493764eb770ef",
             "1d86a6dcf35f03679b11612fc7ebcbca8f42e4753993639e12727cc0318350b6",
-            "59febc7f8ebda9768ee53c291b3aeebd926c1c47ce65d1ad16e182676191a0cf",
-            "c1ee990969d9e22fc2a66ff1faa212fa7498751783f23823a86c0cdfacd597d7",
+            "da9962257d7ecf114dc66f15fd55e4c5e4bac14ce5f75c7f3dc113dbbd1dcf95",
+            "fca1d6126bedf7612ed46e256caf012e7ba3a06d3b5b6ed5edba978c491cb763",
         ]
     );
 }
@@ -103,6 +105,109 @@ fn every_payload() {
     );
 }
 
+/// Payloads of domains, models, backers and jobs, in the order of their tags.
+#[test]
+fn every_payload_of_the_registry() {
+    let (domain, to, amount) = (3, address("owner"), dn(1));
+    let (family, shares) = (dn_core::ModelId([4; 32]), Shares(5));
+    let emission = Some(dn_powr::DomainSplit::default());
+    let fees = Some(dn_powr::FeeMove { worker: 6_500, owner: 2_000, validators: 800, domain: 400 });
+    let terms = DomainTerms { emission, fees };
+    let version = NewVersion {
+        family: Some(family),
+        manifest: common::manifest(1),
+        name: "m".into(),
+        price: common::price(),
+        domain,
+        licence: Licence::default(),
+        parents: vec![Parent { model: family, share_bps: 7 }],
+        fees,
+        backing: Some(BackingTerms { share_bps: 9, cap: amount }),
+    };
+    let job = NewJob {
+        worker: Some(to),
+        gateway: address("gateway"),
+        model: family,
+        job: dn_core::JobId([6; 32]),
+        price: common::price(),
+        amount,
+        expires_height: 77,
+    };
+    let escrow = escrow_id(address("payer"), address("gateway"), 2);
+    let receipt = Signed::sign(receipt(escrow), &key("worker"));
+    let acceptance = JobAcceptance {
+        chain_id: common::CHAIN_ID,
+        escrow,
+        receipt: receipt.body.id(),
+        payer: address("payer"),
+        expires_ms: 8,
+    };
+    let w = World::bare();
+    let batch = BatchRoot { expires_ms: 9, ..w.root("worker", vec![w.line(0, 1, dn(1))]) };
+    let payloads = [
+        Payload::CreateDomain { name: "code".into(), terms },
+        Payload::ConfigureDomain { domain, terms: DomainTerms::default() },
+        Payload::TransferDomain { domain, to },
+        Payload::SpendTreasury { domain, to, amount },
+        Payload::CloseDomain { domain },
+        Payload::PublishVersion { version },
+        Payload::TransferModel { family, to },
+        Payload::BackModel { family, amount },
+        Payload::Unback { family, shares },
+        Payload::LockJob { job },
+        Payload::ClaimJob {
+            batch: Signed::sign(batch, &key("gateway")),
+            receipt,
+            acceptance: Some(Signed::sign(acceptance, &key("payer"))),
+        },
+    ];
+    let mut all = Vec::new();
+    for (tag, payload) in (40..).zip(&payloads) {
+        let bytes = payload.to_bytes();
+        assert_eq!(bytes[0], tag);
+        assert_eq!(Payload::from_bytes(&bytes).as_ref(), Ok(payload));
+        for end in 0..bytes.len() {
+            assert!(Payload::from_bytes(&bytes[..end]).is_err(), "{tag} cut at {end}");
+        }
+        let json = serde_json::to_string(payload).unwrap();
+        assert_eq!(&serde_json::from_str::<Payload>(&json).unwrap(), payload);
+        all.extend(bytes);
+    }
+    assert_eq!(
+        [hex(&escrow.0), hex(&dn_core::keccak256(&[&all]))],
+        [
+            "c83d4770dbd7bd46cd3b75a787d747fd98233973d49bbd30f69367e3f30f481c",
+            "b09011609cbcfc458be3d3ff762a786b77243071bea6b0aae8479297d48887ca",
+        ]
+    );
+}
+
+fn receipt(channel: dn_core::ChannelId) -> Receipt {
+    Receipt {
+        chain_id: common::CHAIN_ID,
+        job: dn_core::JobId([6; 32]),
+        domain: 3,
+        model: dn_core::ModelId([4; 32]),
+        numeric_spec: 1,
+        prompt_hash: Hash32([1; 32]),
+        output_hash: Hash32([2; 32]),
+        trace_root: Hash32([3; 32]),
+        prompt_tokens: 4,
+        output_tokens: 5,
+        finish: FinishReason::Stop,
+        price: common::price(),
+        fee: dn(1),
+        payer: address("payer"),
+        channel,
+        lane: 0,
+        worker: address("worker"),
+        gateway: address("gateway"),
+        started_ms: 6,
+        finished_ms: 7,
+        expires_ms: 8,
+    }
+}
+
 #[test]
 fn a_genesis_round_trips_and_is_checked() {
     let good = genesis(params());
@@ -125,6 +230,12 @@ fn a_genesis_round_trips_and_is_checked() {
     assert!(matches!(bad(&deaf), GenesisError::NoValidator));
     assert!(matches!(bad(&|g| g.identities[0].collateral = one), GenesisError::Identity { .. }));
     assert!(matches!(bad(&|g| g.params.epoch_blocks = 0), GenesisError::Params(_)));
+    assert!(matches!(bad(&|g| g.domains.clear()), GenesisError::Domains { found: 0, .. }));
+    let owned = bad(&|g| g.domains[0].owner = Some(address("owner")));
+    assert!(matches!(owned, GenesisError::Domain { index: 0, .. }));
+    let twice = bad(&|g| g.domains.push(g.domains[0].clone()));
+    assert!(matches!(twice, GenesisError::Domain { index: 1, .. }));
+    assert!(matches!(bad(&|g| g.domains[0].name = "A".into()), GenesisError::Domain { index: 0, .. }));
     assert!(matches!(Genesis::from_json("{\"chain_id\":1}"), Err(GenesisError::Json(_))));
     let unknown = good.to_json().replacen("{", "{\"surprise\":1,", 1);
     assert!(matches!(Genesis::from_json(&unknown), Err(GenesisError::Json(_))));

@@ -2,6 +2,8 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod common;
+#[path = "laws/registry.rs"]
+mod registry;
 
 use std::collections::BTreeMap;
 
@@ -30,9 +32,9 @@ struct Try {
 }
 
 fn tries() -> impl Strategy<Value = Try> {
-    (0usize..NAMES.len(), 0u8..24, any::<u8>(), 0u64..3_000, 0u8..24).prop_map(|(who, kind, a, b, spoil)| {
+    (0usize..NAMES.len(), 0u8..36, any::<u8>(), 0u64..3_000, 0u8..24).prop_map(|(who, kind, a, b, spoil)| {
         // Audits need two in a row: they are tried more often.
-        let kind = if kind < 18 { kind } else { 16 + kind % 2 };
+        let kind = if kind < registry::KINDS.end { kind } else { 16 + kind % 2 };
         Try { who, kind, a, b, spoil }
     })
 }
@@ -85,6 +87,7 @@ fn payload(w: &World, t: &Try) -> Payload {
         14 if channel != w.channel => Payload::FinishChannel { channel },
         13 | 14 => Payload::TopUpChannel { channel, amount },
         15 => batch(w, t, channel, model),
+        kind if registry::KINDS.contains(&kind) => registry::payload(w, t),
         _ => audit(w, t),
     }
 }
@@ -95,6 +98,7 @@ fn batch(w: &World, t: &Try, channel: ChannelId, model: ModelId) -> Payload {
     let fees = Amount::from_atto(u128::from(t.b) * 1_000_000_000_000_000);
     let mut line = w.line(lane, 1 + u32::from(t.a % 5), fees);
     (line.channel, line.model) = (channel, model);
+    line.domain = MODELS.get(state, &model).map_or(0, |model| model.domain);
     let sender = address(NAMES[t.who]);
     let gateway = CHANNELS.get(state, &channel).map_or(address("gateway"), |c| c.payee);
     let name = NAMES.iter().find(|n| address(n) == gateway).unwrap_or(&"gateway");
@@ -137,6 +141,7 @@ fn signed(w: &World, t: &Try) -> SignedTx {
     match (t.kind, auditor) {
         (15, _) if t.a < 220 => t.who = 4,
         (11..=14, _) if t.a < 220 => t.who = 7,
+        (kind, _) if registry::KINDS.contains(&kind) => t.who = registry::who(w, &t),
         (16 | 17, Some(name)) if t.a < 220 => {
             t.who = NAMES.iter().position(|n| *n == name).unwrap();
         }
@@ -161,8 +166,10 @@ fn slow_audits() -> World {
     let mut params = common::params();
     params.audit_times.commit_blocks = 30;
     params.audit_times.reveal_blocks = 30;
+    registry::tighten(&mut params);
     let mut w = World::with(params);
     w.prepare();
+    registry::prepare(&mut w);
     w
 }
 
@@ -224,9 +231,9 @@ fn the_generator_reaches_most_rules() {
     use proptest::test_runner::TestRunner;
     let mut runner = TestRunner::deterministic();
     let mut w = slow_audits();
-    let mut accepted = [0u32; 18];
+    let mut accepted = [0u32; registry::KINDS.end as usize];
     let mut refused = std::collections::BTreeSet::new();
-    for _ in 0..700 {
+    for _ in 0..1_200 {
         let t = tries().new_tree(&mut runner).unwrap().current();
         let tx = signed(&w, &t);
         let proposal = w.block(std::slice::from_ref(&tx));
@@ -238,7 +245,7 @@ fn the_generator_reaches_most_rules() {
             }
         }
     }
-    let never: Vec<_> = (0..18).filter(|kind| accepted[*kind] == 0).collect();
+    let never: Vec<_> = (0..accepted.len()).filter(|kind| accepted[*kind] == 0).collect();
     assert!(never.is_empty(), "kinds never accepted: {never:?} of {accepted:?}");
     assert!(refused.len() >= 20, "{} reasons: {refused:?}", refused.len());
     assert!(IDENTITIES.iter(w.state()).count() > 4);

@@ -105,6 +105,7 @@ fn headers_that_do_not_follow_are_refused() {
     // A set of one's own, even when the header names it.
     let own = ValidatorSet::new([(address("stranger"), 10)]);
     let e = refused(&forged(next, |b| {
+        b.next_validators = Some(b.next_set().clone());
         b.validators = own.clone();
         b.header.validators = own.hash();
     }));

@@ -109,6 +109,13 @@ async fn a_transaction_is_answered_once_durable_and_survives_a_restart() {
         ("dn_batches", json!({ "worker": address("worker") })),
         ("dn_audits", json!({ "open": true })),
         ("dn_balances", json!({})),
+        ("dn_domain", json!({ "id": 0 })),
+        ("dn_domains", json!({})),
+        ("dn_family", json!({ "id": dn_core::ModelId::ZERO })),
+        ("dn_modelTerms", json!({ "id": dn_core::ModelId::ZERO })),
+        ("dn_backing", json!({ "address": address("v1") })),
+        ("dn_job", json!({ "id": dn_core::ChannelId::ZERO })),
+        ("dn_jobs", json!({})),
         ("dn_block", json!({ "height": 1 })),
         ("dn_events", json!({ "from_height": 1, "limit": 10 })),
     ] {

@@ -101,6 +101,14 @@ impl EmissionParams {
         Amount::from_atto(mul_div(points, price, PRICED_WORK * u128::from(BPS)).unwrap_or(u128::MAX))
     }
 
+    /// The same for points that were multiplied, task by task, by the basis points that its own split loses: `⌊weighted ·
+    /// reference price / (10^12 · 10^4)⌋`. Divided by the weighted points, no task earns more than its own fee lost, whatever
+    /// the splits.
+    pub fn weighted_bound(&self, weighted: u128) -> Amount {
+        let bound = mul_div(weighted, self.reference_price.atto(), PRICED_WORK * u128::from(BPS));
+        Amount::from_atto(bound.unwrap_or(u128::MAX))
+    }
+
     /// The emission of an epoch: the smaller of [`decay`](Self::decay) and [`wash_bound`](Self::wash_bound). What is not
     /// emitted stays in the pool.
     pub fn emission(&self, pool: Amount, points: u128, split: &FeeSplit) -> Amount {
@@ -181,6 +189,16 @@ mod tests {
 
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(2048))]
+
+        /// Weighted by one split's lost share, points have that split's bound.
+        #[test]
+        fn one_split_weighs_all_alike(points in 0..=1u128 << 100, validators in 0..=9_000u16) {
+            let split = FeeSplit { worker: 6_500 + 800, validators: 0, ..FeeSplit::default() };
+            let split = FeeSplit { worker: split.worker.saturating_sub(validators), validators, ..split };
+            let p = EmissionParams::default();
+            let lost = u128::from(split.lost_by_self_payment());
+            prop_assert_eq!(p.weighted_bound(points * lost), p.wash_bound(points, &split));
+        }
 
         #[test]
         fn emission_never_exceeds_the_pool(pool: u128, points: u128, epochs in 1..=EmissionParams::MAX_HALF_LIFE) {

@@ -3,6 +3,8 @@
 //! What it answers about a single account, identity, channel, model, batch, or the parameters, was proven: the client follows the chain's
 //! headers as a light client and refuses what a node says without proof. Lists, events, blocks and sums are as the node gives them.
 
+mod registry;
+
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};

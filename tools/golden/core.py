@@ -288,6 +288,14 @@ voucher_fields = [
     ("uint64", "expiresMs", 1_800_000_000_000, "u64"),
 ]
 
+acceptance_fields = [
+    ("uint64", "chainId", CHAIN, "u64"),
+    ("bytes32", "escrow", label("channel"), "raw"),
+    ("bytes32", "receipt", label("receipt"), "raw"),
+    ("address", "payer", PAYER, "raw"),
+    ("uint64", "expiresMs", 1_800_000_000_000, "u64"),
+]
+
 
 def line_fields(lane):
     return [
@@ -331,6 +339,7 @@ def types_of(fields):
 TYPES = {
     "Receipt": types_of(receipt_fields),
     "Voucher": types_of(voucher_fields),
+    "JobAcceptance": types_of(acceptance_fields),
     "BatchRoot": types_of(batch_fields([])),
     "BatchLine": types_of(line_fields(0)),
 }
@@ -370,6 +379,7 @@ OBJECTS = {
     "job_request": request,
     "receipt": canonical(receipt_fields),
     "voucher": canonical(voucher_fields),
+    "job_acceptance": canonical(acceptance_fields),
     "batch_line": canonical(line_fields(1)),
     "batch_root": canonical(batch_fields([0, 1])),
     "batch_root_empty": canonical(batch_fields([])),
@@ -385,6 +395,7 @@ OBJECTS = {
 SIGNED = {
     "receipt": ("Receipt", receipt_fields, "worker"),
     "voucher": ("Voucher", voucher_fields, "payer"),
+    "job_acceptance": ("JobAcceptance", acceptance_fields, "payer"),
     "batch_root": ("BatchRoot", batch_fields([0, 1]), "gateway"),
     "batch_root_empty": ("BatchRoot", batch_fields([]), "gateway"),
 }

@@ -1,5 +1,7 @@
 //! `dn query`: what the ledger says.
 
+mod registry;
+
 use std::process::ExitCode;
 
 use dn_core::{Address, BatchId, ChannelId, ModelId, TxId};
@@ -125,6 +127,8 @@ enum Query {
         #[arg(long, default_value_t = 100, value_name = "N")]
         limit: u32,
     },
+    #[command(flatten)]
+    Registry(registry::Query),
 }
 
 /// Parses a role's name; `model-owner` is as good as `model_owner`.
@@ -175,6 +179,7 @@ async fn ask(client: &LedgerClient, query: Query) -> Result<Value, CliError> {
         }
         Query::Tx { id } => found(client.tx(id).await?, || format!("no transaction {id} in any block")),
         Query::Events { from_height, limit } => answer(client.events(from_height, limit).await?),
+        Query::Registry(query) => registry::ask(client, query).await,
     }
 }
 

@@ -1,5 +1,7 @@
 //! `dn tx`: signed transactions.
 
+mod registry;
+
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -135,6 +137,8 @@ enum Tx {
         /// The channel.
         channel: ChannelId,
     },
+    #[command(flatten)]
+    Registry(registry::Tx),
 }
 
 impl Tx {
@@ -163,6 +167,7 @@ impl Tx {
             Self::TopUpChannel { channel, amount } => Payload::TopUpChannel { channel, amount },
             Self::CloseChannel { channel } => Payload::CloseChannel { channel },
             Self::FinishChannel { channel } => Payload::FinishChannel { channel },
+            Self::Registry(tx) => tx.payload()?,
         })
     }
 }

@@ -121,11 +121,12 @@ fn check_json<T: TypedData>(value: &T) {
 #[test]
 fn the_json_form_hashes_to_the_same_digest() {
     use crate::encoding::{Canonical, Reader};
-    use crate::objects::{BatchRoot, Receipt, Voucher};
+    use crate::objects::{BatchRoot, JobAcceptance, Receipt, Voucher};
 
     // Any bytes will do for numbers; 0 is also a valid tag and an empty list.
     let filler: Vec<u8> = (1..=255).cycle().take(600).collect();
     check_json(&Voucher::decode(&mut Reader::new(&filler)).expect("only numbers"));
+    check_json(&JobAcceptance::decode(&mut Reader::new(&filler)).expect("only numbers"));
     check_json(&Receipt::decode(&mut Reader::new(&[0; 600])).expect("zeros"));
     let mut batch = BatchRoot::decode(&mut Reader::new(&[0; 600])).expect("zeros");
     check_json(&batch);

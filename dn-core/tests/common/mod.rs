@@ -3,10 +3,11 @@
 
 use dn_core::merkle::InclusionProof;
 use dn_core::objects::{
-    AuditOutcome, BatchLine, BatchRoot, Decoding, FinishReason, Grammar, Hyperparameters, JobRequest,
-    ModelManifest, Price, Receipt, RopePairing, RopeScaling, Sampling, TokenBias, Verdict, Voucher,
+    AuditOutcome, BatchLine, BatchRoot, Decoding, FinishReason, Grammar, Hyperparameters, JobAcceptance,
+    JobRequest, ModelManifest, Price, Receipt, RopePairing, RopeScaling, Sampling, TokenBias, Verdict,
+    Voucher,
 };
-use dn_core::{Address, Amount, BatchId, ChannelId, Hash32, JobId, ModelId, SecretKey, keccak256};
+use dn_core::{Address, Amount, BatchId, ChannelId, Hash32, JobId, ModelId, ReceiptId, SecretKey, keccak256};
 use proptest::prelude::*;
 
 /// The chain of all examples.
@@ -113,6 +114,16 @@ pub(crate) fn voucher() -> Voucher {
         lane: 3,
         max_claimable: "2.5".parse().expect("decimal"),
         signer: address("payer"),
+        expires_ms: EXPIRES_MS,
+    }
+}
+
+pub(crate) fn acceptance() -> JobAcceptance {
+    JobAcceptance {
+        chain_id: CHAIN,
+        escrow: ChannelId(label("channel")),
+        receipt: ReceiptId(label("receipt")),
+        payer: address("payer"),
         expires_ms: EXPIRES_MS,
     }
 }

@@ -8,7 +8,8 @@ use super::books::sum;
 use crate::events::Event;
 use crate::reject::{Field, Reject, SignedObject};
 use crate::state::{
-    BATCHES, Batch, BatchStatus, CHANNELS, DUE_BATCHES, IDENTITIES, LANES, WORKER_BATCHES, WORKER_SEQUENCES,
+    BATCHES, Batch, BatchStatus, CHANNELS, DUE_BATCHES, IDENTITIES, Identity, LANES, WORKER_BATCHES,
+    WORKER_SEQUENCES,
 };
 use crate::text::check_size;
 use crate::tx::Role;
@@ -20,11 +21,25 @@ impl Step<'_> {
         signed: &Signed<BatchRoot>,
         vouchers: &[Signed<Voucher>],
     ) -> Result<(), Reject> {
+        let identity = self.check_batch(sender, signed)?;
+        let body = &signed.body;
+        self.claim_lanes(&body.lines, vouchers)?;
+        let payers = self.payers(body)?;
+        self.put_batch(body, identity, payers, body.total_fees()?);
+        Ok(())
+    }
+
+    /// Who sends, who countersigned, and what the lines say; the worker's identity.
+    pub(super) fn check_batch(
+        &self,
+        sender: Address,
+        signed: &Signed<BatchRoot>,
+    ) -> Result<Identity, Reject> {
         let body = &signed.body;
         if body.worker != sender {
             return Err(Reject::BatchWorker { worker: body.worker, sender });
         }
-        let mut identity = self.active(Role::Worker, sender)?;
+        let identity = self.active(Role::Worker, sender)?;
         self.active(Role::Gateway, body.gateway)?;
         signed
             .verify(self.ctx.chain_id, self.ctx.time_ms)
@@ -34,10 +49,18 @@ impl Step<'_> {
             return Err(Reject::BatchSequence { expected, found: body.sequence });
         }
         self.check_lines(body)?;
-        self.claim_lanes(&body.lines, vouchers)?;
-        let payers = self.payers(body)?;
-        let fees = body.total_fees()?;
-        let id = body.id();
+        Ok(identity)
+    }
+
+    /// Takes a batch whose fees its payers no longer hold.
+    pub(super) fn put_batch(
+        &mut self,
+        body: &BatchRoot,
+        mut identity: Identity,
+        payers: Vec<Address>,
+        fees: Amount,
+    ) {
+        let (sender, id) = (body.worker, body.id());
         let batch = Batch {
             payers,
             escrow: fees,
@@ -62,7 +85,6 @@ impl Step<'_> {
             count: body.count,
             fees,
         });
-        Ok(())
     }
 
     /// Sizes, order, models and sums of the lines.

@@ -12,7 +12,7 @@ use crate::events::Event;
 use crate::power::voting_power;
 use crate::state::{
     AUDIT_TASKS, AUDITS, Audit, AuditPhase, AuditTask, BATCHES, Batch, BatchStatus, DEADLINES, DUE_BATCHES,
-    IDENTITIES, IdentityStatus, WORKER_TRUST,
+    IDENTITIES, IdentityStatus, JOB_CLAIMS, WORKER_TRUST,
 };
 use crate::tx::Role;
 
@@ -39,8 +39,12 @@ impl Step<'_> {
     }
 
     fn draw_audits(&mut self, id: BatchId, mut batch: Batch) {
+        let claim = JOB_CLAIMS.get(self.state, &id);
+        JOB_CLAIMS.remove(self.state, &id);
+        // A job whose payer did not accept the result is one large receipt: audited for certain.
+        let certain = claim.is_some_and(|claim| !claim.accepted);
+        let rate = if certain { BASIS as u16 } else { self.audit_rate_of(batch.body.worker) };
         let params = &self.ctx.params;
-        let rate = self.audit_rate_of(batch.body.worker);
         let seed = keccak256(&[b"DeepNode audit draw v1", &self.ctx.parent.0, &id.0]);
         let mut drawn = draw_indices(&seed, batch.body.count, rate);
         let most = params.audit_times.max_per_batch as usize;

@@ -3,21 +3,17 @@
 use std::collections::BTreeMap;
 
 use dn_core::{Address, Amount};
-use dn_powr::{Payout, score};
-use dn_trust::Unit;
+use dn_powr::Payout;
 
 use super::Step;
 use super::books::sum;
 use crate::events::Event;
 use crate::power::reward_weight;
 use crate::state::{
-    EPOCH_WORK, IDENTITIES, IdentityStatus, POOLS, Pool, STAKE_POOLS, VALIDATOR_EPOCHS, VALIDATOR_TRUST,
-    WORKER_EPOCHS, WORKER_TRUST,
+    IDENTITIES, IdentityStatus, POOLS, Pool, STAKE_POOLS, VALIDATOR_EPOCHS, VALIDATOR_TRUST, WORKER_EPOCHS,
+    WORKER_TRUST,
 };
 use crate::tx::Role;
-
-/// Quality of audited work by exact model families, until quality rounds exist: neutral.
-const QUALITY: Unit = Unit::ONE;
 
 impl Step<'_> {
     pub(super) fn close_epoch(&mut self) {
@@ -67,55 +63,6 @@ impl Step<'_> {
         }
     }
 
-    /// Pays the epoch's emission by score and returns it with the score's sum.
-    ///
-    /// A score is at most the counted work, so dividing by scores keeps the wash-work bound: nobody earns more for a
-    /// task than its fee lost.
-    fn pay_emission(&mut self) -> (Amount, u128) {
-        let params = &self.ctx.params;
-        let work: Vec<_> = EPOCH_WORK.iter(self.state).collect();
-        let mut scores = Vec::new();
-        for ((domain, worker, owner), counted) in work {
-            EPOCH_WORK.remove(self.state, &(domain, worker, owner));
-            let active = IDENTITIES
-                .get(self.state, &(Role::Worker, worker))
-                .is_some_and(|identity| identity.status == IdentityStatus::Active);
-            let Some(trust) = WORKER_TRUST.get(self.state, &worker).filter(|_| active) else { continue };
-            scores.push(((domain, worker, owner), score(counted, QUALITY, trust.weight(&params.trust))));
-        }
-        // Scores are bounded by paid fees; should they ever exceed 128 bits, the epoch emits nothing.
-        let sum_of =
-            |scores: &[(_, u128)]| scores.iter().try_fold(0u128, |t, (_, points)| t.checked_add(*points));
-        let Some(total) = sum_of(&scores) else { return (Amount::ZERO, 0) };
-        let community = POOLS.get_or_default(self.state, &Pool::Community);
-        let emission = params.emission.emission(community, total, &params.fees);
-        // By domain, then within a domain by role and identity.
-        let domains = points_by(&scores, |(domain, _, _)| *domain);
-        let mut emitted = Amount::ZERO;
-        for (domain, share) in divide(emission, &domains) {
-            self.take_from_pool(Pool::Community, share);
-            emitted = sum(emitted, share);
-            let parts = params.domain_split.split(share);
-            let own: Vec<_> = scores.iter().filter(|((d, _, _), _)| *d == domain).copied().collect();
-            self.pay_all(Role::Worker, parts.workers, &points_by(&own, |(_, worker, _)| *worker));
-            self.pay_all(Role::ModelOwner, parts.creators, &points_by(&own, |(_, _, owner)| *owner));
-            // Stakers of a domain are the validators' pools until domains have stake of their own.
-            self.add_to_pool(Pool::Validators, sum(parts.validators, parts.stakers));
-            self.add_to_pool(Pool::Domain { domain }, parts.treasury);
-            self.add_to_pool(Pool::Foundation, parts.foundation);
-        }
-        (emitted, total)
-    }
-
-    fn pay_all(&mut self, role: Role, pot: Amount, points: &BTreeMap<Address, u128>) {
-        for (address, amount) in divide(pot, points) {
-            self.credit(address, amount);
-            if !amount.is_zero() {
-                self.events.push(Event::EmissionPaid { address, role, amount });
-            }
-        }
-    }
-
     /// Divides the validators' pool among the stake pools by stake × trust; without any it carries over.
     fn pay_validators(&mut self) -> Amount {
         let weights: BTreeMap<_, _> = self
@@ -140,21 +87,8 @@ impl Step<'_> {
     }
 }
 
-/// The points of scores that share a key.
-fn points_by<K: Ord>(
-    scores: &[((u32, Address, Address), u128)],
-    key: impl Fn(&(u32, Address, Address)) -> K,
-) -> BTreeMap<K, u128> {
-    let mut points = BTreeMap::new();
-    for (who, score) in scores {
-        let held: &mut u128 = points.entry(key(who)).or_default();
-        *held += *score; // their sum fits, as `pay_emission` checked
-    }
-    points
-}
-
 /// A pot divided by points; nothing when nobody has points.
-fn divide<K: Ord + Copy>(pot: Amount, points: &BTreeMap<K, u128>) -> Vec<(K, Amount)> {
+pub(super) fn divide<K: Ord + Copy>(pot: Amount, points: &BTreeMap<K, u128>) -> Vec<(K, Amount)> {
     let entries = || points.iter().map(|(id, points)| (*id, *points));
     let Ok(plan) = Payout::new(pot, entries().collect::<Vec<_>>()) else { return Vec::new() };
     if plan.total_points() == 0 {

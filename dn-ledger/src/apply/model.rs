@@ -22,14 +22,25 @@ impl Step<'_> {
         price: Price,
         domain: u32,
     ) -> Result<(), Reject> {
+        let id = self.put_model(owner, manifest, name, price, domain)?;
+        self.put_plain_version(owner, id);
+        Ok(())
+    }
+
+    /// Stores a new model; the caller stores its terms.
+    pub(super) fn put_model(
+        &mut self,
+        owner: Address,
+        manifest: &ModelManifest,
+        name: &str,
+        price: Price,
+        domain: u32,
+    ) -> Result<ModelId, Reject> {
         self.active(Role::ModelOwner, owner)?;
         check_text(Field::Name, name, 1, MAX_NAME_BYTES)?;
         check_manifest(manifest)?;
         self.check_price(price)?;
-        let domains = self.ctx.params.domains;
-        if domain >= domains {
-            return Err(Reject::UnknownDomain { domains, found: domain });
-        }
+        self.open_domain(domain)?;
         let id = manifest.id();
         if let Some(model) = MODELS.get(self.state, &id) {
             return Err(Reject::ModelExists { model: id, owner: model.owner });
@@ -44,8 +55,9 @@ impl Step<'_> {
             manifest: manifest.clone(),
         };
         MODELS.put(self.state, &id, &model);
+        self.count_model(domain, true);
         self.events.push(Event::ModelPublished { model: id, owner, name: model.name, price });
-        Ok(())
+        Ok(id)
     }
 
     pub(super) fn set_model_price(
@@ -66,6 +78,7 @@ impl Step<'_> {
         let mut model = self.own_model(sender, id)?;
         model.retired_height = Some(self.ctx.height);
         MODELS.put(self.state, &id, &model);
+        self.count_model(model.domain, false);
         self.events.push(Event::ModelRetired { model: id });
         Ok(())
     }
@@ -108,7 +121,7 @@ impl Step<'_> {
         Ok(model)
     }
 
-    fn live_model(&self, id: ModelId) -> Result<Model, Reject> {
+    pub(super) fn live_model(&self, id: ModelId) -> Result<Model, Reject> {
         let model = MODELS.get(self.state, &id).ok_or(Reject::UnknownModel { model: id })?;
         match model.retired_height {
             None => Ok(model),
@@ -125,7 +138,7 @@ impl Step<'_> {
         }
     }
 
-    fn check_price(&self, price: Price) -> Result<(), Reject> {
+    pub(super) fn check_price(&self, price: Price) -> Result<(), Reject> {
         let maximum = self.ctx.params.max_token_price;
         let found = price.prompt_token.max(price.output_token);
         if found > maximum { Err(Reject::PriceTooHigh { maximum, found }) } else { Ok(()) }

@@ -1,7 +1,9 @@
 //! The end of a batch: its fees are split, or go back where they came from.
 
+use std::collections::BTreeMap;
+
 use dn_core::objects::ModelManifest;
-use dn_core::{Address, Amount, BatchId};
+use dn_core::{Address, Amount, BatchId, ModelId};
 use dn_powr::{FeeShares, WorkCost};
 use dn_trust::Weight;
 
@@ -23,17 +25,30 @@ impl Step<'_> {
         }
         let worker = batch.body.worker;
         let (mut total, mut vwu) = (self.ctx.params.fees.split(Amount::ZERO), 0u128);
+        let mut owners = BTreeMap::<ModelId, Amount>::new();
         for line in &batch.body.lines {
             let model = MODELS.get(self.state, &line.model).expect("models are never removed");
-            let shares = self.ctx.params.fees.split(line.fees);
-            self.pay(worker, model.owner, line.domain, &shares);
+            let split = self.fee_split(line.model, line.domain);
+            let shares = split.split(line.fees);
+            self.pay(worker, line.domain, &shares);
+            owners
+                .entry(line.model)
+                .and_modify(|held| *held = sum(*held, shares.owner))
+                .or_insert(shares.owner);
             let work =
                 work_cost(&model.manifest).vwu(line.prompt_tokens, line.output_tokens).unwrap_or(u128::MAX);
             vwu = vwu.saturating_add(work);
             let counted = self.ctx.params.emission.counted_work(work, line.fees);
             let key = (line.domain, worker, model.owner);
-            EPOCH_WORK.update(self.state, &key, |held| *held = held.saturating_add(counted));
+            let weighted = counted.saturating_mul(split.lost_by_self_payment().into());
+            EPOCH_WORK.update(self.state, &key, |held| {
+                held.counted = held.counted.saturating_add(counted);
+                held.weighted = held.weighted.saturating_add(weighted);
+            });
             add_shares(&mut total, &shares);
+        }
+        for (model, income) in owners {
+            self.pay_owners(model, income);
         }
         let escrow = std::mem::take(&mut batch.escrow);
         batch.status = BatchStatus::Settled;
@@ -54,11 +69,11 @@ impl Step<'_> {
         });
     }
 
-    fn pay(&mut self, worker: Address, owner: Address, domain: u32, shares: &FeeShares) {
+    /// Everybody's shares but the owners'.
+    fn pay(&mut self, worker: Address, domain: u32, shares: &FeeShares) {
         self.credit(worker, shares.worker);
-        self.credit(owner, shares.owner);
         self.add_to_pool(Pool::Validators, shares.validators);
-        self.add_to_pool(Pool::Domain { domain }, shares.domain);
+        self.add_to_treasury(domain, shares.domain);
         self.add_to_pool(Pool::Foundation, shares.foundation);
         self.add_to_pool(Pool::Burned, shares.burn);
         self.add_to_pool(Pool::Community, shares.reinforcement);

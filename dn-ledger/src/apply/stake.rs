@@ -98,6 +98,9 @@ impl Step<'_> {
             identity.collateral = Amount::ZERO;
             IDENTITIES.put(self.state, &(role, sender), &identity);
         }
+        let (backing, next_backing) = self.take_backing_releases(sender);
+        released = (sum(released.0, backing.unwrap_or_default()), released.1 + u32::from(backing.is_some()));
+        next = next.into_iter().chain(next_backing).min();
         if released.1 == 0 {
             return Err(Reject::NothingToWithdraw { next_release_epoch: next });
         }

@@ -5,7 +5,7 @@ use dn_core::{Address, Amount};
 use dn_powr::GenesisSplit;
 use serde::{Deserialize, Deserializer};
 
-use super::{Genesis, GenesisAccount, GenesisError, GenesisIdentity, GenesisStake};
+use super::{Genesis, GenesisAccount, GenesisDomain, GenesisError, GenesisIdentity, GenesisStake};
 use crate::params::Params;
 use crate::tx::Role;
 
@@ -121,6 +121,9 @@ pub struct Plan {
     pub grants: Vec<Grant>,
     /// Who is registered.
     pub members: Vec<Member>,
+    /// Domains after the general one, in the order of their ids.
+    #[serde(default)]
+    pub domains: Vec<GenesisDomain>,
 }
 
 fn decimal<'de, D: Deserializer<'de>>(d: D) -> Result<Amount, D::Error> {
@@ -192,6 +195,7 @@ impl Plan {
             accounts: merged(accounts),
             identities,
             stakes,
+            domains: std::iter::once(GenesisDomain::general()).chain(self.domains.clone()).collect(),
         };
         genesis.validate()?;
         Ok(genesis)
@@ -241,6 +245,7 @@ mod tests {
             },
             grants: vec![Grant { address: address(60), amount: Amount::from_dn(7), from: Purse::Airdrop }],
             members: (1..=4).map(validator).collect(),
+            domains: vec![GenesisDomain { name: "code".into(), owner: Some(address(60)) }],
         }
     }
 
@@ -249,6 +254,8 @@ mod tests {
         let genesis = plan().genesis().unwrap();
         let held = |n: u8| genesis.accounts.iter().find(|a| a.address.0 == [n; 20]).unwrap().balance;
         assert_eq!(genesis.community, Amount::from_dn(50_000_000));
+        assert_eq!(genesis.domains[0], GenesisDomain::general());
+        assert_eq!(genesis.domains[1].owner, Some(Address([60; 20])));
         assert_eq!(held(50), Amount::from_dn(15_000_000 - 4 * (50_000 + 10_000)));
         assert_eq!(held(52), Amount::from_dn(10_000_000 + 2_000_000 - 7));
         assert_eq!(elect(&genesis.state(), &genesis.params).members.len(), 4);

@@ -1,5 +1,7 @@
 //! JSON-RPC 2.0 over HTTP POST `/`, and beside it the stream of events.
 
+mod registry;
+
 use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
@@ -360,10 +362,12 @@ fn query_method(shared: &Shared, method: &str, params: Value) -> Result<Value, R
             let limit = limit.unwrap_or(query::MAX_LIST).clamp(1, query::MAX_LIST);
             show(shared.store.events(from_height, limit, height())?)
         }
-        _ => Err(RpcError::new(
-            CODE_METHOD,
-            format!("no method `{}`", method.chars().take(64).collect::<String>()),
-        )),
+        _ => registry::query_method(shared, method, params).unwrap_or_else(|| {
+            Err(RpcError::new(
+                CODE_METHOD,
+                format!("no method `{}`", method.chars().take(64).collect::<String>()),
+            ))
+        }),
     }
 }
 

@@ -1,8 +1,14 @@
 //! The records of the state's tables.
 
+mod registry;
+
 use dn_core::objects::{AuditOutcome, BatchRoot, ModelManifest, Price};
 use dn_core::{Address, Amount, Hash32, canonical_enum, canonical_struct};
 use serde::{Deserialize, Serialize};
+
+pub use registry::{
+    Domain, DomainCount, EpochWork, Family, JobClaim, JobEscrow, ModelTerms, NextTerms, Spending,
+};
 
 /// An account.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

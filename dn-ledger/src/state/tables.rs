@@ -3,12 +3,13 @@
 use std::marker::PhantomData;
 
 use dn_core::encoding::{Canonical, DecodeError};
-use dn_core::{Address, Amount, BatchId, ChannelId, ModelId};
+use dn_core::{Address, Amount, BatchId, ChannelId, Hash32, ModelId};
 use dn_powr::StakePool;
 use dn_trust::{ValidatorEpoch, ValidatorTrust, WorkerEpoch, WorkerTrust};
 
 use super::map::State;
 use super::records::{Account, Audit, AuditTask, Batch, Channel, Identity, Model, Offer, Pool};
+use super::records::{Domain, DomainCount, EpochWork, Family, JobClaim, JobEscrow, ModelTerms};
 use crate::params::Params;
 use crate::tx::{Role, Shares};
 use crate::validators::ValidatorSet;
@@ -36,7 +37,7 @@ macro_rules! id_keys {
         }
     )*};
 }
-id_keys!(Address: 20, BatchId: 32, ChannelId: 32, ModelId: 32);
+id_keys!(Address: 20, BatchId: 32, ChannelId: 32, Hash32: 32, ModelId: 32);
 
 macro_rules! number_keys {
     ($($t:ty),*) => {$(
@@ -308,9 +309,33 @@ tables! {
     /// What happened to validators in this epoch.
     22 VALIDATOR_EPOCHS "validator_epochs": Address => ValidatorEpoch;
     /// Work that counts for this epoch's emission by domain, worker and model owner.
-    23 EPOCH_WORK "epoch_work": (u32, Address, Address) => u128;
+    23 EPOCH_WORK "epoch_work": (u32, Address, Address) => EpochWork;
     /// The parameters in force, under key 0.
     24 PARAMS "params": u32 => Params;
     /// Who decides blocks: [`NEXT_SET`](crate::validators::NEXT_SET) and [`TIP_SET`](crate::validators::TIP_SET).
     25 VALIDATOR_SETS "validator_sets": u32 => ValidatorSet;
+    /// Domains by id.
+    50 DOMAINS "domains": u32 => Domain;
+    /// Open domains by the Keccak-256 of their name.
+    51 DOMAIN_NAMES "domain_names": Hash32 => u32;
+    /// How many domains there are, under key 0.
+    52 DOMAIN_COUNT "domain_count": u32 => DomainCount;
+    /// What models were published under.
+    53 MODEL_TERMS "model_terms": ModelId => ModelTerms;
+    /// Model families, by their first model.
+    54 FAMILIES "families": ModelId => Family;
+    /// Models by family and version.
+    55 FAMILY_VERSIONS "family_versions": (ModelId, u32) => ModelId;
+    /// Backers' pools by family.
+    56 BACKING_POOLS "backing_pools": ModelId => StakePool;
+    /// Shares by backer and family.
+    57 BACKING_SHARES "backing_shares": (Address, ModelId) => Shares;
+    /// Backing that was taken back, by backer, release epoch and family.
+    58 BACKING_RELEASES "backing_releases": (Address, u64, ModelId) => Amount;
+    /// Job escrows by id.
+    59 JOBS "jobs": ChannelId => JobEscrow;
+    /// Job escrows by the last height at which they can be claimed. The value is always true.
+    60 DUE_JOBS "due_jobs": (u64, ChannelId) => bool;
+    /// The jobs that batches claim, until their audits are drawn.
+    61 JOB_CLAIMS "job_claims": BatchId => JobClaim;
 }

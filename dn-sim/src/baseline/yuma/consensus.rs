@@ -1,32 +1,23 @@
-//! The stake-weighted majority of a column.
-
-use std::cmp::Ordering;
+//! The stake-weighted majority of columns.
 
 use super::Number;
-use super::lanes::{behind_both, normalize, probe, sum, sum_of, survey};
+use super::lanes::{GROUP, Group, Row, grouped, normalize, sum};
+use super::pack::Pack;
 
-/// The majority value is guessed as if stake were spread evenly over the range of the votes, first so many votes of average stake
-/// to both sides of it, then fewer.
-const MARGINS: [f64; 2] = [6.0, 1.5];
-/// How often the range is halved after that at most, while much stake is left in it.
+/// How often the range of a column's votes is halved before the votes left in it are tried.
 const HALVINGS: usize = 7;
-/// How many votes of average stake may be left in the range.
-const FEW: f64 = 5.0;
-/// How many votes left in the range are tried one by one before the rest are sorted.
+/// How many votes are tried, from the highest down, before the range is halved to its end.
 const TRIALS: usize = 6;
 
-/// Finds a column's majority value; keeps its scratch space between columns.
-#[derive(Debug, Clone)]
-pub(super) struct Majority<N> {
-    stake: Vec<N>,
-    /// Validators with stake: only they vote.
-    voters: Vec<usize>,
-    support: N,
-    /// So little stake left between two guesses that votes are tried one by one.
-    few: N,
-    margins: [N; 2],
-    votes: Vec<N>,
-    near: Vec<(N, N)>,
+/// Finds majority values, for sixteen columns side by side: all of them take the same steps, whatever their votes.
+///
+/// Stake is counted in whole units, so that its sums are exact and their order does not matter.
+#[derive(Debug)]
+pub(super) struct Majority<N: Number> {
+    units: Vec<Group<N::Units>>,
+    support: N::Units,
+    /// Nobody votes.
+    silent: bool,
 }
 
 impl<N: Number> Majority<N> {
@@ -35,96 +26,93 @@ impl<N: Number> Majority<N> {
         let voters: Vec<usize> = (0..shares.len()).filter(|i| shares[*i] > N::ZERO).collect();
         let mut stake: Vec<N> = voters.iter().map(|i| shares[*i]).collect();
         normalize(&mut stake);
-        let support = kappa.lower(sum(&stake));
-        let average = sum(&stake).to_f64() / voters.len().max(1) as f64;
-        let (few, margins) = (N::of(average * FEW), MARGINS.map(|votes| N::of(average * votes)));
-        Self { stake, voters, support, few, margins, votes: Vec::new(), near: Vec::new() }
+        let mut units = vec![N::Units::default(); shares.len()];
+        let mut all = N::Units::default();
+        for (voter, stake) in voters.into_iter().zip(&stake) {
+            units[voter] = stake.units();
+            all = all + units[voter];
+        }
+        // Without need for support the largest vote is the majority's: any unit will do.
+        let support = kappa.lower(sum(&stake)).units().min(all).max(N::ONE_UNIT);
+        let units = grouped(&units, N::Units::default());
+        Self { units, support, silent: all < N::ONE_UNIT }
     }
 
-    /// The largest vote such that the stake voting at least that is a majority; zero when nobody votes.
+    /// For each column the largest vote such that the stake voting at least that is a majority; zero when nobody votes. `most` is not below
+    /// any vote.
     ///
     /// Subtensor searches by pivots (`weighted_median`); as its sums are exact the way there does not matter.
-    pub(super) fn of(&mut self, column: &[N]) -> N {
-        if self.voters.is_empty() {
-            return N::ZERO;
+    #[inline(always)]
+    pub(super) fn of<P: Pack<N>>(&self, p: P, part: usize, votes: &[Group<Row<N>>], most: P::Of) -> P::Of {
+        let zero = p.all(N::ZERO);
+        if self.silent {
+            return zero;
         }
-        let mut near = std::mem::take(&mut self.near);
-        let majority = if self.voters.len() == column.len() {
-            self.search(column, &mut near)
-        } else {
-            self.votes.clear();
-            self.votes.extend(self.voters.iter().map(|i| column[*i]));
-            self.search(&self.votes, &mut near)
-        };
-        self.near = near;
-        majority
-    }
-
-    fn search(&self, votes: &[N], near: &mut Vec<(N, N)>) -> N {
-        let (stake, support) = (&self.stake[..], self.support);
-        let (all, most) = survey(votes, stake);
-        // In sparse weights most miners have no majority behind anything.
-        if all < support {
-            return N::ZERO;
-        }
-        // The majority value is at least `low` and, unless it is `most`, below `high`: everybody votes zero or more.
-        let (mut low, mut high) = (N::ZERO, most);
-        let (mut behind_low, mut behind_high) = (all, N::ZERO);
-        for margin in self.margins {
-            let divisor = (behind_low - behind_high).divisor();
-            let at = |behind: N| {
-                let part = (behind_low - behind).higher(N::ZERO).over(divisor).lower(N::ONE);
-                low + (high - low) * part
-            };
-            let (left, right) = (at(support + margin), at((support - margin).higher(N::ZERO)));
-            let (behind_left, behind_right) = behind_both(votes, stake, left, right);
-            if behind_right >= support {
-                (low, behind_low) = (right, behind_right);
-            } else if behind_left < support {
-                (high, behind_high) = (left, behind_left);
-            } else {
-                (low, behind_low, high, behind_high) = (left, behind_left, right, behind_right);
-            }
-        }
+        // The majority value is at least `low` and below `high`: everybody votes zero or more.
+        let (mut low, mut high) = (zero, p.next(most));
         for _ in 0..HALVINGS {
-            if behind_low - behind_high <= self.few {
-                break;
-            }
-            let middle = low + (high - low) * N::HALF;
-            let behind = sum_of(votes, stake, |vote, stake: N| stake.when(vote, middle));
-            if behind >= support {
-                (low, behind_low) = (middle, behind);
-            } else {
-                (high, behind_high) = (middle, behind);
+            let middle = p.add(low, p.mul(p.sub(high, low), p.all(N::HALF)));
+            (low, high) = self.halve(p, part, votes, middle, (low, high));
+        }
+        let mut votes_below = [zero; GROUP];
+        for votes in votes {
+            for at in 0..GROUP {
+                votes_below[at] = below(p, votes_below[at], p.load(&votes[at], part), high);
             }
         }
-        let mut vote = if high == most { most } else { probe(votes, stake, high).1 };
+        let mut vote = highest(p, votes_below);
         for _ in 0..TRIALS {
-            let (behind, below) = probe(votes, stake, vote);
-            if behind >= support {
+            let (mut behind, mut next) = (p.all_units(N::Units::default()), [zero; GROUP]);
+            for (votes, units) in votes.iter().zip(&self.units) {
+                for at in 0..GROUP {
+                    let votes = p.load(&votes[at], part);
+                    behind = p.add_behind(behind, units[at], votes, vote);
+                    next[at] = below(p, next[at], votes, vote);
+                }
+            }
+            let found = p.enough(behind, p.all_units(self.support));
+            if p.everywhere(found) {
                 return vote;
             }
-            (high, behind_high, vote) = (vote, behind, below);
+            high = p.choose(found, high, vote);
+            vote = p.choose(found, vote, highest(p, next));
         }
-        self.sorted(votes, low, (high, behind_high), near)
+        // Votes lie close together. The largest number that a majority stands behind is a vote.
+        while !p.everywhere(p.at_least(p.next(low), high)) {
+            (low, high) = self.halve(p, part, votes, p.between(low, high), (low, high));
+        }
+        low
     }
 
-    /// The majority value, if it is at least `low` and below `high`.
-    #[cold]
-    fn sorted(&self, votes: &[N], low: N, (high, mut above): (N, N), near: &mut Vec<(N, N)>) -> N {
-        near.clear();
-        let inside = |(vote, _): &(&N, &N)| **vote >= low && **vote < high;
-        near.extend(votes.iter().zip(&self.stake).filter(inside).map(|(vote, stake)| (*vote, *stake)));
-        // None is no number: all can be compared.
-        near.sort_unstable_by(|left, right| right.0.partial_cmp(&left.0).unwrap_or(Ordering::Equal));
-        let mut majority = low;
-        for (vote, stake) in near {
-            majority = *vote;
-            above = above + *stake;
-            if above >= self.support {
-                break;
+    /// Raises what is low to `middle`, or lowers what is high.
+    #[inline(always)]
+    fn halve<P: Pack<N>>(
+        &self,
+        p: P,
+        part: usize,
+        votes: &[Group<Row<N>>],
+        middle: P::Of,
+        (low, high): (P::Of, P::Of),
+    ) -> (P::Of, P::Of) {
+        let mut behind = p.all_units(N::Units::default());
+        for (votes, units) in votes.iter().zip(&self.units) {
+            for at in 0..GROUP {
+                behind = p.add_behind(behind, units[at], p.load(&votes[at], part), middle);
             }
         }
-        majority
+        let enough = p.enough(behind, p.all_units(self.support));
+        (p.choose(enough, middle, low), p.choose(enough, high, middle))
     }
+}
+
+/// The larger of `most` and those votes that are below `high`.
+#[inline(always)]
+fn below<N: Number, P: Pack<N>>(p: P, most: P::Of, votes: P::Of, high: P::Of) -> P::Of {
+    p.higher(most, p.choose(p.at_least(votes, high), p.all(N::ZERO), votes))
+}
+
+/// The highest of a group.
+#[inline(always)]
+pub(super) fn highest<N: Number, P: Pack<N>>(p: P, [first, second, third, fourth]: Group<P::Of>) -> P::Of {
+    p.higher(p.higher(first, second), p.higher(third, fourth))
 }

@@ -1,141 +1,98 @@
-//! Sums in a fixed order that a processor can compute many terms of at once.
+//! Vectors whose lanes are miners, and sums in a fixed order.
 
 use super::Number;
+use super::pack::Pack;
 
-const LANES: usize = 16;
+/// How many miners are computed side by side.
+pub(super) const LANES: usize = 16;
 
-/// How much of `stake` votes at least `least`, and the largest vote below; zero if there is none.
-#[inline]
-pub(super) fn probe<N: Number>(votes: &[N], stake: &[N], least: N) -> (N, N) {
-    let take = |(behind, below): (N, N), vote: N, stake: N| {
-        (behind + stake.when(vote, least), below.higher(if vote < least { vote } else { N::ZERO }))
-    };
-    let join = |left: (N, N), right: (N, N)| (left.0 + right.0, left.1.higher(right.1));
-    fold_pairs(votes, stake, take, join)
-}
+/// A number for each of [`LANES`] miners; what fills the lanes beyond the last miner is computed as well and thrown away.
+#[derive(Debug, Clone, Copy, PartialEq)]
+#[repr(align(64))]
+pub struct Row<N>(pub(super) [N; LANES]);
 
-/// How much of `stake` votes at least `left`, and how much at least `right`.
-#[inline]
-pub(super) fn behind_both<N: Number>(votes: &[N], stake: &[N], left: N, right: N) -> (N, N) {
-    let take =
-        |sums: (N, N), vote, stake: N| (sums.0 + stake.when(vote, left), sums.1 + stake.when(vote, right));
-    fold_pairs(votes, stake, take, |left, right| (left.0 + right.0, left.1 + right.1))
-}
+impl<N: Number> Row<N> {
+    pub(super) const ZERO: Self = Self([N::ZERO; LANES]);
 
-/// How much of `stake` votes above zero, and the largest vote.
-#[inline]
-pub(super) fn survey<N: Number>(votes: &[N], stake: &[N]) -> (N, N) {
-    let take =
-        |(behind, most): (N, N), vote: N, stake: N| (behind + stake.when(vote, N::LEAST), most.higher(vote));
-    let join = |left: (N, N), right: (N, N)| (left.0 + right.0, left.1.higher(right.1));
-    fold_pairs(votes, stake, take, join)
-}
-
-/// Two folds of the same terms, in the order of [`sum_of`].
-#[inline]
-fn fold_pairs<N: Number>(
-    left: &[N],
-    right: &[N],
-    take: impl Fn((N, N), N, N) -> (N, N),
-    join: impl Fn((N, N), (N, N)) -> (N, N),
-) -> (N, N) {
-    let (mut first, mut second) = ([N::ZERO; LANES], [N::ZERO; LANES]);
-    let (left_chunks, left_rest) = left.as_chunks::<LANES>();
-    let (right_chunks, right_rest) = right.as_chunks::<LANES>();
-    for (left, right) in left_chunks.iter().zip(right_chunks) {
-        for at in 0..LANES {
-            (first[at], second[at]) = take((first[at], second[at]), left[at], right[at]);
+    /// Adds lane by lane.
+    #[inline(always)]
+    pub(super) fn add(&mut self, other: &Self) {
+        for lane in 0..LANES {
+            self.0[lane] = self.0[lane] + other.0[lane];
         }
     }
-    for (at, (left, right)) in left_rest.iter().zip(right_rest).enumerate() {
-        (first[at], second[at]) = take((first[at], second[at]), *left, *right);
-    }
-    let mut width = LANES / 2;
-    while width > 0 {
-        for at in 0..width {
-            let (left, right) = ((first[at], second[at]), (first[at + width], second[at + width]));
-            (first[at], second[at]) = join(left, right);
+
+    /// The sum of all lanes.
+    #[inline(always)]
+    pub(super) fn total(mut self) -> N {
+        let mut width = LANES / 2;
+        while width > 0 {
+            for lane in 0..width {
+                self.0[lane] = self.0[lane] + self.0[lane + width];
+            }
+            width /= 2;
         }
-        width /= 2;
+        self.0[0]
     }
-    (first[0], second[0])
 }
 
-/// The sum of `term` over two vectors of the same length: sixteen sums of every sixteenth term, then their sum.
-#[inline]
-pub(super) fn sum_of<N: Number>(left: &[N], right: &[N], term: impl Fn(N, N) -> N) -> N {
-    let mut lanes = [N::ZERO; LANES];
-    let (left_chunks, left_rest) = left.as_chunks::<LANES>();
-    let (right_chunks, right_rest) = right.as_chunks::<LANES>();
-    for (left, right) in left_chunks.iter().zip(right_chunks) {
-        for ((lane, left), right) in lanes.iter_mut().zip(left).zip(right) {
-            *lane = *lane + term(*left, *right);
-        }
-    }
-    for ((lane, left), right) in lanes.iter_mut().zip(left_rest).zip(right_rest) {
-        *lane = *lane + term(*left, *right);
-    }
-    total(lanes)
+/// How many validators are taken at a time: their sums do not wait for each other.
+pub(super) const GROUP: usize = 4;
+
+/// Something of each of [`GROUP`] validators.
+pub(super) type Group<T> = [T; GROUP];
+
+/// Puts validators into groups; what is missing in the last is `none`.
+pub(super) fn grouped<T: Copy>(all: &[T], none: T) -> Vec<Group<T>> {
+    let group = |part: &[T]| std::array::from_fn(|at| part.get(at).copied().unwrap_or(none));
+    all.chunks(GROUP).map(group).collect()
 }
 
-/// Every value changed by the two beside it into the first that `change` answers; the sum of the second, in the order of [`sum_of`].
-#[inline]
-pub(super) fn each_sum<N: Number>(
-    values: &mut [N],
-    left: &[N],
-    right: &[N],
-    change: impl Fn(N, N, N) -> (N, N),
-) -> N {
-    let mut lanes = [N::ZERO; LANES];
-    let (value_chunks, value_rest) = values.as_chunks_mut::<LANES>();
-    let (left_chunks, left_rest) = left.as_chunks::<LANES>();
-    let (right_chunks, right_rest) = right.as_chunks::<LANES>();
-    let take = |value: &mut N, lane: &mut N, left: &N, right: &N| {
-        let (changed, term) = change(*value, *left, *right);
-        *value = changed;
-        *lane = *lane + term;
-    };
-    for ((values, left), right) in value_chunks.iter_mut().zip(left_chunks).zip(right_chunks) {
-        for (((value, lane), left), right) in values.iter_mut().zip(&mut lanes).zip(left).zip(right) {
-            take(value, lane, left, right);
+/// The most partial sums.
+const MOST_PARTS: usize = 16;
+
+/// A sum over validators for each miner: [`Number::PARTS`] sums of every so-manieth validator, then their sum.
+#[derive(Debug)]
+pub(super) struct OverValidators<N: Number, P: Pack<N>>([P::Of; MOST_PARTS]);
+
+impl<N: Number, P: Pack<N>> OverValidators<N, P> {
+    #[inline(always)]
+    pub(super) fn new(p: P) -> Self {
+        Self([p.all(N::ZERO); MOST_PARTS])
+    }
+
+    #[inline(always)]
+    pub(super) fn add(&mut self, p: P, group: usize, at: usize, numbers: P::Of) {
+        let sum = &mut self.0[(group * GROUP + at) % N::PARTS];
+        *sum = p.add(*sum, numbers);
+    }
+
+    #[inline(always)]
+    pub(super) fn total(mut self, p: P) -> P::Of {
+        let mut width = N::PARTS / 2;
+        while width > 0 {
+            for part in 0..width {
+                self.0[part] = p.add(self.0[part], self.0[part + width]);
+            }
+            width /= 2;
         }
+        self.0[0]
     }
-    for (((value, lane), left), right) in value_rest.iter_mut().zip(&mut lanes).zip(left_rest).zip(right_rest)
-    {
-        take(value, lane, left, right);
-    }
-    total(lanes)
 }
 
-#[inline]
-fn total<N: Number>(mut lanes: [N; LANES]) -> N {
-    let mut width = LANES / 2;
-    while width > 0 {
-        for at in 0..width {
-            lanes[at] = lanes[at] + lanes[at + width];
-        }
-        width /= 2;
-    }
-    lanes[0]
-}
-
-/// The sum of a vector.
-#[inline]
+/// The sum of a vector: sixteen sums of every sixteenth term, then their sum.
 pub(super) fn sum<N: Number>(values: &[N]) -> N {
-    sum_of(values, values, |value, _| value)
+    let mut lanes = Row::<N>::ZERO;
+    for values in values.chunks(LANES) {
+        for (lane, value) in lanes.0.iter_mut().zip(values) {
+            *lane = *lane + *value;
+        }
+    }
+    lanes.total()
 }
 
 /// Divides a vector by its sum unless that is zero.
-#[inline]
 pub(super) fn normalize<N: Number>(values: &mut [N]) {
     let divisor = sum(values).divisor();
     values.iter_mut().for_each(|value| *value = value.over(divisor));
-}
-
-/// Every value changed by the one beside it.
-#[inline]
-pub(super) fn each<N: Number>(values: &mut [N], beside: &[N], change: impl Fn(N, N) -> N) {
-    for (value, beside) in values.iter_mut().zip(beside) {
-        *value = change(*value, *beside);
-    }
 }

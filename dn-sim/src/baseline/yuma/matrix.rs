@@ -1,9 +1,10 @@
-//! Matrices of validators by miners, kept miner by miner: all that Yuma does to a column happens in one cache line's neighbourhood.
+//! Matrices of validators by miners, kept in tiles of sixteen miners: what Yuma does to a column it does to sixteen side by side, and a tile
+//! of a few dozen validators stays in the nearest cache meanwhile.
 
-use super::blocks::BLOCK;
+use super::lanes::{GROUP, Group, LANES, Row};
 use super::{Number, YumaError};
 
-/// The most cells of a matrix.
+/// The most cells of a matrix, validators counted as the next multiple of four and miners as that of sixteen.
 pub const MAX_CELLS: usize = 1 << 24;
 
 /// A matrix of numbers that are not negative, a row for each validator, a column for each miner.
@@ -11,8 +12,13 @@ pub const MAX_CELLS: usize = 1 << 24;
 pub struct Matrix<N> {
     validators: usize,
     miners: usize,
-    /// All of miner 0's column, then miner 1's.
-    cells: Vec<N>,
+    /// For each sixteen miners a row of every validator. Beyond the last of either stand zeros.
+    rows: Vec<Group<Row<N>>>,
+}
+
+/// How many groups validators make.
+pub(super) fn groups(validators: usize) -> usize {
+    validators.div_ceil(GROUP)
 }
 
 impl<N: Number> Matrix<N> {
@@ -21,8 +27,10 @@ impl<N: Number> Matrix<N> {
     /// # Errors
     /// A side is empty, or there are more than [`MAX_CELLS`] cells.
     pub fn zeros(validators: usize, miners: usize) -> Result<Self, YumaError> {
-        match validators.checked_mul(miners) {
-            Some(cells @ 1..=MAX_CELLS) => Ok(Self { validators, miners, cells: vec![N::ZERO; cells] }),
+        match groups(validators).checked_mul(miners.div_ceil(LANES)) {
+            Some(rows) if (1..=MAX_CELLS / LANES / GROUP).contains(&rows) => {
+                Ok(Self { validators, miners, rows: vec![[Row::ZERO; GROUP]; rows] })
+            }
             _ => Err(YumaError::Size { validators, miners }),
         }
     }
@@ -44,7 +52,8 @@ impl<N: Number> Matrix<N> {
                 if !(0.0..=N::MAX_SUM).contains(value) {
                     return Err(YumaError::Cell { validator, miner, value: *value, max: N::MAX_SUM });
                 }
-                matrix.cells[miner * matrix.validators + validator] = N::of(*value);
+                let (group, at) = matrix.place(validator, miner);
+                matrix.rows[group][at].0[miner % LANES] = N::of(*value);
             }
             let sum: f64 = row.iter().sum();
             if sum > N::MAX_SUM {
@@ -64,33 +73,42 @@ impl<N: Number> Matrix<N> {
         self.miners
     }
 
-    /// What all validators say of a miner; a miner beyond the last has nothing said.
-    pub fn column(&self, miner: usize) -> &[N] {
-        self.cells.chunks_exact(self.validators).nth(miner).unwrap_or(&[])
+    /// What a validator says of a miner; `None` beyond the last of either.
+    pub fn cell(&self, validator: usize, miner: usize) -> Option<N> {
+        let inside = validator < self.validators && miner < self.miners;
+        let (group, at) = self.place(validator, miner);
+        inside.then(|| self.rows[group][at].0[miner % LANES])
+    }
+
+    /// Where a validator's row of a miner's tile is.
+    fn place(&self, validator: usize, miner: usize) -> (usize, usize) {
+        (miner / LANES * groups(self.validators) + validator / GROUP, validator % GROUP)
     }
 
     /// Row by row as `f64`.
     pub fn to_rows(&self) -> Vec<Vec<f64>> {
-        let cell = |validator, column: &[N]| N::to_f64(column[validator]);
-        let row = |validator| self.columns().map(|column| cell(validator, column)).collect();
+        let row = |validator: usize| {
+            let groups = self.rows.iter().skip(validator / GROUP).step_by(groups(self.validators));
+            groups.flat_map(|group| group[validator % GROUP].0).take(self.miners).map(N::to_f64).collect()
+        };
         (0..self.validators).map(row).collect()
     }
 
-    pub(super) fn columns(&self) -> impl ExactSizeIterator<Item = &[N]> {
-        self.cells.chunks_exact(self.validators)
+    /// Makes a column zero, if there is one.
+    pub(super) fn clear(&mut self, miner: usize) {
+        if miner < self.miners {
+            let tile = self.rows.chunks_exact_mut(groups(self.validators)).nth(miner / LANES);
+            tile.into_iter().flatten().flatten().for_each(|row| row.0[miner % LANES] = N::ZERO);
+        }
     }
 
-    pub(super) fn columns_mut(&mut self) -> impl ExactSizeIterator<Item = &mut [N]> {
-        self.cells.chunks_exact_mut(self.validators)
+    /// So many tiles after another.
+    pub(super) fn blocks(&self, tiles: usize) -> impl ExactSizeIterator<Item = &[Group<Row<N>>]> {
+        self.rows.chunks(tiles * groups(self.validators))
     }
 
-    /// The columns of [`BLOCK`] miners after another.
-    pub(super) fn blocks(&self) -> impl ExactSizeIterator<Item = &[N]> {
-        self.cells.chunks(BLOCK * self.validators)
-    }
-
-    pub(super) fn blocks_mut(&mut self) -> impl ExactSizeIterator<Item = &mut [N]> {
-        self.cells.chunks_mut(BLOCK * self.validators)
+    pub(super) fn blocks_mut(&mut self, tiles: usize) -> impl ExactSizeIterator<Item = &mut [Group<Row<N>>]> {
+        self.rows.chunks_mut(tiles * groups(self.validators))
     }
 
     pub(super) fn same_shape(&self, other: &Self) -> bool {

@@ -27,19 +27,22 @@
 mod blocks;
 mod bonds;
 mod consensus;
+mod crew;
+mod isa;
 mod lanes;
 mod matrix;
 mod number;
+mod pack;
 mod params;
+mod short;
 
 use std::collections::VecDeque;
 
 use thiserror::Error;
 
-use blocks::{judge, pay};
+use blocks::{Input, Means, epoch, keeps_weights};
 use bonds::Rule;
-#[cfg(test)]
-use consensus::Majority;
+use isa::Isa;
 pub use matrix::{MAX_CELLS, Matrix};
 pub use number::{FixedDivisor, Number};
 pub use params::{BondStorage, Params, Version};
@@ -160,7 +163,7 @@ pub struct Yuma<N: Number> {
     spare: Option<Matrix<N>>,
     /// Weights committed and not yet revealed, oldest first.
     hidden: VecDeque<Matrix<N>>,
-    threads: usize,
+    means: Means,
 }
 
 impl<N: Number> Yuma<N> {
@@ -170,7 +173,8 @@ impl<N: Number> Yuma<N> {
     /// A parameter is out of range.
     pub fn new(params: Params) -> Result<Self, YumaError> {
         params.check()?;
-        Ok(Self { params, bonds: None, before: None, spare: None, hidden: VecDeque::new(), threads: 1 })
+        let means = Means { threads: 1, isa: Isa::widest() };
+        Ok(Self { params, bonds: None, before: None, spare: None, hidden: VecDeque::new(), means })
     }
 
     /// A subnet that has bonds, each a share in [0, 1] of the largest possible.
@@ -178,10 +182,11 @@ impl<N: Number> Yuma<N> {
     /// # Errors
     /// A parameter is out of range, or a bond is above one.
     pub fn with_bonds(params: Params, bonds: Matrix<N>) -> Result<Self, YumaError> {
-        for (miner, column) in bonds.columns().enumerate() {
-            if let Some(validator) = column.iter().position(|bond| *bond > N::ONE) {
-                let value = column[validator].to_f64();
-                return Err(YumaError::Bond { validator, miner, value });
+        let cells = (0..bonds.miners())
+            .flat_map(|miner| (0..bonds.validators()).map(move |validator| (validator, miner)));
+        for (validator, miner) in cells {
+            if let Some(bond) = bonds.cell(validator, miner).filter(|bond| *bond > N::ONE) {
+                return Err(YumaError::Bond { validator, miner, value: bond.to_f64() });
             }
         }
         Ok(Self { bonds: Some(bonds), ..Self::new(params)? })
@@ -191,7 +196,7 @@ impl<N: Number> Yuma<N> {
     /// A thread takes 256 miners at a time: fewer are one thread's work.
     #[must_use]
     pub fn with_threads(self, threads: usize) -> Self {
-        Self { threads: threads.clamp(1, MAX_THREADS), ..self }
+        Self { means: Means { threads: threads.clamp(1, MAX_THREADS), ..self.means }, ..self }
     }
 
     /// The parameters.
@@ -210,8 +215,8 @@ impl<N: Number> Yuma<N> {
 
     /// Takes all bonds in a miner away, as the chain does when a miner's hotkey asks for it.
     pub fn reset_miner(&mut self, miner: usize) {
-        if let Some(column) = self.bonds.as_mut().and_then(|bonds| bonds.columns_mut().nth(miner)) {
-            column.fill(N::ZERO);
+        if let Some(bonds) = &mut self.bonds {
+            bonds.clear(miner);
         }
     }
 
@@ -251,27 +256,27 @@ impl<N: Number> Yuma<N> {
     }
 
     fn run(&mut self, stake: Vec<N>, weights: &Matrix<N>) -> Result<Epoch<N>, YumaError> {
+        let room = || Matrix::zeros(weights.validators(), weights.miners());
         let mut normalized = match self.spare.take() {
-            Some(spare) => spare,
-            None => Matrix::zeros(weights.validators(), weights.miners())?,
+            None if keeps_weights::<N>(&self.params) => Some(room()?),
+            spare => spare,
         };
-        let kappa = N::of(self.params.kappa);
-        let mut epoch = judge(stake, weights, &mut normalized, self.before.as_ref(), kappa, self.threads);
-        let weights = normalized;
-        let buying = self.before.as_ref().unwrap_or(&weights);
-
-        let agreed = epoch.consensus.iter().any(|weight| *weight != N::ZERO);
-        let rule = Rule::new(&self.params, agreed);
         let first = self.bonds.is_none();
-        let mut bonds = match self.bonds.take() {
-            Some(bonds) => bonds,
-            None => Matrix::zeros(weights.validators(), weights.miners())?,
+        let mut bonds = self.bonds.take().map_or_else(room, Ok)?;
+        let input = Input {
+            params: &self.params,
+            stake,
+            weights,
+            before: self.before.as_ref(),
+            normalized: normalized.as_mut(),
+            bonds: &mut bonds,
+            first,
         };
-        pay(&rule, &mut epoch, (&weights, buying), &mut bonds, first, self.threads);
+        let epoch = epoch(input, self.means);
         self.bonds = Some(bonds);
         self.spare = match self.params.version {
-            Version::Two => self.before.replace(weights),
-            Version::One | Version::Three => Some(weights),
+            Version::Two => std::mem::replace(&mut self.before, normalized),
+            Version::One | Version::Three => normalized,
         };
         Ok(epoch)
     }

@@ -5,22 +5,34 @@ use std::ops::{Add, Mul, Sub};
 
 use fixed::types::{I32F32, I64F64};
 
+use pulp::Simd;
+
+use super::pack::{Pack, Plain};
+use super::short::Short;
+
 /// Steepness and range of the liquid alpha.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Liquid<N> {
+pub struct Liquid<N> {
     pub(super) low: N,
     pub(super) high: N,
     pub(super) steepness: f64,
 }
 
 impl<N: Number> Liquid<N> {
-    /// The rate of a pair: the further the weight is above consensus when it buys, or below the bond when it sells, the higher.
-    #[inline]
-    pub(super) fn rate(&self, weight: N, bond: N, consensus: N) -> N {
-        let difference = if weight >= bond { weight - consensus } else { bond - weight };
-        let difference = difference.higher(N::ZERO).lower(N::ONE);
-        let rate = self.low + N::sigmoid(difference, self.steepness) * (self.high - self.low);
-        rate.lower(self.high).higher(self.low)
+    /// The rates of pairs: the further a weight is above consensus when it buys, or below the bond when it sells, the higher.
+    #[inline(always)]
+    pub(super) fn of<P: Pack<N>>(&self, p: P, weight: P::Of, bond: P::Of, consensus: P::Of) -> P::Of {
+        let buys = p.at_least(weight, bond);
+        let difference = p.choose(buys, p.sub(weight, consensus), p.sub(bond, weight));
+        p.rate(self, difference)
+    }
+
+    /// From low to high by 1 ÷ (1 + e^(−steepness·(difference − ½))), the difference held within 0 and 1, the exponent within ±20. `sigmoid`
+    /// takes a difference and the steepness.
+    #[inline(always)]
+    fn rate_by(&self, difference: N, sigmoid: impl Fn(N, f64) -> N) -> N {
+        let part = sigmoid(difference.higher(N::ZERO).lower(N::ONE), self.steepness);
+        (self.low + part * (self.high - self.low)).lower(self.high)
     }
 }
 
@@ -55,12 +67,27 @@ pub trait Number:
     const ONE: Self;
     /// One half.
     const HALF: Self;
-    /// The smallest above zero.
-    const LEAST: Self;
+    /// How many partial sums a sum over validators is made of: every so-manieth validator's, at most 16, a power of two.
+    const PARTS: usize;
+    /// Whether sums over miners are made in the miners' order; else of every sixteenth miner first. Both are the same on every machine.
+    const MINERS_IN_ORDER: bool;
+    /// Whether dividends may be found with incentives that are not divided by their sum yet: only sums are rounded otherwise.
+    const PAID_AT_ONCE: bool;
     /// The largest sum of a validator's weights that can be divided by.
     const MAX_SUM: f64;
     /// What many numbers are divided by.
     type Divisor: Copy + Debug + Send + Sync;
+    /// Stake in whole units: sums of shares are exact.
+    type Units: Copy + Debug + Default + Ord + Add<Output = Self::Units> + Send + Sync;
+    /// The smallest stake that counts.
+    const ONE_UNIT: Self::Units;
+    /// How vectors of an instruction set are used.
+    #[doc(hidden)]
+    type Pack<S: Simd>: Pack<Self>;
+
+    /// How vectors of an instruction set are used.
+    #[doc(hidden)]
+    fn pack<S: Simd>(simd: S) -> Self::Pack<S>;
 
     /// The number, cut to what the type holds; must be finite and of magnitude at most [`Self::MAX_SUM`].
     fn of(number: f64) -> Self;
@@ -74,23 +101,27 @@ pub trait Number:
     fn over(self, divisor: Self::Divisor) -> Self;
     /// Every stake ÷ their sum; `None` if the sum is beyond 2^63 in [`I32F32`], beyond what an `f64` holds else.
     fn shares(stake: &[f64]) -> Option<Vec<Self>>;
-    /// 1 ÷ (1 + e^(−`steepness`·(`difference` − ½))), the exponent held within ±20.
-    fn sigmoid(difference: Self, steepness: f64) -> Self;
+    /// The liquid rate of a pair that is so far from consensus, or from its bond.
+    #[doc(hidden)]
+    fn rate(difference: Self, liquid: &Liquid<Self>) -> Self;
 
-    /// The number if `vote` is at least `least`, zero else.
-    #[inline]
-    fn when(self, vote: Self, least: Self) -> Self {
-        if vote >= least { self } else { Self::ZERO }
-    }
+    /// The units of a share of stake.
+    fn units(self) -> Self::Units;
+    /// The units if `vote` is at least `least`, none else.
+    fn when(units: Self::Units, vote: Self, least: Self) -> Self::Units;
+    /// The next larger number.
+    fn next(self) -> Self;
+    /// The number halfway, counted in numbers that the type has.
+    fn between(low: Self, high: Self) -> Self;
 
     /// The smaller of two.
-    #[inline]
+    #[inline(always)]
     fn lower(self, other: Self) -> Self {
         if other < self { other } else { self }
     }
 
     /// The larger of two.
-    #[inline]
+    #[inline(always)]
     fn higher(self, other: Self) -> Self {
         if other > self { other } else { self }
     }
@@ -110,9 +141,19 @@ impl Number for I32F32 {
     const ZERO: Self = Self::ZERO;
     const ONE: Self = Self::ONE;
     const HALF: Self = Self::from_bits(1 << 31);
-    const LEAST: Self = Self::from_bits(1);
+    const PARTS: usize = 4;
+    const MINERS_IN_ORDER: bool = false;
+    const PAID_AT_ONCE: bool = false;
     const MAX_SUM: f64 = 1_073_741_823.0;
     type Divisor = FixedDivisor;
+    type Units = i64;
+    const ONE_UNIT: i64 = 1;
+    type Pack<S: Simd> = Plain;
+
+    #[inline(always)]
+    fn pack<S: Simd>(_: S) -> Plain {
+        Plain
+    }
 
     fn of(number: f64) -> Self {
         Self::from_bits((number * FIXED_ONE) as i64)
@@ -126,12 +167,13 @@ impl Number for I32F32 {
         self.floor()
     }
 
+    #[inline(always)]
     fn divisor(self) -> FixedDivisor {
         let bits = if self == Self::ZERO { Self::ONE } else { self }.to_bits().unsigned_abs();
         FixedDivisor { bits, inverse: FIXED_ONE / bits as f64 }
     }
 
-    #[inline]
+    #[inline(always)]
     fn over(self, divisor: FixedDivisor) -> Self {
         // The quotient of the floats is off by at most one, as it has at most 48 bits; the remainder tells.
         let numerator = self.to_bits();
@@ -158,28 +200,52 @@ impl Number for I32F32 {
         Some(shares)
     }
 
-    #[inline]
-    fn when(self, vote: Self, least: Self) -> Self {
-        // Without a branch: processors have no such choice between 64-bit integers in their narrow vectors.
-        let below = (vote.to_bits().wrapping_sub(least.to_bits())) >> 63;
-        Self::from_bits(self.to_bits() & !below)
+    fn units(self) -> i64 {
+        self.to_bits()
     }
 
-    #[inline]
-    fn sigmoid(difference: Self, steepness: f64) -> Self {
-        Self::of(sigmoid(difference.to_f64(), steepness))
+    #[inline(always)]
+    fn when(units: i64, vote: Self, least: Self) -> i64 {
+        // Without a branch: processors have no such choice between 64-bit integers in their narrow vectors.
+        let below = (vote.to_bits().wrapping_sub(least.to_bits())) >> 63;
+        units & !below
+    }
+
+    #[inline(always)]
+    fn next(self) -> Self {
+        Self::from_bits(self.to_bits() + 1)
+    }
+
+    #[inline(always)]
+    fn between(low: Self, high: Self) -> Self {
+        Self::from_bits((low.to_bits() + high.to_bits()) >> 1)
+    }
+
+    #[inline(always)]
+    fn rate(difference: Self, liquid: &Liquid<Self>) -> Self {
+        liquid.rate_by(difference, |difference, steepness| Self::of(sigmoid(difference.to_f64(), steepness)))
     }
 }
 
 macro_rules! float {
-    ($float:ty, $sigmoid:path) => {
+    ($float:ty, $rate:expr, $units:ty, $all:expr, $parts:expr, $in_order:expr, ($simd:pat) => $made:expr, $pack:ty) => {
         impl Number for $float {
             const ZERO: Self = 0.0;
             const ONE: Self = 1.0;
             const HALF: Self = 0.5;
-            const LEAST: Self = <$float>::MIN_POSITIVE;
+            const PARTS: usize = $parts;
+            const MINERS_IN_ORDER: bool = $in_order;
+            const PAID_AT_ONCE: bool = !$in_order;
             const MAX_SUM: f64 = 1e30;
             type Divisor = $float;
+            type Units = $units;
+            const ONE_UNIT: $units = 1;
+            type Pack<S: Simd> = $pack;
+
+            #[inline(always)]
+            fn pack<S: Simd>($simd: S) -> $pack {
+                $made
+            }
 
             fn of(number: f64) -> Self {
                 number as $float
@@ -189,15 +255,17 @@ macro_rules! float {
                 f64::from(self)
             }
 
+            #[inline(always)]
             fn whole(self) -> Self {
                 self.floor()
             }
 
+            #[inline(always)]
             fn divisor(self) -> $float {
                 if self == 0.0 { 1.0 } else { 1.0 / self }
             }
 
-            #[inline]
+            #[inline(always)]
             fn over(self, divisor: $float) -> Self {
                 self * divisor
             }
@@ -209,16 +277,38 @@ macro_rules! float {
                 sum.is_finite().then(shares)
             }
 
-            #[inline]
-            fn sigmoid(difference: Self, steepness: f64) -> Self {
-                $sigmoid(difference, steepness as $float)
+            #[inline(always)]
+            fn rate(difference: Self, liquid: &Liquid<Self>) -> Self {
+                $rate(difference, liquid)
+            }
+
+            fn units(self) -> $units {
+                (f64::from(self) * $all).round() as $units
+            }
+
+            #[inline(always)]
+            fn when(units: $units, vote: Self, least: Self) -> $units {
+                if vote >= least { units } else { 0 }
+            }
+
+            #[inline(always)]
+            fn next(self) -> Self {
+                // None is negative.
+                Self::from_bits(self.to_bits() + 1)
+            }
+
+            #[inline(always)]
+            fn between(low: Self, high: Self) -> Self {
+                // Numbers that are not negative lie in the order of their bits.
+                Self::from_bits((low.to_bits() + high.to_bits()) >> 1)
             }
         }
     };
 }
 
-float!(f64, sigmoid);
-float!(f32, sigmoid_f32);
+// The order of sums in `f64` is that of the pinned studies.
+float!(f64, |difference, liquid: &Liquid<f64>| liquid.rate_by(difference, sigmoid), i64, (1_i64 << 61) as f64, 16, true, (_) => Plain, Plain);
+float!(f32, rate_f32, i32, (1_i32 << 30) as f64, 4, false, (simd) => Short(simd), Short<S>);
 
 /// 1 ÷ 13! up to 1 ÷ 0!.
 const INVERSE_FACTORIALS: [f64; 14] = {
@@ -233,7 +323,7 @@ const INVERSE_FACTORIALS: [f64; 14] = {
 };
 
 /// e^x for |x| ≤ 20 with nothing but sums and products, so that it is the same on every machine; relative error below 2^-50.
-#[inline]
+#[inline(always)]
 pub(super) fn exp(x: f64) -> f64 {
     // Rounds to an integer: the sum is so large that no bits are left for a fraction.
     const SHIFT: f64 = 6_755_399_441_055_744.0;
@@ -250,20 +340,53 @@ pub(super) fn exp(x: f64) -> f64 {
     sum * f64::from_bits(((exponent + 1023) as u64) << 52)
 }
 
-#[inline]
+#[inline(always)]
 fn sigmoid(difference: f64, steepness: f64) -> f64 {
     1.0 / (1.0 + exp((steepness * (0.5 - difference)).clamp(-20.0, 20.0)))
 }
 
-#[inline]
-fn sigmoid_f32(difference: f32, steepness: f32) -> f32 {
-    const SHIFT: f32 = 12_582_912.0;
-    let x = (steepness * (0.5 - difference)).clamp(-20.0, 20.0);
-    let shifted = x * std::f32::consts::LOG2_E + SHIFT;
-    let power = shifted - SHIFT;
-    let r = (x - power * 0.693_359_4) - power * -2.121_944_4e-4;
-    let tail = 1.0 / 24.0 + r * (1.0 / 120.0 + r * (1.0 / 720.0 + r * (1.0 / 5040.0)));
-    let sum = 1.0 + r * (1.0 + r * (0.5 + r * (1.0 / 6.0 + r * tail)));
-    let exponent = (shifted.to_bits() as i32).wrapping_sub(SHIFT.to_bits() as i32);
-    1.0 / (1.0 + sum * f32::from_bits(((exponent + 127) as u32) << 23))
+/// Rounds to an integer: the sum is so large that no bits are left for a fraction.
+pub(super) const ROUNDING: f32 = 12_582_912.0;
+/// 2^f for |f| ≤ ½, from the highest power down; relative error below 2^-23 with all roundings (a test).
+#[expect(clippy::approx_constant, reason = "nearer to all powers together than the series is")]
+pub(super) const POWER_OF_TWO: [f32; 6] =
+    [0.001_326_472_7, 0.009_671_513, 0.055_507_336, 0.240_222_42, 0.693_147, 1.0];
+
+/// [`Liquid`] as the shortest way to a rate needs it.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct ShortLiquid {
+    pub(super) low: f32,
+    pub(super) high: f32,
+    pub(super) range: f32,
+    /// What a difference is held within.
+    pub(super) least: f32,
+    pub(super) most: f32,
+    /// The exponent of two is `offset` − `slope` × difference.
+    pub(super) slope: f32,
+    pub(super) offset: f32,
+}
+
+impl ShortLiquid {
+    #[inline(always)]
+    pub(super) fn new(liquid: &Liquid<f32>) -> Self {
+        let (low, high, steepness) = (liquid.low, liquid.high, liquid.steepness as f32);
+        let room = if steepness > 40.0 { 20.0 / steepness } else { 0.5 };
+        let slope = steepness * std::f32::consts::LOG2_E;
+        Self { low, high, range: high - low, least: 0.5 - room, most: 0.5 + room, slope, offset: 0.5 * slope }
+    }
+}
+
+#[inline(always)]
+fn rate_f32(difference: f32, liquid: &Liquid<f32>) -> f32 {
+    let l = ShortLiquid::new(liquid);
+    let exponent = l.offset - l.slope * difference.higher(l.least).lower(l.most);
+    let shifted = exponent + ROUNDING;
+    let rest = exponent - (shifted - ROUNDING);
+    let mut sum = POWER_OF_TWO[0];
+    for factor in &POWER_OF_TWO[1..] {
+        sum = sum * rest + factor;
+    }
+    // What the bits hold beside the integer is shifted out.
+    let power = f32::from_bits(sum.to_bits().wrapping_add(shifted.to_bits() << 23));
+    (l.low + l.range / (1.0 + power)).lower(l.high)
 }

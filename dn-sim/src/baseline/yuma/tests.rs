@@ -1,28 +1,68 @@
 use fixed::types::I32F32;
 use proptest::prelude::*;
 
-use super::number::exp;
+use rand_core::{RngCore, SeedableRng};
+use rand_xoshiro::Xoshiro256PlusPlus;
+
+use super::consensus::Majority;
+use super::isa::Work;
+use super::lanes::{Group, Row, grouped};
+use super::number::{Liquid, exp};
+use super::pack::Pack;
 use super::*;
 
 fn fixed(numbers: &[f64]) -> Vec<I32F32> {
     numbers.iter().map(|number| I32F32::from_num(*number)).collect()
 }
 
+struct Search<'a, N: Number> {
+    majority: &'a Majority<N>,
+    votes: &'a [Group<Row<N>>],
+}
+
+impl<N: Number> Work<N> for Search<'_, N> {
+    type Output = Row<N>;
+
+    #[inline(always)]
+    fn call<P: Pack<N>>(self, p: P) -> Row<N> {
+        let mut found = Row::ZERO;
+        for part in 0..P::PARTS {
+            let mut most = p.all(N::ZERO);
+            for votes in self.votes.iter().flatten() {
+                most = p.higher(most, p.load(votes, part));
+            }
+            p.store(&mut found, part, self.majority.of(p, part, self.votes, most));
+        }
+        found
+    }
+}
+
+/// The majority values of up to sixteen columns, by every instruction set that the processor has.
+fn majorities<N: Number>(stake: &[N], kappa: N, columns: &[Vec<N>]) -> Vec<N> {
+    let row = |validator: usize| {
+        Row(std::array::from_fn(|lane| columns.get(lane).map_or(N::ZERO, |c| c[validator])))
+    };
+    let rows: Vec<_> = (0..stake.len()).map(row).collect();
+    let (majority, votes) = (Majority::new(stake, kappa), grouped(&rows, Row::ZERO));
+    let found: Vec<_> =
+        Isa::all().into_iter().map(|isa| isa.run(Search { majority: &majority, votes: &votes })).collect();
+    assert!(found.iter().all(|row| *row == found[0]), "{found:?}");
+    found[0].0[..columns.len()].to_vec()
+}
+
 /// Subtensor, `pallets/subtensor/src/tests/math.rs`, `test_math_weighted_median_col`.
 #[test]
 fn subtensors_majorities() {
     let columns = [fixed(&[0.0, 0.0, 0.0, 0.0]), fixed(&[0.1, 0.2, 0.3, 0.4]), fixed(&[0.0, 0.4, 0.1, 0.5])];
-    let majorities = |stake: &[f64], kappa: f64| {
-        let mut majority = Majority::new(&fixed(stake), I32F32::from_num(kappa));
-        columns.iter().map(|column| majority.of(column)).collect::<Vec<_>>()
+    let of = |stake: &[f64], kappa: f64, columns: &[Vec<I32F32>]| {
+        majorities(&fixed(stake), I32F32::from_num(kappa), columns)
     };
-    assert_eq!(majorities(&[0.0, 0.75, 0.25, 0.0], 0.24), fixed(&[0.0, 0.3, 0.4]));
-    assert_eq!(majorities(&[0.0, 0.75, 0.25, 0.0], 0.26), fixed(&[0.0, 0.2, 0.4]));
-    assert_eq!(majorities(&[0.0, 0.75, 0.25, 0.0], 0.76), fixed(&[0.0, 0.2, 0.1]));
-    assert_eq!(majorities(&[0.0; 4], 0.5), fixed(&[0.0; 3]));
-    let mut majority = Majority::new(&fixed(&[0.0, 0.3, 0.2, 0.5]), I32F32::from_num(0.51));
-    assert_eq!(majority.of(&fixed(&[0.1, 0.2, 0.3, 0.0])), I32F32::ZERO);
-    assert_eq!(majority.of(&fixed(&[0.0, 0.4, 0.1, 0.5])), I32F32::from_num(0.4));
+    assert_eq!(of(&[0.0, 0.75, 0.25, 0.0], 0.24, &columns), fixed(&[0.0, 0.3, 0.4]));
+    assert_eq!(of(&[0.0, 0.75, 0.25, 0.0], 0.26, &columns), fixed(&[0.0, 0.2, 0.4]));
+    assert_eq!(of(&[0.0, 0.75, 0.25, 0.0], 0.76, &columns), fixed(&[0.0, 0.2, 0.1]));
+    assert_eq!(of(&[0.0; 4], 0.5, &columns), fixed(&[0.0; 3]));
+    let columns = [fixed(&[0.1, 0.2, 0.3, 0.0]), fixed(&[0.0, 0.4, 0.1, 0.5])];
+    assert_eq!(of(&[0.0, 0.3, 0.2, 0.5], 0.51, &columns), fixed(&[0.0, 0.4]));
 }
 
 #[test]
@@ -111,10 +151,113 @@ proptest! {
     fn exponentials_are_right(x in -20.0_f64..=20.0) {
         let expected = libm::exp(x);
         prop_assert!((exp(x) - expected).abs() <= expected * 2.0_f64.powi(-50));
-        let long = f64::sigmoid(x / 20.0, 10.0);
-        prop_assert!((long - 1.0 / (1.0 + libm::exp(5.0 - x / 2.0))).abs() < 1e-15);
-        prop_assert!((f64::from(f32::sigmoid((x / 20.0) as f32, 10.0)) - long).abs() < 1e-6);
     }
+
+    #[test]
+    fn rates_are_right(difference in 0.0_f64..=1.0, steepness in 0.0_f64..=100.0) {
+        let exponent = (steepness * (0.5 - difference)).clamp(-20.0, 20.0);
+        let expected = 0.1 + 0.8 / (1.0 + libm::exp(exponent));
+        let long = f64::rate(difference, &Liquid { low: 0.1, high: 0.9, steepness });
+        prop_assert!((long - expected).abs() < 1e-15);
+        let short = f32::rate(difference as f32, &Liquid { low: 0.1, high: 0.9, steepness });
+        // An exponent is off by half a unit in its last place or in the difference's, times the steepness.
+        prop_assert!((f64::from(short) - expected).abs() < 2e-7 + 1e-8 * steepness, "{short}, {expected}");
+    }
+
+}
+
+// Slow without optimisation, and all of it on every instruction set.
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(24))]
+
+    /// Shares of stake and kappa are parts of a power of two, so that all arithmetics hold them exactly and ties are ties.
+    /// Votes are few, or far apart, or so close together that only their last bits differ.
+    #[test]
+    fn the_search_finds_what_counting_finds(
+        mut stake in prop::collection::vec(prop_oneof![2 => Just(0_u32), 3 => 1_u32..200], 1..70),
+        columns in prop::collection::vec((0_usize..4, prop::collection::vec(0_u32..1 << 20, 70)), 1..=16),
+        kappa in 0_u32..=4096,
+    ) {
+        let sum: u32 = stake.iter().sum();
+        let all = (sum + 1).next_power_of_two();
+        stake.push(all - sum);
+        let support = (kappa * (all / 16).max(1) / 256).clamp(1, all);
+        let vote = |kind: usize, number: u32| match kind {
+            0 => f64::from(number % 3) / 4.0,
+            1 => f64::from(number) / f64::from(1 << 20),
+            2 => 0.5 + f64::from(number % 64) / f64::from(1 << 22),
+            _ => f64::from(number % 2) * f64::from(number) / f64::from(1 << 28),
+        };
+        let columns: Vec<Vec<f64>> = columns
+            .iter()
+            .map(|(kind, numbers)| (0..stake.len()).map(|at| vote(*kind, numbers[at % 70])).collect())
+            .collect();
+        let expected: Vec<f64> = columns.iter().map(|votes| counted(votes, &stake, support)).collect();
+        let shares: Vec<f64> = stake.iter().map(|stake| f64::from(*stake) / f64::from(all)).collect();
+        let kappa = f64::from(support) / f64::from(all);
+        prop_assert_eq!(searched::<f32>(&shares, kappa, &columns), &expected[..]);
+        prop_assert_eq!(searched::<f64>(&shares, kappa, &columns), &expected[..]);
+        prop_assert_eq!(searched::<I32F32>(&shares, kappa, &columns), &expected[..]);
+    }
+
+    /// The same bits from every instruction set and any number of threads.
+    #[test]
+    fn no_machine_changes_a_bit(
+        (version, storage) in (0_usize..3, any::<bool>()),
+        (liquid_alpha, steepness, filled) in (any::<bool>(), 0.0..100.0, 1_u64..=100),
+        (validators, miners, seed) in (1_usize..10, 1_usize..600, any::<u64>()),
+    ) {
+        let version = [Version::One, Version::Two, Version::Three][version];
+        let storage = if storage { BondStorage::U16 } else { BondStorage::Full };
+        let params = Params { version, storage, liquid_alpha, alpha_steepness: steepness, bond_penalty: 0.7, ..Params::default() };
+        let mut rng = Xoshiro256PlusPlus::seed_from_u64(seed);
+        let mut rows = || -> Vec<Vec<f64>> {
+            let mut cell = || {
+                let bits = rng.next_u64();
+                if bits % 100 < filled { (bits >> 32) as f64 } else { 0.0 }
+            };
+            (0..validators).map(|_| (0..miners).map(|_| cell()).collect()).collect()
+        };
+        let stake: Vec<f64> = rows().iter().map(|row| row[0]).collect();
+        let epochs = [rows(), rows()];
+        let plain = bits(&params, Means { threads: 1, isa: Isa::Baseline }, &stake, &epochs);
+        for isa in Isa::all() {
+            prop_assert_eq!(&bits(&params, Means { threads: 1, isa }, &stake, &epochs), &plain, "{:?}", isa);
+        }
+        for threads in [2, 3, 5] {
+            let means = Means { threads, isa: Isa::widest() };
+            prop_assert_eq!(&bits(&params, means, &stake, &epochs), &plain, "{} threads", threads);
+        }
+    }
+}
+
+/// The largest vote that stakes of `support` and more stand behind, by trying them all.
+fn counted(votes: &[f64], stake: &[u32], support: u32) -> f64 {
+    let behind = |least: f64| {
+        votes.iter().zip(stake).filter(|(vote, _)| **vote >= least).map(|(_, stake)| stake).sum::<u32>()
+    };
+    votes.iter().copied().filter(|vote| behind(*vote) >= support).fold(0.0, f64::max)
+}
+
+fn searched<N: Number>(shares: &[f64], kappa: f64, columns: &[Vec<f64>]) -> Vec<f64> {
+    let numbers = |numbers: &[f64]| numbers.iter().map(|number| N::of(*number)).collect::<Vec<_>>();
+    let columns: Vec<Vec<N>> = columns.iter().map(|column| numbers(column)).collect();
+    majorities(&numbers(shares), N::of(kappa), &columns).into_iter().map(N::to_f64).collect()
+}
+
+/// All that comes out of some epochs in `f32`.
+fn bits(params: &Params, means: Means, stake: &[f64], epochs: &[Vec<Vec<f64>>]) -> Vec<Vec<u32>> {
+    let mut yuma = Yuma { means, ..Yuma::<f32>::new(params.clone()).unwrap() };
+    let mut found = Vec::new();
+    for rows in epochs {
+        let epoch = yuma.step(stake, &Matrix::from_rows(rows).unwrap()).unwrap();
+        let bonds = yuma.bonds.as_ref().unwrap().to_rows().concat();
+        let bonds = bonds.into_iter().map(|bond| bond as f32).collect();
+        let all =
+            [epoch.stake, epoch.consensus, epoch.incentive, epoch.validator_trust, epoch.dividends, bonds];
+        found.extend(all.map(|numbers| numbers.into_iter().map(f32::to_bits).collect()));
+    }
+    found
 }
 
 #[test]
@@ -123,8 +266,8 @@ fn threads_change_no_bit() {
     let cell = |i: usize, epoch: usize| ((i * 7919 + epoch * 104_729) % 1009) as f64;
     for version in [Version::One, Version::Two, Version::Three] {
         let params = Params { version, liquid_alpha: true, ..Params::default() };
-        let mut alone = Yuma::<f32>::new(params.clone()).unwrap();
-        let mut shared = Yuma::<f32>::new(params).unwrap().with_threads(3);
+        let mut alone = Yuma::<f64>::new(params.clone()).unwrap();
+        let mut shared = Yuma::<f64>::new(params).unwrap().with_threads(3);
         for epoch in 0..3 {
             let row = |v: usize| (0..miners).map(|m| cell(v * miners + m, epoch)).collect::<Vec<_>>();
             let weights = Matrix::from_rows(&(0..validators).map(row).collect::<Vec<_>>()).unwrap();

@@ -1,0 +1,246 @@
+//! `dn tx`: domains, model families, backers and jobs.
+
+use std::path::{Path, PathBuf};
+
+use dn_core::objects::{BatchRoot, JobAcceptance, Price, Receipt};
+use dn_core::{Address, Amount, JobId, ModelId, Signed};
+use dn_ledger::tx::{
+    BackingTerms, DomainTerms, FeeMove, Licence, NewJob, NewVersion, Parent, Payload, Shares,
+};
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+
+use crate::error::CliError;
+
+/// What to sign for domains, model families, backers and jobs.
+#[derive(Debug, clap::Subcommand)]
+pub(crate) enum Tx {
+    /// Create a domain: its fee is burned, its deposit locked until you close it.
+    CreateDomain {
+        /// Lower-case letters, digits and hyphens.
+        name: String,
+        /// TOML file with `[emission]` and `[fees]`, in basis points; what it leaves out is the chain's.
+        #[arg(long, value_name = "FILE")]
+        terms: Option<PathBuf>,
+    },
+    /// Change how your domain splits emission and fees, from the next epoch on.
+    ConfigureDomain {
+        /// The domain.
+        domain: u32,
+        /// TOML file with `[emission]` and `[fees]`; without it the chain's.
+        #[arg(long, value_name = "FILE")]
+        terms: Option<PathBuf>,
+    },
+    /// Give your domain to somebody else.
+    TransferDomain {
+        /// The domain.
+        domain: u32,
+        /// Its new owner.
+        to: Address,
+    },
+    /// Pay out of your domain's treasury, within the epoch's bound.
+    SpendTreasury {
+        /// The domain.
+        domain: u32,
+        /// Who receives.
+        to: Address,
+        /// How much.
+        amount: Amount,
+    },
+    /// Close your domain, which has no models any more.
+    CloseDomain {
+        /// The domain.
+        domain: u32,
+    },
+    /// Publish a model with terms: the first of a family, or its next version.
+    PublishVersion {
+        /// GGUF file; without it the model inside this program.
+        #[arg(long, value_name = "FILE")]
+        model: Option<PathBuf>,
+        /// The name that calls use.
+        #[arg(long)]
+        name: String,
+        /// DN for one prompt token.
+        #[arg(long, value_name = "DN")]
+        prompt_price: Amount,
+        /// DN for one generated token.
+        #[arg(long, value_name = "DN")]
+        output_price: Amount,
+        /// The domain its work counts for.
+        #[arg(long, default_value_t = 0)]
+        domain: u32,
+        /// The family it is the next version of.
+        #[arg(long)]
+        family: Option<ModelId>,
+        /// TOML file with `[licence]`, `[[parents]]`, `[fees]` and `[backing]`; amounts are texts, in atto.
+        #[arg(long, value_name = "FILE")]
+        terms: PathBuf,
+    },
+    /// Give your model family, with all its versions, to another model owner.
+    TransferModel {
+        /// The family: its first model.
+        family: ModelId,
+        /// Its new owner.
+        to: Address,
+    },
+    /// Put DN behind a model family, for a part of what its owner earns.
+    BackModel {
+        /// The family: its first model.
+        family: ModelId,
+        /// How much.
+        amount: Amount,
+    },
+    /// Take backing out; it is free after the unbacking time.
+    Unback {
+        /// The family: its first model.
+        family: ModelId,
+        /// How many shares, as `dn query backing` shows them.
+        shares: u128,
+    },
+    /// Lock DN for a long job.
+    LockJob {
+        /// Who is to do it; without it any worker that offers the model.
+        #[arg(long)]
+        worker: Option<Address>,
+        /// Who passes it on.
+        #[arg(long)]
+        gateway: Address,
+        /// The model.
+        #[arg(long)]
+        model: ModelId,
+        /// Hash of the canonical request.
+        #[arg(long)]
+        job: JobId,
+        /// DN for one prompt token.
+        #[arg(long, value_name = "DN")]
+        prompt_price: Amount,
+        /// DN for one generated token.
+        #[arg(long, value_name = "DN")]
+        output_price: Amount,
+        /// The most it can cost.
+        #[arg(long)]
+        amount: Amount,
+        /// Last height at which it can be claimed.
+        #[arg(long, value_name = "HEIGHT")]
+        expires_height: u64,
+    },
+    /// Claim a job with its receipt.
+    ClaimJob {
+        /// JSON file with `batch`, `receipt` and, if the payer signed one, `acceptance`.
+        claim: PathBuf,
+    },
+}
+
+/// What a file says about a model.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct VersionTerms {
+    licence: Licence,
+    #[serde(default)]
+    parents: Vec<Parent>,
+    fees: Option<FeeMove>,
+    backing: Option<BackingTerms>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Claim {
+    batch: Signed<BatchRoot>,
+    receipt: Signed<Receipt>,
+    acceptance: Option<Signed<JobAcceptance>>,
+}
+
+impl Tx {
+    pub(super) fn payload(self) -> Result<Payload, CliError> {
+        Ok(match self {
+            Self::CreateDomain { name, terms } => {
+                Payload::CreateDomain { name, terms: domain_terms(terms.as_deref())? }
+            }
+            Self::ConfigureDomain { domain, terms } => {
+                Payload::ConfigureDomain { domain, terms: domain_terms(terms.as_deref())? }
+            }
+            Self::TransferDomain { domain, to } => Payload::TransferDomain { domain, to },
+            Self::SpendTreasury { domain, to, amount } => Payload::SpendTreasury { domain, to, amount },
+            Self::CloseDomain { domain } => Payload::CloseDomain { domain },
+            Self::PublishVersion { model, name, prompt_price, output_price, domain, family, terms } => {
+                let VersionTerms { licence, parents, fees, backing } = toml_file(&terms)?;
+                let manifest = crate::model::load(model.as_ref())?.1.manifest().clone();
+                let price = Price { prompt_token: prompt_price, output_token: output_price };
+                let version =
+                    NewVersion { family, manifest, name, price, domain, licence, parents, fees, backing };
+                Payload::PublishVersion { version }
+            }
+            Self::TransferModel { family, to } => Payload::TransferModel { family, to },
+            Self::BackModel { family, amount } => Payload::BackModel { family, amount },
+            Self::Unback { family, shares } => Payload::Unback { family, shares: Shares(shares) },
+            Self::LockJob {
+                worker,
+                gateway,
+                model,
+                job,
+                prompt_price,
+                output_price,
+                amount,
+                expires_height,
+            } => {
+                let price = Price { prompt_token: prompt_price, output_token: output_price };
+                Payload::LockJob {
+                    job: NewJob { worker, gateway, model, job, price, amount, expires_height },
+                }
+            }
+            Self::ClaimJob { claim } => {
+                let text = read(&claim)?;
+                let Claim { batch, receipt, acceptance } =
+                    serde_json::from_str(&text).map_err(|error| unreadable(&claim, error))?;
+                Payload::ClaimJob { batch, receipt, acceptance }
+            }
+        })
+    }
+}
+
+fn domain_terms(file: Option<&Path>) -> Result<DomainTerms, CliError> {
+    file.map_or_else(|| Ok(DomainTerms::default()), toml_file)
+}
+
+fn toml_file<T: DeserializeOwned>(path: &Path) -> Result<T, CliError> {
+    toml::from_str(&read(path)?).map_err(|error| unreadable(path, error))
+}
+
+fn read(path: &Path) -> Result<String, CliError> {
+    std::fs::read_to_string(path).map_err(|error| unreadable(path, error))
+}
+
+fn unreadable(path: &Path, error: impl std::fmt::Display) -> CliError {
+    CliError::Other(format!("{}: {error}", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn files_of_terms_are_read() {
+        let text = r#"
+            [licence]
+            id = "MIT"
+            derivatives = true
+            commercial = true
+            royalty_bps = 500
+
+            [[parents]]
+            model = "0x0101010101010101010101010101010101010101010101010101010101010101"
+            share_bps = 700
+
+            [backing]
+            share_bps = 2000
+            cap = "1000000000000000000000"
+        "#;
+        let terms: VersionTerms = toml::from_str(text).expect("good terms");
+        assert_eq!(terms.parents[0].share_bps, 700);
+        assert_eq!(terms.backing.map(|b| b.cap), Some(Amount::from_dn(1_000)));
+        let split = "[fees]\nworker = 6500\nowner = 2000\nvalidators = 800\ndomain = 400\n";
+        let terms: DomainTerms = toml::from_str(split).expect("good terms");
+        assert!(terms.emission.is_none() && terms.fees.is_some_and(|fees| fees.owner == 2_000));
+        assert!(toml::from_str::<DomainTerms>("surprise = 1").is_err());
+    }
+}
