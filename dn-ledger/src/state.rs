@@ -22,8 +22,8 @@ pub use tables::{
     UNBONDING_POOLS, VALIDATOR_EPOCHS, VALIDATOR_SETS, VALIDATOR_TRUST, WORKER_BATCHES, WORKER_EPOCHS,
     WORKER_SEQUENCES, WORKER_TRUST, check_entry, table_name,
 };
-pub use tree::{Cut, LeafHash, Tree, subtree_hash};
 pub use tables::{
     BACKING_POOLS, BACKING_RELEASES, BACKING_SHARES, DOMAIN_COUNT, DOMAIN_NAMES, DOMAINS, DUE_JOBS, FAMILIES,
     FAMILY_VERSIONS, JOB_CLAIMS, JOBS, MODEL_TERMS,
 };
+pub use tree::{Cut, LeafHash, Tree, subtree_hash};

@@ -180,8 +180,28 @@ pub enum StoreError {
 /// The chain on disk.
 #[derive(Debug)]
 pub struct Store {
-    db: Database,
+    db: Db,
     path: PathBuf,
+}
+
+/// The database. Closing a damaged file may end in a panic inside it, which goes no further.
+#[derive(Debug)]
+struct Db(Option<Database>);
+
+impl std::ops::Deref for Db {
+    type Target = Database;
+
+    fn deref(&self) -> &Database {
+        self.0.as_ref().expect("it is taken only when this is dropped")
+    }
+}
+
+impl Drop for Db {
+    fn drop(&mut self) {
+        let db = std::panic::AssertUnwindSafe(self.0.take());
+        // Whatever was acknowledged is durable already.
+        let _ = std::panic::catch_unwind(move || drop(db));
+    }
 }
 
 impl Store {
@@ -538,8 +558,8 @@ fn first_block(chain: &Chain) -> LightBlock {
     LightBlock::new(tip, certificate, chain.tip_validators(), chain.validators())
 }
 
-fn open_database(path: &Path) -> Result<Database, StoreError> {
-    Database::create(path).map_err(|error| match error {
+fn open_database(path: &Path) -> Result<Db, StoreError> {
+    Database::create(path).map(|db| Db(Some(db))).map_err(|error| match error {
         redb::DatabaseError::DatabaseAlreadyOpen => StoreError::InUse { path: path.to_owned() },
         other => StoreError::Database { path: path.to_owned(), source: Box::new(other.into()) },
     })
