@@ -30,7 +30,7 @@ pub struct Header {
     pub next_validators: Hash32,
     /// Keccak Merkle root over the canonical signed transactions.
     pub tx_root: Hash32,
-    /// Commitment to the state after it.
+    /// Root of the authenticated tree over the state after it.
     pub state: Hash32,
     /// What the proposer adds to the beacon.
     pub reveal: Option<Reveal>,

@@ -2,7 +2,7 @@
 //! `node` a node around it that keeps the chain on disk, produces blocks and answers JSON-RPC.
 //!
 //! - [`tx`]: what identities ask for; [`apply()`] what it does, or the [`Reject`] that says why not;
-//! - [`state`]: an ordered map with typed tables, a journal and a commitment;
+//! - [`state`]: an ordered map with typed tables, a journal and an authenticated tree;
 //! - [`chain`]: propose, validate and commit blocks, the three things a consensus engine asks for;
 //! - [`lineage`]: what the ancestors of a model earn;
 //! - [`genesis`], [`params`]: where a chain starts and what its rules are parametrised by;
@@ -53,6 +53,8 @@ pub mod bytes;
 pub mod chain;
 pub mod events;
 pub mod genesis;
+#[cfg(feature = "light")]
+pub mod light;
 pub mod lineage;
 #[cfg(feature = "node")]
 pub mod node;
@@ -61,6 +63,8 @@ mod power;
 pub mod query;
 pub mod referee;
 pub mod reject;
+#[cfg(feature = "light")]
+pub mod snapshot;
 pub mod state;
 pub mod supply;
 mod tally;

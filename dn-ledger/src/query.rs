@@ -18,7 +18,7 @@ use crate::state::{
     LANES, MODELS, Model, OFFERS, PARAMS, POOLS, Pool, STAKE_POOLS, STAKE_SHARES, State, UNBONDING,
     UNBONDING_POOLS, VALIDATOR_TRUST, WORKER_BATCHES, WORKER_SEQUENCES, WORKER_TRUST,
 };
-use crate::supply::supply;
+use crate::supply::Supply;
 use crate::tx::Role;
 use crate::views::{
     AccountBalance, AccountView, AuditView, BalancesView, BatchBalance, BatchView, ChannelBalance,
@@ -31,6 +31,8 @@ pub use registries::{agent, agent_id, beacon, model_trust, quality_rounds, reput
 
 /// The most entries that a list answers with.
 pub const MAX_LIST: usize = 1_000;
+/// The most records of a state whose holdings are listed one by one.
+pub const MAX_BALANCES: usize = 100_000;
 
 /// An account; one that never existed has nothing and nonce 0.
 pub fn account(state: &State, address: Address) -> AccountView {
@@ -271,9 +273,8 @@ fn audit_view(
     }
 }
 
-/// The supply equation, added up over the whole state.
-pub fn supply_view(state: &State, height: u64) -> SupplyView {
-    let s = supply(state);
+/// The supply equation, of sums as [`Chain::supply`](crate::Chain::supply) keeps them or [`supply`](crate::supply::supply) adds them up.
+pub fn supply_view(s: &Supply, height: u64) -> SupplyView {
     SupplyView {
         height,
         accounts: s.accounts,

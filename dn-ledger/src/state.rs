@@ -1,13 +1,14 @@
 //! The ledger's state: an ordered map of canonical keys to canonical values, with typed tables over it, a journal
-//! that undoes refused changes, and a commitment that follows every change.
+//! that undoes refused changes, and an authenticated tree that follows every block.
 
-mod commitment;
 mod map;
+mod proof;
 mod records;
 mod tables;
+mod tree;
 
-pub use commitment::Commitment;
 pub use map::{Changes, Checkpoint, State};
+pub use proof::{ProofEnd, ProofError, StateProof, bit, branch_hash};
 pub use records::{
     Account, Audit, AuditPhase, AuditResult, AuditTask, Batch, BatchStatus, Channel, Commission,
     CommissionRaise, ExecutionFault, Identity, IdentityStatus, Model, Offer, Pool, PoolVote, Proposal,
@@ -36,3 +37,4 @@ pub use tables::{
     MODEL_REPUTATIONS, MODEL_TRUST, QUALITIES, QUALITY_DUE, QUALITY_ROUNDS, QUALITY_SUBJECTS, TURNS,
     WORKER_FEEDBACK, WORKER_REPUTATIONS,
 };
+pub use tree::{Cut, LeafHash, Tree, subtree_hash};

@@ -5,8 +5,8 @@ use dn_core::{Amount, Canonical};
 use dn_powr::StakePool;
 
 use crate::state::{
-    ACCOUNTS, Account, BACKING_POOLS, BACKING_RELEASES, BATCHES, Batch, CHANNELS, Channel, DOMAINS, Domain,
-    IDENTITIES, Identity, JOBS, JobEscrow, POOLS, Pool, STAKE_POOLS, State, UNBONDING_POOLS,
+    ACCOUNTS, Account, BACKING_POOLS, BACKING_RELEASES, BATCHES, Batch, CHANNELS, Changes, Channel, DOMAINS,
+    Domain, IDENTITIES, Identity, JOBS, JobEscrow, POOLS, Pool, STAKE_POOLS, State, UNBONDING_POOLS,
 };
 
 /// The supply equation does not hold: a bug, never the outcome of a transaction.
@@ -65,9 +65,25 @@ impl Supply {
         parts.into_iter().fold(Amount::ZERO, saturating_sum)
     }
 
+    /// What the state holds after changes that are not applied to it yet, when it holds this now.
+    #[must_use]
+    pub(crate) fn after(mut self, state: &State, changes: &Changes) -> Self {
+        for (key, new) in changes {
+            let Some(part) = self.part_mut(key) else { continue };
+            let of = |value: Option<&[u8]>| value.map_or(Amount::ZERO, |value| holding(key, value));
+            *part = saturating_sum(part.saturating_sub(of(state.get(key))), of(new.as_deref()));
+        }
+        self
+    }
+
     fn count(&mut self, key: &[u8], value: &[u8]) {
-        let (prefix, amount) = (key.first().copied(), holding(key, value));
-        let part = match prefix {
+        if let Some(part) = self.part_mut(key) {
+            *part = saturating_sum(*part, holding(key, value));
+        }
+    }
+
+    fn part_mut(&mut self, key: &[u8]) -> Option<&mut Amount> {
+        Some(match key.first().copied() {
             p if p == Some(ACCOUNTS.prefix()) => &mut self.accounts,
             p if p == Some(IDENTITIES.prefix()) => &mut self.collateral,
             p if p == Some(STAKE_POOLS.prefix()) => &mut self.stake,
@@ -80,9 +96,8 @@ impl Supply {
             p if p == Some(JOBS.prefix()) => &mut self.jobs,
             p if p == Some(POOLS.prefix()) && key == POOLS.key(&Pool::Burned) => &mut self.burned,
             p if p == Some(POOLS.prefix()) => &mut self.pools,
-            _ => return,
-        };
-        *part = saturating_sum(*part, amount);
+            _ => return None,
+        })
     }
 }
 

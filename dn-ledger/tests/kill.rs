@@ -32,6 +32,7 @@ fn child_node() {
         key: key("v1"),
         block_interval_ms: 8,
         referee: None,
+        history: dn_ledger::node::History::default(),
     };
     tokio::runtime::Runtime::new().unwrap().block_on(async {
         let node = Node::start(config).await.unwrap();

@@ -23,6 +23,7 @@ fn config(dir: &Path) -> NodeConfig {
         key: key("v1"),
         block_interval_ms: 40,
         referee: None,
+        history: dn_ledger::node::History::default(),
     }
 }
 

@@ -1,4 +1,7 @@
 //! A typed client of a ledger node's JSON-RPC.
+//!
+//! What it answers about a single account, identity, channel, model, batch, or the parameters, was proven: the client follows the chain's
+//! headers as a light client and refuses what a node says without proof. Lists, events, blocks and sums are as the node gives them.
 
 mod registry;
 mod review;
@@ -10,8 +13,14 @@ use std::time::Duration;
 
 use dn_core::encoding::Canonical;
 use dn_core::{Address, Amount, BatchId, ChannelId, ModelId, SecretKey, TxId};
+use dn_ledger::block::Header;
+use dn_ledger::light::{
+    LightBlock, LightClient, LightError, ProofView, Proven, Subject, SubjectError, TrustOptions, TrustedHash,
+};
 use dn_ledger::params::Params;
+use dn_ledger::query;
 use dn_ledger::reject::Reject;
+use dn_ledger::state::PARAMS;
 use dn_ledger::tx::{Payload, Role, SignedTx, Tx};
 use dn_ledger::views::{
     AccountView, AuditView, BalancesView, BatchView, BlockView, ChannelView, EventsView, IdentityView,
@@ -21,6 +30,8 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use tokio::sync::{Mutex, OnceCell};
+
+use crate::clock::now_ms;
 
 /// The most bytes of an answer that is read.
 const MAX_ANSWER_BYTES: usize = 64 * 1024 * 1024;
@@ -77,6 +88,22 @@ pub enum LedgerError {
         /// What is wrong with it.
         source: serde_json::Error,
     },
+    /// The node says something that it cannot prove: it lies, or is damaged, or follows another chain.
+    #[error("the ledger at {url} is not to be believed: {source}")]
+    Untrue {
+        /// Where the node is.
+        url: String,
+        /// What does not hold.
+        source: Box<SubjectError>,
+    },
+    /// The node has no header that is needed to check what it says.
+    #[error("the ledger at {url} does not give header {height}, which is needed to check what it says")]
+    NoHeader {
+        /// Where the node is.
+        url: String,
+        /// The header.
+        height: u64,
+    },
     /// The transaction breaks a rule; it changed nothing.
     #[error("the ledger refuses the transaction: {0}")]
     Rejected(Box<Reject>),
@@ -110,6 +137,11 @@ struct Inner {
     chain: OnceCell<(u64, Amount)>,
     /// The next nonce of each sender while its transactions are under way, so that this process never races itself.
     nonces: Mutex<HashMap<Address, u64>>,
+    trusted: Option<TrustedHash>,
+    /// None until the first answer.
+    light: Mutex<Option<LightClient>>,
+    /// Models as they were proven last, so that a list that says the same needs no proof again.
+    models: Mutex<HashMap<ModelId, ModelView>>,
 }
 
 /// A client of one ledger node. Clones share connections.
@@ -133,11 +165,24 @@ struct RpcFault {
 }
 
 impl LedgerClient {
-    /// A client of the node at this URL; connects when it is first used.
+    /// A client of the node at this URL; connects when it is first used. The first block that it sees it trusts, and from there on
+    /// nothing that does not follow from it: where that is not enough, [`trusting`](Self::trusting) names the block.
     ///
     /// # Errors
     /// [`LedgerError::Url`].
     pub fn new(url: &str) -> Result<Self, LedgerError> {
+        Self::start(url, None)
+    }
+
+    /// A client that trusts one block, such as the chain's first, and nothing that does not follow from it.
+    ///
+    /// # Errors
+    /// [`LedgerError::Url`].
+    pub fn trusting(url: &str, trusted: TrustedHash) -> Result<Self, LedgerError> {
+        Self::start(url, Some(trusted))
+    }
+
+    fn start(url: &str, trusted: Option<TrustedHash>) -> Result<Self, LedgerError> {
         let parsed = reqwest::Url::parse(url).ok().filter(|url| matches!(url.scheme(), "http" | "https"));
         let url = parsed.ok_or_else(|| LedgerError::Url { url: url.to_owned() })?.to_string();
         // Nodes close connections that are idle for ten seconds: never use one that is about to go.
@@ -148,7 +193,8 @@ impl LedgerClient {
             .build();
         let http = http.map_err(|source| LedgerError::Transport { url: url.clone(), source })?;
         let (next_id, chain) = (AtomicU64::new(1), OnceCell::new());
-        Ok(Self(Arc::new(Inner { http, url, next_id, chain, nonces: Mutex::default() })))
+        let (nonces, light, models) = (Mutex::default(), Mutex::default(), Mutex::default());
+        Ok(Self(Arc::new(Inner { http, url, next_id, chain, nonces, trusted, light, models })))
     }
 
     /// Where the node is.
@@ -166,8 +212,9 @@ impl LedgerClient {
 
     async fn chain(&self) -> Result<(u64, Amount), LedgerError> {
         let ask = || async {
-            let (status, params) = (self.status().await?, self.params().await?);
-            Ok((status.chain_id, params.min_tx_fee))
+            let params = self.params().await?;
+            let chain_id = self.verified_header().await.map_or(0, |header| header.chain_id);
+            Ok((chain_id, params.min_tx_fee))
         };
         self.0.chain.get_or_try_init(ask).await.copied()
     }
@@ -207,7 +254,8 @@ impl LedgerClient {
 
     async fn take_nonce(&self, sender: Address) -> Result<u64, LedgerError> {
         let mut nonces = self.0.nonces.lock().await;
-        let pending = self.account(sender).await?.pending_nonce;
+        let params = json!({ "address": sender });
+        let pending = self.query::<AccountView>("dn_account", params).await?.pending_nonce;
         let nonce = nonces.get(&sender).map_or(pending, |next| pending.max(*next));
         nonces.insert(sender, nonce + 1);
         Ok(nonce)
@@ -262,6 +310,65 @@ impl LedgerClient {
     }
 }
 
+/// What makes answers true.
+impl LedgerClient {
+    /// The newest header that was verified; none before the first answer.
+    pub async fn verified_header(&self) -> Option<Header> {
+        self.0.light.lock().await.as_ref().map(|light| light.header().clone())
+    }
+
+    async fn proven(&self, subject: Subject) -> Result<Proven, LedgerError> {
+        let answer: ProofView = self.query("dn_prove", json!({ "subject": subject })).await?;
+        self.follow(&answer.block).await?;
+        Proven::open(&answer.block.header, &subject, &answer).map_err(|source| self.untrue(source))
+    }
+
+    /// Accepts the block of an answer. Signatures are looked at only when it is newer than the last one.
+    async fn follow(&self, block: &LightBlock) -> Result<(), LedgerError> {
+        let mut light = self.0.light.lock().await;
+        let client = match light.as_mut() {
+            Some(client) => client,
+            None => {
+                let first = self.first(block).await?;
+                light.insert(first)
+            }
+        };
+        let mut ahead = vec![block.clone()];
+        while let Some(block) = ahead.last() {
+            match client.update(block, now_ms()) {
+                Ok(()) => {
+                    ahead.pop();
+                }
+                // Too much of the power changed hands in between: a header half way leads there.
+                Err(LightError::Trust { height, trusted, .. }) => {
+                    ahead.push(self.light_block(trusted + (height - trusted) / 2).await?);
+                }
+                Err(error) => return Err(self.untrue(error.into())),
+            }
+        }
+        Ok(())
+    }
+
+    async fn first(&self, block: &LightBlock) -> Result<LightClient, LedgerError> {
+        let seen = TrustedHash { height: block.header.height, hash: block.header.hash() };
+        let (trusted, start) = match self.0.trusted {
+            Some(trusted) => (trusted, self.light_block(trusted.height).await?),
+            None => (seen, block.clone()),
+        };
+        LightClient::from_trusted(trusted, &start, TrustOptions::default())
+            .map_err(|error| self.untrue(error.into()))
+    }
+
+    async fn light_block(&self, height: u64) -> Result<LightBlock, LedgerError> {
+        let block: Option<LightBlock> = self.query("dn_header", json!({ "height": height })).await?;
+        block.ok_or_else(|| LedgerError::NoHeader { url: self.0.url.clone(), height })
+    }
+
+    fn untrue(&self, source: SubjectError) -> LedgerError {
+        LedgerError::Untrue { url: self.0.url.clone(), source: Box::new(source) }
+    }
+}
+
 /// Queries. Each fails with [`LedgerError`]; `None` means that there is no such thing.
 impl LedgerClient {
     /// Where the chain stands.
@@ -272,28 +379,33 @@ impl LedgerClient {
         self.query("dn_status", json!({})).await
     }
 
-    /// The chain's parameters.
+    /// The chain's parameters, proven.
     ///
     /// # Errors
     /// [`LedgerError`].
     pub async fn params(&self) -> Result<Params, LedgerError> {
-        self.query("dn_params", json!({})).await
+        let subject = Subject::Params {};
+        let proven = self.proven(subject).await?;
+        let params = PARAMS.get(proven.state(), &0);
+        params.ok_or_else(|| self.untrue(SubjectError::Missing { table: "params" }))
     }
 
-    /// An account; one that never received anything is empty.
+    /// An account, proven; one that never received anything is empty. Transactions that wait are not counted.
     ///
     /// # Errors
     /// [`LedgerError`].
     pub async fn account(&self, address: Address) -> Result<AccountView, LedgerError> {
-        self.query("dn_account", json!({ "address": address })).await
+        let proven = self.proven(Subject::Account { address }).await?;
+        Ok(query::account(proven.state(), address))
     }
 
-    /// An identity in a role.
+    /// An identity in a role, proven.
     ///
     /// # Errors
     /// [`LedgerError`].
     pub async fn identity(&self, address: Address, role: Role) -> Result<Option<IdentityView>, LedgerError> {
-        self.query("dn_identity", json!({ "address": address, "role": role })).await
+        let proven = self.proven(Subject::Identity { address, role }).await?;
+        Ok(query::identity(proven.state(), role, address))
     }
 
     /// Everybody in a role.
@@ -304,36 +416,49 @@ impl LedgerClient {
         self.query("dn_identities", json!({ "role": role })).await
     }
 
-    /// A payment channel.
+    /// A payment channel, proven.
     ///
     /// # Errors
     /// [`LedgerError`].
     pub async fn channel(&self, id: ChannelId) -> Result<Option<ChannelView>, LedgerError> {
-        self.query("dn_channel", json!({ "id": id })).await
+        let proven = self.proven(Subject::Channel { id }).await?;
+        Ok(query::channel(proven.state(), id))
     }
 
-    /// A published model.
+    /// A published model, proven; its list of workers may leave some out.
     ///
     /// # Errors
     /// [`LedgerError`].
     pub async fn model(&self, id: ModelId) -> Result<Option<ModelView>, LedgerError> {
-        self.query("dn_model", json!({ "id": id })).await
+        let proven = self.proven(Subject::Model { id }).await?;
+        Ok(query::model(proven.state(), id))
     }
 
-    /// All published models.
+    /// All published models, each proven when it is new or has changed; the list may leave some out.
     ///
     /// # Errors
     /// [`LedgerError`].
     pub async fn models(&self) -> Result<Vec<ModelView>, LedgerError> {
-        self.query("dn_models", json!({})).await
+        let listed: Vec<ModelView> = self.query("dn_models", json!({})).await?;
+        let mut models = Vec::with_capacity(listed.len());
+        for view in listed {
+            if self.0.models.lock().await.get(&view.id) == Some(&view) {
+                models.push(view);
+            } else if let Some(view) = self.model(view.id).await? {
+                self.0.models.lock().await.insert(view.id, view.clone());
+                models.push(view);
+            }
+        }
+        Ok(models)
     }
 
-    /// A batch with its audits.
+    /// A batch with its audits, proven; the list of audits may leave some out.
     ///
     /// # Errors
     /// [`LedgerError`].
     pub async fn batch(&self, id: BatchId) -> Result<Option<BatchView>, LedgerError> {
-        self.query("dn_batch", json!({ "id": id })).await
+        let proven = self.proven(Subject::Batch { id }).await?;
+        Ok(query::batch(proven.state(), id))
     }
 
     /// A worker's batches.

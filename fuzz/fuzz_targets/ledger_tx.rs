@@ -21,6 +21,7 @@ fn chain() -> &'static Chain {
         let validator = DevnetValidator {
             address: key().address(),
             name: "v".into(),
+            endpoint: "here".into(),
             stake: Amount::from_dn(1_000),
         };
         let devnet = Devnet {

@@ -6,14 +6,15 @@ use std::process::{Command, Stdio};
 use crate::Report;
 
 const WASM: &str = "wasm32-unknown-unknown";
-/// Packages, and whether they are built without their features.
-const PURE: &[(&str, bool)] = &[
-    ("dn-core", false),
-    ("dn-trust", false),
-    ("dn-powr", false),
-    ("dn-ledger", false),
+/// Packages, and what else they are built with.
+const PURE: &[(&str, &[&str])] = &[
+    ("dn-core", &[]),
+    ("dn-trust", &[]),
+    ("dn-powr", &[]),
+    ("dn-ledger", &[]),
+    ("dn-ledger", &["--features", "light"]),
     // Without its engine: numeric spec, reference and referee.
-    ("dn-compute", true),
+    ("dn-compute", &["--no-default-features"]),
 ];
 
 const ARM: &str = "aarch64-unknown-linux-gnu";
@@ -23,9 +24,8 @@ const ARM_LINKER: &str = "aarch64-linux-gnu-gcc";
 pub(crate) fn wasm() -> Report {
     let mut report = Report::default();
     if installed(WASM, &mut report) {
-        for (package, bare) in PURE {
-            let bare = if *bare { ["--no-default-features"].as_slice() } else { &[] };
-            cargo(&[&["build", "--locked", "--target", WASM, "-p", package], bare].concat(), &mut report);
+        for (package, with) in PURE {
+            cargo(&[&["build", "--locked", "--target", WASM, "-p", package], *with].concat(), &mut report);
         }
     }
     report

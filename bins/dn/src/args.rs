@@ -4,7 +4,9 @@ use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
 
-use crate::{bench, devnet, doctor, embed, genesis, infer, model_command, query, sim, tx, verify, wallet};
+use crate::{
+    bench, devnet, doctor, embed, genesis, infer, ledger, model_command, query, sim, tx, verify, wallet,
+};
 
 /// Run, pay for, check and inspect verified model answers.
 ///
@@ -61,6 +63,9 @@ pub(crate) enum Command {
     /// Where a chain starts: from a plan to the file that its nodes agree on.
     #[command(subcommand)]
     Genesis(genesis::Command),
+    /// A node's data directory, without the node: check, snapshot, export, import.
+    #[command(subcommand)]
+    Ledger(ledger::Command),
     /// Keys in encrypted keystore files.
     #[command(subcommand)]
     Wallet(wallet::Command),

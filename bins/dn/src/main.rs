@@ -14,6 +14,7 @@ mod error;
 mod genesis;
 mod home;
 mod infer;
+mod ledger;
 mod model;
 mod model_command;
 mod out;
@@ -52,6 +53,7 @@ fn run(cli: args::Cli) -> Result<ExitCode, error::CliError> {
         args::Command::Wallet(args) => wallet::run(args, &config),
         args::Command::Query(args) => query::run(args, &config),
         args::Command::Genesis(command) => genesis::run(command),
+        args::Command::Ledger(command) => ledger::run(command),
         args::Command::Sim(command) => sim::run(command),
         args::Command::Tx(args) => tx::run(args, &config),
         args::Command::Doctor(args) => doctor::run(args, &config),

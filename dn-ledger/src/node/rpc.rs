@@ -24,12 +24,15 @@ use super::mempool::MempoolError;
 use super::producer::Shared;
 use super::quota::{BURST, CALLS_PER_SECOND, Caller, Quotas};
 use super::server;
+use super::snapshot::{SnapshotFile, SnapshotFileError, SnapshotsView};
 use super::store::StoreError;
 use super::subscribe::{self, Subscriptions};
 use crate::apply::{check_paid_and_signed, check_static};
+use crate::light::{LightBlock, ProofView, Subject};
 use crate::query;
 use crate::reject::Reject;
 use crate::state::{ACCOUNTS, PARAMS};
+use crate::text::to_hex;
 use crate::tx::{MAX_TX_BYTES, Role, SignedTx};
 use crate::views::{StatusView, TxOutcome};
 
@@ -88,6 +91,13 @@ impl From<StoreError> for RpcError {
     fn from(error: StoreError) -> Self {
         tracing::error!(%error, "query failed");
         Self::new(CODE_INTERNAL, "the node cannot read its store")
+    }
+}
+
+impl From<SnapshotFileError> for RpcError {
+    fn from(error: SnapshotFileError) -> Self {
+        tracing::error!(%error, "query failed");
+        Self::new(CODE_INTERNAL, "the node cannot read its snapshot")
     }
 }
 
@@ -256,6 +266,17 @@ struct ByHeight {
 }
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
+struct ByChunk {
+    height: u64,
+    index: usize,
+}
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct About {
+    subject: Subject,
+}
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
 struct ByWorker {
     worker: Address,
     limit: Option<usize>,
@@ -324,14 +345,33 @@ fn query_method(shared: &Shared, method: &str, params: Value) -> Result<Value, R
         "dn_supply" => {
             parse::<None_>(params)?;
             let chain = shared.chain();
-            show(query::supply_view(chain.state(), chain.tip().height))
+            show(query::supply_view(chain.supply(), chain.tip().height))
         }
         "dn_balances" => {
             parse::<None_>(params)?;
             let chain = shared.chain();
+            let (limit, found) = (query::MAX_BALANCES, chain.state().len());
+            if found > limit {
+                let message = format!("the state holds {found} records; `dn_balances` lists at most {limit}");
+                return Err(RpcError::new(CODE_PARAMS, message));
+            }
             show(query::balances(chain.state(), chain.tip().height))
         }
         "dn_block" => show(shared.store.block_view(parse::<ByHeight>(params)?.height)?),
+        "dn_prove" => show(prove(shared, &parse::<About>(params)?.subject)),
+        "dn_header" => show(shared.store.light_block(parse::<ByHeight>(params)?.height)?),
+        "dn_snapshots" => {
+            parse::<None_>(params)?;
+            show(SnapshotsView { heights: SnapshotFile::list(shared.store.dir())? })
+        }
+        "dn_snapshot" => {
+            let height = parse::<ByHeight>(params)?.height;
+            show(snapshot(shared, height, |file| file.manifest_bytes())?)
+        }
+        "dn_snapshotChunk" => {
+            let ByChunk { height, index } = parse(params)?;
+            show(snapshot(shared, height, |file| file.chunk_bytes(index))?)
+        }
         "dn_tx" => show(shared.store.tx(parse::<ById<TxId>>(params)?.id)?),
         "dn_events" => {
             let EventRange { from_height, limit } = parse(params)?;
@@ -345,6 +385,28 @@ fn query_method(shared: &Shared, method: &str, params: Value) -> Result<Value, R
                 Err(RpcError::new(CODE_METHOD, format!("no method `{name}`")))
             }),
     }
+}
+
+/// The records of a subject under the tip's state root, with what proves the tip.
+fn prove(shared: &Shared, subject: &Subject) -> ProofView {
+    let chain = shared.chain();
+    let (tip, certificate) = (chain.tip().clone(), chain.certificate().clone());
+    let block = LightBlock::new(tip, certificate, chain.tip_validators(), chain.validators());
+    ProofView::answer(subject, chain.state(), block)
+}
+
+/// A part of a snapshot as text; none when there is no snapshot of this height.
+fn snapshot(
+    shared: &Shared,
+    height: u64,
+    read: impl FnOnce(&mut SnapshotFile) -> Result<Vec<u8>, SnapshotFileError>,
+) -> Result<Option<String>, RpcError> {
+    let path = SnapshotFile::path(shared.store.dir(), height);
+    if !path.exists() {
+        return Ok(None);
+    }
+    let bytes = read(&mut SnapshotFile::open(&path)?)?;
+    Ok(Some(to_hex(&bytes)))
 }
 
 fn status(shared: &Shared) -> StatusView {

@@ -10,6 +10,7 @@ use dn_core::{Address, SecretKey};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
+use super::history::{self, History};
 use super::producer::{self, Shared};
 use super::rpc;
 use super::store::{Store, StoreError};
@@ -37,6 +38,8 @@ pub struct NodeConfig {
     pub block_interval_ms: u64,
     /// Who judges disputes; needed where the chain's parameters name a referee.
     pub referee: Option<RefereeHandle>,
+    /// What is kept of the past.
+    pub history: History,
 }
 
 /// Why a node does not start.
@@ -90,6 +93,7 @@ pub struct Node {
     stop: watch::Sender<bool>,
     server: Option<tokio::task::JoinHandle<()>>,
     producer: Option<JoinHandle<()>>,
+    upkeep: Option<tokio::task::JoinHandle<()>>,
 }
 
 impl Node {
@@ -102,7 +106,7 @@ impl Node {
         if !(1..=3_600_000).contains(&config.block_interval_ms) {
             return Err(NodeError::Interval { found: config.block_interval_ms });
         }
-        let NodeConfig { data_dir, genesis, rpc_listen, key, block_interval_ms, referee } = config;
+        let NodeConfig { data_dir, genesis, rpc_listen, key, block_interval_ms, referee, history } = config;
         let hash = genesis.hash();
         let opened = tokio::task::spawn_blocking(move || Store::open(&data_dir, &genesis)).await;
         let (store, mut chain) = opened.expect("opening a store does not panic and is not cancelled")?;
@@ -131,9 +135,12 @@ impl Node {
                 .map_err(NodeError::Thread)?
         };
         let (stop, stopped) = watch::channel(false);
+        let dir = shared.store.dir().to_owned();
+        let upkeep = tokio::spawn(history::keep(Arc::clone(&shared), dir, history, stopped.clone()));
         let server = tokio::spawn(rpc::serve(listener, Arc::clone(&shared), stopped));
         tracing::info!(%rpc_addr, height = shared.chain().tip().height, "ledger node started");
-        Ok(Self { shared, rpc_addr, stop, server: Some(server), producer: Some(producer) })
+        let (server, producer, upkeep) = (Some(server), Some(producer), Some(upkeep));
+        Ok(Self { shared, rpc_addr, stop, server, producer, upkeep })
     }
 
     /// Where JSON-RPC listens.
@@ -161,6 +168,10 @@ impl Node {
         if let Some(producer) = self.producer.take() {
             // A panic there was reported when it happened.
             let _ = tokio::task::spawn_blocking(move || producer.join()).await;
+        }
+        if let Some(upkeep) = self.upkeep.take() {
+            // Ends at once, or with the snapshot that it is writing.
+            let _ = upkeep.await;
         }
         let Some(mut server) = self.server.take() else { return };
         if tokio::time::timeout(SHUTDOWN_WAIT, &mut server).await.is_err() {

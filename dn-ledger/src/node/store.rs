@@ -1,17 +1,24 @@
 //! The chain on disk: one redb file, one durable transaction a block.
 
+mod archive;
+mod check;
+mod prune;
+mod restore;
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use dn_core::{BlockHash, Canonical, DecodeError, Hash32, TxId};
+use dn_core::{BlockHash, Canonical, DecodeError, Hash32, TxId, keccak256};
 use redb::{Database, Durability, ReadableDatabase, ReadableTable, TableDefinition};
 
 use crate::block::{Block, Certificate, CertificateError, Header};
 use crate::chain::{Chain, Executed};
 use crate::events::Event;
 use crate::genesis::{Genesis, GenesisError};
-use crate::state::{CorruptState, State, check_entry};
+use crate::light::LightBlock;
+use crate::state::{CorruptState, State, VALIDATOR_SETS, check_entry};
 use crate::supply::{self, SupplyError};
+use crate::validators::{NEXT_SET, ValidatorSet};
 use crate::views::{BlockView, EventView, EventsView, TxOutcome, TxView};
 
 const META: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("meta");
@@ -20,14 +27,24 @@ const BLOCKS: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("blocks");
 const CERTIFICATES: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("certificates");
 const EVENTS: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("events");
 const TXS: TableDefinition<'_, &[u8; 32], (u64, u32)> = TableDefinition::new("txs");
+/// Validator sets by their hash: headers name no more than that.
+const SETS: TableDefinition<'_, &[u8; 32], &[u8]> = TableDefinition::new("validator_sets");
 
 const GENESIS_KEY: &str = "genesis";
 const TIP_KEY: &str = "tip";
+/// The genesis block as a light client takes it.
+const FIRST_KEY: &str = "first";
+/// The first height whose block is stored, eight bytes, little-endian; 1 when it is not set.
+const HORIZON_KEY: &str = "horizon";
 /// The most blocks that one query for events reads.
 const MAX_EVENT_BLOCKS: u64 = 1_000;
 
 /// A block's events, each with the transaction that caused it.
 type BlockEvents = Vec<(Option<TxId>, Event)>;
+
+pub use archive::{ArchiveError, ImportReport};
+pub use check::{CheckError, CheckReport};
+pub use restore::RestoreError;
 
 /// The file in a data directory.
 const FILE_NAME: &str = "ledger.redb";
@@ -163,8 +180,28 @@ pub enum StoreError {
 /// The chain on disk.
 #[derive(Debug)]
 pub struct Store {
-    db: Database,
+    db: Db,
     path: PathBuf,
+}
+
+/// The database. Closing a damaged file may end in a panic inside it, which goes no further.
+#[derive(Debug)]
+struct Db(Option<Database>);
+
+impl std::ops::Deref for Db {
+    type Target = Database;
+
+    fn deref(&self) -> &Database {
+        self.0.as_ref().expect("it is taken only when this is dropped")
+    }
+}
+
+impl Drop for Db {
+    fn drop(&mut self) {
+        let db = std::panic::AssertUnwindSafe(self.0.take());
+        // Whatever was acknowledged is durable already.
+        let _ = std::panic::catch_unwind(move || drop(db));
+    }
 }
 
 impl Store {
@@ -179,6 +216,11 @@ impl Store {
         // The database asserts its own file format: a damaged file may end in a panic inside it.
         let opened = std::panic::catch_unwind(|| Self::open_file(&path, genesis));
         opened.unwrap_or(Err(StoreError::Unreadable { path }))
+    }
+
+    /// The directory.
+    pub fn dir(&self) -> &Path {
+        self.path.parent().unwrap_or(Path::new("."))
     }
 
     /// The genesis that a data directory was started with; none if it holds no chain.
@@ -244,8 +286,13 @@ impl Store {
                     tx.open_table(table)?;
                 }
                 tx.open_table(TXS)?;
+                let mut sets = tx.open_table(SETS)?;
+                for set in [chain.tip_validators(), chain.validators()] {
+                    sets.insert(&set.hash().0, set.to_bytes().as_slice())?;
+                }
                 let mut meta = tx.open_table(META)?;
                 meta.insert(GENESIS_KEY, genesis.to_bytes().as_slice())?;
+                meta.insert(FIRST_KEY, first_block(chain).to_bytes().as_slice())?;
                 meta.insert(TIP_KEY, chain.tip().to_bytes().as_slice())?;
             }
             Ok(tx.commit()?)
@@ -263,12 +310,12 @@ impl Store {
                 return Err(self.missing("genesis block", 0));
             }
         } else {
-            let block = self.block(tip.height)?.ok_or(self.missing("block", tip.height))?;
-            let certificate = self.certificate(tip.height)?.ok_or(self.missing("certificate", tip.height))?;
-            if block.header != tip {
+            let block = self.block(tip.height)?.map(|block| block.header);
+            // A restored chain has no block up to the snapshot's.
+            if block.as_ref() != Some(&tip) && (block.is_some() || self.horizon()? <= tip.height) {
                 return Err(self.missing("block of the tip", tip.height));
             }
-            decided = certificate;
+            decided = self.certificate(tip.height)?.ok_or(self.missing("certificate", tip.height))?;
         }
         let mut entries = BTreeMap::new();
         self.read(|tx| {
@@ -329,6 +376,9 @@ impl Store {
                         None => state.remove(key.as_slice())?,
                     };
                 }
+                if let Some(Some(set)) = executed.changes.get(&VALIDATOR_SETS.key(&NEXT_SET)) {
+                    tx.open_table(SETS)?.insert(&keccak256(&[set]), set.as_slice())?;
+                }
                 tx.open_table(BLOCKS)?.insert(height, block.to_bytes().as_slice())?;
                 tx.open_table(CERTIFICATES)?.insert(height, certificate.to_bytes().as_slice())?;
                 tx.open_table(EVENTS)?.insert(height, events.as_slice())?;
@@ -359,6 +409,42 @@ impl Store {
     pub fn certificate(&self, height: u64) -> Result<Option<Certificate>, StoreError> {
         let bytes = self.row(CERTIFICATES, height)?;
         bytes.map(|bytes| self.decode("certificate", &bytes)).transpose()
+    }
+
+    /// The first height whose block is stored: 1, or later after pruning or a restore from a snapshot.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the file is damaged.
+    pub fn horizon(&self) -> Result<u64, StoreError> {
+        let Some(bytes) = self.meta(HORIZON_KEY)? else { return Ok(1) };
+        self.decode("horizon", &bytes)
+    }
+
+    /// The header of a height with what proves it; none above the tip, nor below the horizon but for the genesis.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the file is damaged.
+    pub fn light_block(&self, height: u64) -> Result<Option<LightBlock>, StoreError> {
+        if height == 0 {
+            let bytes = self.meta(FIRST_KEY)?;
+            return bytes.map(|bytes| self.decode("genesis block", &bytes)).transpose();
+        }
+        let tip = self.meta(TIP_KEY)?.map(|bytes| self.decode::<Header>("tip", &bytes)).transpose()?;
+        let header = match (self.block(height)?, tip) {
+            (Some(block), _) => block.header,
+            (None, Some(tip)) if tip.height == height => tip,
+            _ => return Ok(None),
+        };
+        let certificate = self.certificate(height)?.ok_or(self.missing("certificate", height))?;
+        let validators = self.validator_set(header.validators, height)?;
+        let next = self.validator_set(header.next_validators, height)?;
+        Ok(Some(LightBlock::new(header, certificate, validators, next)))
+    }
+
+    fn validator_set(&self, hash: Hash32, height: u64) -> Result<ValidatorSet, StoreError> {
+        let bytes = self.read(|tx| Ok(tx.open_table(SETS)?.get(&hash.0)?.map(|row| row.value().to_vec())))?;
+        let bytes = bytes.ok_or(self.missing("validator set", height))?;
+        self.decode("validator set", &bytes)
     }
 
     /// A block as clients see it.
@@ -402,12 +488,12 @@ impl Store {
         Ok(Some(TxView { tx: tx.ok_or(self.missing("transaction", height))?, outcome }))
     }
 
-    /// Whole blocks' events from a height on, until `limit` is reached or the chain ends.
+    /// Whole blocks' events from a height, or the first that is stored, on, until `limit` is reached or the chain ends.
     ///
     /// # Errors
     /// [`StoreError`] when the file is damaged.
     pub fn events(&self, from_height: u64, limit: usize, tip: u64) -> Result<EventsView, StoreError> {
-        let (mut events, mut height) = (Vec::new(), from_height.max(1));
+        let (mut events, mut height) = (Vec::new(), from_height.max(self.horizon()?));
         let last = tip.min(height.saturating_add(MAX_EVENT_BLOCKS - 1));
         while height <= last && events.len() < limit {
             let block = self.block_events(height)?.ok_or(self.missing("events", height))?;
@@ -466,8 +552,14 @@ impl Store {
     }
 }
 
-fn open_database(path: &Path) -> Result<Database, StoreError> {
-    Database::create(path).map_err(|error| match error {
+/// The genesis block of a chain that is at it.
+fn first_block(chain: &Chain) -> LightBlock {
+    let (tip, certificate) = (chain.tip().clone(), chain.certificate().clone());
+    LightBlock::new(tip, certificate, chain.tip_validators(), chain.validators())
+}
+
+fn open_database(path: &Path) -> Result<Db, StoreError> {
+    Database::create(path).map(|db| Db(Some(db))).map_err(|error| match error {
         redb::DatabaseError::DatabaseAlreadyOpen => StoreError::InUse { path: path.to_owned() },
         other => StoreError::Database { path: path.to_owned(), source: Box::new(other.into()) },
     })

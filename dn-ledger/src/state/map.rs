@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::ops::Bound;
 
-use super::commitment::Commitment;
+use super::tree::{LeafHash, Tree};
 
 /// Changed keys with their new values; `None` is a removal.
 pub type Changes = BTreeMap<Vec<u8>, Option<Vec<u8>>>;
@@ -15,12 +15,12 @@ pub struct Checkpoint(usize);
 /// The state: canonical keys to canonical values, in order.
 ///
 /// Every change is journalled with the value before it, so a refused transaction or a block that was only tried is
-/// undone to the byte, and a block's changes can be listed.
+/// undone to the byte, and a block's changes can be listed. The tree follows the sealed state; of pending changes it is made on demand.
 #[derive(Debug, Clone, Default)]
 pub struct State {
     entries: BTreeMap<Vec<u8>, Vec<u8>>,
     journal: Vec<(Vec<u8>, Option<Vec<u8>>)>,
-    commitment: Commitment,
+    tree: Tree,
 }
 
 impl PartialEq for State {
@@ -33,11 +33,14 @@ impl PartialEq for State {
 impl State {
     /// A state of these entries, without pending changes.
     pub fn from_entries(entries: BTreeMap<Vec<u8>, Vec<u8>>) -> Self {
-        let mut commitment = Commitment::default();
-        for (key, value) in &entries {
-            commitment.add(key, value);
-        }
-        Self { entries, journal: Vec::new(), commitment }
+        let leaves = entries.iter().map(|(key, value)| LeafHash::of(key, value)).collect();
+        Self { entries, journal: Vec::new(), tree: Tree::of_leaves(leaves) }
+    }
+
+    /// Entries that were proven one by one; there is no tree over a part of a state.
+    #[cfg(feature = "light")]
+    pub(crate) fn from_proven(entries: BTreeMap<Vec<u8>, Vec<u8>>) -> Self {
+        Self { entries, ..Self::default() }
     }
 
     /// The value of a key.
@@ -78,6 +81,16 @@ impl State {
             .map(|(key, value)| (key.as_slice(), value.as_slice()))
     }
 
+    /// How many entries there are.
+    pub fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// Whether there is no entry.
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
     /// All entries, in order.
     pub fn entries(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
         self.entries.iter().map(|(key, value)| (key.as_slice(), value.as_slice()))
@@ -114,39 +127,44 @@ impl State {
         changed.map(|(key, _)| (key.to_vec(), self.get(key).map(<[u8]>::to_vec))).collect()
     }
 
-    /// The commitment to the state with all pending changes.
-    pub fn commitment(&self) -> Commitment {
-        let mut commitment = self.commitment.clone();
-        for (key, old) in self.before() {
-            let new = self.get(key);
-            if new == old {
-                continue;
-            }
-            if let Some(value) = old {
-                commitment.remove(key, value);
-            }
-            if let Some(value) = new {
-                commitment.add(key, value);
-            }
-        }
-        commitment
+    /// The authenticated tree over the state with all pending changes.
+    pub fn commitment(&self) -> Tree {
+        let changed = self.before().into_iter().filter(|(key, old)| self.get(key) != *old);
+        self.tree.update(changed.map(|(key, _)| (key, self.get(key))))
+    }
+
+    /// The authenticated tree as of the last [`seal`](Self::seal).
+    pub const fn sealed(&self) -> &Tree {
+        &self.tree
     }
 
     /// Makes the pending changes permanent; they can no longer be taken back.
     pub fn seal(&mut self) {
-        self.commitment = self.commitment();
+        self.tree = self.commitment();
         self.journal.clear();
     }
 
     /// Applies a block's changes and seals them.
     pub fn apply_changes(&mut self, changes: &Changes) {
+        self.write(changes);
+        self.seal();
+    }
+
+    /// Applies changes whose tree is known and seals them.
+    pub(crate) fn apply_known(&mut self, changes: &Changes, tree: &Tree) {
+        self.write(changes);
+        debug_assert_eq!(self.commitment().hash(), tree.hash());
+        self.tree = tree.clone();
+        self.journal.clear();
+    }
+
+    fn write(&mut self, changes: &Changes) {
         for (key, value) in changes {
             match value {
                 Some(value) => self.put(key.clone(), value.clone()),
                 None => self.remove(key),
             }
         }
-        self.seal();
     }
 }
 

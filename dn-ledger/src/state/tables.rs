@@ -139,6 +139,12 @@ impl<K: Key, V: Canonical> Table<K, V> {
         out
     }
 
+    /// Reads back a key as it stands in the state; none when it is not one of this table's.
+    pub fn read_key(&self, key: &[u8]) -> Option<K> {
+        let (prefix, rest) = key.split_first()?;
+        (*prefix == self.prefix && rest.len() == K::LEN).then(|| K::read(rest))?
+    }
+
     /// The record of a key.
     ///
     /// # Panics

@@ -219,6 +219,7 @@ impl World {
         let header = &proposal.block.header;
         self.chain.commit(header, certificate(header, &validators), &proposal.executed);
         supply::check_all(self.state()).unwrap();
+        assert_eq!(*self.chain.supply(), supply::supply(self.state()));
         assert_eq!(self.state().commitment().hash(), self.chain.tip().state);
         self.log.push(proposal.clone());
         proposal

@@ -114,6 +114,7 @@ impl Devnet {
             key: keys.validators[0].clone(),
             block_interval_ms: config.block_interval.as_millis() as u64,
             referee: Some(crate::referee::TileReferee::handle()),
+            history: dn_ledger::node::History::default(),
         })
         .await?;
         let ledger_url = format!("http://{}", node.rpc_addr());

@@ -227,6 +227,7 @@ pub async fn start_validator(settings: &ValidatorSettings) -> Result<RunningVali
                 key: key.clone(),
                 block_interval_ms: settings.block_interval_ms,
                 referee: Some(crate::referee::TileReferee::handle()),
+                history: dn_ledger::node::History::default(),
             };
             Some(Node::start(config).await?)
         }

@@ -113,6 +113,7 @@ impl Net {
             key: key(VALIDATOR),
             block_interval_ms: 100,
             referee: Some(dn_sdk::referee::TileReferee::handle()),
+            history: dn_ledger::node::History::default(),
         })
         .await
         .unwrap();

@@ -1,0 +1,18 @@
+//! A light client: what a node says about the state is checked instead of believed.
+//!
+//! It follows headers by their certificates, across changes of the validator set, and accepts what a node says about a record only
+//! with a proof against a header it follows. Pure: headers, proofs and the time go in, a verdict comes out.
+//!
+//! - [`LightBlock`]: a header with its certificate and the sets behind its hashes;
+//! - [`LightClient`]: the newest header that is trusted, and the rules by which another one follows;
+//! - [`Subject`], [`ProofView`], [`Proven`]: what can be asked about, the answer with its proofs, and the state that is left when they hold.
+//!
+//! Believed without proof are only: that a list (a channel's lanes apart, whose sum is checked) leaves nothing out, and that there is no newer header.
+
+mod block;
+mod client;
+mod subject;
+
+pub use block::LightBlock;
+pub use client::{LightClient, LightError, TrustOptions, TrustedHash};
+pub use subject::{MAX_PROVEN_KEYS, ProofView, Proven, ProvenEntry, Subject, SubjectError, verify_receipt};

@@ -1,0 +1,307 @@
+//! Following headers.
+
+use std::collections::VecDeque;
+
+use dn_core::{BlockHash, Hash32};
+use serde::{Deserialize, Serialize};
+
+use super::block::LightBlock;
+use crate::block::{CertificateError, Header};
+use crate::chain::Chain;
+use crate::genesis::Genesis;
+use crate::state::ProofError;
+use crate::validators::ValidatorSet;
+
+/// A block that is trusted for reasons outside the protocol: from a configuration, or seen first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TrustedHash {
+    /// Its height.
+    pub height: u64,
+    /// Its hash.
+    pub hash: BlockHash,
+}
+
+/// How far trust reaches.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TrustOptions {
+    /// Headers in between may be skipped when more than this part of the trusted set's power, numerator and denominator, signed.
+    pub threshold: (u64, u64),
+    /// For how long a header vouches for others: shorter than stake stays slashable.
+    ///
+    /// # Units
+    /// Milliseconds.
+    pub period_ms: u64,
+    /// How far a header's time may be ahead of the client's clock.
+    ///
+    /// # Units
+    /// Milliseconds.
+    pub drift_ms: u64,
+}
+
+impl Default for TrustOptions {
+    /// More than a third; two weeks; ten seconds.
+    fn default() -> Self {
+        Self { threshold: (1, 3), period_ms: 14 * 24 * 3_600 * 1_000, drift_ms: 10_000 }
+    }
+}
+
+/// Why what a node says is not accepted.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum LightError {
+    /// Another chain's header.
+    #[error("a header of chain {found}; chain {expected} expected")]
+    ChainId {
+        /// The chain that is followed.
+        expected: u64,
+        /// The header's.
+        found: u64,
+    },
+    /// Another block than the one that is trusted.
+    #[error("block {height} is {found}; the trusted one is {expected}")]
+    Trusted {
+        /// The height.
+        height: u64,
+        /// What is trusted.
+        expected: BlockHash,
+        /// What came.
+        found: BlockHash,
+    },
+    /// A header below the newest one.
+    #[error("header {found} is older than the trusted header {trusted}")]
+    Old {
+        /// The newest trusted height.
+        trusted: u64,
+        /// The header's.
+        found: u64,
+    },
+    /// The next header does not follow the trusted one.
+    #[error("header {height} follows {found}; the trusted header is {expected}")]
+    Parent {
+        /// The header.
+        height: u64,
+        /// The trusted one.
+        expected: BlockHash,
+        /// Its parent.
+        found: BlockHash,
+    },
+    /// A header whose time does not pass.
+    #[error("header {height} is of {found} ms; later than {trusted} ms expected")]
+    TimeBack {
+        /// The header.
+        height: u64,
+        /// Time of the trusted one.
+        trusted: u64,
+        /// Its time.
+        found: u64,
+    },
+    /// A header from the future.
+    #[error("header {height} is of {found} ms; the clock says {now} ms")]
+    Future {
+        /// The header.
+        height: u64,
+        /// The clock.
+        now: u64,
+        /// Its time.
+        found: u64,
+    },
+    /// The trusted header is too old to vouch for another one.
+    #[error(
+        "trusted header {height} of {time_ms} ms has expired at {now} ms; a newer block must be trusted explicitly"
+    )]
+    Expired {
+        /// The trusted header.
+        height: u64,
+        /// Its time.
+        time_ms: u64,
+        /// The clock.
+        now: u64,
+    },
+    /// A validator set that is not the header's.
+    #[error("header {height}: {field} hashes to {found}; {expected} expected")]
+    Set {
+        /// The header.
+        height: u64,
+        /// Which set.
+        field: &'static str,
+        /// What the header says, or the trusted one.
+        expected: Hash32,
+        /// What came.
+        found: Hash32,
+    },
+    /// No quorum stands for the header.
+    #[error("header {height}: {source}")]
+    Certificate {
+        /// The header.
+        height: u64,
+        /// Why.
+        source: CertificateError,
+    },
+    /// Too few of those who are trusted signed: a header in between must be verified first.
+    #[error(
+        "header {height}: power {found} of {total} that header {trusted} trusts signed; more than {num}/{den} expected"
+    )]
+    Trust {
+        /// The header.
+        height: u64,
+        /// The trusted header.
+        trusted: u64,
+        /// What signed.
+        found: u128,
+        /// All of the trusted set.
+        total: u128,
+        /// The threshold's numerator.
+        num: u64,
+        /// The threshold's denominator.
+        den: u64,
+    },
+    /// A proof that does not hold.
+    #[error("table {table} at height {height}: {source}")]
+    Proof {
+        /// The record's table.
+        table: &'static str,
+        /// The header that it is checked against.
+        height: u64,
+        /// Why.
+        source: ProofError,
+    },
+}
+
+/// Headers before the newest one that are remembered, for answers that overtook each other.
+const RECENT: usize = 16;
+
+/// Follows a chain by its headers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LightClient {
+    options: TrustOptions,
+    trusted: Header,
+    next: ValidatorSet,
+    recent: VecDeque<Header>,
+}
+
+impl LightClient {
+    /// Starts at the genesis, which must be valid.
+    pub fn from_genesis(genesis: &Genesis, options: TrustOptions) -> Self {
+        let chain = Chain::new(genesis);
+        Self { options, trusted: chain.tip().clone(), next: chain.validators(), recent: VecDeque::new() }
+    }
+
+    /// Starts at a block whose hash is trusted.
+    ///
+    /// # Errors
+    /// [`LightError`] when the block is another one, its sets are not its header's, or nobody stands for it.
+    pub fn from_trusted(
+        trusted: TrustedHash,
+        block: &LightBlock,
+        options: TrustOptions,
+    ) -> Result<Self, LightError> {
+        let (header, found) = (&block.header, block.header.hash());
+        if header.height != trusted.height || found != trusted.hash {
+            return Err(LightError::Trusted { height: trusted.height, expected: trusted.hash, found });
+        }
+        block.check_sets()?;
+        if header.height > 0 {
+            verify_certificate(block)?;
+        }
+        let (trusted, next) = (header.clone(), block.next_set().clone());
+        Ok(Self { options, trusted, next, recent: VecDeque::new() })
+    }
+
+    /// The newest trusted header.
+    pub const fn header(&self) -> &Header {
+        &self.trusted
+    }
+
+    /// Who decides the block after it.
+    pub const fn next_validators(&self) -> &ValidatorSet {
+        &self.next
+    }
+
+    /// Accepts a newer header: the next one, or a later one that enough of the trusted power signed. One of the last few that
+    /// were accepted is accepted again at once, and changes nothing.
+    ///
+    /// # Errors
+    /// [`LightError`]; the client is unchanged. After [`LightError::Trust`] a header in between helps.
+    pub fn update(&mut self, block: &LightBlock, now_ms: u64) -> Result<(), LightError> {
+        let (header, trusted) = (&block.header, &self.trusted);
+        let height = header.height;
+        if header.chain_id != trusted.chain_id {
+            return Err(LightError::ChainId { expected: trusted.chain_id, found: header.chain_id });
+        }
+        if height <= trusted.height {
+            return self.check_recent(header);
+        }
+        self.check_times(header, now_ms)?;
+        block.check_sets()?;
+        if height == trusted.height + 1 {
+            let (expected, found) = (trusted.hash(), header.parent);
+            if expected != found {
+                return Err(LightError::Parent { height, expected, found });
+            }
+            let (expected, found) = (trusted.next_validators, header.validators);
+            if expected != found {
+                return Err(LightError::Set { height, field: "validators", expected, found });
+            }
+            verify_certificate(block)?;
+        } else {
+            // What its own set decided counts only when enough of those who are trusted take part.
+            self.check_trust(block)?;
+            verify_certificate(block)?;
+        }
+        if self.recent.len() == RECENT {
+            self.recent.pop_front();
+        }
+        self.recent.push_back(std::mem::replace(&mut self.trusted, header.clone()));
+        self.next = block.next_set().clone();
+        Ok(())
+    }
+
+    fn check_recent(&self, header: &Header) -> Result<(), LightError> {
+        let height = header.height;
+        let mut known = self.recent.iter().chain([&self.trusted]);
+        let Some(known) = known.find(|known| known.height == height) else {
+            return Err(LightError::Old { trusted: self.trusted.height, found: height });
+        };
+        let (expected, found) = (known.hash(), header.hash());
+        if expected == found { Ok(()) } else { Err(LightError::Trusted { height, expected, found }) }
+    }
+
+    fn check_times(&self, header: &Header, now_ms: u64) -> Result<(), LightError> {
+        let (height, found, trusted) = (header.height, header.time_ms, &self.trusted);
+        if found <= trusted.time_ms {
+            return Err(LightError::TimeBack { height, trusted: trusted.time_ms, found });
+        }
+        if found > now_ms.saturating_add(self.options.drift_ms) {
+            return Err(LightError::Future { height, now: now_ms, found });
+        }
+        // The genesis is trusted for what it is, however long ago it was written.
+        let expires = trusted.time_ms.saturating_add(self.options.period_ms);
+        if trusted.height > 0 && now_ms >= expires {
+            let (height, time_ms) = (trusted.height, trusted.time_ms);
+            return Err(LightError::Expired { height, time_ms, now: now_ms });
+        }
+        Ok(())
+    }
+
+    fn check_trust(&self, block: &LightBlock) -> Result<(), LightError> {
+        let mut signers: Vec<_> = block.certificate.signatures.iter().map(|(signer, _)| *signer).collect();
+        signers.sort_unstable();
+        signers.dedup();
+        let found: u128 = signers.iter().map(|signer| u128::from(self.next.power(*signer))).sum();
+        let ((num, den), total) = (self.options.threshold, self.next.total());
+        if u128::from(den) * found > u128::from(num) * total {
+            return Ok(());
+        }
+        let (height, trusted) = (block.header.height, self.trusted.height);
+        Err(LightError::Trust { height, trusted, found, total, num, den })
+    }
+}
+
+fn verify_certificate(block: &LightBlock) -> Result<(), LightError> {
+    let height = block.header.height;
+    block
+        .certificate
+        .verify(&block.header, &block.validators)
+        .map_err(|source| LightError::Certificate { height, source })
+}

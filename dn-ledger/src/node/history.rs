@@ -1,0 +1,77 @@
+//! What a node keeps of the past: snapshots at intervals, and blocks back to a horizon.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::watch;
+
+use super::producer::Shared;
+use super::snapshot::SnapshotFile;
+
+/// How often it is looked whether something is due.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// What a node keeps of the past. The default keeps every block and writes no snapshots.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct History {
+    /// Blocks behind the tip that are kept; all if none is set. The state is always whole.
+    pub keep_blocks: Option<u64>,
+    /// A snapshot is written whenever this many blocks have passed; none are if it is not set.
+    pub snapshot_blocks: Option<u64>,
+    /// Snapshots that are kept, the newest; at least one.
+    pub keep_snapshots: usize,
+}
+
+/// Prunes and writes snapshots until the node stops.
+pub(super) async fn keep(
+    shared: Arc<Shared>,
+    dir: PathBuf,
+    history: History,
+    mut stopped: watch::Receiver<bool>,
+) {
+    if history.keep_blocks.is_none() && history.snapshot_blocks.is_none() {
+        return;
+    }
+    let mut ticks = tokio::time::interval(LOOK);
+    loop {
+        tokio::select! {
+            _ = ticks.tick() => {}
+            _ = stopped.changed() => return,
+        }
+        let (shared, dir) = (Arc::clone(&shared), dir.clone());
+        // A panic there was reported when it happened; the next look tries again.
+        let _ = tokio::task::spawn_blocking(move || look(&shared, &dir, history)).await;
+    }
+}
+
+fn look(shared: &Shared, dir: &std::path::Path, history: History) {
+    let height = shared.chain().tip().height;
+    if let Some(keep) = history.keep_blocks
+        && let Err(error) = shared.store.prune((height + 1).saturating_sub(keep.max(1)))
+    {
+        tracing::error!(%error, "old blocks are not pruned");
+    }
+    let Some(every) = history.snapshot_blocks else { return };
+    let last = match SnapshotFile::list(dir) {
+        Ok(heights) => heights.last().copied().unwrap_or(0),
+        Err(error) => return tracing::error!(%error, "snapshots cannot be listed"),
+    };
+    if height == 0 || height / every.max(1) == last / every.max(1) {
+        return;
+    }
+    match shared
+        .store
+        .export()
+        .map_err(|e| e.to_string())
+        .and_then(|export| SnapshotFile::write(dir, &export).map_err(|e| e.to_string()))
+    {
+        Ok(path) => tracing::info!(path = %path.display(), "snapshot written"),
+        Err(error) => return tracing::error!(%error, "no snapshot written"),
+    }
+    let heights = SnapshotFile::list(dir).unwrap_or_default();
+    let old = heights.len().saturating_sub(history.keep_snapshots.max(1));
+    for height in &heights[..old] {
+        let _ = std::fs::remove_file(SnapshotFile::path(dir, *height));
+    }
+}

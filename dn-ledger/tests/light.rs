@@ -1,0 +1,323 @@
+//! The light client believes nothing: forged headers, certificates, sets and proofs are refused, each for its reason.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod common;
+
+use common::{START_MS, World, address, certificate, dn, key};
+use dn_core::merkle::MerkleTree;
+use dn_core::{Amount, BatchId, Canonical};
+use dn_ledger::block::{Certificate, CertificateError};
+use dn_ledger::light::{
+    LightBlock, LightClient, LightError, ProofView, Proven, Subject, SubjectError, TrustOptions, TrustedHash,
+    verify_receipt,
+};
+use dn_ledger::state::{ACCOUNTS, BATCHES, LANES, ProofEnd, ProofError};
+use dn_ledger::{Payload, Role, ValidatorSet, query};
+
+const NOW: u64 = START_MS + 10_000_000;
+
+fn light_block(w: &World) -> LightBlock {
+    let chain = &w.chain;
+    let (tip, decided) = (chain.tip().clone(), chain.certificate().clone());
+    LightBlock::new(tip, decided, chain.tip_validators(), chain.validators())
+}
+
+/// A chain of `count` blocks, with each of its light blocks; stake moves at each epoch's end, so the sets change.
+fn chain(count: u64) -> (World, Vec<LightBlock>) {
+    let mut w = World::bare();
+    let mut blocks = vec![light_block(&w)];
+    for n in 0..count {
+        let validator = address(["v1", "v2", "v3"][n as usize % 3]);
+        w.ok("stranger", Payload::Stake { validator, amount: dn(20 + n) });
+        blocks.push(light_block(&w));
+    }
+    (w, blocks)
+}
+
+fn client(w: &World) -> LightClient {
+    LightClient::from_genesis(&w.genesis, TrustOptions::default())
+}
+
+fn prove(w: &World, subject: Subject) -> ProofView {
+    ProofView::answer(&subject, w.state(), light_block(w))
+}
+
+/// The block with its header changed and signed anew by everybody, unless a set is given.
+fn forged(block: &LightBlock, change: impl Fn(&mut LightBlock)) -> LightBlock {
+    let mut block = block.clone();
+    change(&mut block);
+    block.certificate = certificate(&block.header, &block.validators);
+    block
+}
+
+#[test]
+fn headers_are_followed_one_by_one_and_by_leaps() {
+    let (w, blocks) = chain(30);
+    let sets: std::collections::BTreeSet<_> = blocks.iter().map(|b| b.header.next_validators).collect();
+    assert!(sets.len() >= 3, "the sets changed");
+    let (mut walker, mut leaper) = (client(&w), client(&w));
+    for block in &blocks {
+        walker.update(block, NOW).unwrap();
+    }
+    leaper.update(blocks.last().unwrap(), NOW).unwrap();
+    assert_eq!(walker.header(), leaper.header());
+    assert_eq!(walker.next_validators(), &w.chain.validators());
+    // What was accepted lately is accepted again; what is long past is not.
+    walker.update(&blocks[20], NOW).unwrap();
+    assert_eq!(walker.update(&blocks[2], NOW), Err(LightError::Old { trusted: 30, found: 2 }));
+    let (height, hash) = (9, blocks[9].header.hash());
+    let trusted = TrustedHash { height, hash };
+    let mut middle = LightClient::from_trusted(trusted, &blocks[9], TrustOptions::default()).unwrap();
+    middle.update(&blocks[10], NOW).unwrap();
+    middle.update(&blocks[30], NOW).unwrap();
+    let other = LightClient::from_trusted(trusted, &blocks[8], TrustOptions::default());
+    assert!(matches!(other, Err(LightError::Trusted { height: 9, .. })));
+}
+
+#[test]
+fn headers_that_do_not_follow_are_refused() {
+    let (w, blocks) = chain(12);
+    let mut light = client(&w);
+    light.update(&blocks[1], NOW).unwrap();
+    let before = light.clone();
+    let mut refused = |block: &LightBlock| light.update(block, NOW).expect_err("refused");
+    let next = &blocks[2];
+
+    let e = refused(&forged(next, |b| b.header.chain_id += 1));
+    assert!(matches!(e, LightError::ChainId { expected: 77, found: 78 }), "{e}");
+    let e = refused(&forged(next, |b| b.header.parent.0[0] ^= 1));
+    assert!(matches!(e, LightError::Parent { height: 2, .. }), "{e}");
+    let e = refused(&forged(next, |b| b.header.time_ms = before.header().time_ms));
+    assert!(matches!(e, LightError::TimeBack { height: 2, .. }), "{e}");
+    let e = refused(&forged(next, |b| b.header.time_ms = NOW + 10_001));
+    assert!(matches!(e, LightError::Future { height: 2, .. }), "{e}");
+    let e = refused(&forged(&blocks[1], |b| b.header.state.0[0] ^= 1));
+    assert!(matches!(e, LightError::Trusted { height: 1, .. }), "{e}");
+
+    // A header whose content was changed keeps no signature.
+    let mut bent = next.clone();
+    bent.header.state.0[5] ^= 1;
+    let e = refused(&bent);
+    assert!(
+        matches!(e, LightError::Certificate { source: CertificateError::Signature { round: 0, .. }, .. }),
+        "{e}"
+    );
+    // A set of one's own, even when the header names it.
+    let own = ValidatorSet::new([(address("stranger"), 10)]);
+    let e = refused(&forged(next, |b| {
+        b.next_validators = Some(b.next_set().clone());
+        b.validators = own.clone();
+        b.header.validators = own.hash();
+    }));
+    assert!(matches!(e, LightError::Set { field: "validators", .. }), "{e}");
+    let e = refused(&forged(next, |b| b.next_validators = Some(own.clone())));
+    assert!(matches!(e, LightError::Set { field: "next_validators", .. }), "{e}");
+    // The same over a gap: none of the trusted power signed.
+    let e = refused(&forged(&blocks[12], |b| {
+        b.validators = own.clone();
+        b.header.validators = own.hash();
+        b.next_validators = None;
+        b.header.next_validators = own.hash();
+    }));
+    assert!(matches!(e, LightError::Trust { height: 12, trusted: 1, found: 0, .. }), "{e}");
+    assert_eq!(light, before, "a refusal changes nothing");
+    light.update(&blocks[12], NOW).unwrap();
+}
+
+#[test]
+fn certificates_without_a_quorum_are_refused() {
+    let (w, blocks) = chain(3);
+    let mut light = client(&w);
+    let good = &blocks[1];
+    let mut refused = |certificate: Certificate| {
+        let block = LightBlock { certificate, ..good.clone() };
+        match light.update(&block, NOW) {
+            Err(LightError::Certificate { height: 1, source }) => source,
+            other => panic!("{other:?}"),
+        }
+    };
+    let keys = ["v1", "v2", "v3"].map(key);
+    let two = Certificate::sign(&good.header, 0, &keys[..2]);
+    assert!(matches!(refused(two.clone()), CertificateError::Quorum { .. }));
+    let mut twice = two.clone();
+    twice.signatures.push(two.signatures[1]);
+    assert!(matches!(refused(twice), CertificateError::Order { .. }));
+    let stranger = Certificate::sign(&good.header, 0, &["v1", "v2", "v3", "stranger"].map(key));
+    assert!(matches!(refused(stranger), CertificateError::NotMember { .. }));
+    let round = Certificate { round: 1, ..good.certificate.clone() };
+    assert!(matches!(refused(round), CertificateError::Signature { round: 1, .. }));
+    let other = Certificate::sign(&blocks[2].header, 0, &keys);
+    assert!(matches!(refused(other), CertificateError::Signature { .. }));
+    assert!(matches!(refused(Certificate::default()), CertificateError::Quorum { found: 0, .. }));
+}
+
+/// Too much power moved between the trusted header and the new one: only the headers in between lead there.
+#[test]
+fn a_skipped_change_of_the_set_is_noticed() {
+    let mut w = World::bare();
+    let mut blocks = vec![light_block(&w)];
+    let role = Role::Validator;
+    for name in ["owner", "payer", "gateway"] {
+        let (name, endpoint, collateral) = (name.to_owned(), "x:1".to_owned(), dn(1_000));
+        w.ok(&name.clone(), Payload::Register { role, collateral, name, endpoint });
+        blocks.push(light_block(&w));
+    }
+    for name in ["owner", "payer", "gateway"] {
+        w.ok(name, Payload::Stake { validator: address(name), amount: dn(3_900) });
+        blocks.push(light_block(&w));
+    }
+    // The old validators leave.
+    for name in ["v1", "v2", "v3"] {
+        w.ok(name, Payload::Retire { role });
+        blocks.push(light_block(&w));
+    }
+    while blocks.len() < 30 {
+        w.block(&[]);
+        blocks.push(light_block(&w));
+    }
+    let last = blocks.last().unwrap();
+    assert!(last.validators.members.iter().all(|m| m.address != address("v1")), "the old ones are gone");
+    let mut light = client(&w);
+    let e = light.update(last, NOW).unwrap_err();
+    assert!(matches!(e, LightError::Trust { trusted: 0, found: 0, .. }), "{e}");
+    for block in &blocks {
+        light.update(block, NOW).unwrap();
+    }
+    // A lower threshold does not help where nobody is left, a higher one forbids what the default allows.
+    let strict = TrustOptions { threshold: (1, 1), ..TrustOptions::default() };
+    let mut strict = LightClient::from_genesis(&w.genesis, strict);
+    assert!(matches!(strict.update(&blocks[5], NOW), Err(LightError::Trust { .. })));
+}
+
+#[test]
+fn trust_expires() {
+    let (_, blocks) = chain(5);
+    let hash = blocks[2].header.hash();
+    let options = TrustOptions { period_ms: 1_000_000, ..TrustOptions::default() };
+    let start = || LightClient::from_trusted(TrustedHash { height: 2, hash }, &blocks[2], options).unwrap();
+    let time_ms = blocks[2].header.time_ms;
+    start().update(&blocks[5], time_ms + 999_999).unwrap();
+    let e = start().update(&blocks[5], time_ms + 1_000_000);
+    assert_eq!(e, Err(LightError::Expired { height: 2, time_ms, now: time_ms + 1_000_000 }));
+}
+
+#[test]
+fn queries_over_what_was_proven_say_what_the_node_says() {
+    let mut w = World::ready();
+    w.ok("stranger", Payload::Stake { validator: address("v2"), amount: dn(50) });
+    let id = w.post(3, dn(1), Amount::ZERO);
+    let header = w.chain.tip().clone();
+    let open = |subject| Proven::open(&header, &subject, &prove(&w, subject)).unwrap();
+
+    let account = Subject::Account { address: address("stranger") };
+    let expected = query::account(w.state(), address("stranger"));
+    assert_eq!(expected.stakes.len(), 1);
+    assert_eq!(query::account(open(account).state(), address("stranger")), expected);
+    let nobody = Subject::Account { address: address("nobody") };
+    assert_eq!(query::account(open(nobody).state(), address("nobody")).balance, Amount::ZERO);
+
+    let channel = open(Subject::Channel { id: w.channel });
+    assert_eq!(query::channel(channel.state(), w.channel), query::channel(w.state(), w.channel));
+    let model = open(Subject::Model { id: w.model });
+    assert_eq!(query::model(model.state(), w.model), query::model(w.state(), w.model));
+    for (name, role) in [("worker", Role::Worker), ("v1", Role::Validator), ("gateway", Role::Gateway)] {
+        let identity = open(Subject::Identity { address: address(name), role });
+        let expected = query::identity(w.state(), role, address(name));
+        assert!(expected.is_some());
+        assert_eq!(query::identity(identity.state(), role, address(name)), expected);
+    }
+    let gone = Subject::Identity { address: address("payer"), role: Role::Worker };
+    assert_eq!(query::identity(open(gone).state(), Role::Worker, address("payer")), None);
+
+    let batch = open(Subject::Batch { id });
+    assert_eq!(BATCHES.get(batch.state(), &id), BATCHES.get(w.state(), &id));
+    let receipts = MerkleTree::new((0..3u32).map(|i| i.to_le_bytes()));
+    let proof = receipts.prove(1).unwrap();
+    assert_eq!(verify_receipt(&batch, id, &1u32.to_le_bytes(), &proof), Ok(()));
+    let missing = Err(SubjectError::Receipt { batch: id, index: 1 });
+    assert_eq!(verify_receipt(&batch, id, &2u32.to_le_bytes(), &proof), missing);
+    let other = BatchId([9; 32]);
+    assert!(verify_receipt(&batch, other, &1u32.to_le_bytes(), &proof).is_err());
+}
+
+#[test]
+fn answers_that_lie_are_refused() {
+    let mut w = World::ready();
+    w.post(3, dn(1), Amount::ZERO);
+    let header = w.chain.tip().clone();
+    let subject = Subject::Account { address: address("payer") };
+    let good = prove(&w, subject);
+    let open = |answer: &ProofView| Proven::open(&header, &subject, answer).expect_err("refused");
+    let bent = |change: &dyn Fn(&mut ProofView)| {
+        let mut answer = good.clone();
+        change(&mut answer);
+        open(&answer)
+    };
+    let root = |e: SubjectError| {
+        matches!(
+            e,
+            SubjectError::Light(LightError::Proof { source: ProofError::Root { .. }, table: "accounts", .. })
+        )
+    };
+    // A larger balance, and a balance denied.
+    assert!(root(bent(&|a| a.entries[0].value.as_mut().unwrap()[0] ^= 1)));
+    assert!(matches!(bent(&|a| a.entries[0].value = None), SubjectError::Light(LightError::Proof { .. })));
+    let denied = bent(&|a| {
+        a.entries[0].value = None;
+        a.entries[0].proof.end = ProofEnd::Empty {};
+    });
+    assert!(root(denied));
+    // Somebody else's record with its honest proof.
+    let stranger = Subject::Account { address: address("stranger") };
+    let e = open(&prove(&w, stranger));
+    assert_eq!(e, SubjectError::Missing { table: "accounts" });
+    assert!(root(bent(&|a| a.entries[0].key = ACCOUNTS.key(&address("stranger")))));
+    // Another height's answer.
+    let old = prove(&w, subject);
+    w.block(&[]);
+    let e = Proven::open(w.chain.tip(), &subject, &old).unwrap_err();
+    assert!(matches!(e, SubjectError::Header { .. }), "{e}");
+    // A lane left out.
+    let channel = Subject::Channel { id: w.channel };
+    let mut answer = prove(&w, channel);
+    answer.entries.retain(|entry| entry.key[0] != LANES.prefix());
+    let e = Proven::open(w.chain.tip(), &channel, &answer).unwrap_err();
+    assert!(matches!(e, SubjectError::Lanes { found: Amount::ZERO, .. }), "{e}");
+    // The pool behind a share left out.
+    w.ok("stranger", Payload::Stake { validator: address("v2"), amount: dn(50) });
+    let mut answer = prove(&w, stranger);
+    answer.entries.retain(|entry| entry.key[0] != 3);
+    let e = Proven::open(w.chain.tip(), &stranger, &answer).unwrap_err();
+    assert!(matches!(e, SubjectError::Missing { table: "stake_shares" | "stake_pools" }), "{e}");
+}
+
+/// Whichever bit of a light block or a proof is changed: it is refused.
+#[test]
+fn every_flipped_bit_is_refused() {
+    let (w, blocks) = chain(9);
+    let light = client(&w);
+    for target in [&blocks[1], &blocks[8]] {
+        let bytes = target.to_bytes();
+        for at in 0..bytes.len() {
+            for bit in [0, 3, 7] {
+                let mut bad = bytes.clone();
+                bad[at] ^= 1 << bit;
+                let Ok(block) = LightBlock::from_bytes(&bad) else { continue };
+                assert!(light.clone().update(&block, NOW).is_err(), "byte {at} bit {bit}");
+            }
+        }
+        assert!(light.clone().update(target, NOW).is_ok());
+    }
+}
+
+/// The wire form is JSON; it reads back to the same.
+#[test]
+fn answers_round_trip_as_json() {
+    let w = World::ready();
+    let answer = prove(&w, Subject::Model { id: w.model });
+    let json = serde_json::to_string(&answer).unwrap();
+    assert_eq!(serde_json::from_str::<ProofView>(&json).unwrap(), answer);
+    let subject = Subject::Identity { address: address("v1"), role: Role::Validator };
+    let json = serde_json::to_string(&subject).unwrap();
+    assert_eq!(serde_json::from_str::<Subject>(&json).unwrap(), subject);
+}

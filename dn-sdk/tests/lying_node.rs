@@ -1,0 +1,177 @@
+//! A node that lies is found out: whichever field of a proven answer is changed on the way, the client says what does not hold.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::net::Ipv4Addr;
+use std::sync::{Arc, Mutex};
+
+use axum::extract::State;
+use axum::routing::post;
+use axum::{Json, Router};
+use dn_core::{Address, Amount, BlockHash, SecretKey};
+use dn_ledger::light::{LightError, SubjectError, TrustedHash};
+use dn_ledger::node::{History, Node, NodeConfig};
+use dn_ledger::state::ProofError;
+use dn_ledger::tx::Payload;
+use dn_ledger::{Chain, Devnet, DevnetValidator, Genesis, Params};
+use dn_sdk::ledger::{LedgerClient, LedgerError};
+use serde_json::{Value, json};
+
+/// Changes the result of a method.
+type Lie = Box<dyn Fn(&str, &mut Value) + Send + Sync>;
+
+struct Proxy {
+    target: String,
+    http: reqwest::Client,
+    lie: Mutex<Lie>,
+}
+
+async fn pass_on(State(proxy): State<Arc<Proxy>>, Json(call): Json<Value>) -> Json<Value> {
+    let method = call["method"].as_str().unwrap_or_default().to_owned();
+    let answer = proxy.http.post(&proxy.target).json(&call).send().await.unwrap();
+    let mut answer: Value = answer.json().await.unwrap();
+    if let Some(result) = answer.get_mut("result") {
+        proxy.lie.lock().unwrap()(&method, result);
+    }
+    Json(answer)
+}
+
+fn key(n: u8) -> SecretKey {
+    SecretKey::from_bytes(&[n; 32]).unwrap()
+}
+
+fn genesis() -> Genesis {
+    let validator = DevnetValidator {
+        address: key(1).address(),
+        name: "v".into(),
+        endpoint: "in-process".into(),
+        stake: Amount::from_dn(10_000),
+    };
+    let devnet = Devnet {
+        chain_id: 9,
+        time_ms: 1_700_000_000_000,
+        faucet: key(2).address(),
+        funded: vec![(key(3).address(), Amount::from_dn(5))],
+        validators: vec![validator],
+    };
+    Genesis::devnet(&devnet, Params::devnet()).unwrap()
+}
+
+struct Net {
+    node: Node,
+    proxy: Arc<Proxy>,
+    url: String,
+    _dir: tempfile::TempDir,
+}
+
+async fn net() -> Net {
+    let dir = tempfile::tempdir().unwrap();
+    let config = NodeConfig {
+        data_dir: dir.path().to_owned(),
+        genesis: genesis(),
+        rpc_listen: (Ipv4Addr::LOCALHOST, 0).into(),
+        key: key(1),
+        block_interval_ms: 50,
+        history: History::default(),
+    };
+    let node = Node::start(config).await.unwrap();
+    let proxy = Arc::new(Proxy {
+        target: format!("http://{}", node.rpc_addr()),
+        http: reqwest::Client::new(),
+        lie: Mutex::new(Box::new(|_, _| {})),
+    });
+    let listener = tokio::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let app = Router::new().route("/", post(pass_on)).with_state(Arc::clone(&proxy));
+    tokio::spawn(async move { axum::serve(listener, app).await.unwrap() });
+    Net { node, proxy, url, _dir: dir }
+}
+
+impl Net {
+    fn lie(&self, lie: impl Fn(&str, &mut Value) + Send + Sync + 'static) {
+        *self.proxy.lie.lock().unwrap() = Box::new(lie);
+    }
+}
+
+/// Flips the last hexadecimal digit of a text.
+fn bend(value: &mut Value) {
+    let mut text = value.as_str().unwrap().to_owned();
+    let last = text.pop().unwrap();
+    text.push(if last == '0' { '1' } else { '0' });
+    *value = Value::String(text);
+}
+
+fn untrue(error: LedgerError) -> SubjectError {
+    match error {
+        LedgerError::Untrue { source, .. } => *source,
+        other => panic!("{other}"),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lying_node_is_found_out() {
+    let net = net().await;
+    let first = Chain::new(&genesis()).tip().hash();
+    let trusted = TrustedHash { height: 0, hash: first };
+    let client = LedgerClient::trusting(&net.url, trusted).unwrap();
+    let (rich, holder) = (key(2), key(3).address());
+    client.submit(&rich, Payload::Transfer { to: holder, amount: Amount::from_dn(2) }).await.unwrap();
+    assert_eq!(client.account(holder).await.unwrap().balance, Amount::from_dn(7));
+    assert!(client.verified_header().await.unwrap().height > 0);
+    assert_eq!(client.chain_id().await.unwrap(), 9);
+
+    // Another balance.
+    net.lie(|method, result| {
+        if method == "dn_prove" {
+            bend(&mut result["entries"][0]["value"]);
+        }
+    });
+    let error = untrue(client.account(holder).await.unwrap_err());
+    let root = |error: &SubjectError| {
+        matches!(error, SubjectError::Light(LightError::Proof { source: ProofError::Root { .. }, .. }))
+    };
+    assert!(root(&error), "{error}");
+    // An account denied.
+    net.lie(|method, result| {
+        if method == "dn_prove" {
+            result["entries"][0]["value"] = Value::Null;
+            result["entries"][0]["proof"]["end"] = json!({ "end": "empty" });
+        }
+    });
+    let error = untrue(client.account(holder).await.unwrap_err());
+    assert!(root(&error), "{error}");
+    // A state root that fits another state.
+    net.lie(|method, result| {
+        if method == "dn_prove" {
+            bend(&mut result["block"]["header"]["state"]);
+        }
+    });
+    let error = untrue(client.account(holder).await.unwrap_err());
+    let forged = |error: &SubjectError| {
+        matches!(error, SubjectError::Light(LightError::Certificate { .. } | LightError::Trusted { .. }))
+    };
+    assert!(forged(&error), "{error}");
+    // Somebody else's record.
+    let other: Address = key(1).address();
+    let stranger = LedgerClient::new(&net.url).unwrap();
+    net.lie(|_, _| {});
+    stranger.account(other).await.unwrap();
+    net.lie(|method, result| {
+        if method == "dn_prove" {
+            result["entries"] = json!([]);
+        }
+    });
+    let error = untrue(stranger.account(other).await.unwrap_err());
+    assert!(matches!(error, SubjectError::Missing { table: "accounts" }), "{error}");
+    // Cheaper parameters.
+    let error = untrue(stranger.params().await.unwrap_err());
+    assert!(matches!(error, SubjectError::Missing { table: "params" }), "{error}");
+    // Another chain than the trusted one.
+    net.lie(|_, _| {});
+    let wrong = TrustedHash { height: 0, hash: BlockHash([7; 32]) };
+    let elsewhere = LedgerClient::trusting(&net.url, wrong).unwrap();
+    let error = untrue(elsewhere.account(holder).await.unwrap_err());
+    assert!(matches!(error, SubjectError::Light(LightError::Trusted { height: 0, .. })), "{error}");
+    // The honest node goes on being believed.
+    assert_eq!(client.account(holder).await.unwrap().balance, Amount::from_dn(7));
+    net.node.shutdown().await;
+}
