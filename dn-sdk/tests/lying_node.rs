@@ -66,6 +66,7 @@ struct Net {
 async fn net() -> Net {
     let dir = tempfile::tempdir().unwrap();
     let config = NodeConfig {
+        referee: None,
         data_dir: dir.path().to_owned(),
         genesis: genesis(),
         rpc_listen: (Ipv4Addr::LOCALHOST, 0).into(),
