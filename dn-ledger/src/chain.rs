@@ -6,7 +6,7 @@
 
 use dn_core::{Address, BlockHash, Canonical, Hash32, TxId};
 
-use crate::apply::{BlockContext, Outcome, apply, begin_block, end_block};
+use crate::apply::{BlockContext, Outcome, Signatures, apply_with, begin_block, end_block};
 use crate::block::{Block, Certificate, CertificateError, Header, tx_root};
 use crate::events::Event;
 use crate::genesis::Genesis;
@@ -223,6 +223,20 @@ impl Chain {
         time_ms: u64,
         candidates: &[SignedTx],
     ) -> Result<Proposal, BlockError> {
+        self.propose_with(proposer, time_ms, candidates, Signatures::Check)
+    }
+
+    /// [`propose`](Self::propose) for a caller who may have checked the senders' signatures.
+    ///
+    /// # Errors
+    /// As [`propose`](Self::propose).
+    pub fn propose_with(
+        &mut self,
+        proposer: Address,
+        time_ms: u64,
+        candidates: &[SignedTx],
+        signatures: Signatures,
+    ) -> Result<Proposal, BlockError> {
         let parent_certificate = self.certificate.clone();
         let ctx = self.context(time_ms.max(self.tip.time_ms + 1), proposer, &parent_certificate);
         let start = self.state.checkpoint();
@@ -234,7 +248,7 @@ impl Chain {
             if bytes > ctx.params.max_block_bytes as usize {
                 break;
             }
-            match apply(&mut self.state, tx, &ctx) {
+            match apply_with(&mut self.state, tx, &ctx, signatures) {
                 Ok(outcome) => {
                     txs.push(tx.clone());
                     outcomes.push(outcome);
@@ -266,8 +280,16 @@ impl Chain {
     /// # Errors
     /// [`BlockError`] says what is wrong with it.
     pub fn validate(&mut self, block: &Block) -> Result<Executed, BlockError> {
+        self.validate_with(block, Signatures::Check)
+    }
+
+    /// [`validate`](Self::validate) for a caller who may have checked the senders' signatures.
+    ///
+    /// # Errors
+    /// As [`validate`](Self::validate).
+    pub fn validate_with(&mut self, block: &Block, signatures: Signatures) -> Result<Executed, BlockError> {
         let start = self.state.checkpoint();
-        let result = self.execute(block);
+        let result = self.execute(block, signatures);
         self.state.rollback(start);
         result
     }
@@ -279,18 +301,27 @@ impl Chain {
         self.certificate = certificate;
     }
 
-    fn execute(&mut self, block: &Block) -> Result<Executed, BlockError> {
+    /// What a transaction would be refused for in the block after the tip, if it were the first one. The state is unchanged.
+    ///
+    /// # Errors
+    /// [`Reject`].
+    pub fn try_tx(&mut self, tx: &SignedTx, signatures: Signatures) -> Result<(), Reject> {
+        let ctx = self.next_context(self.tip.time_ms + 1);
+        let start = self.state.checkpoint();
+        let result = apply_with(&mut self.state, tx, &ctx, signatures);
+        self.state.rollback(start);
+        result.map(|_| ())
+    }
+
+    fn execute(&mut self, block: &Block, signatures: Signatures) -> Result<Executed, BlockError> {
         let header = &block.header;
         let ctx = self.context(header.time_ms, header.proposer, &block.parent_certificate);
         self.check_header(block, &ctx)?;
         let begin = begin_block(&mut self.state, &ctx);
         let mut outcomes = Vec::with_capacity(block.txs.len());
         for (index, tx) in (0u32..).zip(&block.txs) {
-            let outcome = apply(&mut self.state, tx, &ctx).map_err(|reason| BlockError::Tx {
-                height: ctx.height,
-                index,
-                reason,
-            })?;
+            let outcome = apply_with(&mut self.state, tx, &ctx, signatures)
+                .map_err(|reason| BlockError::Tx { height: ctx.height, index, reason })?;
             outcomes.push(outcome);
         }
         let end = end_block(&mut self.state, &ctx);

@@ -45,15 +45,15 @@ pub(super) struct Mempool {
 }
 
 impl Mempool {
-    /// Takes in a transaction whose signature was checked. One that already waits changes nothing.
-    pub(super) fn insert(&mut self, tx: SignedTx, account_nonce: u64) -> Result<(), MempoolError> {
+    /// Takes in a transaction whose signature was checked; false if it already waits.
+    pub(super) fn insert(&mut self, tx: SignedTx, account_nonce: u64) -> Result<bool, MempoolError> {
         let (id, bytes) = (tx.id(), tx.to_bytes().len());
         let (sender, nonce) = (tx.tx.sender, tx.tx.nonce);
         if nonce < account_nonce || nonce - account_nonce >= MAX_AHEAD {
             return Err(MempoolError::Nonce { expected: account_nonce, found: nonce });
         }
         if let Some(waiting) = self.by_sender.get(&sender).and_then(|own| own.get(&nonce)) {
-            return if waiting.id == id { Ok(()) } else { Err(MempoolError::NonceTaken { nonce }) };
+            return if waiting.id == id { Ok(false) } else { Err(MempoolError::NonceTaken { nonce }) };
         }
         if self.count >= MAX_TXS || self.bytes + bytes > MAX_BYTES {
             return Err(MempoolError::Full);
@@ -63,7 +63,25 @@ impl Mempool {
         self.by_sender.entry(sender).or_default().insert(nonce, waiting);
         self.count += 1;
         self.bytes += bytes;
-        Ok(())
+        Ok(true)
+    }
+
+    /// Whether this very transaction waits.
+    pub(super) fn contains(&self, tx: &SignedTx, id: TxId) -> bool {
+        let own = self.by_sender.get(&tx.tx.sender);
+        own.and_then(|own| own.get(&tx.tx.nonce)).is_some_and(|waiting| waiting.id == id)
+    }
+
+    /// Up to `limit` transactions that arrived until this count of arrivals.
+    pub(super) fn older_than(&self, arrivals: u64, limit: usize) -> Vec<SignedTx> {
+        let all = self.by_sender.values().flat_map(BTreeMap::values);
+        let old = all.filter(|waiting| waiting.arrival <= arrivals);
+        old.take(limit).map(|waiting| waiting.tx.clone()).collect()
+    }
+
+    /// How many ever arrived.
+    pub(super) const fn arrivals(&self) -> u64 {
+        self.arrivals
     }
 
     /// How many wait.
@@ -153,7 +171,8 @@ mod tests {
         assert_eq!(pool.next_nonce(a0.tx.sender, 0), 2);
         assert_eq!(pool.len(), 4);
         // The same again is nothing new; another one with its nonce is refused.
-        assert_eq!(pool.insert(a1.clone(), 0), Ok(()));
+        assert_eq!(pool.insert(a1.clone(), 0), Ok(false));
+        assert!(pool.contains(&a1, a1.id()) && !pool.contains(&a1, a0.id()));
         assert_eq!(pool.insert(tx(1, 1, 8), 0), Err(MempoolError::NonceTaken { nonce: 1 }));
         assert_eq!(pool.len(), 4);
     }

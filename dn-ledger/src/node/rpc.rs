@@ -7,7 +7,7 @@ use axum::body::{Body, to_bytes};
 use axum::extract::{Request, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use axum::routing::post;
+use axum::routing::{get, post};
 use axum::{Json, Router};
 use dn_core::{Address, BatchId, ChannelId, ModelId, TxId};
 use serde::Deserialize;
@@ -17,10 +17,9 @@ use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, watch};
 
 use super::mempool::MempoolError;
-use super::producer::Shared;
 use super::server;
+use super::shared::{NotAdmitted, Shared};
 use super::store::StoreError;
-use crate::apply::{check_paid_and_signed, check_static};
 use crate::query;
 use crate::reject::Reject;
 use crate::state::{ACCOUNTS, PARAMS};
@@ -94,8 +93,13 @@ struct Service {
 /// Serves until told to stop.
 pub(super) async fn serve(listener: TcpListener, shared: Arc<Shared>, stopped: watch::Receiver<bool>) {
     let service = Service { shared, slots: Arc::new(Semaphore::new(MAX_REQUESTS)) };
-    let app = Router::new().route("/", post(handle)).with_state(service);
+    let app = Router::new().route("/", post(handle)).route("/metrics", get(metrics)).with_state(service);
     server::serve(listener, app, server::Limits::default(), stopped).await;
+}
+
+async fn metrics(State(service): State<Service>) -> Response {
+    let kind = [(header::CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")];
+    (kind, service.shared.metrics.text()).into_response()
 }
 
 async fn handle(State(service): State<Service>, request: Request) -> Response {
@@ -368,7 +372,7 @@ async fn send_transaction(shared: Arc<Shared>, params: Value) -> Result<Value, R
 
 enum Admitted {
     Done(TxOutcome),
-    Waiting(tokio::sync::oneshot::Receiver<super::producer::Answer>),
+    Waiting(tokio::sync::oneshot::Receiver<super::shared::Answer>),
 }
 
 fn admit(shared: &Shared, tx: SignedTx) -> Result<Admitted, RpcError> {
@@ -376,19 +380,14 @@ fn admit(shared: &Shared, tx: SignedTx) -> Result<Admitted, RpcError> {
     if let Some(outcome) = shared.store.outcome(id)? {
         return Ok(Admitted::Done(outcome));
     }
-    {
-        let chain = shared.chain();
-        let ctx = chain.next_context(0);
-        check_static(&tx, &ctx)?;
-        check_paid_and_signed(chain.state(), &tx, &ctx)?;
-    }
     if shared.pool().stopped {
         return Err(RpcError::new(CODE_BUSY, "the node produces no blocks"));
     }
     let sender = tx.tx.sender;
     match shared.submit(tx) {
         Ok(waiting) => Ok(Admitted::Waiting(waiting)),
-        Err(MempoolError::Nonce { found, .. }) => {
+        Err(NotAdmitted::Rejected(reject)) => Err(reject.into()),
+        Err(NotAdmitted::Mempool(MempoolError::Nonce { found, .. })) => {
             // Its block may have come between the first look and the mempool.
             if let Some(outcome) = shared.store.outcome(id)? {
                 return Ok(Admitted::Done(outcome));

@@ -107,13 +107,13 @@ impl Devnet {
         if let Some(identity) = registered.filter(|identity| identity.endpoint != wanted) {
             return Err(DevnetError::GatewayMoved { registered: identity.endpoint.clone(), wanted });
         }
-        let node = Node::start(NodeConfig {
-            data_dir: home.join("ledger"),
-            genesis: genesis.clone(),
-            rpc_listen: config.ledger_listen,
-            key: keys.validators[0].clone(),
-            block_interval_ms: config.block_interval.as_millis() as u64,
-        })
+        let node = Node::start(NodeConfig::alone(
+            home.join("ledger"),
+            genesis.clone(),
+            config.ledger_listen,
+            keys.validators[0].clone(),
+            config.block_interval.as_millis() as u64,
+        ))
         .await?;
         let ledger_url = format!("http://{}", node.rpc_addr());
         let ledger = LedgerClient::new(&ledger_url)?;

@@ -103,13 +103,13 @@ impl Net {
 
     pub(crate) async fn with_deposit(deposit: Amount) -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let node = Node::start(NodeConfig {
-            data_dir: dir.path().join("ledger"),
-            genesis: genesis(),
-            rpc_listen: (Ipv4Addr::LOCALHOST, 0).into(),
-            key: key(VALIDATOR),
-            block_interval_ms: 100,
-        })
+        let node = Node::start(NodeConfig::alone(
+            dir.path().join("ledger"),
+            genesis(),
+            (Ipv4Addr::LOCALHOST, 0).into(),
+            key(VALIDATOR),
+            100,
+        ))
         .await
         .unwrap();
         let ledger = LedgerClient::new(&format!("http://{}", node.rpc_addr())).unwrap();
