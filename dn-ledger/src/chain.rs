@@ -117,7 +117,7 @@ pub struct Executed {
     pub begin: Vec<Event>,
     /// Of each transaction.
     pub outcomes: Vec<Outcome>,
-    /// Of the transitions after them.
+    /// Of the transitions after them, then what each record holds now.
     pub end: Vec<Event>,
     /// Changed records.
     pub changes: Changes,
@@ -387,10 +387,12 @@ impl Chain {
         ctx: &BlockContext,
         begin: Vec<Event>,
         outcomes: Vec<Outcome>,
-        end: Vec<Event>,
+        mut end: Vec<Event>,
     ) -> Result<Executed, BlockError> {
         let height = ctx.height;
-        supply::check_changes(&self.state).map_err(|source| BlockError::Supply { height, source })?;
+        let moved = supply::changed_holdings(&self.state);
+        supply::check_changes(&moved).map_err(|source| BlockError::Supply { height, source })?;
+        end.extend(moved.iter().map(Event::from));
         if ctx.ends_epoch() {
             supply::check_all(&self.state).map_err(|source| BlockError::Supply { height, source })?;
         }

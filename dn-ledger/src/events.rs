@@ -5,7 +5,8 @@ use dn_core::{Address, Amount, BatchId, ChannelId, ModelId};
 use dn_trust::Trust;
 use serde::{Deserialize, Serialize};
 
-use crate::state::AuditResult;
+use crate::state::{AuditResult, table_name};
+use crate::supply::HoldingChange;
 use crate::tx::{Role, Shares};
 
 /// Why somebody was slashed.
@@ -105,6 +106,29 @@ pub enum Event {
     PoolRewarded { validator: Address, amount: Amount },
     /// An identity's trust changed at the end of an epoch.
     TrustChanged { address: Address, role: Role, before: Trust, after: Trust },
+    /// What a record holds is another amount after this block than before it, whatever the reasons; a block's last events,
+    /// in the order of table and key. The changes of a block add up to nothing, and from the genesis on they give
+    /// every holding at every height.
+    HoldingChanged {
+        /// The record's table, such as `accounts`.
+        table: String,
+        /// Its key: an address, or hexadecimal.
+        key: String,
+        before: Amount,
+        after: Amount,
+    },
     /// An epoch ended.
     EpochClosed { epoch: u64, emitted: Amount, paid: Amount, work: String },
+}
+
+impl From<&HoldingChange<'_>> for Event {
+    fn from(change: &HoldingChange<'_>) -> Self {
+        let (prefix, key) = change.key.split_first().expect("a key begins with its table's prefix");
+        let key = match <[u8; 20]>::try_from(key) {
+            Ok(address) => Address(address).to_string(),
+            Err(_) => key.iter().fold(String::from("0x"), |text, byte| text + &format!("{byte:02x}")),
+        };
+        let (before, after) = (change.before, change.after);
+        Self::HoldingChanged { table: table_name(*prefix).to_owned(), key, before, after }
+    }
 }

@@ -1,5 +1,7 @@
 //! The genesis: where a chain starts.
 
+mod plan;
+
 use dn_core::amount::SUPPLY_CAP;
 use dn_core::{Address, Amount, BlockHash, Canonical, Hash32, canonical_struct};
 use dn_powr::GenesisSplit;
@@ -15,7 +17,9 @@ use crate::state::{
 };
 use crate::text::check_text;
 use crate::tx::{MAX_ENDPOINT_BYTES, MAX_NAME_BYTES, Role, Shares};
-use crate::validators::{NEXT_SET, TIP_SET, elect};
+use crate::validators::{NEXT_SET, TIP_SET, ValidatorSet, elect};
+
+pub use plan::{Grant, Holders, Member, Plan, Preset, Purse};
 
 /// The most bytes of a genesis file.
 pub const MAX_GENESIS_BYTES: usize = 16 * 1024 * 1024;
@@ -48,6 +52,16 @@ pub enum GenesisError {
         expected: Amount,
         /// What the genesis mints.
         found: Amount,
+    },
+    /// A plan that gives more than there is.
+    #[error("genesis: {needed} DN out of the {purse} purse, which has {available} DN left")]
+    Purse {
+        /// The purse.
+        purse: Purse,
+        /// What is left in it.
+        available: Amount,
+        /// What is asked of it.
+        needed: Amount,
     },
     /// An address or identity appears twice, or out of order.
     #[error("genesis: {list} must be sorted without repeats; {address} is not")]
@@ -290,10 +304,15 @@ impl Genesis {
         if found != SUPPLY_CAP {
             return Err(GenesisError::Supply { expected: SUPPLY_CAP, found });
         }
-        if elect(&self.state(), &self.params).members.is_empty() {
+        if self.validators().members.is_empty() {
             return Err(GenesisError::NoValidator);
         }
         Ok(())
+    }
+
+    /// Who decides the first block of a valid genesis.
+    pub fn validators(&self) -> ValidatorSet {
+        elect(&self.state(), &self.params)
     }
 
     /// The state at height 0 of a valid genesis.

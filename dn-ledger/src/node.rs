@@ -8,11 +8,13 @@
 mod consensus;
 mod mempool;
 mod metrics;
+mod quota;
 mod rpc;
 mod server;
 mod service;
 mod shared;
 mod store;
+mod subscribe;
 
 pub use consensus::{GuardError, UndecidedError};
 pub use rpc::{CODE_BUSY, CODE_INTERNAL, CODE_REJECTED, MAX_BATCH, MAX_BODY_BYTES};

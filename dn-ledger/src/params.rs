@@ -215,6 +215,34 @@ impl Params {
         }
     }
 
+    /// Parameters of a main network with a block a second: hourly epochs, unbonding of seven days, bonds that are worth
+    /// something.
+    pub fn main() -> Self {
+        Self {
+            epoch_blocks: 3_600,
+            max_block_txs: 10_000,
+            max_expiry_blocks: 3_600,
+            collateral: Collaterals {
+                worker: Amount::from_dn(500),
+                validator: Amount::from_dn(10_000),
+                model_owner: Amount::from_dn(100),
+                gateway: Amount::from_dn(1_000),
+            },
+            registration_fee: Amount::from_dn(5),
+            unbonding_epochs: 168,
+            model_grace_blocks: 3_600,
+            channel_close_blocks: 3_600,
+            audit_times: AuditTimes {
+                window_blocks: 600,
+                commit_blocks: 600,
+                reveal_blocks: 300,
+                max_per_batch: 64,
+            },
+            emission: dn_powr::EmissionParams::default(),
+            ..Self::devnet()
+        }
+    }
+
     /// Checks every bound.
     ///
     /// # Errors
@@ -266,6 +294,7 @@ mod tests {
 
     #[test]
     fn the_preset_is_valid_and_bounds_are_checked() {
+        assert_eq!(Params::main().validate(), Ok(()));
         let preset = Params::devnet();
         assert_eq!(preset.validate(), Ok(()));
         let long = Params { epoch_blocks: 0, ..preset.clone() };

@@ -91,18 +91,34 @@ pub fn check_all(state: &State) -> Result<(), SupplyError> {
     if found == expected { Ok(()) } else { Err(SupplyError { expected, found }) }
 }
 
-/// Checks that the pending changes move DN but neither make nor lose any: what the changed records held before they hold
-/// after. With [`check_all`] at the start this is the equation at every block, at the cost of the changes alone.
+/// A record whose DN the pending changes moved.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HoldingChange<'a> {
+    /// The record's key, with its table's prefix.
+    pub key: &'a [u8],
+    /// What it held.
+    pub before: Amount,
+    /// What it holds.
+    pub after: Amount,
+}
+
+/// Every record whose DN the pending changes move, in the order of the keys.
+pub fn changed_holdings(state: &State) -> Vec<HoldingChange<'_>> {
+    let changes = state.before().into_iter().map(|(key, before)| {
+        let of = |value: Option<&[u8]>| value.map_or(Amount::ZERO, |value| holding(key, value));
+        HoldingChange { key, before: of(before), after: of(state.get(key)) }
+    });
+    changes.filter(|change| change.before != change.after).collect()
+}
+
+/// Checks that changes move DN but neither make nor lose any: what the changed records held before they hold after. With
+/// [`check_all`] at the start this is the equation at every block, at the cost of the changes alone.
 ///
 /// # Errors
 /// [`SupplyError`].
-pub fn check_changes(state: &State) -> Result<(), SupplyError> {
-    let (mut expected, mut found) = (Amount::ZERO, Amount::ZERO);
-    for (key, before) in state.before() {
-        let of = |value: Option<&[u8]>| value.map_or(Amount::ZERO, |value| holding(key, value));
-        expected = saturating_sum(expected, of(before));
-        found = saturating_sum(found, of(state.get(key)));
-    }
+pub fn check_changes(changes: &[HoldingChange<'_>]) -> Result<(), SupplyError> {
+    let expected = changes.iter().map(|change| change.before).fold(Amount::ZERO, saturating_sum);
+    let found = changes.iter().map(|change| change.after).fold(Amount::ZERO, saturating_sum);
     if found == expected { Ok(()) } else { Err(SupplyError { expected, found }) }
 }
 

@@ -3,11 +3,15 @@
 
 mod common;
 
+use std::collections::BTreeMap;
+
+use common::auditor::Auditor;
 use common::{CHAIN_ID, World, address, dn, key, price};
+use dn_core::amount::SUPPLY_CAP;
 use dn_core::objects::{AuditOutcome, BatchRoot, Voucher};
 use dn_core::{Amount, BatchId, Canonical, ChannelId, Hash32, ModelId, Signed};
 use dn_ledger::state::{
-    BATCHES, CHANNELS, IDENTITIES, LANES, MODELS, STAKE_SHARES, WORKER_SEQUENCES, check_entry,
+    ACCOUNTS, BATCHES, CHANNELS, IDENTITIES, LANES, MODELS, STAKE_SHARES, WORKER_SEQUENCES, check_entry,
 };
 use dn_ledger::tx::Shares;
 use dn_ledger::{BlockError, Chain, Payload, Role, SignedTx, Tx, apply, supply};
@@ -176,7 +180,7 @@ proptest! {
                 let mut state = w.state().clone();
                 let ctx = w.chain.next_context(w.chain.tip().time_ms + 1_000);
                 match apply(&mut state, &tx, &ctx) {
-                    Ok(_) => supply::check_changes(&state).unwrap(),
+                    Ok(_) => supply::check_changes(&supply::changed_holdings(&state)).unwrap(),
                     Err(_) => prop_assert!(&state == w.state() && state.changes().is_empty()),
                 }
                 txs.push(tx);
@@ -187,6 +191,19 @@ proptest! {
         for (key, value) in w.state().entries() {
             prop_assert_eq!(check_entry(key, value), Ok(()));
         }
+        // Who only hears events knows what everybody holds.
+        let mut auditor = Auditor::new(&w.genesis);
+        w.all_events().iter().for_each(|event| auditor.hear(event));
+        let accounts = ACCOUNTS.iter(w.state()).map(|(address, account)| (address.to_string(), account.balance));
+        let accounts: BTreeMap<_, _> = accounts.filter(|(_, balance)| !balance.is_zero()).collect();
+        let heard = auditor.table("accounts");
+        prop_assert_eq!(heard, accounts.iter().map(|(address, balance)| (address.as_str(), *balance)).collect());
+        let (books, sum) = (supply::supply(w.state()), |table| Amount::sum(auditor.table(table).into_values()).unwrap());
+        prop_assert_eq!(sum("identities"), books.collateral);
+        prop_assert_eq!(sum("stake_pools"), books.stake);
+        prop_assert_eq!(sum("channels"), books.channels);
+        prop_assert_eq!(sum("pools"), books.pools.checked_add(books.burned).unwrap());
+        prop_assert_eq!(auditor.total(), SUPPLY_CAP);
         // The log, as bytes, on a fresh chain.
         let mut replica = Chain::new(&w.genesis);
         for proposal in &w.log {

@@ -209,3 +209,82 @@ async fn a_directory_of_another_chain_or_in_use_is_refused() {
     let stored = dn_ledger::node::Store::stored_genesis(dir.path()).unwrap();
     assert_eq!(stored, Some(solo_genesis(params())));
 }
+
+/// A subscription that has been asked for: the connection, and what was read of it so far.
+struct Subscription {
+    stream: TcpStream,
+    text: String,
+}
+
+impl Subscription {
+    fn open(addr: SocketAddr, query: &str, last_id: Option<&str>) -> Self {
+        let mut stream = TcpStream::connect(addr).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+        let last = last_id.map(|id| format!("last-event-id: {id}\r\n")).unwrap_or_default();
+        write!(stream, "GET /events?{query} HTTP/1.1\r\nhost: x\r\n{last}\r\n").unwrap();
+        Self { stream, text: String::new() }
+    }
+
+    /// Reads until this many events came, or the connection ended.
+    fn events(&mut self, count: usize) -> Vec<(String, Value)> {
+        let mut buffer = [0; 4_096];
+        loop {
+            let ids: Vec<_> = self.text.lines().filter_map(|l| l.strip_prefix("id: ")).collect();
+            let data: Vec<_> = self.text.lines().filter_map(|l| l.strip_prefix("data: ")).collect();
+            let read = if data.len() >= count { 0 } else { self.stream.read(&mut buffer).unwrap() };
+            if read == 0 {
+                let data = data.into_iter().map(|d| serde_json::from_str(d).unwrap());
+                return ids.into_iter().map(str::to_owned).zip(data).collect();
+            }
+            self.text += std::str::from_utf8(&buffer[..read]).unwrap();
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn subscribers_hear_what_they_asked_for_and_go_on_where_they_stopped() {
+    let dir = tempfile::tempdir().unwrap();
+    let node = Node::start(config(dir.path())).await.unwrap();
+    let addr = node.rpc_addr();
+    let stranger = address("stranger");
+    let mut live = Subscription::open(addr, &format!("address={stranger}&event=transferred"), None);
+    let mut amounts = Vec::new();
+    for nonce in 0..3 {
+        amounts.push(dn(nonce + 1));
+        let tx = transfer(nonce, dn(nonce + 1), 100);
+        let _: TxOutcome = get(addr, "dn_sendTransaction", hex_of(&tx)).await;
+    }
+    let amount = |(_, view): &(String, Value)| view["event"]["amount"].clone();
+    let heard = tokio::task::spawn_blocking(move || live.events(3)).await.unwrap();
+    assert_eq!(
+        heard.iter().map(amount).collect::<Vec<_>>(),
+        amounts.iter().map(|a| json!(a)).collect::<Vec<_>>()
+    );
+
+    // Away after the first, back with its id: the other two, from the store.
+    let (id, query) = (heard[0].0.clone(), format!("address={stranger}&event=transferred&from_height=1"));
+    let mut back = Subscription::open(addr, &query, Some(&id));
+    let rest = tokio::task::spawn_blocking(move || back.events(2)).await.unwrap();
+    assert_eq!(rest, heard[1..]);
+
+    for (query, last, said) in [
+        ("address=0x12", None, "address"),
+        ("wish=1", None, "wish"),
+        ("role=king", None, "role"),
+        ("", Some("one"), "Last-Event-ID"),
+    ] {
+        let mut refused = Subscription::open(addr, query, last);
+        let _ = refused.stream.set_read_timeout(Some(Duration::from_millis(500)));
+        let mut text = [0; 2_048];
+        let read = refused.stream.read(&mut text).unwrap();
+        let text = String::from_utf8_lossy(&text[..read]);
+        assert!(text.starts_with("HTTP/1.1 400") && text.contains(said), "{query}: {text}");
+    }
+
+    // The end of the node ends a subscription.
+    let mut last = Subscription::open(addr, "event=epoch_closed", None);
+    let ended = tokio::task::spawn_blocking(move || last.events(usize::MAX).len());
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    tokio::time::timeout(Duration::from_secs(3), node.shutdown()).await.unwrap();
+    ended.await.unwrap();
+}

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
 
-use crate::{bench, devnet, doctor, embed, infer, model_command, query, sim, tx, verify, wallet};
+use crate::{bench, devnet, doctor, embed, genesis, infer, model_command, query, sim, tx, verify, wallet};
 
 /// Run, pay for, check and inspect verified model answers.
 ///
@@ -58,6 +58,9 @@ pub(crate) enum Command {
     /// Reward policies, tried out: populations, attacks, baselines, reports.
     #[command(subcommand)]
     Sim(sim::Command),
+    /// Where a chain starts: from a plan to the file that its nodes agree on.
+    #[command(subcommand)]
+    Genesis(genesis::Command),
     /// Keys in encrypted keystore files.
     #[command(subcommand)]
     Wallet(wallet::Command),

@@ -11,6 +11,7 @@ mod devnet;
 mod doctor;
 mod embed;
 mod error;
+mod genesis;
 mod home;
 mod infer;
 mod model;
@@ -49,6 +50,7 @@ fn run(cli: args::Cli) -> Result<ExitCode, error::CliError> {
         args::Command::Verify(args) => verify::run(args, &config),
         args::Command::Wallet(args) => wallet::run(args, &config),
         args::Command::Query(args) => query::run(args, &config),
+        args::Command::Genesis(command) => genesis::run(command),
         args::Command::Sim(command) => sim::run(command),
         args::Command::Tx(args) => tx::run(args, &config),
         args::Command::Doctor(args) => doctor::run(args, &config),

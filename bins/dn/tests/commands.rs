@@ -395,3 +395,38 @@ fn sim_prints_scenarios_that_run() {
     let wrong = error(&dn(home.path(), &["sim", "import", path.to_str().unwrap()]));
     assert!(wrong.contains("net.json: [1]: an object"), "{wrong}");
 }
+
+#[test]
+fn a_plan_becomes_the_same_genesis_everywhere() {
+    let home = tempfile::tempdir().unwrap();
+    let path = |name: &str| home.path().join(name).to_str().unwrap().to_owned();
+    let example = dn(home.path(), &["genesis", "example"]);
+    fs::write(path("plan.toml"), &example.stdout).unwrap();
+    for name in ["a.json", "b.json"] {
+        let built = dn(home.path(), &["genesis", "build", &path("plan.toml"), "--out", &path(name)]);
+        assert!(built.status.success(), "{}", String::from_utf8_lossy(&built.stderr));
+    }
+    assert_eq!(fs::read(path("a.json")).unwrap(), fs::read(path("b.json")).unwrap());
+    let shown = json(&dn(home.path(), &["genesis", "show", &path("a.json"), "--json"]));
+    assert_eq!(shown["validators"]["members"].as_array().unwrap().len(), 4);
+    let shown = dn(home.path(), &["genesis", "show", &path("a.json")]);
+    assert!(String::from_utf8_lossy(&shown.stdout).contains("25.0 %"));
+
+    // What is there is left alone; what is wrong is named with its place.
+    let again = error(&dn(home.path(), &["genesis", "build", &path("plan.toml"), "--out", &path("a.json")]));
+    assert!(again.contains("a.json") && again.contains("exists"), "{again}");
+    let plan = String::from_utf8(example.stdout).unwrap();
+    for (from, to, said) in [
+        ("stake = \"50000\"", "stake = \"much\"", "much"),
+        ("preset = \"main\"", "preset = \"moon\"", "moon"),
+        ("chain_id = 7", "chain_id = 7\nchain_name = \"x\"", "chain_name"),
+        ("stake = \"50000\"", "stake = \"50000000\"", "team"),
+    ] {
+        fs::write(path("plan.toml"), plan.replacen(from, to, 1)).unwrap();
+        let refused =
+            error(&dn(home.path(), &["genesis", "build", &path("plan.toml"), "--out", &path("c.json")]));
+        assert!(refused.contains("plan.toml") && refused.contains(said), "{refused}");
+    }
+    fs::write(path("a.json"), "{}").unwrap();
+    assert!(error(&dn(home.path(), &["genesis", "show", &path("a.json")])).contains("chain_id"));
+}

@@ -1,9 +1,15 @@
-//! Transactions that wait for a block: by sender in the order of their nonces, bounded in number and bytes.
+//! Transactions that wait for a block: by sender in the order of their nonces, the best paid first, bounded in number and bytes.
+//!
+//! What a stranger can fill is bounded by what it can pay: the fees of all waiting transactions of a sender are within its
+//! balance, few may wait behind a gap in its nonces, and when there is no room the worst paid last transaction of some
+//! sender makes it, those behind gaps first.
 
-use std::collections::BTreeMap;
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 
-use dn_core::{Address, Canonical, TxId};
+use dn_core::{Address, Amount, Canonical, TxId};
 
+use crate::state::Account;
 use crate::tx::SignedTx;
 
 /// The most transactions that wait.
@@ -12,19 +18,31 @@ pub(super) const MAX_TXS: usize = 20_000;
 pub(super) const MAX_BYTES: usize = 64 * 1024 * 1024;
 /// How far a sender's nonces may run ahead of its account.
 pub(super) const MAX_AHEAD: u64 = 256;
+/// The most transactions of a sender behind a gap in its nonces.
+pub(super) const MAX_GAPPED: usize = 16;
+/// How much more than the one before a replacement has to pay, in percent.
+pub(super) const REPLACE_PERCENT: u128 = 10;
 
 /// Why a transaction cannot wait.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub(super) enum MempoolError {
-    /// Too many wait.
-    #[error("{MAX_TXS} transactions or {MAX_BYTES} bytes are waiting")]
+    /// Too many wait, and all of them pay at least as well.
+    #[error("{MAX_TXS} transactions or {MAX_BYTES} bytes are waiting, none at a lower fee per byte")]
     Full,
-    /// Another transaction of the sender waits with this nonce.
-    #[error("another transaction of the sender waits with nonce {nonce}")]
-    NonceTaken { nonce: u64 },
+    /// Another transaction of the sender waits with this nonce, and this one does not pay enough more.
+    #[error(
+        "another transaction of the sender waits with nonce {nonce}; a fee of at least {minimum} DN replaces it"
+    )]
+    Underpriced { nonce: u64, minimum: Amount },
     /// The nonce is behind the account's, or too far ahead of it.
     #[error("nonce {found}; {expected} is next and at most {MAX_AHEAD} may wait ahead of it")]
     Nonce { expected: u64, found: u64 },
+    /// Too many behind a gap.
+    #[error("nonce {missing} is missing, and at most {MAX_GAPPED} transactions may wait behind a gap")]
+    Gapped { missing: u64 },
+    /// The sender cannot pay the fees of all that it has waiting.
+    #[error("the sender's waiting transactions have fees of {needed} DN; it holds {available} DN")]
+    Unfunded { available: Amount, needed: Amount },
 }
 
 #[derive(Debug)]
@@ -35,46 +53,172 @@ struct Waiting {
     tx: SignedTx,
 }
 
+impl Waiting {
+    /// Atto of fee per byte.
+    fn rate(&self) -> u128 {
+        self.tx.tx.fee.atto() / self.bytes as u128
+    }
+}
+
+/// How good a sender's last transaction is: the least of all makes room.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Rank {
+    /// It waits behind no gap.
+    reachable: bool,
+    rate: u128,
+    arrival: Reverse<u64>,
+}
+
+/// What waits of one sender.
+#[derive(Debug, Default)]
+struct Own {
+    /// The account's nonce when last seen.
+    next: u64,
+    txs: BTreeMap<u64, Waiting>,
+}
+
+impl Own {
+    /// The nonce after the unbroken run.
+    fn run_end(&self) -> u64 {
+        (self.next..).find(|nonce| !self.txs.contains_key(nonce)).unwrap_or(self.next)
+    }
+
+    fn fees(&self) -> u128 {
+        self.txs.values().fold(0, |sum, w| sum.saturating_add(w.tx.tx.fee.atto()))
+    }
+
+    fn last_rank(&self) -> Option<Rank> {
+        let (nonce, last) = self.txs.last_key_value()?;
+        let reachable = *nonce < self.run_end();
+        Some(Rank { reachable, rate: last.rate(), arrival: Reverse(last.arrival) })
+    }
+}
+
 /// The waiting transactions.
 #[derive(Debug, Default)]
 pub(super) struct Mempool {
-    by_sender: BTreeMap<Address, BTreeMap<u64, Waiting>>,
+    by_sender: BTreeMap<Address, Own>,
+    /// The rank of each sender's last transaction, the first to make room first.
+    last: BTreeSet<(Rank, Address)>,
     count: usize,
     bytes: usize,
     arrivals: u64,
 }
 
 impl Mempool {
-    /// Takes in a transaction whose signature was checked; false if it already waits.
-    pub(super) fn insert(&mut self, tx: SignedTx, account_nonce: u64) -> Result<bool, MempoolError> {
+    /// Takes in a transaction whose signature was checked, and returns the ids of those that made room for it or were
+    /// replaced. One that already waits changes nothing.
+    pub(super) fn insert(&mut self, tx: SignedTx, account: Account) -> Result<Vec<TxId>, MempoolError> {
         let (id, bytes) = (tx.id(), tx.to_bytes().len());
-        let (sender, nonce) = (tx.tx.sender, tx.tx.nonce);
-        if nonce < account_nonce || nonce - account_nonce >= MAX_AHEAD {
-            return Err(MempoolError::Nonce { expected: account_nonce, found: nonce });
+        let (sender, nonce, fee) = (tx.tx.sender, tx.tx.nonce, tx.tx.fee);
+        if nonce < account.nonce || nonce - account.nonce >= MAX_AHEAD {
+            return Err(MempoolError::Nonce { expected: account.nonce, found: nonce });
         }
-        if let Some(waiting) = self.by_sender.get(&sender).and_then(|own| own.get(&nonce)) {
-            return if waiting.id == id { Ok(false) } else { Err(MempoolError::NonceTaken { nonce }) };
+        let none = Own::default();
+        let own = self.by_sender.get(&sender).unwrap_or(&none);
+        let replaced = own.txs.get(&nonce);
+        if let Some(waiting) = replaced {
+            if waiting.id == id {
+                return Ok(Vec::new());
+            }
+            let old = waiting.tx.tx.fee.atto();
+            let minimum = Amount::from_atto(old.saturating_add((old * REPLACE_PERCENT / 100).max(1)));
+            if fee < minimum {
+                return Err(MempoolError::Underpriced { nonce, minimum });
+            }
         }
-        if self.count >= MAX_TXS || self.bytes + bytes > MAX_BYTES {
-            return Err(MempoolError::Full);
+        let old_fee = replaced.map_or(0, |waiting| waiting.tx.tx.fee.atto());
+        let needed = Amount::from_atto(own.fees().saturating_sub(old_fee).saturating_add(fee.atto()));
+        if needed > account.balance {
+            return Err(MempoolError::Unfunded { available: account.balance, needed });
+        }
+        let missing = (account.nonce..).find(|n| !own.txs.contains_key(n)).unwrap_or(nonce);
+        let gapped = own.txs.range(missing..).count();
+        if nonce > missing && replaced.is_none() && gapped >= MAX_GAPPED {
+            return Err(MempoolError::Gapped { missing });
         }
         self.arrivals += 1;
         let waiting = Waiting { id, bytes, arrival: self.arrivals, tx };
-        self.by_sender.entry(sender).or_default().insert(nonce, waiting);
+        let rank =
+            Rank { reachable: nonce <= missing, rate: waiting.rate(), arrival: Reverse(waiting.arrival) };
+        let mut gone = Vec::new();
+        if let Some(old) = self.take(sender, nonce) {
+            gone.push(old.id);
+        } else {
+            gone.extend(self.make_room(bytes, rank, sender)?);
+        }
+        self.put(sender, nonce, account.nonce, waiting);
+        Ok(gone)
+    }
+
+    /// Drops worse last transactions of other senders until one more of this rank fits.
+    fn make_room(&mut self, bytes: usize, rank: Rank, sender: Address) -> Result<Vec<TxId>, MempoolError> {
+        let (mut count, mut freed, mut victims) = (self.count, 0, Vec::new());
+        for (worse, other) in &self.last {
+            if count < MAX_TXS && self.bytes - freed + bytes <= MAX_BYTES {
+                break;
+            }
+            if (worse.reachable, worse.rate) >= (rank.reachable, rank.rate) {
+                return Err(MempoolError::Full);
+            }
+            let last = self.by_sender[other].txs.last_key_value();
+            let (nonce, waiting) = last.expect("every sender has a transaction");
+            if *other != sender {
+                victims.push((*other, *nonce));
+                (count, freed) = (count - 1, freed + waiting.bytes);
+            }
+        }
+        if count >= MAX_TXS || self.bytes - freed + bytes > MAX_BYTES {
+            return Err(MempoolError::Full);
+        }
+        Ok(victims.into_iter().filter_map(|(other, nonce)| Some(self.take(other, nonce)?.id)).collect())
+    }
+
+    fn put(&mut self, sender: Address, nonce: u64, next: u64, waiting: Waiting) {
         self.count += 1;
-        self.bytes += bytes;
-        Ok(true)
+        self.bytes += waiting.bytes;
+        self.change(sender, |own| {
+            own.next = next;
+            own.txs.insert(nonce, waiting)
+        });
+    }
+
+    fn take(&mut self, sender: Address, nonce: u64) -> Option<Waiting> {
+        let waiting = self.change(sender, |own| own.txs.remove(&nonce))?;
+        self.count -= 1;
+        self.bytes -= waiting.bytes;
+        Some(waiting)
+    }
+
+    /// Changes what waits of a sender, and keeps its rank in step.
+    fn change<T>(&mut self, sender: Address, change: impl FnOnce(&mut Own) -> T) -> T {
+        let own = self.by_sender.entry(sender).or_default();
+        let before = own.last_rank();
+        let result = change(own);
+        let after = own.last_rank();
+        if before != after {
+            if let Some(rank) = before {
+                self.last.remove(&(rank, sender));
+            }
+            if let Some(rank) = after {
+                self.last.insert((rank, sender));
+            }
+        }
+        if own.txs.is_empty() {
+            self.by_sender.remove(&sender);
+        }
+        result
     }
 
     /// Whether this very transaction waits.
     pub(super) fn contains(&self, tx: &SignedTx, id: TxId) -> bool {
         let own = self.by_sender.get(&tx.tx.sender);
-        own.and_then(|own| own.get(&tx.tx.nonce)).is_some_and(|waiting| waiting.id == id)
+        own.and_then(|own| own.txs.get(&tx.tx.nonce)).is_some_and(|waiting| waiting.id == id)
     }
 
     /// Up to `limit` transactions that arrived until this count of arrivals.
     pub(super) fn older_than(&self, arrivals: u64, limit: usize) -> Vec<SignedTx> {
-        let all = self.by_sender.values().flat_map(BTreeMap::values);
+        let all = self.by_sender.values().flat_map(|own| own.txs.values());
         let old = all.filter(|waiting| waiting.arrival <= arrivals);
         old.take(limit).map(|waiting| waiting.tx.clone()).collect()
     }
@@ -92,51 +236,46 @@ impl Mempool {
     /// The nonce after the sender's unbroken run of waiting transactions.
     pub(super) fn next_nonce(&self, sender: Address, account_nonce: u64) -> u64 {
         let own = self.by_sender.get(&sender);
-        let waits = |nonce: &u64| own.is_some_and(|own| own.contains_key(nonce));
+        let waits = |nonce: &u64| own.is_some_and(|own| own.txs.contains_key(nonce));
         (account_nonce..).find(|nonce| !waits(nonce)).unwrap_or(account_nonce)
     }
 
     /// Whether some transaction can apply now.
     pub(super) fn has_ready(&self, nonce_of: impl Fn(Address) -> u64) -> bool {
-        self.by_sender.iter().any(|(sender, own)| own.contains_key(&nonce_of(*sender)))
+        self.by_sender.iter().any(|(sender, own)| own.txs.contains_key(&nonce_of(*sender)))
     }
 
-    /// Up to `limit` transactions that can apply now: of each sender its unbroken run, interleaved by arrival.
+    /// Up to `limit` transactions that can apply now: each sender's in the order of its nonces, of different senders the better
+    /// paid first, then the earlier.
     pub(super) fn ready(&self, limit: usize, nonce_of: impl Fn(Address) -> u64) -> Vec<SignedTx> {
+        let head = |sender: &Address, nonce: u64| {
+            let waiting = self.by_sender.get(sender)?.txs.get(&nonce)?;
+            Some((waiting.rate(), Reverse(waiting.arrival), *sender, nonce))
+        };
+        let heads = self.by_sender.keys().filter_map(|sender| head(sender, nonce_of(*sender)));
+        let mut heads: BinaryHeap<_> = heads.collect();
         let mut ready = Vec::new();
-        for (sender, own) in &self.by_sender {
-            let (mut nonce, mut after) = (nonce_of(*sender), 0);
-            while let Some(waiting) = own.get(&nonce).filter(|_| ready.len() < MAX_TXS) {
-                // Never before the same sender's earlier nonce, however they arrived.
-                after = waiting.arrival.max(after);
-                ready.push(((after, nonce), waiting));
-                nonce += 1;
-            }
+        while let Some((_, _, sender, nonce)) = heads.pop().filter(|_| ready.len() < limit) {
+            ready.push(self.by_sender[&sender].txs[&nonce].tx.clone());
+            heads.extend(head(&sender, nonce + 1));
         }
-        ready.sort_by_key(|(order, _)| *order);
-        ready.truncate(limit);
-        ready.into_iter().map(|(_, waiting)| waiting.tx.clone()).collect()
+        ready
     }
 
     /// Removes a transaction.
     pub(super) fn remove(&mut self, sender: Address, nonce: u64) {
-        let Some(own) = self.by_sender.get_mut(&sender) else { return };
-        if let Some(waiting) = own.remove(&nonce) {
-            self.count -= 1;
-            self.bytes -= waiting.bytes;
-        }
-        if own.is_empty() {
-            self.by_sender.remove(&sender);
-        }
+        self.take(sender, nonce);
     }
 
-    /// Removes what can no longer apply at this height or later, and returns the ids.
+    /// Removes what can no longer apply at this height or later, and returns it.
     pub(super) fn purge(&mut self, height: u64, nonce_of: impl Fn(Address) -> u64) -> Vec<SignedTx> {
         let mut gone = Vec::new();
-        for (sender, own) in &self.by_sender {
-            let nonce = nonce_of(*sender);
-            let stale = |w: &&Waiting| w.tx.tx.nonce < nonce || w.tx.tx.expires_height < height;
-            gone.extend(own.values().filter(stale).map(|waiting| waiting.tx.clone()));
+        let senders: Vec<_> = self.by_sender.keys().copied().collect();
+        for sender in senders {
+            let next = nonce_of(sender);
+            self.change(sender, |own| own.next = next);
+            let stale = |w: &&Waiting| w.tx.tx.nonce < next || w.tx.tx.expires_height < height;
+            gone.extend(self.by_sender[&sender].txs.values().filter(stale).map(|w| w.tx.clone()));
         }
         for tx in &gone {
             self.remove(tx.tx.sender, tx.tx.nonce);
@@ -146,46 +285,4 @@ impl Mempool {
 }
 
 #[cfg(test)]
-mod tests {
-    use dn_core::{Amount, SecretKey};
-
-    use super::*;
-    use crate::tx::{Payload, Tx};
-
-    fn tx(seed: u8, nonce: u64, expires_height: u64) -> SignedTx {
-        let key = SecretKey::from_bytes(&[seed; 32]).unwrap();
-        let (sender, fee) = (key.address(), Amount::ZERO);
-        Tx { chain_id: 1, sender, nonce, expires_height, fee, payload: Payload::Withdraw {} }.sign(&key)
-    }
-
-    #[test]
-    fn only_unbroken_runs_are_ready_and_senders_keep_their_order() {
-        let mut pool = Mempool::default();
-        let (a1, a0, a3, b0) = (tx(1, 1, 9), tx(1, 0, 9), tx(1, 3, 9), tx(2, 0, 9));
-        for tx in [&a1, &a3, &b0, &a0] {
-            pool.insert(tx.clone(), 0).unwrap();
-        }
-        assert_eq!(pool.ready(10, |_| 0), [b0.clone(), a0.clone(), a1.clone()]);
-        assert_eq!(pool.ready(1, |_| 0), [b0]);
-        assert!(pool.has_ready(|_| 0) && pool.has_ready(|_| 3) && !pool.has_ready(|_| 4));
-        assert_eq!(pool.next_nonce(a0.tx.sender, 0), 2);
-        assert_eq!(pool.len(), 4);
-        // The same again is nothing new; another one with its nonce is refused.
-        assert_eq!(pool.insert(a1.clone(), 0), Ok(false));
-        assert!(pool.contains(&a1, a1.id()) && !pool.contains(&a1, a0.id()));
-        assert_eq!(pool.insert(tx(1, 1, 8), 0), Err(MempoolError::NonceTaken { nonce: 1 }));
-        assert_eq!(pool.len(), 4);
-    }
-
-    #[test]
-    fn stale_and_far_nonces_are_refused_and_purged() {
-        let mut pool = Mempool::default();
-        assert_eq!(pool.insert(tx(1, 0, 9), 1), Err(MempoolError::Nonce { expected: 1, found: 0 }));
-        assert!(pool.insert(tx(1, MAX_AHEAD, 9), 0).is_err());
-        pool.insert(tx(1, 0, 5), 0).unwrap();
-        pool.insert(tx(2, 1, 9), 0).unwrap();
-        assert_eq!(pool.purge(6, |_| 0).len(), 1);
-        assert_eq!(pool.purge(6, |_| 2).len(), 1);
-        assert_eq!((pool.len(), pool.bytes), (0, 0));
-    }
-}
+mod tests;

@@ -1,5 +1,6 @@
-//! JSON-RPC 2.0 over HTTP POST `/`.
+//! JSON-RPC 2.0 over HTTP POST `/`, and beside it the stream of events.
 
+use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,7 +9,7 @@ use axum::extract::{Request, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
-use axum::{Json, Router};
+use axum::{Extension, Json, Router};
 use dn_core::{Address, BatchId, ChannelId, ModelId, TxId};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -17,9 +18,11 @@ use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, watch};
 
 use super::mempool::MempoolError;
+use super::quota::{BURST, CALLS_PER_SECOND, Caller, Quotas};
 use super::server;
 use super::shared::{NotAdmitted, Shared};
 use super::store::StoreError;
+use super::subscribe::{self, Subscriptions};
 use crate::query;
 use crate::reject::Reject;
 use crate::state::{ACCOUNTS, PARAMS};
@@ -88,12 +91,17 @@ impl From<StoreError> for RpcError {
 struct Service {
     shared: Arc<Shared>,
     slots: Arc<Semaphore>,
+    quotas: Arc<Quotas>,
 }
 
 /// Serves until told to stop.
 pub(super) async fn serve(listener: TcpListener, shared: Arc<Shared>, stopped: watch::Receiver<bool>) {
-    let service = Service { shared, slots: Arc::new(Semaphore::new(MAX_REQUESTS)) };
-    let app = Router::new().route("/", post(handle)).route("/metrics", get(metrics)).with_state(service);
+    let subscriptions = Subscriptions::new(Arc::clone(&shared), stopped.clone());
+    let (slots, quotas) = (Arc::new(Semaphore::new(MAX_REQUESTS)), Arc::default());
+    let service = Service { shared, slots, quotas };
+    let events = Router::new().route("/events", get(subscribe::handle)).with_state(subscriptions);
+    let app = Router::new().route("/", post(handle)).route("/metrics", get(metrics));
+    let app = app.with_state(service).merge(events);
     server::serve(listener, app, server::Limits::default(), stopped).await;
 }
 
@@ -102,7 +110,11 @@ async fn metrics(State(service): State<Service>) -> Response {
     (kind, service.shared.metrics.text()).into_response()
 }
 
-async fn handle(State(service): State<Service>, request: Request) -> Response {
+async fn handle(
+    State(service): State<Service>,
+    Extension(caller): Extension<Caller>,
+    request: Request,
+) -> Response {
     let Ok(_slot) = service.slots.clone().try_acquire_owned() else {
         let error = RpcError::new(CODE_BUSY, format!("{MAX_REQUESTS} requests are in progress"));
         return (StatusCode::SERVICE_UNAVAILABLE, Json(failure(&Value::Null, error))).into_response();
@@ -120,6 +132,13 @@ async fn handle(State(service): State<Service>, request: Request) -> Response {
         Ok(value) => value,
         Err(error) => return Json(failure(&Value::Null, RpcError::new(CODE_PARSE, error))).into_response(),
     };
+    let calls = value.as_array().and_then(|calls| u32::try_from(calls.len()).ok());
+    let calls = calls.and_then(NonZeroU32::new).unwrap_or(NonZeroU32::MIN);
+    if !service.quotas.allows(caller, calls) {
+        let message = format!("more than {CALLS_PER_SECOND} calls a second, or {BURST} at once");
+        let error = RpcError::new(CODE_BUSY, message);
+        return (StatusCode::TOO_MANY_REQUESTS, Json(failure(&Value::Null, error))).into_response();
+    }
     match answer(&service, value).await {
         Some(answer) => Json(answer).into_response(),
         None => StatusCode::NO_CONTENT.into_response(),
@@ -360,7 +379,10 @@ async fn send_transaction(shared: Arc<Shared>, params: Value) -> Result<Value, R
     };
     match tokio::time::timeout(TX_WAIT, waiting).await {
         Ok(Ok(answer)) => show(answer?),
-        Ok(Err(_)) => Err(RpcError::new(CODE_BUSY, "the node is stopping")),
+        Ok(Err(_)) if shared.pool().stopped => Err(RpcError::new(CODE_BUSY, "the node is stopping")),
+        Ok(Err(_)) => {
+            Err(RpcError::new(CODE_BUSY, "made room for, or was replaced by, a better paid transaction"))
+        }
         Err(_) => {
             let seconds = TX_WAIT.as_secs();
             let message =

@@ -3,13 +3,15 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Router;
+use axum::{Extension, Router};
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
+
+use super::quota::Caller;
 
 /// What strangers may take of the node.
 #[derive(Debug, Clone, Copy)]
@@ -47,9 +49,10 @@ pub(super) async fn serve(
             accepted = listener.accept() => accepted,
         };
         match accepted {
-            Ok((stream, _)) => {
+            Ok((stream, peer)) => {
                 let Ok(slot) = slots.clone().try_acquire_owned() else { continue };
-                let serving = connection(stream, &app, limits.head_wait, stopped.clone());
+                let app = app.clone().layer(Extension(Caller(peer.ip())));
+                let serving = connection(stream, app, limits.head_wait, stopped.clone());
                 open.spawn(async move {
                     serving.await;
                     drop(slot);
@@ -72,7 +75,7 @@ async fn stop_requested(stopped: &mut watch::Receiver<bool>) {
 
 fn connection(
     stream: TcpStream,
-    app: &Router,
+    app: Router,
     head_wait: Duration,
     mut stopped: watch::Receiver<bool>,
 ) -> impl Future<Output = ()> + Send + 'static {
@@ -81,7 +84,7 @@ fn connection(
         .timer(TokioTimer::new())
         .header_read_timeout(head_wait)
         .max_buf_size(MAX_HEAD_BYTES)
-        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(app.clone()));
+        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(app));
     async move {
         let mut serving = std::pin::pin!(serving);
         let ended = tokio::select! {

@@ -6,7 +6,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use dn_core::{Address, Hash32, TxId};
 use rayon::prelude::*;
-use tokio::sync::{Notify, oneshot};
+use tokio::sync::{Notify, oneshot, watch};
 
 use super::consensus::evidence::Equivocation;
 use super::mempool::{Mempool, MempoolError};
@@ -16,7 +16,7 @@ use crate::apply::{Signatures, check_paid_and_signed, check_static};
 use crate::block::Block;
 use crate::chain::{Chain, Executed};
 use crate::reject::Reject;
-use crate::state::ACCOUNTS;
+use crate::state::{ACCOUNTS, Account};
 use crate::tx::SignedTx;
 use crate::views::TxOutcome;
 
@@ -90,6 +90,8 @@ pub(super) struct Shared {
     checked: Mutex<Checked>,
     /// Something waits in the pool, or the node is to stop.
     pub(super) wake: Notify,
+    /// Height of the tip, for those who wait for the next.
+    heights: watch::Sender<u64>,
     pub(super) store: Store,
     pub(super) genesis: Hash32,
     /// The node's validator; zero for a node that only follows.
@@ -108,9 +110,15 @@ impl Shared {
         producer: Address,
         passes_on: bool,
     ) -> Self {
+        let heights = watch::Sender::new(chain.tip().height);
         let (chain, pool, checked) = (RwLock::new(chain), Mutex::default(), Mutex::default());
         let (wake, evidence, metrics) = (Notify::new(), Mutex::default(), Metrics::default());
-        Self { chain, pool, checked, wake, store, genesis, producer, passes_on, evidence, metrics }
+        Self { chain, pool, checked, wake, heights, store, genesis, producer, passes_on, evidence, metrics }
+    }
+
+    /// The height of the tip as it rises.
+    pub(super) fn heights(&self) -> watch::Receiver<u64> {
+        self.heights.subscribe()
     }
 
     /// The chain, for reading. A panic elsewhere leaves it usable: what it interrupted was rolled back or never sealed, and
@@ -136,11 +144,11 @@ impl Shared {
         let id = tx.id();
         self.check(&tx, id)?;
         let mut pool = self.pool();
-        let (nonce, since_height) = {
+        let (account, since_height) = {
             let chain = self.chain();
-            (ACCOUNTS.get_or_default(chain.state(), &tx.tx.sender).nonce, chain.tip().height)
+            (ACCOUNTS.get_or_default(chain.state(), &tx.tx.sender), chain.tip().height)
         };
-        if pool.take_in(&tx, nonce)? && self.passes_on && pool.outbox.len() < MAX_OUTBOX {
+        if pool.take_in(&tx, id, account)? && self.passes_on && pool.outbox.len() < MAX_OUTBOX {
             pool.outbox.push(tx.clone());
         }
         let (sender, receiver) = oneshot::channel();
@@ -163,10 +171,10 @@ impl Shared {
         };
         let good: Vec<_> = fresh.into_par_iter().filter(|(id, tx)| self.check(tx, *id).is_ok()).collect();
         let mut pool = self.pool();
-        for (_, tx) in good {
-            let nonce = ACCOUNTS.get_or_default(self.chain().state(), &tx.tx.sender).nonce;
+        for (id, tx) in good {
+            let account = ACCOUNTS.get_or_default(self.chain().state(), &tx.tx.sender);
             // Full, stale or another one with its nonce.
-            let _ = pool.take_in(&tx, nonce);
+            let _ = pool.take_in(&tx, id, account);
         }
         drop(pool);
         self.wake.notify_one();
@@ -211,6 +219,7 @@ impl Shared {
 
     /// Tells those who wait what a decided block did with their transactions.
     pub(super) fn answer(&self, height: u64, executed: &Executed) {
+        self.heights.send_replace(height);
         let mut pool = self.pool();
         for (index, outcome) in (0u32..).zip(&executed.outcomes) {
             let tx_id = outcome.tx_id;
@@ -286,11 +295,17 @@ impl Shared {
 }
 
 impl Pool {
-    fn take_in(&mut self, tx: &SignedTx, nonce: u64) -> Result<bool, MempoolError> {
+    fn take_in(&mut self, tx: &SignedTx, id: TxId, account: Account) -> Result<bool, MempoolError> {
+        if self.mempool.contains(tx, id) {
+            return Ok(false);
+        }
         let (sender, own) = (tx.tx.sender, tx.tx.nonce);
-        let fresh = self.mempool.insert(tx.clone(), nonce)?;
-        self.ready |= fresh && self.mempool.next_nonce(sender, nonce) > own;
-        Ok(fresh)
+        for gone in self.mempool.insert(tx.clone(), account)? {
+            // Dropped senders tell those who wait.
+            self.waiters.remove(&gone);
+        }
+        self.ready |= self.mempool.next_nonce(sender, account.nonce) > own;
+        Ok(true)
     }
 
     fn tell(&mut self, tx_id: TxId, answer: impl FnOnce() -> Answer) {

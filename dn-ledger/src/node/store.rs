@@ -148,7 +148,7 @@ pub enum StoreError {
         /// The block.
         hash: BlockHash,
         /// Why.
-        source: CertificateError,
+        source: Box<CertificateError>,
     },
     /// The books do not balance.
     #[error("{path}: {source}")]
@@ -294,7 +294,7 @@ impl Store {
             certificate.verify(tip, &chain.tip_validators()).map_err(|source| StoreError::Certificate {
                 path: path(),
                 hash: tip.hash(),
-                source,
+                source: Box::new(source),
             })?;
         }
         Ok(chain)

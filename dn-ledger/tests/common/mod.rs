@@ -1,6 +1,8 @@
 //! A small world to test the ledger in: three validators, a model owner, two workers, a gateway, a payer with a channel.
 #![allow(dead_code, reason = "each test file uses its part")]
 
+pub(crate) mod auditor;
+
 use dn_core::merkle::MerkleTree;
 use dn_core::objects::{
     AuditOutcome, BatchLine, BatchRoot, Hyperparameters, ModelManifest, Price, RopePairing, RopeScaling,

@@ -87,8 +87,7 @@ impl Cluster {
         let peers = others.map(|(_, port)| at(*port)).collect();
         let network = NetworkConfig { listen: at(self.ports[index]), peers, closed: false };
         let spare = key("nobody");
-        let alone =
-            NodeConfig::alone(self.dir(index), self.genesis.clone(), at(0), spare, 200);
+        let alone = NodeConfig::alone(self.dir(index), self.genesis.clone(), at(0), spare, 200);
         NodeConfig { key: self.keys[index].clone(), network: Some(network), first_start, ..alone }
     }
 

@@ -1,0 +1,163 @@
+use dn_core::SecretKey;
+use proptest::prelude::*;
+
+use super::*;
+use crate::tx::{Payload, Tx};
+
+fn account(nonce: u64) -> Account {
+    Account { balance: Amount::from_dn(1), nonce }
+}
+
+fn paid(seed: u32, nonce: u64, expires_height: u64, fee: u64) -> SignedTx {
+    let mut secret = [1; 32];
+    secret[..4].copy_from_slice(&seed.to_be_bytes());
+    let key = SecretKey::from_bytes(&secret).unwrap();
+    let (sender, fee) = (key.address(), Amount::from_atto(fee.into()));
+    Tx { chain_id: 1, sender, nonce, expires_height, fee, payload: Payload::Withdraw {} }.sign(&key)
+}
+
+fn tx(seed: u32, nonce: u64, expires_height: u64) -> SignedTx {
+    paid(seed, nonce, expires_height, 0)
+}
+
+#[test]
+fn only_unbroken_runs_are_ready_and_senders_keep_their_order() {
+    let mut pool = Mempool::default();
+    let (a1, a0, a3, b0) = (tx(1, 1, 9), tx(1, 0, 9), tx(1, 3, 9), tx(2, 0, 9));
+    for tx in [&a1, &a3, &b0, &a0] {
+        assert_eq!(pool.insert(tx.clone(), account(0)), Ok(vec![]));
+    }
+    assert_eq!(pool.ready(10, |_| 0), [b0.clone(), a0.clone(), a1.clone()]);
+    assert_eq!(pool.ready(1, |_| 0), [b0]);
+    assert!(pool.has_ready(|_| 0) && pool.has_ready(|_| 3) && !pool.has_ready(|_| 4));
+    assert_eq!(pool.next_nonce(a0.tx.sender, 0), 2);
+    assert_eq!(pool.len(), 4);
+    // The same again is nothing new.
+    assert_eq!(pool.insert(a1, account(0)), Ok(vec![]));
+    assert_eq!(pool.len(), 4);
+}
+
+#[test]
+fn the_better_paid_go_first_but_never_before_their_predecessors() {
+    let mut pool = Mempool::default();
+    let (cheap, rich_behind) = (paid(1, 0, 9, 1_000), paid(1, 1, 9, 900_000));
+    let (middle, best) = (paid(2, 0, 9, 50_000), paid(3, 0, 9, 60_000));
+    for tx in [&cheap, &rich_behind, &middle, &best] {
+        pool.insert(tx.clone(), account(0)).unwrap();
+    }
+    assert_eq!(pool.ready(9, |_| 0), [best, middle, cheap, rich_behind]);
+}
+
+#[test]
+fn a_tenth_more_replaces() {
+    let mut pool = Mempool::default();
+    let (old, close, more) = (paid(1, 0, 9, 1_000), paid(1, 0, 9, 1_099), paid(1, 0, 8, 1_100));
+    pool.insert(old.clone(), account(0)).unwrap();
+    let minimum = Amount::from_atto(1_100);
+    assert_eq!(pool.insert(close, account(0)), Err(MempoolError::Underpriced { nonce: 0, minimum }));
+    assert_eq!(pool.insert(more.clone(), account(0)), Ok(vec![old.id()]));
+    assert_eq!(pool.ready(9, |_| 0), [more]);
+    assert_eq!(pool.len(), 1);
+    // Of nothing a tenth is nothing: one atto more it must be.
+    pool.insert(tx(2, 0, 9), account(0)).unwrap();
+    assert!(matches!(pool.insert(tx(2, 0, 8), account(0)), Err(MempoolError::Underpriced { .. })));
+}
+
+#[test]
+fn a_sender_waits_with_what_it_can_pay_and_few_behind_a_gap() {
+    let mut pool = Mempool::default();
+    let poor = Account { balance: Amount::from_atto(250), nonce: 0 };
+    pool.insert(paid(1, 0, 9, 100), poor).unwrap();
+    pool.insert(paid(1, 1, 9, 100), poor).unwrap();
+    let (available, needed) = (poor.balance, Amount::from_atto(300));
+    assert_eq!(pool.insert(paid(1, 2, 9, 100), poor), Err(MempoolError::Unfunded { available, needed }));
+    // A replacement pays instead of what it replaces, not besides.
+    assert!(pool.insert(paid(1, 1, 9, 150), poor).is_ok());
+    for nonce in 0..MAX_GAPPED as u64 {
+        pool.insert(tx(2, nonce + 1, 9), account(0)).unwrap();
+    }
+    let one_more = tx(2, MAX_GAPPED as u64 + 1, 9);
+    assert_eq!(pool.insert(one_more.clone(), account(0)), Err(MempoolError::Gapped { missing: 0 }));
+    pool.insert(tx(2, 0, 9), account(0)).unwrap();
+    assert_eq!(pool.insert(one_more, account(0)), Ok(vec![]));
+}
+
+#[test]
+fn stale_and_far_nonces_are_refused_and_purged() {
+    let mut pool = Mempool::default();
+    assert_eq!(pool.insert(tx(1, 0, 9), account(1)), Err(MempoolError::Nonce { expected: 1, found: 0 }));
+    assert!(pool.insert(tx(1, MAX_AHEAD, 9), account(0)).is_err());
+    pool.insert(tx(1, 0, 5), account(0)).unwrap();
+    pool.insert(tx(2, 1, 9), account(0)).unwrap();
+    assert_eq!(pool.purge(6, |_| 0).len(), 1);
+    assert_eq!(pool.purge(6, |_| 2).len(), 1);
+    assert_eq!((pool.len(), pool.bytes, pool.last.len()), (0, 0, 0));
+}
+
+#[test]
+fn a_full_pool_drops_gaps_first_then_the_worst_paid() {
+    let mut pool = Mempool::default();
+    let gap = paid(1, 1, 9, 500_000);
+    pool.insert(gap.clone(), account(0)).unwrap();
+    let mut cheap = None;
+    for n in 1..u32::try_from(MAX_TXS).unwrap() {
+        let tx = unsigned(n + 1, 0, if n == 7 { 1_000 } else { 100_000 });
+        cheap = if n == 7 { Some(tx.id()) } else { cheap };
+        pool.insert(tx, account(0)).unwrap();
+    }
+    assert_eq!(pool.len(), MAX_TXS);
+    // What is behind a gap itself displaces nobody.
+    assert_eq!(pool.insert(unsigned(90_000, 1, 400_000), account(0)), Err(MempoolError::Full));
+    assert_eq!(pool.insert(unsigned(90_001, 0, 100), account(0)), Ok(vec![gap.id()]));
+    assert_eq!(pool.insert(unsigned(90_002, 0, 100), account(0)), Err(MempoolError::Full));
+    let gone = pool.insert(unsigned(90_003, 0, 200_000), account(0)).unwrap();
+    assert_eq!(gone, [unsigned(90_001, 0, 100).id()]);
+    assert_eq!(pool.insert(unsigned(90_004, 0, 200_000), account(0)).unwrap(), [cheap.unwrap()]);
+    assert_eq!(pool.len(), MAX_TXS);
+}
+
+/// The pool looks at no signature, and twenty thousand of them take a while.
+fn unsigned(seed: u32, nonce: u64, fee: u64) -> SignedTx {
+    let mut sender = Address([0; 20]);
+    sender.0[..4].copy_from_slice(&seed.to_be_bytes());
+    let signature = tx(1, 0, 0).signature;
+    let fee = Amount::from_atto(fee.into());
+    SignedTx {
+        tx: Tx { chain_id: 1, sender, nonce, expires_height: 9, fee, payload: Payload::Withdraw {} },
+        signature,
+    }
+}
+
+proptest! {
+    /// Counts, bytes and ranks follow every change; ready transactions are unbroken runs.
+    #[test]
+    fn the_books_of_the_pool_balance(
+        ops in prop::collection::vec((0u32..4, 0u64..6, 0u64..4, 1u64..2_000, 0u8..8), 1..80),
+    ) {
+        let (mut pool, signature) = (Mempool::default(), tx(1, 0, 0).signature);
+        let mut nonces = BTreeMap::<Address, u64>::new();
+        for (seed, nonce, expires_height, fee, op) in ops {
+            let SignedTx { mut tx, .. } = unsigned(seed, nonce, fee);
+            tx.expires_height = expires_height;
+            let next = nonces.entry(tx.sender).or_default();
+            match op {
+                0 => *next += 1,
+                1 => drop(pool.purge(expires_height, |sender| nonces.get(&sender).copied().unwrap_or(0))),
+                2 => pool.remove(tx.sender, nonce),
+                _ => drop(pool.insert(SignedTx { tx, signature }, account(*next))),
+            }
+            let all = || pool.by_sender.values().flat_map(|own| own.txs.values());
+            prop_assert_eq!(pool.count, all().count());
+            prop_assert_eq!(pool.bytes, all().map(|w| w.bytes).sum::<usize>());
+            let last = pool.by_sender.iter().map(|(sender, own)| (own.last_rank().unwrap(), *sender));
+            prop_assert_eq!(&pool.last, &last.collect());
+            let nonce_of = |sender| nonces.get(&sender).copied().unwrap_or(0);
+            let mut expected = nonces.clone();
+            for ready in pool.ready(100, nonce_of) {
+                let next = expected.entry(ready.tx.sender).or_default();
+                prop_assert_eq!(ready.tx.nonce, *next);
+                *next += 1;
+            }
+        }
+    }
+}
