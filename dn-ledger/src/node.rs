@@ -16,6 +16,8 @@ mod shared;
 mod store;
 mod subscribe;
 
+#[cfg(feature = "faults")]
+pub use consensus::Fault;
 pub use consensus::{GuardError, UndecidedError};
 pub use rpc::{CODE_BUSY, CODE_INTERNAL, CODE_REJECTED, MAX_BATCH, MAX_BODY_BYTES};
 pub use service::{NetworkConfig, Node, NodeConfig, NodeError};

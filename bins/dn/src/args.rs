@@ -4,7 +4,9 @@ use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
 
-use crate::{bench, devnet, doctor, embed, genesis, infer, model_command, query, sim, tx, verify, wallet};
+use crate::{
+    bench, devnet, doctor, embed, genesis, infer, ledger, model_command, query, sim, tx, verify, wallet,
+};
 
 /// Run, pay for, check and inspect verified model answers.
 ///
@@ -61,6 +63,9 @@ pub(crate) enum Command {
     /// Where a chain starts: from a plan to the file that its nodes agree on.
     #[command(subcommand)]
     Genesis(genesis::Command),
+    /// Nodes of a chain: run one, or several validators on this machine.
+    #[command(subcommand)]
+    Ledger(ledger::Command),
     /// Keys in encrypted keystore files.
     #[command(subcommand)]
     Wallet(wallet::Command),
@@ -81,4 +86,6 @@ pub(crate) enum Bench {
     Infer(bench::Args),
     /// Trust, score and payout of a million nodes, beside what this machine can copy.
     Sim(sim::bench::Args),
+    /// Transactions per second and finality of a chain of several validators, each a process on this machine.
+    Ledger(bench::ledger::Args),
 }

@@ -14,6 +14,7 @@ mod error;
 mod genesis;
 mod home;
 mod infer;
+mod ledger;
 mod model;
 mod model_command;
 mod out;
@@ -48,6 +49,8 @@ fn run(cli: args::Cli) -> Result<ExitCode, error::CliError> {
         args::Command::Bench(args::Bench::Sim(args)) => sim::bench::run(args),
         args::Command::Model(command) => model_command::run(command, &config),
         args::Command::Verify(args) => verify::run(args, &config),
+        args::Command::Bench(args::Bench::Ledger(args)) => bench::ledger::run(&args),
+        args::Command::Ledger(command) => ledger::run(command, &config),
         args::Command::Wallet(args) => wallet::run(args, &config),
         args::Command::Query(args) => query::run(args, &config),
         args::Command::Genesis(command) => genesis::run(command),

@@ -13,6 +13,8 @@ mod codec;
 mod context;
 mod engine;
 pub(crate) mod evidence;
+#[cfg(feature = "faults")]
+mod fault;
 mod guard;
 mod host;
 mod outbound;
@@ -30,6 +32,8 @@ use malachite_channel::{Channels, EngineHandle, NetworkRequest};
 
 use context::Ctx;
 use engine::{EngineError, Identity, LOG_FILE, Network};
+#[cfg(feature = "faults")]
+pub use fault::Fault;
 use guard::Guard;
 pub use guard::GuardError;
 use host::Host;
@@ -78,6 +82,8 @@ pub(crate) struct Settings {
     pub(crate) first_start: bool,
     pub(crate) pace: Pace,
     pub(crate) max_block_bytes: usize,
+    #[cfg(feature = "faults")]
+    pub(crate) fault: Option<Fault>,
 }
 
 /// Why consensus ends.
@@ -148,6 +154,8 @@ impl<'a> Runner<'a> {
         let outbound = Outbound::new(shared, settings.alone)?;
         let Settings { dir, pace, max_block_bytes, .. } = settings;
         let host = Host::new(Arc::clone(shared), ctx, *pace, dir, *max_block_bytes, outbound)?;
+        #[cfg(feature = "faults")]
+        let host = host.misbehaving(settings.fault);
         Ok(Self { shared, settings, guard, ctx, host, patience: first_patience(pace), broken: 0 })
     }
 

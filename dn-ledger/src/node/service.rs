@@ -61,6 +61,9 @@ pub struct NodeConfig {
     pub first_start: bool,
     /// Where it is recorded what the key signed [default: in `data_dir`]. Kept apart, it also protects from an old copy of `data_dir`.
     pub sign_guard: Option<PathBuf>,
+    /// What the node does wrong.
+    #[cfg(feature = "faults")]
+    pub fault: Option<super::consensus::Fault>,
 }
 
 impl NodeConfig {
@@ -72,11 +75,21 @@ impl NodeConfig {
         key: SecretKey,
         block_interval_ms: u64,
     ) -> Self {
+        Self { key: Some(key), ..Self::following(data_dir, genesis, rpc_listen, block_interval_ms) }
+    }
+
+    /// A node without a key; it needs others to follow.
+    pub fn following(
+        data_dir: PathBuf,
+        genesis: Genesis,
+        rpc_listen: SocketAddr,
+        block_interval_ms: u64,
+    ) -> Self {
         Self {
             data_dir,
             genesis,
             rpc_listen,
-            key: Some(key),
+            key: None,
             block_interval_ms,
             network: None,
             propose_timeout_ms: 1_000,
@@ -84,6 +97,8 @@ impl NodeConfig {
             max_clock_ahead_ms: 5_000,
             first_start: false,
             sign_guard: None,
+            #[cfg(feature = "faults")]
+            fault: None,
         }
     }
 
@@ -185,8 +200,19 @@ impl Node {
         let network = network.unwrap_or(NetworkConfig { listen: nowhere, peers: Vec::new(), closed: true });
         let NetworkConfig { listen, peers, closed } = network;
         let max_block_bytes = chain.next_context(0).params.max_block_bytes as usize + BLOCK_OVERHEAD_BYTES;
-        let settings =
-            Settings { dir, listen, peers, closed, alone, key, first_start, pace, max_block_bytes };
+        let settings = Settings {
+            dir,
+            listen,
+            peers,
+            closed,
+            alone,
+            key,
+            first_start,
+            pace,
+            max_block_bytes,
+            #[cfg(feature = "faults")]
+            fault: config.fault,
+        };
         let shared = Arc::new(Shared::new(chain, store, hash, address, !alone));
         let consensus = {
             let shared = Arc::clone(&shared);

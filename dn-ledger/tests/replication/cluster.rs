@@ -59,26 +59,49 @@ pub(crate) struct Cluster {
     keys: Vec<Option<SecretKey>>,
     pub(crate) nodes: Vec<Option<Node>>,
     nonce: u64,
+    #[cfg(feature = "faults")]
+    pub(crate) faults: Vec<Option<dn_ledger::node::Fault>>,
 }
 
 impl Cluster {
     /// Validators with these stakes, all started, and `followers` without a key.
     pub(crate) async fn start(stakes: &[u64], epoch_blocks: u64, followers: usize) -> Self {
+        let mut cluster = Self::prepare(stakes, epoch_blocks, followers);
+        cluster.start_all().await;
+        cluster
+    }
+
+    pub(crate) async fn start_all(&mut self) {
+        for index in 0..self.nodes.len() {
+            self.start_node(index, true).await;
+        }
+    }
+
+    /// The same, not started.
+    pub(crate) fn prepare(stakes: &[u64], epoch_blocks: u64, followers: usize) -> Self {
         let count = stakes.len() + followers;
         let mut keys: Vec<_> = (0..stakes.len()).map(|i| Some(key(&validator(i)))).collect();
         keys.resize(count, None);
-        let mut cluster = Self {
+        Self {
             genesis: genesis(stakes, epoch_blocks),
             dirs: (0..count).map(|_| tempfile::tempdir().unwrap()).collect(),
             ports: free_ports(count),
             keys,
             nodes: (0..count).map(|_| None).collect(),
             nonce: 0,
-        };
-        for index in 0..count {
-            cluster.start_node(index, true).await;
+            #[cfg(feature = "faults")]
+            faults: vec![None; count],
         }
-        cluster
+    }
+
+    /// Gives a node another key.
+    pub(crate) fn set_key(&mut self, index: usize, name: &str) {
+        self.keys[index] = Some(key(name));
+    }
+
+    /// Throws away what a node has on disk.
+    pub(crate) fn wipe(&mut self, index: usize) {
+        self.dirs[index] = tempfile::tempdir().unwrap();
     }
 
     pub(crate) fn config(&self, index: usize, first_start: bool) -> NodeConfig {
@@ -88,7 +111,14 @@ impl Cluster {
         let network = NetworkConfig { listen: at(self.ports[index]), peers, closed: false };
         let spare = key("nobody");
         let alone = NodeConfig::alone(self.dir(index), self.genesis.clone(), at(0), spare, 200);
-        NodeConfig { key: self.keys[index].clone(), network: Some(network), first_start, ..alone }
+        NodeConfig {
+            key: self.keys[index].clone(),
+            network: Some(network),
+            first_start,
+            #[cfg(feature = "faults")]
+            fault: self.faults[index],
+            ..alone
+        }
     }
 
     pub(crate) fn dir(&self, index: usize) -> PathBuf {
@@ -155,6 +185,14 @@ impl Cluster {
         self.nonce += 1;
         let expires_height = self.top() + 900;
         Tx { chain_id: CHAIN_ID, sender, nonce, expires_height, fee, payload }.sign(&key(who))
+    }
+
+    /// A number from a node's metrics.
+    pub(crate) async fn metric(&self, index: usize, name: &str) -> f64 {
+        let text = metrics(self.rpc(index)).await;
+        let line =
+            text.lines().find(|line| line.strip_prefix(name).is_some_and(|rest| rest.starts_with(' ')));
+        line.unwrap_or_else(|| panic!("no {name} in {text}")).rsplit(' ').next().unwrap().parse().unwrap()
     }
 
     /// Checks that all running nodes have the same blocks up to the lowest tip, and that the state at equal tips is the same.

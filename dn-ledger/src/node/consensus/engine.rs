@@ -125,8 +125,8 @@ fn config(name: String, network: &Network, max_block_bytes: usize) -> Config {
     Config { name, consensus: ConsensusConfig { p2p, value_payload, ..ConsensusConfig::default() }, sync }
 }
 
-fn keypair(seed: &[u8]) -> Keypair {
-    let seed = keccak256(&[b"DeepNode peer key v1", seed]);
+fn keypair(seed: &[u8], place: &[u8]) -> Keypair {
+    let seed = keccak256(&[b"DeepNode peer key v1", seed, place]);
     Keypair::ed25519_from_bytes(seed).expect("every 32 bytes are an ed25519 key")
 }
 
@@ -143,7 +143,10 @@ pub(crate) async fn start(
     let (name, peer, log, consensus) = match identity {
         Identity::Signing { key, guard } => {
             let keeper = Keeper { chain_id: ctx.chain_id, key: key.clone(), guard: Arc::clone(guard) };
-            let (id, keys) = (Id::from(key.address()), keypair(&key.to_bytes()[..]));
+            // The same validator elsewhere is another peer.
+            let place = network.listen.to_string();
+            let keys = keypair(&key.to_bytes()[..], place.as_bytes());
+            let id = Id::from(key.address());
             let peer_id = keys.public().to_peer_id().to_bytes();
             let proof = keeper.sign_validator_proof(id.0.to_vec(), peer_id).await;
             let proof = Wire.encode(&proof.map_err(|e| error(&e))?).map_err(|e| error(&e))?;
@@ -153,7 +156,7 @@ pub(crate) async fn start(
         }
         Identity::Following { seed } => {
             let nobody = Id([0; 20]);
-            let peer = NetworkIdentity::new("follower".to_owned(), keypair(seed), None);
+            let peer = NetworkIdentity::new("follower".to_owned(), keypair(seed, b""), None);
             let consensus = ConsensusContext::new_full_node(nobody, checker);
             ("follower".to_owned(), peer, FOLLOWER_LOG_FILE, consensus)
         }

@@ -53,6 +53,8 @@ pub(crate) struct Host {
     synced: u64,
     /// Heights decided in a row that did not come by synchronisation.
     live: u32,
+    #[cfg(feature = "faults")]
+    fault: Option<super::Fault>,
 }
 
 impl Host {
@@ -82,7 +84,15 @@ impl Host {
             last_decided: now,
             synced: 0,
             live: 0,
+            #[cfg(feature = "faults")]
+            fault: None,
         })
+    }
+
+    #[cfg(feature = "faults")]
+    pub(crate) fn misbehaving(mut self, fault: Option<super::Fault>) -> Self {
+        (self.fault, self.outbound.fault) = (fault, fault);
+        self
     }
 
     /// A new engine runs, with or without a key to sign.
@@ -247,6 +257,10 @@ impl Host {
         if height.0 != self.tip() + 1 {
             return Ok(());
         }
+        #[cfg(feature = "faults")]
+        if self.fault == Some(super::Fault::Silent) {
+            return Ok(());
+        }
         // After a crash the block that was built before: the engine may have signed for it.
         let (place, block) = match self.undecided.own(height, round) {
             Some(candidate) => (candidate.place, Arc::clone(&candidate.block)),
@@ -269,6 +283,12 @@ impl Host {
             chain.propose_with(key.address(), now_ms(), &candidates, Signatures::Checked)?
         };
         self.shared.reject(&proposal.rejected);
+        #[cfg(feature = "faults")]
+        let proposal = {
+            let mut proposal = proposal;
+            self.fault.inspect(|fault| fault.spoil(&mut proposal.block));
+            proposal
+        };
         let (proposer, block) = (key.address().into(), proposal.block.header.hash().into());
         let place = Place { height, round, valid_round: Round::Nil, proposer, block };
         let executed = Some(Arc::new(proposal.executed));

@@ -35,6 +35,8 @@ pub(crate) struct Outbound {
     bundles: u64,
     again: Instant,
     arrivals: u64,
+    #[cfg(feature = "faults")]
+    pub(crate) fault: Option<super::Fault>,
 }
 
 impl Outbound {
@@ -56,7 +58,16 @@ impl Outbound {
             }
         })?;
         let again = Instant::now();
-        Ok(Self { heard: Some(heard), checking: Some(checking), alone, bundles: 0, again, arrivals: 0 })
+        Ok(Self {
+            heard: Some(heard),
+            checking: Some(checking),
+            alone,
+            bundles: 0,
+            again,
+            arrivals: 0,
+            #[cfg(feature = "faults")]
+            fault: None,
+        })
     }
 
     /// Takes in what another node passed on.
@@ -115,7 +126,18 @@ impl Outbound {
         }
         let id = borsh::to_vec(&place).expect("memory takes every byte");
         let id = StreamId::new(id.into());
-        for chunk in cut(chain_id, place, &block.to_bytes(), key) {
+        let bytes = block.to_bytes();
+        #[cfg(feature = "faults")]
+        let bytes = {
+            let mut bytes = bytes;
+            self.fault.inspect(|fault| fault.spoil_bytes(&mut bytes));
+            bytes
+        };
+        for chunk in cut(chain_id, place, &bytes, key) {
+            #[cfg(feature = "faults")]
+            if self.fault.is_some_and(|fault| !fault.publishes(&chunk)) {
+                continue;
+            }
             let sequence = u64::from(chunk.index);
             let part = StreamContent::Data(Part::Chunk(Box::new(chunk)));
             send(channels, StreamMessage::new(id.clone(), sequence, part)).await;
