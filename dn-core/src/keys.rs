@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use k256::ecdsa::{RecoveryId, SigningKey, VerifyingKey};
+use k256::ecdsa::{SigningKey, VerifyingKey};
 use rand_core::CryptoRngCore;
 
 use crate::address::Address;
@@ -166,11 +166,7 @@ impl Signature {
     /// # Errors
     /// [`SignatureError::Unrecoverable`].
     pub fn recover(&self, digest: &[u8; 32]) -> Result<Address, SignatureError> {
-        let unrecoverable = |_| SignatureError::Unrecoverable;
-        let signature = k256::ecdsa::Signature::from_slice(&self.0[..64]).map_err(unrecoverable)?;
-        let id = RecoveryId::new(self.0[64] == 28, false);
-        let key = VerifyingKey::recover_from_prehash(digest, &signature, id).map_err(unrecoverable)?;
-        Ok(PublicKey(key).address())
+        recovery::signer(&self.0, digest).ok_or(SignatureError::Unrecoverable)
     }
 
     /// Checks that `expected` signed this digest.
@@ -214,6 +210,17 @@ impl Canonical for Signature {
         Self::from_bytes(r.array()?).map_err(|_| DecodeError::Invalid { at, what })
     }
 }
+
+/// Recovery in Rust: for builds without a C compiler, WebAssembly among them, and to test the other one against.
+#[cfg(any(test, not(feature = "libsecp256k1")))]
+mod recovery_k256;
+#[cfg(feature = "libsecp256k1")]
+mod recovery_secp256k1;
+
+#[cfg(not(feature = "libsecp256k1"))]
+use recovery_k256 as recovery;
+#[cfg(feature = "libsecp256k1")]
+use recovery_secp256k1 as recovery;
 
 #[cfg(test)]
 mod tests;

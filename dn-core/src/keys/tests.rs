@@ -158,3 +158,63 @@ proptest! {
         prop_assert_eq!(PublicKey::from_sec1(&key.public().to_compressed()), Ok(key.public()));
     }
 }
+
+/// Two replicas with different libraries must not disagree about any bytes.
+#[cfg(feature = "libsecp256k1")]
+mod two_libraries {
+    use super::*;
+    use crate::keys::{recovery_k256, recovery_secp256k1};
+
+    fn agree(bytes: [u8; 65], digest: [u8; 32]) -> Result<(), TestCaseError> {
+        let rust = recovery_k256::signer(&bytes, &digest);
+        prop_assert_eq!(recovery_secp256k1::signer(&bytes, &digest), rust);
+        Ok(())
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(400))]
+
+        #[test]
+        fn signed_and_then_bent(secret in 1u64.., digest: [u8; 32], at in 0usize..65, bit in 0u8..8, bend: bool) {
+            let mut bytes = *key(&format!("{secret:064x}")).sign(&digest).as_bytes();
+            bytes[at.min(if bend { 63 } else { 64 })] ^= u8::from(bend) << bit;
+            if Signature::from_bytes(bytes).is_ok() {
+                agree(bytes, digest)?;
+            }
+        }
+
+        #[test]
+        fn made_of_nothing(head: [u8; 32], tail: [u8; 32], v in 27u8..=28, digest: [u8; 32]) {
+            let mut bytes = [v; 65];
+            bytes[..32].copy_from_slice(&head);
+            bytes[32..64].copy_from_slice(&tail);
+            bytes[32] &= 0x7f;
+            if Signature::from_bytes(bytes).is_ok() {
+                agree(bytes, digest)?;
+            }
+        }
+    }
+
+    #[test]
+    fn digests_and_scalars_at_the_edges() {
+        let (one, top) = ([[0; 31].as_slice(), &[1]].concat(), bytes32(ORDER));
+        let mut below = top;
+        below[31] -= 1;
+        let digests = [[0; 32], [0xff; 32], top, below, one.clone().try_into().unwrap()];
+        let small = [one, vec![2; 32], below.to_vec()];
+        for digest in digests {
+            let signed = *key(&format!("{:064x}", 9)).sign(&digest).as_bytes();
+            agree(signed, digest).unwrap();
+            for (r, s, v) in small.iter().flat_map(|r| small.iter().map(move |s| (r, s, 27))) {
+                let mut bytes = [v; 65];
+                bytes[..32].copy_from_slice(r);
+                bytes[32..64].copy_from_slice(s);
+                if Signature::from_bytes(bytes).is_ok() {
+                    agree(bytes, digest).unwrap();
+                    bytes[64] = 28;
+                    agree(bytes, digest).unwrap();
+                }
+            }
+        }
+    }
+}
