@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 #[path = "replication/cluster.rs"]
+#[allow(dead_code, reason = "other tests use more of it")]
 mod cluster;
 
 use std::time::Duration;

@@ -191,10 +191,18 @@ impl<'a> Runner<'a> {
                     if self.broken > 3 {
                         return Err(EngineError::new("it ended by itself again and again").into());
                     }
-                    signing = signing && self.admit();
+                    // Its log may be damaged, and is then shorter than what was signed.
+                    signing = signing && (self.past_all_signed() || self.settings.alone && self.admit());
                 }
             }
         }
+    }
+
+    /// Whether everything that the key signed is decided.
+    fn past_all_signed(&self) -> bool {
+        let Some(guard) = &self.guard else { return false };
+        let signed = guard.lock().unwrap_or_else(PoisonError::into_inner).height();
+        self.host.tip() >= signed
     }
 
     fn identity(&self, signing: bool) -> Identity {
@@ -291,6 +299,9 @@ impl<'a> Runner<'a> {
             if let Ok(Ok(Some(dump))) = tokio::time::timeout(CARE, dump).await {
                 self.shared.metrics.peers.set(i64::try_from(dump.peers.len()).unwrap_or(i64::MAX));
             }
+        }
+        if let (true, Some(key)) = (signing, &self.settings.key) {
+            evidence::file(self.shared, key);
         }
         let watched = self.host.live() >= WATCHED_HEIGHTS && self.settings.key.is_some();
         if !signing && watched && self.admit() {

@@ -10,6 +10,8 @@ use dn_core::{Address, SecretKey};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
+#[cfg(feature = "faults")]
+use super::consensus::Fault;
 use super::consensus::{self, GuardError, Pace, Settings};
 use super::rpc;
 use super::shared::Shared;
@@ -63,7 +65,7 @@ pub struct NodeConfig {
     pub sign_guard: Option<PathBuf>,
     /// What the node does wrong.
     #[cfg(feature = "faults")]
-    pub fault: Option<super::consensus::Fault>,
+    pub fault: Option<Fault>,
 }
 
 impl NodeConfig {

@@ -279,6 +279,11 @@ impl Shared {
         evidence.push_back(equivocation);
     }
 
+    /// What was kept; whoever takes it keeps again what it cannot use.
+    pub(super) fn take_evidence(&self) -> VecDeque<Equivocation> {
+        std::mem::take(&mut *self.evidence.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
     /// Ends consensus.
     pub(super) fn stop(&self) {
         self.pool().stopped = true;

@@ -1,10 +1,13 @@
 //! Conflicting signatures that the engine saw: turned into the ledger's own form, which anybody can check again.
 
-use dn_core::{Address, Signature};
+use dn_core::{Address, SecretKey, Signature};
 use malachite_channel::app::types::MisbehaviorEvidence;
 
 use super::context::{Ctx, Sig};
-use crate::node::shared::Shared;
+use crate::chain::Chain;
+use crate::node::shared::{NotAdmitted, Shared};
+use crate::state::ACCOUNTS;
+use crate::tx::SignedTx;
 use crate::vote::{RoundProposal, Vote};
 
 /// Two signatures of which an honest validator gives at most one.
@@ -43,6 +46,36 @@ pub(crate) fn collect(ctx: Ctx, seen: &MisbehaviorEvidence<Ctx>) -> Vec<Equivoca
         }));
     }
     found
+}
+
+/// The transaction that brings an equivocation before the ledger, signed by a validator that saw it.
+///
+/// The ledger has no payload for it yet: until it has one, what is seen is logged, counted and kept. This function is the
+/// only place that has to know the payload; whatever it returns is submitted like a client's transaction.
+pub(crate) fn evidence_tx(
+    _equivocation: &Equivocation,
+    _key: &SecretKey,
+    _nonce: u64,
+    _chain: &Chain,
+) -> Option<SignedTx> {
+    None
+}
+
+/// Submits what can be submitted of what was seen.
+pub(crate) fn file(shared: &Shared, key: &SecretKey) {
+    for equivocation in shared.take_evidence() {
+        let tx = {
+            let (pool, chain) = (shared.pool(), shared.chain());
+            let account = ACCOUNTS.get_or_default(chain.state(), &key.address()).nonce;
+            let nonce = pool.mempool.next_nonce(key.address(), account);
+            evidence_tx(&equivocation, key, nonce, &chain)
+        };
+        match tx.map(|tx| shared.submit(tx)) {
+            // Who else saw it may have been faster.
+            Some(Ok(_) | Err(NotAdmitted::Rejected(_))) => {}
+            Some(Err(NotAdmitted::Mempool(_))) | None => shared.keep_evidence(equivocation),
+        }
+    }
 }
 
 /// Says and keeps what was seen.

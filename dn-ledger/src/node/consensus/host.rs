@@ -293,7 +293,9 @@ impl Host {
         let place = Place { height, round, valid_round: Round::Nil, proposer, block };
         let executed = Some(Arc::new(proposal.executed));
         let block = Arc::new(proposal.block);
-        self.undecided.insert(Candidate { place, block: Arc::clone(&block), own: true, executed }, true)?;
+        let (publisher, kept) = (place.proposer, Arc::clone(&block));
+        let own = Candidate { place, publisher, block: kept, own: true, old: false, executed };
+        self.undecided.insert(own, true)?;
         Ok((place, block))
     }
 
@@ -313,8 +315,16 @@ impl Host {
             None => return Ok(None),
         };
         let (tip, set) = (self.tip(), self.shared.chain().validators());
+        // Of later heights the set may be another one: those are judged when theirs starts.
+        let place = chunk.place;
+        let now = place.height.0 == tip + 1;
+        let round = place.round.as_u32().unwrap_or(u32::MAX);
+        if now && set.proposer(self.ctx.chain_id, place.height.0, round) != place.proposer.address() {
+            self.shared.metrics.dropped_parts.inc();
+            return Ok(None);
+        }
         match self.assembly.add(chunk, tip, |id| set.power(id.address()) > 0) {
-            Ok(Some(received)) if received.place.height.0 == tip + 1 => self.accept(received, true).map(Some),
+            Ok(Some(received)) if received.place.height.0 == tip + 1 => self.accept(received, true),
             Ok(Some(received)) => {
                 if self.waiting.len() >= MAX_WAITING {
                     self.waiting.pop_front();
@@ -331,11 +341,16 @@ impl Host {
         }
     }
 
-    fn accept(&mut self, received: Received, durable: bool) -> Result<ProposedValue<Ctx>, ConsensusError> {
-        let Received { place, block } = received;
+    /// Keeps and judges a block; none if there is no room for it.
+    fn accept(
+        &mut self,
+        received: Received,
+        durable: bool,
+    ) -> Result<Option<ProposedValue<Ctx>>, ConsensusError> {
+        let Received { place, publisher, block } = received;
         if let Some(known) = self.undecided.at(&place) {
             let block = Arc::clone(&known.block);
-            return self.judge(place, &block, durable);
+            return self.judge(place, &block, durable).map(Some);
         }
         let block = Arc::new(block);
         let executed = self.undecided.block(place.height, place.block).and_then(|c| c.executed.clone());
@@ -470,10 +485,13 @@ impl Host {
         let Ok(block) = Block::from_bytes(bytes) else { return Ok(SyncedValueOutcome::PeerFault) };
         let id = block.header.hash().into();
         let place = Place { height, round, valid_round: Round::Nil, proposer, block: id };
-        let Some(received) = Received::decode(place, bytes) else { return Ok(SyncedValueOutcome::PeerFault) };
+        let Some(received) = Received::decode(place, proposer, bytes) else {
+            return Ok(SyncedValueOutcome::PeerFault);
+        };
         self.synced = height.0;
         self.shared.metrics.synced_blocks.inc();
-        self.accept(received, false).map(SyncedValueOutcome::Verdict)
+        let verdict = self.accept(received, false)?;
+        Ok(verdict.map_or(SyncedValueOutcome::LocalTransientError, SyncedValueOutcome::Verdict))
     }
 }
 

@@ -86,18 +86,19 @@ pub(crate) fn cut(chain_id: u64, place: Place, bytes: &[u8], key: &SecretKey) ->
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Received {
     pub(crate) place: Place,
+    pub(crate) publisher: Id,
     pub(crate) block: Block,
 }
 
 impl Received {
     /// Decodes a block that claims to be at this place. Bytes that are not this block say nothing about it.
-    pub(crate) fn decode(place: Place, bytes: &[u8]) -> Option<Self> {
+    pub(crate) fn decode(place: Place, publisher: Id, bytes: &[u8]) -> Option<Self> {
         let block = Block::from_bytes(bytes).ok()?;
         let complete = BlockId::from(block.header.hash()) == place.block
             && block.header.height == place.height.0
             && tx_root(&block.txs) == block.header.tx_root
             && block.parent_certificate.hash() == block.header.parent_certificate;
-        complete.then_some(Self { place, block })
+        complete.then_some(Self { place, publisher, block })
     }
 }
 
@@ -169,7 +170,7 @@ impl Assembly {
         }
         let open = self.open.remove(&key).expect("it was just filled");
         let bytes: Vec<u8> = open.pieces.into_values().flatten().collect();
-        Received::decode(chunk.place, &bytes).map(Some).ok_or(PartError::Content)
+        Received::decode(chunk.place, chunk.publisher, &bytes).map(Some).ok_or(PartError::Content)
     }
 
     /// Forgets what is decided.

@@ -9,13 +9,15 @@ use std::sync::Arc;
 use dn_core::{Canonical, keccak256};
 use malachite_types::Round;
 
-use super::context::{BlockId, Height};
+use super::context::{BlockId, Height, Id};
 use super::parts::{Place, Received};
 use crate::block::Block;
 use crate::chain::Executed;
 
 /// The most blocks that are kept; honest proposers make one a round.
-const MAX_BLOCKS: usize = 12;
+const MAX_BLOCKS: usize = 32;
+/// The most blocks of a round that its proposer publishes; anybody else may pass on one.
+const MAX_OF_PROPOSER: usize = 2;
 
 /// The file cannot be read or written.
 #[derive(Debug, thiserror::Error)]
@@ -29,9 +31,13 @@ pub struct UndecidedError {
 #[derive(Debug, Clone)]
 pub(crate) struct Candidate {
     pub(crate) place: Place,
+    /// Who published it.
+    pub(crate) publisher: Id,
     pub(crate) block: Arc<Block>,
     /// Built here, for a round of this node's own.
     pub(crate) own: bool,
+    /// From before the node started: the engine's log may refer to it.
+    pub(crate) old: bool,
     /// What it does; none if it is invalid, or was not executed since the node started.
     pub(crate) executed: Option<Arc<Executed>>,
 }
@@ -64,20 +70,35 @@ impl Undecided {
         Ok(Self { file, path: path.to_owned(), candidates })
     }
 
-    /// Keeps a block; on disk when this returns, if it is to be `durable`.
-    pub(crate) fn insert(&mut self, candidate: Candidate, durable: bool) -> Result<(), UndecidedError> {
+    /// Keeps a block; on disk when this returns, if it is to be `durable`. False if there is no room: what this node may have
+    /// voted for stays, whatever others publish.
+    pub(crate) fn insert(&mut self, candidate: Candidate, durable: bool) -> Result<bool, UndecidedError> {
+        if !candidate.own && !self.has_room(&candidate) {
+            return Ok(false);
+        }
         let bytes = write(&candidate);
         let written = self.file.write_all(&bytes);
         let written = written.and_then(|()| if durable { self.file.sync_data() } else { Ok(()) });
         written.map_err(|source| UndecidedError { path: self.path.clone(), source })?;
-        if self.candidates.len() >= MAX_BLOCKS {
-            // Own ones stay: the engine's log may refer to them.
-            if let Some(oldest) = self.candidates.iter().position(|c| !c.own) {
-                self.candidates.remove(oldest);
-            }
-        }
         self.candidates.push(candidate);
-        Ok(())
+        Ok(true)
+    }
+
+    fn has_room(&mut self, new: &Candidate) -> bool {
+        let limit = if new.publisher == new.place.proposer { MAX_OF_PROPOSER } else { 1 };
+        let (height, round) = (new.place.height, new.place.round);
+        let same =
+            |c: &&Candidate| (c.place.height, c.place.round, c.publisher) == (height, round, new.publisher);
+        if self.candidates.iter().filter(same).count() >= limit {
+            return false;
+        }
+        if self.candidates.len() >= MAX_BLOCKS {
+            // Nobody votes for what was not executed.
+            let idle = |c: &Candidate| !c.own && !c.old && c.executed.is_none();
+            let Some(idle) = self.candidates.iter().position(idle) else { return false };
+            self.candidates.remove(idle);
+        }
+        true
     }
 
     /// What is proposed at exactly this place.
@@ -126,7 +147,7 @@ impl Undecided {
 
 /// Length, checksum, then place, origin and block.
 fn write(candidate: &Candidate) -> Vec<u8> {
-    let record = (candidate.place, candidate.own, candidate.block.to_bytes());
+    let record = (candidate.place, candidate.publisher, candidate.own, candidate.block.to_bytes());
     let body = borsh::to_vec(&record).expect("memory takes every byte");
     let length = u32::try_from(body.len()).expect("a block is far smaller than 4 GiB");
     [&length.to_le_bytes()[..], &keccak256(&[&body]), &body].concat()
@@ -139,7 +160,7 @@ fn read(bytes: &[u8]) -> Option<(Candidate, &[u8])> {
     if keccak256(&[body]) != *checksum {
         return None;
     }
-    let (place, own, block): (Place, bool, Vec<u8>) = borsh::from_slice(body).ok()?;
-    let Received { place, block } = Received::decode(place, &block)?;
-    Some((Candidate { place, block: Arc::new(block), own, executed: None }, rest))
+    let (place, publisher, own, block): (Place, Id, bool, Vec<u8>) = borsh::from_slice(body).ok()?;
+    let block = Arc::new(Received::decode(place, publisher, &block)?.block);
+    Some((Candidate { place, publisher, block, own, old: true, executed: None }, rest))
 }
