@@ -256,6 +256,9 @@ impl Shared {
             let due = pool.waiters.values().filter(|w| w.since_height + PATIENCE_BLOCKS < height);
             due.take(100).map(|w| w.tx.clone()).collect()
         };
+        if waiting.is_empty() {
+            return;
+        }
         let mut chain = self.chain_mut();
         let mut rejected = Vec::new();
         for tx in waiting {

@@ -1,27 +1,28 @@
 //! The application that the engine drives: it builds, checks, keeps and commits blocks.
 
+mod history;
+mod judge;
+
 use std::collections::VecDeque;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
-use dn_core::{Canonical, SecretKey};
-use malachite_channel::app::engine::host::{HeightParams, Next, SyncedValueOutcome};
-use malachite_channel::app::types::sync::RawDecidedValue;
+use dn_core::SecretKey;
+use malachite_channel::app::engine::host::{HeightParams, Next};
 use malachite_channel::app::types::{LocallyProposedValue, ProposedValue};
 use malachite_channel::{AppMsg, Channels, Reply};
-use malachite_types::{CommitCertificate, CommitSignature, LinearTimeouts, Round, Validity};
+use malachite_types::{CommitCertificate, LinearTimeouts, Round};
 
-use super::codec::decided_value;
-use super::context::{Ctx, Height, Id, Sig, Validators};
+use history::pure_certificate;
+
+use super::context::{Ctx, Height, Validators};
 use super::outbound::Outbound;
-use super::parts::{Assembly, Part, Place, Received};
+use super::parts::{Assembly, Place, Received};
 use super::undecided::{Candidate, Undecided};
 use super::{ConsensusError, Pace, evidence};
 use crate::apply::Signatures;
 use crate::block::{Block, Certificate};
-use crate::chain::Executed;
 use crate::node::shared::{Shared, now_ms};
 
 /// Complete blocks of later heights that wait for theirs.
@@ -305,113 +306,6 @@ impl Host {
         }
     }
 
-    fn received(&mut self, part: Option<Part>) -> Result<Option<ProposedValue<Ctx>>, ConsensusError> {
-        let chunk = match part {
-            Some(Part::Chunk(chunk)) => *chunk,
-            Some(Part::Txs(txs)) => {
-                self.outbound.heard(txs);
-                return Ok(None);
-            }
-            None => return Ok(None),
-        };
-        let (tip, set) = (self.tip(), self.shared.chain().validators());
-        // Of later heights the set may be another one: those are judged when theirs starts.
-        let place = chunk.place;
-        let now = place.height.0 == tip + 1;
-        let round = place.round.as_u32().unwrap_or(u32::MAX);
-        if now && set.proposer(self.ctx.chain_id, place.height.0, round) != place.proposer.address() {
-            self.shared.metrics.dropped_parts.inc();
-            return Ok(None);
-        }
-        match self.assembly.add(chunk, tip, |id| set.power(id.address()) > 0) {
-            Ok(Some(received)) if received.place.height.0 == tip + 1 => self.accept(received, true),
-            Ok(Some(received)) => {
-                if self.waiting.len() >= MAX_WAITING {
-                    self.waiting.pop_front();
-                }
-                self.waiting.push_back(received);
-                Ok(None)
-            }
-            Ok(None) => Ok(None),
-            Err(error) => {
-                tracing::debug!(%error, "a part of a block is dropped");
-                self.shared.metrics.dropped_parts.inc();
-                Ok(None)
-            }
-        }
-    }
-
-    /// Keeps and judges a block; none if there is no room for it.
-    fn accept(
-        &mut self,
-        received: Received,
-        durable: bool,
-    ) -> Result<Option<ProposedValue<Ctx>>, ConsensusError> {
-        let Received { place, publisher, block } = received;
-        if let Some(known) = self.undecided.at(&place) {
-            let block = Arc::clone(&known.block);
-            return self.judge(place, &block, durable).map(Some);
-        }
-        let block = Arc::new(block);
-        let executed = self.undecided.block(place.height, place.block).and_then(|c| c.executed.clone());
-        self.undecided
-            .insert(Candidate { place, block: Arc::clone(&block), own: false, executed }, durable)?;
-        self.judge(place, &block, durable)
-    }
-
-    /// Whether a proposed block may follow the tip. The clock counts only for what is proposed now: what others decided is
-    /// decided.
-    fn judge(
-        &mut self,
-        place: Place,
-        block: &Block,
-        live: bool,
-    ) -> Result<ProposedValue<Ctx>, ConsensusError> {
-        let valid = (!live || self.timely(&place, block)) && self.execute(&place, block).is_ok();
-        if !valid {
-            self.shared.metrics.invalid_blocks.inc();
-        }
-        let Place { height, round, valid_round, proposer, block } = place;
-        let validity = Validity::from_bool(valid);
-        Ok(ProposedValue { height, round, valid_round, proposer, value: block, validity })
-    }
-
-    /// Its proposer's turn, and not from the future.
-    fn timely(&self, place: &Place, block: &Block) -> bool {
-        let header = &block.header;
-        let latest = now_ms().saturating_add(self.pace.clock_ahead_ms);
-        if header.time_ms > latest {
-            let (found, height) = (header.time_ms, header.height);
-            tracing::warn!(height, found, latest, "a proposed block is from the future");
-            return false;
-        }
-        let Some(round) = place.round.as_u32() else { return false };
-        let set = self.shared.chain().validators();
-        let turn = |round| set.proposer(self.ctx.chain_id, header.height, round) == header.proposer;
-        // A block that is proposed again keeps its first proposer.
-        if place.valid_round.is_nil() { turn(round) } else { (0..=round).any(turn) }
-    }
-
-    fn execute(&mut self, place: &Place, block: &Block) -> Result<Arc<Executed>, ()> {
-        if let Some(executed) =
-            self.undecided.block(place.height, place.block).and_then(|c| c.executed.clone())
-        {
-            return Ok(executed);
-        }
-        if !self.shared.check_block_signatures(block) {
-            tracing::warn!(
-                height = place.height.0,
-                "a proposed block holds a transaction that nobody signed"
-            );
-            return Err(());
-        }
-        let executed = self.shared.chain_mut().validate_with(block, Signatures::Checked);
-        let executed = executed.map_err(|error| tracing::warn!(%error, "a proposed block is invalid"))?;
-        let executed = Arc::new(executed);
-        self.undecided.set_executed(place.block, &executed);
-        Ok(executed)
-    }
-
     fn commit(&mut self, certificate: &CommitCertificate<Ctx>) -> Result<(), ConsensusError> {
         let (height, value) = (certificate.height, certificate.value_id);
         if height.0 <= self.tip() {
@@ -450,74 +344,5 @@ impl Host {
             metrics.rounds_over_zero.inc();
         }
         metrics.validators.set(self.shared.chain().validators().members.len() as i64);
-    }
-
-    /// Decided blocks with their certificates for a node that is behind.
-    fn decided(&self, first: u64, last: u64) -> Result<Vec<RawDecidedValue<Ctx>>, ConsensusError> {
-        let (mut values, mut bytes) = (Vec::new(), 0);
-        for height in first.max(1)..=last.min(self.tip()) {
-            let (Some(block), Some(certificate)) =
-                (self.shared.store.block(height)?, self.shared.store.certificate(height)?)
-            else {
-                break;
-            };
-            let certificate = engine_certificate(&block, &certificate);
-            let block = block.to_bytes();
-            bytes += block.len();
-            if bytes > MAX_SYNC_BYTES && !values.is_empty() {
-                break;
-            }
-            values.push(decided_value(block, certificate));
-        }
-        Ok(values)
-    }
-
-    fn synced(
-        &mut self,
-        height: Height,
-        round: Round,
-        proposer: Id,
-        bytes: &Bytes,
-    ) -> Result<SyncedValueOutcome<Ctx>, ConsensusError> {
-        if height.0 != self.tip() + 1 {
-            return Ok(SyncedValueOutcome::LocalTransientError);
-        }
-        let Ok(block) = Block::from_bytes(bytes) else { return Ok(SyncedValueOutcome::PeerFault) };
-        let id = block.header.hash().into();
-        let place = Place { height, round, valid_round: Round::Nil, proposer, block: id };
-        let Some(received) = Received::decode(place, proposer, bytes) else {
-            return Ok(SyncedValueOutcome::PeerFault);
-        };
-        self.synced = height.0;
-        self.shared.metrics.synced_blocks.inc();
-        let verdict = self.accept(received, false)?;
-        Ok(verdict.map_or(SyncedValueOutcome::LocalTransientError, SyncedValueOutcome::Verdict))
-    }
-}
-
-/// The ledger's form of the engine's certificate.
-fn pure_certificate(certificate: &CommitCertificate<Ctx>) -> Result<Certificate, ConsensusError> {
-    let height = certificate.height.0;
-    let round = certificate.round.as_u32().ok_or(ConsensusError::Certificate { height })?;
-    let signatures = certificate.commit_signatures.iter().map(|s| {
-        let signature = dn_core::Signature::from_bytes(s.signature.0);
-        Ok((s.address.address(), signature.map_err(|_| ConsensusError::Certificate { height })?))
-    });
-    let mut signatures = signatures.collect::<Result<Vec<_>, ConsensusError>>()?;
-    signatures.sort_by_key(|(signer, _)| *signer);
-    signatures.dedup_by_key(|(signer, _)| *signer);
-    Ok(Certificate { round, signatures })
-}
-
-/// The engine's form of a stored certificate.
-fn engine_certificate(block: &Block, certificate: &Certificate) -> CommitCertificate<Ctx> {
-    let signature = |(signer, signature): &(dn_core::Address, dn_core::Signature)| {
-        CommitSignature::new(Id::from(*signer), Sig::from(*signature))
-    };
-    CommitCertificate {
-        height: Height(block.header.height),
-        round: Round::new(certificate.round),
-        value_id: block.header.hash().into(),
-        commit_signatures: certificate.signatures.iter().map(signature).collect(),
     }
 }

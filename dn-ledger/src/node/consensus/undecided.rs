@@ -70,15 +70,15 @@ impl Undecided {
         Ok(Self { file, path: path.to_owned(), candidates })
     }
 
-    /// Keeps a block; on disk when this returns, if it is to be `durable`. False if there is no room: what this node may have
-    /// voted for stays, whatever others publish.
-    pub(crate) fn insert(&mut self, candidate: Candidate, durable: bool) -> Result<bool, UndecidedError> {
-        if !candidate.own && !self.has_room(&candidate) {
+    /// Keeps a block; one that is `live`, proposed now, is on disk when this returns. False if there is no room: what this
+    /// node may have voted for stays, whatever others publish. What others decided always has room.
+    pub(crate) fn insert(&mut self, candidate: Candidate, live: bool) -> Result<bool, UndecidedError> {
+        if live && !candidate.own && !self.has_room(&candidate) {
             return Ok(false);
         }
         let bytes = write(&candidate);
         let written = self.file.write_all(&bytes);
-        let written = written.and_then(|()| if durable { self.file.sync_data() } else { Ok(()) });
+        let written = written.and_then(|()| if live { self.file.sync_data() } else { Ok(()) });
         written.map_err(|source| UndecidedError { path: self.path.clone(), source })?;
         self.candidates.push(candidate);
         Ok(true)
