@@ -12,7 +12,7 @@ mod run;
 #[derive(Debug, clap::Subcommand)]
 pub(crate) enum Command {
     /// Run a node of a chain: with a key a validator, without one a follower.
-    Run(run::Args),
+    Run(Box<run::Args>),
     /// Run a chain of several validators on this machine, each a process of its own.
     Local(local::Args),
 }
@@ -20,7 +20,7 @@ pub(crate) enum Command {
 /// Runs the command.
 pub(crate) fn run(command: Command, config: &Config) -> Result<ExitCode, CliError> {
     match command {
-        Command::Run(args) => run::run(args, config),
+        Command::Run(args) => run::run(*args, config),
         Command::Local(args) => local::run(&args),
     }
 }
