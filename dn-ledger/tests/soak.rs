@@ -98,9 +98,12 @@ impl Network {
 
     fn wait_up(&mut self, index: usize) {
         let stdout = self.children[index].as_mut().unwrap().stdout.take().unwrap();
-        for line in BufReader::new(stdout).lines() {
+        let mut lines = BufReader::new(stdout).lines();
+        for line in lines.by_ref() {
             if let Some(addr) = line.unwrap().strip_prefix("listening ") {
                 self.rpc.lock().unwrap()[index] = Some(addr.parse().unwrap());
+                // After a minute the child's test harness writes another line, and ends if nobody reads it.
+                std::thread::spawn(move || lines.for_each(drop));
                 return;
             }
         }
