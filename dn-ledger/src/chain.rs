@@ -6,7 +6,7 @@
 
 use dn_core::{Address, BlockHash, Canonical, Hash32, SecretKey, TxId};
 
-use crate::apply::{BlockContext, Outcome, apply, begin_block, end_block};
+use crate::apply::{BlockContext, Outcome, Signatures, apply_with, begin_block, end_block};
 use crate::beacon::{Reveal, RevealError};
 use crate::block::{Block, Certificate, CertificateError, Header, tx_root};
 use crate::events::Event;
@@ -301,12 +301,14 @@ impl Chain {
         key: &SecretKey,
         time_ms: u64,
         candidates: &[SignedTx],
+        signatures: Signatures,
     ) -> Result<Proposal, BlockError> {
         let (height, ctx) = (self.tip.height + 1, self.next_context(time_ms));
         let reveal =
             ctx.params.beacon.required.then(|| Reveal::new(key, ctx.chain_id, height, self.beacon()));
         let failed = |source: dn_core::VrfError| BlockError::Reveal { height, source: source.into() };
-        self.propose_revealing(key.address(), reveal.transpose().map_err(failed)?, time_ms, candidates)
+        let reveal = reveal.transpose().map_err(failed)?;
+        self.propose_revealing(key.address(), reveal, time_ms, candidates, signatures)
     }
 
     /// [`propose_revealing`](Self::propose_revealing) without a reveal, for chains that want none.
@@ -319,19 +321,21 @@ impl Chain {
         time_ms: u64,
         candidates: &[SignedTx],
     ) -> Result<Proposal, BlockError> {
-        self.propose_revealing(proposer, None, time_ms, candidates)
+        self.propose_revealing(proposer, None, time_ms, candidates, Signatures::Check)
     }
 
     /// Builds a block of the candidates, in their order, that the rules accept, until it is full. The state is unchanged.
     ///
     /// # Errors
-    /// [`BlockError::Referee`], [`BlockError::Reveal`]; [`BlockError::Supply`] is the only other error of a block that was just built.
+    /// [`BlockError::Referee`], [`BlockError::Reveal`], [`BlockError::UnknownUpgrade`]; [`BlockError::Supply`] is the only other
+    /// error of a block that was just built.
     pub fn propose_revealing(
         &mut self,
         proposer: Address,
         reveal: Option<Reveal>,
         time_ms: u64,
         candidates: &[SignedTx],
+        signatures: Signatures,
     ) -> Result<Proposal, BlockError> {
         self.check_referee()?;
         let parent_certificate = self.certificate.clone();
@@ -347,7 +351,7 @@ impl Chain {
             if bytes > ctx.params.max_block_bytes as usize {
                 break;
             }
-            match apply(&mut self.state, tx, &ctx) {
+            match apply_with(&mut self.state, tx, &ctx, signatures) {
                 Ok(outcome) => {
                     txs.push(tx.clone());
                     outcomes.push(outcome);
@@ -381,8 +385,16 @@ impl Chain {
     /// # Errors
     /// [`BlockError`] says what is wrong with it.
     pub fn validate(&mut self, block: &Block) -> Result<Executed, BlockError> {
+        self.validate_with(block, Signatures::Check)
+    }
+
+    /// [`validate`](Self::validate) for a caller who may have checked the senders' signatures.
+    ///
+    /// # Errors
+    /// As [`validate`](Self::validate).
+    pub fn validate_with(&mut self, block: &Block, signatures: Signatures) -> Result<Executed, BlockError> {
         let start = self.state.checkpoint();
-        let result = self.execute(block);
+        let result = self.execute(block, signatures);
         self.state.rollback(start);
         result
     }
@@ -395,7 +407,19 @@ impl Chain {
         self.certificate = certificate;
     }
 
-    fn execute(&mut self, block: &Block) -> Result<Executed, BlockError> {
+    /// What a transaction would be refused for in the block after the tip, if it were the first one. The state is unchanged.
+    ///
+    /// # Errors
+    /// [`Reject`].
+    pub fn try_tx(&mut self, tx: &SignedTx, signatures: Signatures) -> Result<(), Reject> {
+        let ctx = self.next_context(self.tip.time_ms + 1);
+        let start = self.state.checkpoint();
+        let result = apply_with(&mut self.state, tx, &ctx, signatures);
+        self.state.rollback(start);
+        result.map(|_| ())
+    }
+
+    fn execute(&mut self, block: &Block, signatures: Signatures) -> Result<Executed, BlockError> {
         let header = &block.header;
         self.check_referee()?;
         let mut ctx = self.context(header.time_ms, header.proposer, &block.parent_certificate);
@@ -405,11 +429,8 @@ impl Chain {
         let begin = begin_block(&mut self.state, &ctx);
         let mut outcomes = Vec::with_capacity(block.txs.len());
         for (index, tx) in (0u32..).zip(&block.txs) {
-            let outcome = apply(&mut self.state, tx, &ctx).map_err(|reason| BlockError::Tx {
-                height: ctx.height,
-                index,
-                reason,
-            })?;
+            let outcome = apply_with(&mut self.state, tx, &ctx, signatures)
+                .map_err(|reason| BlockError::Tx { height: ctx.height, index, reason })?;
             outcomes.push(outcome);
         }
         let end = end_block(&mut self.state, &ctx);

@@ -75,7 +75,7 @@ pub mod validators;
 pub mod views;
 pub mod vote;
 
-pub use apply::{BlockContext, Outcome, apply};
+pub use apply::{BlockContext, Outcome, Signatures, apply};
 pub use chain::{BlockError, Chain, Executed, Proposal};
 pub use genesis::{Devnet, DevnetValidator, Genesis, GenesisError};
 pub use params::Params;

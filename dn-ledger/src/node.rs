@@ -1,26 +1,31 @@
-//! A node: the chain on disk, block production, and JSON-RPC.
+//! A node: the chain on disk, consensus, and JSON-RPC.
 //!
 //! ```text
-//! HTTP ──▶ rpc ──submit──▶ producer ──▶ mempool ──▶ Chain::propose ──▶ Store::commit (one durable transaction)
-//!              ◀──queries── Chain (read lock)                          └▶ Chain::commit ──▶ answers
+//! HTTP ──▶ rpc ──submit──▶ mempool ──▶ consensus ──▶ Chain::propose, validate ──▶ Store::commit (one durable transaction)
+//!              ◀──queries── Chain (read lock)                                   └▶ Chain::commit ──▶ answers
 //! ```
 
+mod consensus;
 mod history;
 mod mempool;
+mod metrics;
 mod peer;
-mod producer;
 mod quota;
 mod rpc;
 mod server;
 mod service;
+mod shared;
 mod snapshot;
 mod store;
 mod subscribe;
 
+#[cfg(feature = "faults")]
+pub use consensus::Fault;
+pub use consensus::{GuardError, UndecidedError};
 pub use history::History;
 pub use peer::{Peer, PeerError};
 pub use rpc::{CODE_BUSY, CODE_INTERNAL, CODE_REJECTED, MAX_BATCH, MAX_BODY_BYTES};
-pub use service::{Node, NodeConfig, NodeError};
+pub use service::{NetworkConfig, Node, NodeConfig, NodeError};
 pub use snapshot::{
     JoinError, PeerSnapshot, SnapshotFile, SnapshotFileError, SnapshotSource, SnapshotsView, join,
 };

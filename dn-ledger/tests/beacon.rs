@@ -11,7 +11,7 @@ use dn_ledger::beacon::{Reveal, RevealError, mix};
 use dn_ledger::block::Certificate;
 use dn_ledger::events::Event;
 use dn_ledger::state::{BATCHES, BatchStatus, TURNS, VALIDATOR_TRUST};
-use dn_ledger::{BlockError, Chain, Params, Payload, Proposal, ValidatorSet, query};
+use dn_ledger::{BlockError, Chain, Params, Payload, Proposal, Signatures, ValidatorSet, query};
 
 fn required() -> Params {
     let mut params = params();
@@ -26,7 +26,7 @@ fn block_in_round(chain: &mut Chain, round: u32) -> Proposal {
     let proposer = set.proposer(CHAIN_ID, height, round);
     let name = ["v1", "v2", "v3"].into_iter().find(|name| address(name) == proposer).unwrap();
     let time_ms = chain.tip().time_ms + 1_000;
-    let proposal = chain.propose_by(&key(name), time_ms, &[]).unwrap();
+    let proposal = chain.propose_by(&key(name), time_ms, &[], Signatures::Check).unwrap();
     assert_eq!(chain.validate(&proposal.block).unwrap(), proposal.executed);
     let header = &proposal.block.header;
     let keys = ["v1", "v2", "v3"].map(key);
@@ -45,7 +45,8 @@ fn every_block_needs_its_proposers_reveal() {
     };
     assert_eq!(refused(chain.propose(address("v1"), 0, &[]).unwrap_err()), RevealError::Missing);
     let reveal = |name: &str, height, beacon| Reveal::new(&key(name), CHAIN_ID, height, beacon).unwrap();
-    let mut propose = |reveal| chain.propose_revealing(address("v1"), Some(reveal), 0, &[]);
+    let mut propose =
+        |reveal| chain.propose_revealing(address("v1"), Some(reveal), 0, &[], Signatures::Check);
     let (expected, found) = (address("v1"), address("v2"));
     assert_eq!(refused(propose(reveal("v2", 2, before)).unwrap_err()), RevealError::Key { expected, found });
     let proof = RevealError::Proof(dn_core::VrfError::Challenge);
@@ -64,7 +65,7 @@ fn contents_do_not_move_the_beacon() {
     let mut w = World::with(required());
     let beacon_of = |w: &mut World, proposer: &str, time: u64, txs: &[dn_ledger::SignedTx]| {
         let mut chain = w.chain.clone();
-        let proposal = chain.propose_by(&key(proposer), time, txs).unwrap();
+        let proposal = chain.propose_by(&key(proposer), time, txs, Signatures::Check).unwrap();
         chain.commit(&proposal.block.header, Certificate::default(), &proposal.executed);
         chain.beacon()
     };
@@ -130,7 +131,7 @@ fn missed_turns_cost_pay_and_timeliness() {
         let proposer = set.proposer(CHAIN_ID, height, round);
         let name = ["v1", "v2", "v3"].into_iter().find(|name| address(name) == proposer).unwrap();
         let time = chain.tip().time_ms + 1;
-        let proposal = chain.propose_by(&key(name), time, &[tx]).unwrap();
+        let proposal = chain.propose_by(&key(name), time, &[tx], Signatures::Check).unwrap();
         assert_eq!(chain.validate(&proposal.block).unwrap(), proposal.executed);
         let header = &proposal.block.header;
         chain.commit(

@@ -201,15 +201,9 @@ fn an_interrupted_restore_goes_on() {
 async fn a_node_is_joined_over_the_network() {
     let (dir, genesis) = (tempfile::tempdir().unwrap(), solo_genesis(params()));
     let history = History { snapshot_blocks: Some(3), keep_blocks: Some(5), keep_snapshots: 2 };
-    let config = NodeConfig {
-        referee: None,
-        data_dir: dir.path().to_owned(),
-        genesis: genesis.clone(),
-        rpc_listen: "127.0.0.1:0".parse().unwrap(),
-        key: key("v1"),
-        block_interval_ms: 20,
-        history,
-    };
+    let rpc_listen = "127.0.0.1:0".parse().unwrap();
+    let alone = NodeConfig::alone(dir.path().to_owned(), genesis.clone(), rpc_listen, key("v1"), 20);
+    let config = NodeConfig { history, ..alone };
     let node = Node::start(config).await.unwrap();
     let url = format!("http://{}", node.rpc_addr());
     let (joined, height) = tokio::task::spawn_blocking(move || {

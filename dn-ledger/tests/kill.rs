@@ -25,15 +25,8 @@ const ROUNDS: u32 = 30;
 #[test]
 fn child_node() {
     let Ok(dir) = std::env::var(DIR) else { return };
-    let config = NodeConfig {
-        data_dir: dir.into(),
-        genesis: solo_genesis(params()),
-        rpc_listen: "127.0.0.1:0".parse().unwrap(),
-        key: key("v1"),
-        block_interval_ms: 8,
-        referee: None,
-        history: dn_ledger::node::History::default(),
-    };
+    let config =
+        NodeConfig::alone(dir.into(), solo_genesis(params()), "127.0.0.1:0".parse().unwrap(), key("v1"), 8);
     tokio::runtime::Runtime::new().unwrap().block_on(async {
         let node = Node::start(config).await.unwrap();
         println!("\nlistening {}", node.rpc_addr());

@@ -16,15 +16,7 @@ use dn_ledger::{Payload, Reject, SignedTx, Tx};
 use serde_json::{Value, json};
 
 fn config(dir: &Path) -> NodeConfig {
-    NodeConfig {
-        data_dir: dir.to_owned(),
-        genesis: solo_genesis(params()),
-        rpc_listen: "127.0.0.1:0".parse().unwrap(),
-        key: key("v1"),
-        block_interval_ms: 40,
-        referee: None,
-        history: dn_ledger::node::History::default(),
-    }
+    NodeConfig::alone(dir.to_owned(), solo_genesis(params()), "127.0.0.1:0".parse().unwrap(), key("v1"), 40)
 }
 
 /// A POST of these bytes: status and body.
@@ -218,7 +210,7 @@ async fn a_directory_of_another_chain_or_in_use_is_refused() {
     let refused = Node::start(other).await;
     assert!(matches!(refused, Err(NodeError::Store(StoreError::OtherGenesis { .. }))), "{refused:?}");
     let mut other = config(dir.path());
-    other.key = key("stranger");
+    other.key = Some(key("stranger"));
     let refused = Node::start(other).await;
     assert!(matches!(refused, Err(NodeError::NotValidator { .. })), "{refused:?}");
     let stored = dn_ledger::node::Store::stored_genesis(dir.path()).unwrap();

@@ -9,7 +9,7 @@ use axum::routing::post;
 use axum::{Json, Router};
 use dn_core::{Address, Amount, BlockHash, SecretKey};
 use dn_ledger::light::{LightError, SubjectError, TrustedHash};
-use dn_ledger::node::{History, Node, NodeConfig};
+use dn_ledger::node::{Node, NodeConfig};
 use dn_ledger::state::ProofError;
 use dn_ledger::tx::Payload;
 use dn_ledger::{Chain, Devnet, DevnetValidator, Genesis, Params};
@@ -65,15 +65,8 @@ struct Net {
 
 async fn net() -> Net {
     let dir = tempfile::tempdir().unwrap();
-    let config = NodeConfig {
-        referee: None,
-        data_dir: dir.path().to_owned(),
-        genesis: genesis(),
-        rpc_listen: (Ipv4Addr::LOCALHOST, 0).into(),
-        key: key(1),
-        block_interval_ms: 50,
-        history: History::default(),
-    };
+    let rpc_listen = (Ipv4Addr::LOCALHOST, 0).into();
+    let config = NodeConfig::alone(dir.path().to_owned(), genesis(), rpc_listen, key(1), 50);
     let node = Node::start(config).await.unwrap();
     let proxy = Arc::new(Proxy {
         target: format!("http://{}", node.rpc_addr()),

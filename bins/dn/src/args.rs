@@ -63,7 +63,7 @@ pub(crate) enum Command {
     /// Where a chain starts: from a plan to the file that its nodes agree on.
     #[command(subcommand)]
     Genesis(genesis::Command),
-    /// A node's data directory, without the node: check, snapshot, export, import.
+    /// Nodes of a chain: run one, or several validators on this machine; check, export, import what a stopped one holds.
     #[command(subcommand)]
     Ledger(ledger::Command),
     /// Keys in encrypted keystore files.
@@ -86,4 +86,6 @@ pub(crate) enum Bench {
     Infer(bench::Args),
     /// Trust, score and payout of a million nodes, beside what this machine can copy.
     Sim(sim::bench::Args),
+    /// Transactions per second and finality of a chain of several validators, each a process on this machine.
+    Ledger(bench::ledger::Args),
 }

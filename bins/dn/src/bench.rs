@@ -1,6 +1,7 @@
 //! `dn bench infer`: how fast this machine computes, and how cheap the proof is.
 
 mod figures;
+pub(crate) mod ledger;
 
 use std::hint::black_box;
 use std::ops::ControlFlow;

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
-use super::producer::Shared;
+use super::shared::Shared;
 use super::snapshot::SnapshotFile;
 
 /// How often it is looked whether something is due.

@@ -210,6 +210,24 @@ impl Mempool {
         result
     }
 
+    /// Whether this very transaction waits.
+    pub(super) fn contains(&self, tx: &SignedTx, id: TxId) -> bool {
+        let own = self.by_sender.get(&tx.tx.sender);
+        own.and_then(|own| own.txs.get(&tx.tx.nonce)).is_some_and(|waiting| waiting.id == id)
+    }
+
+    /// Up to `limit` transactions that arrived until this count of arrivals.
+    pub(super) fn older_than(&self, arrivals: u64, limit: usize) -> Vec<SignedTx> {
+        let all = self.by_sender.values().flat_map(|own| own.txs.values());
+        let old = all.filter(|waiting| waiting.arrival <= arrivals);
+        old.take(limit).map(|waiting| waiting.tx.clone()).collect()
+    }
+
+    /// How many ever arrived.
+    pub(super) const fn arrivals(&self) -> u64 {
+        self.arrivals
+    }
+
     /// How many wait.
     pub(super) const fn len(&self) -> usize {
         self.count

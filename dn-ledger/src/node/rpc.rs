@@ -21,13 +21,12 @@ use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, watch};
 
 use super::mempool::MempoolError;
-use super::producer::Shared;
 use super::quota::{BURST, CALLS_PER_SECOND, Caller, Quotas};
 use super::server;
+use super::shared::{NotAdmitted, Shared};
 use super::snapshot::{SnapshotFile, SnapshotFileError, SnapshotsView};
 use super::store::StoreError;
 use super::subscribe::{self, Subscriptions};
-use crate::apply::{check_paid_and_signed, check_static};
 use crate::light::{LightBlock, ProofView, Subject};
 use crate::query;
 use crate::reject::Reject;
@@ -114,8 +113,14 @@ pub(super) async fn serve(listener: TcpListener, shared: Arc<Shared>, stopped: w
     let (slots, quotas) = (Arc::new(Semaphore::new(MAX_REQUESTS)), Arc::default());
     let service = Service { shared, slots, quotas };
     let events = Router::new().route("/events", get(subscribe::handle)).with_state(subscriptions);
-    let app = Router::new().route("/", post(handle)).with_state(service).merge(events);
+    let app = Router::new().route("/", post(handle)).route("/metrics", get(metrics));
+    let app = app.with_state(service).merge(events);
     server::serve(listener, app, server::Limits::default(), stopped).await;
+}
+
+async fn metrics(State(service): State<Service>) -> Response {
+    let kind = [(header::CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")];
+    (kind, service.shared.metrics.text()).into_response()
 }
 
 async fn handle(
@@ -471,7 +476,7 @@ async fn send_transaction(shared: Arc<Shared>, params: Value) -> Result<Value, R
 
 enum Admitted {
     Done(TxOutcome),
-    Waiting(tokio::sync::oneshot::Receiver<super::producer::Answer>),
+    Waiting(tokio::sync::oneshot::Receiver<super::shared::Answer>),
 }
 
 fn admit(shared: &Shared, tx: SignedTx) -> Result<Admitted, RpcError> {
@@ -479,19 +484,14 @@ fn admit(shared: &Shared, tx: SignedTx) -> Result<Admitted, RpcError> {
     if let Some(outcome) = shared.store.outcome(id)? {
         return Ok(Admitted::Done(outcome));
     }
-    {
-        let chain = shared.chain();
-        let ctx = chain.next_context(0);
-        check_static(&tx, &ctx)?;
-        check_paid_and_signed(chain.state(), &tx, &ctx)?;
-    }
     if shared.pool().stopped {
         return Err(RpcError::new(CODE_BUSY, "the node produces no blocks"));
     }
     let sender = tx.tx.sender;
     match shared.submit(tx) {
         Ok(waiting) => Ok(Admitted::Waiting(waiting)),
-        Err(MempoolError::Nonce { found, .. }) => {
+        Err(NotAdmitted::Rejected(reject)) => Err(reject.into()),
+        Err(NotAdmitted::Mempool(MempoolError::Nonce { found, .. })) => {
             // Its block may have come between the first look and the mempool.
             if let Some(outcome) = shared.store.outcome(id)? {
                 return Ok(Admitted::Done(outcome));

@@ -10,18 +10,35 @@ use dn_core::{Address, SecretKey};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
+#[cfg(feature = "faults")]
+use super::consensus::Fault;
+use super::consensus::{self, GuardError, Pace, Settings};
 use super::history::{self, History};
-use super::producer::{self, Shared};
 use super::rpc;
+use super::shared::Shared;
 use super::store::{Store, StoreError};
 use crate::chain::BlockError;
 use crate::genesis::{Genesis, GenesisError};
 use crate::referee::RefereeHandle;
+use crate::validators::ValidatorSet;
 
 /// Longest wait for requests in progress when a node shuts down.
 const SHUTDOWN_WAIT: Duration = Duration::from_secs(3);
+/// What a block has beside its transactions: the header, and a certificate of at most a thousand signatures.
+const BLOCK_OVERHEAD_BYTES: usize = 128 * 1024;
 /// How often it is looked whether blocks are still produced.
 const PRODUCTION_CHECK: Duration = Duration::from_millis(500);
+
+/// How a node reaches the others of its chain.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NetworkConfig {
+    /// Where it listens for them.
+    pub listen: SocketAddr,
+    /// Where the others listen.
+    pub peers: Vec<SocketAddr>,
+    /// Whether only `peers` may connect.
+    pub closed: bool,
+}
 
 /// What a node needs.
 #[derive(Debug, Clone)]
@@ -32,14 +49,78 @@ pub struct NodeConfig {
     pub genesis: Genesis,
     /// Where JSON-RPC listens; port 0 takes a free one.
     pub rpc_listen: SocketAddr,
-    /// The validator's key: it proposes and signs blocks.
-    pub key: SecretKey,
+    /// The validator's key: it proposes and signs blocks whenever it is in the validator set. Without one the node follows.
+    pub key: Option<SecretKey>,
     /// Time between blocks without transactions; with transactions a quarter of it.
     pub block_interval_ms: u64,
     /// Who judges disputes; needed where the chain's parameters name a referee.
     pub referee: Option<RefereeHandle>,
     /// What is kept of the past.
     pub history: History,
+    /// The others; without, this node alone has to be a quorum.
+    pub network: Option<NetworkConfig>,
+    /// Longest wait for a proposal after its block is due, before the next validator has its turn.
+    pub propose_timeout_ms: u64,
+    /// Longest wait for more votes once a quorum has voted, though not for the same.
+    pub vote_timeout_ms: u64,
+    /// How far ahead of this node's clock the time of a proposed block may be.
+    pub max_clock_ahead_ms: u64,
+    /// The operator's word that the key has never signed for this chain. Without it, a key whose record of signatures is
+    /// missing first watches others decide.
+    pub first_start: bool,
+    /// Where it is recorded what the key signed [default: in `data_dir`]. Kept apart, it also protects from an old copy of `data_dir`.
+    pub sign_guard: Option<PathBuf>,
+    /// What the node does wrong.
+    #[cfg(feature = "faults")]
+    pub fault: Option<Fault>,
+}
+
+impl NodeConfig {
+    /// A node with the only key of its chain.
+    pub fn alone(
+        data_dir: PathBuf,
+        genesis: Genesis,
+        rpc_listen: SocketAddr,
+        key: SecretKey,
+        block_interval_ms: u64,
+    ) -> Self {
+        Self { key: Some(key), ..Self::following(data_dir, genesis, rpc_listen, block_interval_ms) }
+    }
+
+    /// A node without a key; it needs others to follow.
+    pub fn following(
+        data_dir: PathBuf,
+        genesis: Genesis,
+        rpc_listen: SocketAddr,
+        block_interval_ms: u64,
+    ) -> Self {
+        Self {
+            data_dir,
+            genesis,
+            rpc_listen,
+            key: None,
+            block_interval_ms,
+            referee: None,
+            history: History::default(),
+            network: None,
+            propose_timeout_ms: 1_000,
+            vote_timeout_ms: 500,
+            max_clock_ahead_ms: 5_000,
+            first_start: false,
+            sign_guard: None,
+            #[cfg(feature = "faults")]
+            fault: None,
+        }
+    }
+
+    fn pace(&self) -> Pace {
+        Pace {
+            interval: Duration::from_millis(self.block_interval_ms),
+            propose: Duration::from_millis(self.propose_timeout_ms),
+            vote: Duration::from_millis(self.vote_timeout_ms),
+            clock_ahead_ms: self.max_clock_ahead_ms,
+        }
+    }
 }
 
 /// Why a node does not start.
@@ -66,11 +147,24 @@ pub enum NodeError {
         /// The key's address.
         address: Address,
     },
-    /// A block interval that is no time.
-    #[error("a block interval of {found} ms; between 1 and 3,600,000 expected")]
+    /// A time that is none.
+    #[error("{name} is {found} ms; between 1 and 3,600,000 expected")]
     Interval {
+        /// The setting.
+        name: &'static str,
         /// What was configured.
         found: u64,
+    },
+    /// What the key signed is not known.
+    #[error(transparent)]
+    Guard(#[from] GuardError),
+    /// The directory of consensus cannot be made.
+    #[error("{path}: {source}")]
+    Io {
+        /// The directory.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
     },
     /// The address is taken, or not this machine's.
     #[error("JSON-RPC cannot listen on {address}: {source}")]
@@ -81,7 +175,7 @@ pub enum NodeError {
         source: std::io::Error,
     },
     /// The system gives no thread.
-    #[error("no thread for block production: {0}")]
+    #[error("no thread for consensus: {0}")]
     Thread(std::io::Error),
 }
 
@@ -92,7 +186,7 @@ pub struct Node {
     rpc_addr: SocketAddr,
     stop: watch::Sender<bool>,
     server: Option<tokio::task::JoinHandle<()>>,
-    producer: Option<JoinHandle<()>>,
+    consensus: Option<JoinHandle<()>>,
     upkeep: Option<tokio::task::JoinHandle<()>>,
 }
 
@@ -103,11 +197,21 @@ impl Node {
     /// [`NodeError`]; nothing runs then.
     pub async fn start(config: NodeConfig) -> Result<Self, NodeError> {
         config.genesis.validate()?;
-        if !(1..=3_600_000).contains(&config.block_interval_ms) {
-            return Err(NodeError::Interval { found: config.block_interval_ms });
-        }
-        let NodeConfig { data_dir, genesis, rpc_listen, key, block_interval_ms, referee, history } = config;
-        let hash = genesis.hash();
+        let pace = config.pace();
+        check_times(&config)?;
+        let NodeConfig {
+            data_dir,
+            genesis,
+            rpc_listen,
+            key,
+            network,
+            first_start,
+            sign_guard,
+            referee,
+            history,
+            ..
+        } = config;
+        let (hash, dir) = (genesis.hash(), data_dir.join("consensus"));
         let opened = tokio::task::spawn_blocking(move || Store::open(&data_dir, &genesis)).await;
         let (store, mut chain) = opened.expect("opening a store does not panic and is not cancelled")?;
         if let Some(referee) = referee {
@@ -116,22 +220,42 @@ impl Node {
         if let Err(BlockError::Referee { expected, found, .. }) = chain.check_referee() {
             return Err(NodeError::Referee { expected, found });
         }
-        let address = key.address();
-        // One signature has to be a quorum until nodes talk to each other.
+        let address = key.as_ref().map_or(Address::ZERO, SecretKey::address);
         let set = chain.validators();
-        if !set.is_quorum(set.power(address).into()) {
+        if network.is_none() && !set.is_quorum(set.power(address).into()) {
             return Err(NodeError::NotValidator { address });
         }
+        std::fs::create_dir_all(&dir).map_err(|source| NodeError::Io { path: dir.clone(), source })?;
+        let guard_file = sign_guard.unwrap_or_else(|| dir.join("signed"));
+        let guard = key.as_ref().map(|_| consensus::open_guard(&guard_file)).transpose()?;
         let listen = |source| NodeError::Listen { address: rpc_listen, source };
         let listener = TcpListener::bind(rpc_listen).await.map_err(listen)?;
         let rpc_addr = listener.local_addr().map_err(listen)?;
-        let shared = Arc::new(Shared::new(chain, store, hash, address));
-        let producer = {
+        let alone = network.is_none();
+        // The engine listens in any case; alone it does so where nobody else is.
+        let nowhere = SocketAddr::from(([127, 0, 0, 1], 0));
+        let network = network.unwrap_or(NetworkConfig { listen: nowhere, peers: Vec::new(), closed: true });
+        let NetworkConfig { listen, peers, closed } = network;
+        let max_block_bytes = chain.next_context(0).params.max_block_bytes as usize + BLOCK_OVERHEAD_BYTES;
+        let settings = Settings {
+            dir,
+            listen,
+            peers,
+            closed,
+            alone,
+            key,
+            first_start,
+            pace,
+            max_block_bytes,
+            #[cfg(feature = "faults")]
+            fault: config.fault,
+        };
+        let shared = Arc::new(Shared::new(chain, store, hash, address, !alone));
+        let consensus = {
             let shared = Arc::clone(&shared);
-            let interval = Duration::from_millis(block_interval_ms);
             std::thread::Builder::new()
-                .name("dn-blocks".into())
-                .spawn(move || producer::run(&shared, &key, interval))
+                .name("dn-consensus".into())
+                .spawn(move || consensus::run(&shared, &settings, guard))
                 .map_err(NodeError::Thread)?
         };
         let (stop, stopped) = watch::channel(false);
@@ -139,8 +263,8 @@ impl Node {
         let upkeep = tokio::spawn(history::keep(Arc::clone(&shared), dir, history, stopped.clone()));
         let server = tokio::spawn(rpc::serve(listener, Arc::clone(&shared), stopped));
         tracing::info!(%rpc_addr, height = shared.chain().tip().height, "ledger node started");
-        let (server, producer, upkeep) = (Some(server), Some(producer), Some(upkeep));
-        Ok(Self { shared, rpc_addr, stop, server, producer, upkeep })
+        let (server, consensus, upkeep) = (Some(server), Some(consensus), Some(upkeep));
+        Ok(Self { shared, rpc_addr, stop, server, consensus, upkeep })
     }
 
     /// Where JSON-RPC listens.
@@ -162,12 +286,17 @@ impl Node {
         }
     }
 
-    /// Stops production and service and waits for both; the data directory is free afterwards.
+    /// Who decides the next block.
+    pub fn validators(&self) -> ValidatorSet {
+        self.shared.chain().validators()
+    }
+
+    /// Stops consensus and service and waits for both; the data directory is free afterwards.
     pub async fn shutdown(mut self) {
         self.signal();
-        if let Some(producer) = self.producer.take() {
+        if let Some(consensus) = self.consensus.take() {
             // A panic there was reported when it happened.
-            let _ = tokio::task::spawn_blocking(move || producer.join()).await;
+            let _ = tokio::task::spawn_blocking(move || consensus.join()).await;
         }
         if let Some(upkeep) = self.upkeep.take() {
             // Ends at once, or with the snapshot that it is writing.
@@ -182,6 +311,18 @@ impl Node {
     fn signal(&self) {
         self.shared.stop();
         let _ = self.stop.send(true);
+    }
+}
+
+fn check_times(config: &NodeConfig) -> Result<(), NodeError> {
+    let times = [
+        ("block_interval_ms", config.block_interval_ms),
+        ("propose_timeout_ms", config.propose_timeout_ms),
+        ("vote_timeout_ms", config.vote_timeout_ms),
+    ];
+    match times.into_iter().find(|(_, found)| !(1..=3_600_000).contains(found)) {
+        None => Ok(()),
+        Some((name, found)) => Err(NodeError::Interval { name, found }),
     }
 }
 

@@ -19,7 +19,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
-use super::producer::Shared;
+use super::shared::Shared;
 use crate::query::MAX_LIST;
 use crate::tx::Role;
 use crate::views::EventView;

@@ -17,8 +17,8 @@ use dn_ledger::events::Event;
 use dn_ledger::state::{ACCOUNTS, AuditPhase, State};
 use dn_ledger::tx::channel_id;
 use dn_ledger::{
-    Chain, Devnet, DevnetValidator, Genesis, Params, Payload, Proposal, Reject, Role, SignedTx, Tx,
-    ValidatorSet, apply, query, supply,
+    Chain, Devnet, DevnetValidator, Genesis, Params, Payload, Proposal, Reject, Role, Signatures, SignedTx,
+    Tx, ValidatorSet, apply, query, supply,
 };
 
 pub(crate) const CHAIN_ID: u64 = 77;
@@ -214,7 +214,7 @@ impl World {
         let proposer = validators.proposer(CHAIN_ID, self.chain.tip().height + 1, 0);
         let keys = PEOPLE.map(key);
         let proposer = keys.iter().find(|key| key.address() == proposer).unwrap();
-        let proposal = self.chain.propose_by(proposer, time_ms, txs).unwrap();
+        let proposal = self.chain.propose_by(proposer, time_ms, txs, Signatures::Check).unwrap();
         assert_eq!(self.chain.validate(&proposal.block).unwrap(), proposal.executed);
         let header = &proposal.block.header;
         self.chain.commit(header, certificate(header, &validators), &proposal.executed);

@@ -107,16 +107,15 @@ impl Devnet {
         if let Some(identity) = registered.filter(|identity| identity.endpoint != wanted) {
             return Err(DevnetError::GatewayMoved { registered: identity.endpoint.clone(), wanted });
         }
-        let node = Node::start(NodeConfig {
-            data_dir: home.join("ledger"),
-            genesis: genesis.clone(),
-            rpc_listen: config.ledger_listen,
-            key: keys.validators[0].clone(),
-            block_interval_ms: config.block_interval.as_millis() as u64,
-            referee: Some(crate::referee::TileReferee::handle()),
-            history: dn_ledger::node::History::default(),
-        })
-        .await?;
+        let alone = NodeConfig::alone(
+            home.join("ledger"),
+            genesis.clone(),
+            config.ledger_listen,
+            keys.validators[0].clone(),
+            config.block_interval.as_millis() as u64,
+        );
+        let node =
+            Node::start(NodeConfig { referee: Some(crate::referee::TileReferee::handle()), ..alone }).await?;
         let ledger_url = format!("http://{}", node.rpc_addr());
         let ledger = LedgerClient::new(&ledger_url)?;
         let engine = Arc::new(Engine::new(config.model.model.clone(), config.engine)?);

@@ -220,16 +220,15 @@ pub async fn start_validator(settings: &ValidatorSettings) -> Result<RunningVali
                 text.map_err(|source| OperatorError::File { action: "read", path: path.clone(), source })?;
             let genesis = Genesis::from_json(&text)
                 .map_err(|source| OperatorError::Genesis { path: path.clone(), source })?;
-            let config = NodeConfig {
-                data_dir: settings.data_dir.join("ledger"),
+            let config = NodeConfig::alone(
+                settings.data_dir.join("ledger"),
                 genesis,
-                rpc_listen: settings.ledger_listen,
-                key: key.clone(),
-                block_interval_ms: settings.block_interval_ms,
-                referee: Some(crate::referee::TileReferee::handle()),
-                history: dn_ledger::node::History::default(),
-            };
-            Some(Node::start(config).await?)
+                settings.ledger_listen,
+                key.clone(),
+                settings.block_interval_ms,
+            );
+            let referee = Some(crate::referee::TileReferee::handle());
+            Some(Node::start(NodeConfig { referee, ..config }).await?)
         }
     };
     let url =

@@ -106,17 +106,16 @@ impl Net {
 
     pub(crate) async fn with_deposit(deposit: Amount) -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let node = Node::start(NodeConfig {
-            data_dir: dir.path().join("ledger"),
-            genesis: genesis(),
-            rpc_listen: (Ipv4Addr::LOCALHOST, 0).into(),
-            key: key(VALIDATOR),
-            block_interval_ms: 100,
-            referee: Some(dn_sdk::referee::TileReferee::handle()),
-            history: dn_ledger::node::History::default(),
-        })
-        .await
-        .unwrap();
+        let alone = NodeConfig::alone(
+            dir.path().join("ledger"),
+            genesis(),
+            (Ipv4Addr::LOCALHOST, 0).into(),
+            key(VALIDATOR),
+            100,
+        );
+        let node = Node::start(NodeConfig { referee: Some(dn_sdk::referee::TileReferee::handle()), ..alone })
+            .await
+            .unwrap();
         let ledger = LedgerClient::new(&format!("http://{}", node.rpc_addr())).unwrap();
         let listen = free_port();
         let channel = populate(&ledger, listen, deposit).await;

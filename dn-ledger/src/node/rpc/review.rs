@@ -5,7 +5,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::{RpcError, parse, show};
-use crate::node::producer::Shared;
+use crate::node::shared::Shared;
 use crate::query;
 
 #[derive(Deserialize)]

@@ -1,0 +1,116 @@
+//! `dn ledger run`: one node.
+
+use std::fs;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use dn_core::SecretKey;
+use dn_ledger::Genesis;
+use dn_ledger::node::{NetworkConfig, Node, NodeConfig};
+use dn_sdk::operator::stop_signal;
+
+use super::local;
+use crate::error::CliError;
+use crate::home::{Config, data_dir};
+use crate::out;
+use crate::wallet::KeyArgs;
+
+/// What `dn ledger run` takes.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// The chain's genesis (JSON), as `dn genesis build` writes it.
+    #[arg(long, value_name = "FILE")]
+    genesis: PathBuf,
+    /// Where the chain is kept [default: `ledger` in the data directory].
+    #[arg(long, value_name = "DIR")]
+    data_dir: Option<PathBuf>,
+    /// Where JSON-RPC, events and metrics are served; port 0 takes a free one.
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8090")]
+    rpc_listen: SocketAddr,
+    /// Where other nodes reach this one.
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:26656")]
+    listen: SocketAddr,
+    /// Where another node listens; repeat it for each.
+    #[arg(long = "peer", value_name = "ADDR")]
+    peers: Vec<SocketAddr>,
+    /// Take connections of --peer nodes only.
+    #[arg(long)]
+    closed: bool,
+    /// Follow the chain without a key.
+    #[arg(long, conflicts_with_all = ["key", "local_key"])]
+    follow: bool,
+    #[command(flatten)]
+    key: Option<KeyArgs>,
+    /// The key of this validator of `dn ledger local`: everybody knows it.
+    #[arg(long, value_name = "N", hide = true, conflicts_with = "key")]
+    local_key: Option<usize>,
+    /// Time between blocks while no transaction waits; otherwise a quarter of it.
+    #[arg(long, value_name = "MS", default_value_t = 250)]
+    interval_ms: u64,
+    /// Longest wait for a proposal after its block is due, before the next validator's turn.
+    #[arg(long, value_name = "MS", default_value_t = 1_000)]
+    propose_timeout_ms: u64,
+    /// The key never signed for this chain. Without this, a key that has no record of what it signed first watches others
+    /// decide; with it and untrue, the validator may sign twice and be slashed.
+    #[arg(long)]
+    first_start: bool,
+    /// Where it is recorded what the key signed [default: in the data directory]. On another disk it also protects from
+    /// restoring an old copy of the data directory.
+    #[arg(long, value_name = "FILE")]
+    sign_guard: Option<PathBuf>,
+    /// Print one line of JSON once the node is up.
+    #[arg(long)]
+    json: bool,
+}
+
+/// Runs the command.
+pub(crate) fn run(args: Args, config: &Config) -> Result<ExitCode, CliError> {
+    let path = &args.genesis;
+    let text = fs::read_to_string(path).map_err(CliError::file("read", path))?;
+    let genesis =
+        Genesis::from_json(&text).map_err(|e| CliError::Other(format!("{}: {e}", path.display())))?;
+    let key = match (args.follow, args.local_key, &args.key) {
+        (true, ..) => None,
+        (false, Some(index), _) => Some(local::key(index)),
+        (false, None, Some(key)) => Some(key.open(config)?),
+        (false, None, None) => {
+            return Err(CliError::argument(
+                "--key",
+                "a validator's key, or --follow for a node without one, expected",
+            ));
+        }
+    };
+    crate::runtime()?.block_on(serve(args, genesis, key))
+}
+
+async fn serve(args: Args, genesis: Genesis, key: Option<SecretKey>) -> Result<ExitCode, CliError> {
+    let network = NetworkConfig { listen: args.listen, peers: args.peers, closed: args.closed };
+    let data_dir = args.data_dir.unwrap_or_else(|| data_dir().join("ledger"));
+    let config = NodeConfig {
+        key,
+        network: Some(network),
+        propose_timeout_ms: args.propose_timeout_ms,
+        first_start: args.first_start,
+        sign_guard: args.sign_guard,
+        referee: Some(dn_sdk::referee::TileReferee::handle()),
+        ..NodeConfig::following(data_dir, genesis, args.rpc_listen, args.interval_ms)
+    };
+    let node = Node::start(config).await.map_err(|e| CliError::Other(e.to_string()))?;
+    let rpc = format!("http://{}", node.rpc_addr());
+    if args.json {
+        out::json_line(&serde_json::json!({ "rpc": rpc, "height": node.height() }));
+    } else {
+        out::line(format_args!("rpc     {rpc}\nheight  {}\nCtrl-C stops it.", node.height()));
+    }
+    let ended = tokio::select! {
+        () = stop_signal() => false,
+        () = node.production_ended() => true,
+    };
+    node.shutdown().await;
+    if ended {
+        Err(CliError::Other("the node has stopped by itself: see its log".to_owned()))
+    } else {
+        Ok(ExitCode::SUCCESS)
+    }
+}

@@ -1,0 +1,333 @@
+//! What consensus and the service share: the chain at its tip, waiting transactions, and who waits for them.
+
+use std::collections::{BTreeMap, HashSet, VecDeque};
+use std::sync::{Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use dn_core::{Address, Hash32, TxId};
+use rayon::prelude::*;
+use tokio::sync::{Notify, oneshot, watch};
+
+use super::consensus::evidence::Equivocation;
+use super::mempool::{Mempool, MempoolError};
+use super::metrics::Metrics;
+use super::store::Store;
+use crate::apply::{Signatures, check_paid_and_signed, check_static};
+use crate::block::Block;
+use crate::chain::{Chain, Executed};
+use crate::reject::Reject;
+use crate::state::{ACCOUNTS, Account};
+use crate::tx::SignedTx;
+use crate::views::TxOutcome;
+
+/// The most transactions that are remembered as checked; the older half is forgotten first.
+const MAX_CHECKED: usize = 60_000;
+/// The most transactions that wait to be passed on to other nodes.
+const MAX_OUTBOX: usize = 20_000;
+/// Blocks that a transaction of this node's clients may wait for a proposer before this node looks at it again itself.
+const PATIENCE_BLOCKS: u64 = 3;
+
+/// The most pairs of conflicting signatures that wait for a block.
+const MAX_EVIDENCE: usize = 64;
+
+/// What became of a transaction.
+pub(super) type Answer = Result<TxOutcome, Reject>;
+
+/// Why a transaction does not wait here.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum NotAdmitted {
+    #[error(transparent)]
+    Rejected(#[from] Reject),
+    #[error(transparent)]
+    Mempool(#[from] MempoolError),
+}
+
+#[derive(Debug)]
+struct Waiters {
+    tx: SignedTx,
+    since_height: u64,
+    senders: Vec<oneshot::Sender<Answer>>,
+}
+
+/// Waiting transactions and who waits for them.
+#[derive(Debug, Default)]
+pub(super) struct Pool {
+    pub(super) mempool: Mempool,
+    /// Some waiting transaction can apply now; one behind a gap of nonces brings no block forward.
+    pub(super) ready: bool,
+    waiters: BTreeMap<TxId, Waiters>,
+    /// To be passed on to other nodes.
+    outbox: Vec<SignedTx>,
+    /// No more blocks come: shut down, or failed.
+    pub(super) stopped: bool,
+}
+
+/// Ids of transactions whose signatures were checked, in two generations.
+#[derive(Debug, Default)]
+struct Checked {
+    young: HashSet<TxId>,
+    old: HashSet<TxId>,
+}
+
+impl Checked {
+    fn insert(&mut self, id: TxId) {
+        if self.young.len() >= MAX_CHECKED / 2 {
+            self.old = std::mem::take(&mut self.young);
+        }
+        self.young.insert(id);
+    }
+
+    fn contains(&self, id: &TxId) -> bool {
+        self.young.contains(id) || self.old.contains(id)
+    }
+}
+
+/// What consensus and the service share. Locks are taken in the order pool, chain, checked.
+#[derive(Debug)]
+pub(super) struct Shared {
+    chain: RwLock<Chain>,
+    pool: Mutex<Pool>,
+    checked: Mutex<Checked>,
+    /// Something waits in the pool, or the node is to stop.
+    pub(super) wake: Notify,
+    /// Height of the tip, for those who wait for the next.
+    heights: watch::Sender<u64>,
+    pub(super) store: Store,
+    pub(super) genesis: Hash32,
+    /// The node's validator; zero for a node that only follows.
+    pub(super) producer: Address,
+    /// Whether there are others to pass transactions on to.
+    passes_on: bool,
+    evidence: Mutex<VecDeque<Equivocation>>,
+    pub(super) metrics: Metrics,
+}
+
+impl Shared {
+    pub(super) fn new(
+        chain: Chain,
+        store: Store,
+        genesis: Hash32,
+        producer: Address,
+        passes_on: bool,
+    ) -> Self {
+        let heights = watch::Sender::new(chain.tip().height);
+        let (chain, pool, checked) = (RwLock::new(chain), Mutex::default(), Mutex::default());
+        let (wake, evidence, metrics) = (Notify::new(), Mutex::default(), Metrics::default());
+        Self { chain, pool, checked, wake, heights, store, genesis, producer, passes_on, evidence, metrics }
+    }
+
+    /// The height of the tip as it rises.
+    pub(super) fn heights(&self) -> watch::Receiver<u64> {
+        self.heights.subscribe()
+    }
+
+    /// The chain, for reading. A panic elsewhere leaves it usable: what it interrupted was rolled back or never sealed, and
+    /// no more blocks come.
+    pub(super) fn chain(&self) -> RwLockReadGuard<'_, Chain> {
+        self.chain.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn chain_mut(&self) -> RwLockWriteGuard<'_, Chain> {
+        self.chain.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn pool(&self) -> MutexGuard<'_, Pool> {
+        self.pool.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn checked(&self) -> MutexGuard<'_, Checked> {
+        self.checked.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Checks a client's transaction and puts it into the mempool; the receiver gets what became of it.
+    pub(super) fn submit(&self, tx: SignedTx) -> Result<oneshot::Receiver<Answer>, NotAdmitted> {
+        let id = tx.id();
+        self.check(&tx, id)?;
+        let mut pool = self.pool();
+        let (account, since_height) = {
+            let chain = self.chain();
+            (ACCOUNTS.get_or_default(chain.state(), &tx.tx.sender), chain.tip().height)
+        };
+        if pool.take_in(&tx, id, account)? && self.passes_on && pool.outbox.len() < MAX_OUTBOX {
+            pool.outbox.push(tx.clone());
+        }
+        let (sender, receiver) = oneshot::channel();
+        let waiters =
+            pool.waiters.entry(id).or_insert_with(|| Waiters { tx, since_height, senders: Vec::new() });
+        // Those who gave up would pile up behind a transaction that waits for a gap in its nonces.
+        waiters.senders.retain(|waiter| !waiter.is_closed());
+        waiters.senders.push(sender);
+        drop(pool);
+        self.wake.notify_one();
+        Ok(receiver)
+    }
+
+    /// Takes in what another node passes on; what is refused is not worth an answer.
+    pub(super) fn take_in(&self, txs: Vec<SignedTx>) {
+        let fresh: Vec<_> = {
+            let pool = self.pool();
+            let with_id = txs.into_iter().map(|tx| (tx.id(), tx));
+            with_id.filter(|(id, tx)| !pool.mempool.contains(tx, *id)).collect()
+        };
+        let good: Vec<_> = fresh.into_par_iter().filter(|(id, tx)| self.check(tx, *id).is_ok()).collect();
+        let mut pool = self.pool();
+        for (id, tx) in good {
+            let account = ACCOUNTS.get_or_default(self.chain().state(), &tx.tx.sender);
+            // Full, stale or another one with its nonce.
+            let _ = pool.take_in(&tx, id, account);
+        }
+        drop(pool);
+        self.wake.notify_one();
+    }
+
+    /// What waits to be passed on.
+    pub(super) fn outgoing(&self) -> Vec<SignedTx> {
+        std::mem::take(&mut self.pool().outbox)
+    }
+
+    fn check(&self, tx: &SignedTx, id: TxId) -> Result<(), Reject> {
+        check_static(tx, &self.chain().next_context(0))?;
+        let known = self.checked().contains(&id);
+        if !known {
+            // Outside of any lock: it takes most of the time of a transaction.
+            tx.verify_signature().map_err(|_| Reject::Signature {
+                object: crate::reject::SignedObject::Transaction,
+                expected: tx.tx.sender,
+            })?;
+            self.checked().insert(id);
+        }
+        let chain = self.chain();
+        check_paid_and_signed(chain.state(), tx, &chain.next_context(0), Signatures::Checked)
+    }
+
+    /// Whether all senders of a block signed; each signature is checked once in this node's life, on all cores.
+    pub(super) fn check_block_signatures(&self, block: &Block) -> bool {
+        let unknown: Vec<_> = {
+            let checked = self.checked();
+            block.txs.iter().filter(|tx| !checked.contains(&tx.id())).collect()
+        };
+        unknown.par_iter().all(|tx| tx.verify_signature().is_ok())
+    }
+
+    /// Transactions that can apply now, for a proposal.
+    pub(super) fn candidates(&self) -> Vec<SignedTx> {
+        let pool = self.pool();
+        let chain = self.chain();
+        let limit = chain.next_context(0).params.max_block_txs as usize;
+        pool.mempool.ready(limit, |sender| ACCOUNTS.get_or_default(chain.state(), &sender).nonce)
+    }
+
+    /// Tells those who wait what a decided block did with their transactions.
+    pub(super) fn answer(&self, height: u64, executed: &Executed) {
+        self.heights.send_replace(height);
+        let mut pool = self.pool();
+        for (index, outcome) in (0u32..).zip(&executed.outcomes) {
+            let tx_id = outcome.tx_id;
+            pool.tell(tx_id, || Ok(TxOutcome { tx_id, height, index, events: outcome.events.clone() }));
+        }
+        let chain = self.chain();
+        let nonce_of = |sender| ACCOUNTS.get_or_default(chain.state(), &sender).nonce;
+        for tx in pool.mempool.purge(height + 1, nonce_of) {
+            let (expires_height, found) = (tx.tx.expires_height, tx.tx.nonce);
+            let reject = if expires_height <= height {
+                Reject::Expired { expires_height, height: height + 1 }
+            } else {
+                Reject::Nonce { expected: nonce_of(tx.tx.sender), found }
+            };
+            pool.tell(tx.id(), || Err(reject));
+        }
+        pool.ready = pool.mempool.has_ready(nonce_of);
+        self.metrics.mempool_txs.set(i64::try_from(pool.mempool.len()).unwrap_or(i64::MAX));
+    }
+
+    /// Drops what the rules refuse now, and says so.
+    pub(super) fn reject(&self, rejected: &[(SignedTx, Reject)]) {
+        let mut pool = self.pool();
+        for (tx, reject) in rejected {
+            pool.mempool.remove(tx.tx.sender, tx.tx.nonce);
+            pool.tell(tx.id(), || Err(reject.clone()));
+        }
+    }
+
+    /// Looks at clients' transactions that no proposer took: the rules may refuse them, and only a proposer would notice.
+    pub(super) fn look_again(&self, height: u64) {
+        let waiting: Vec<_> = {
+            let pool = self.pool();
+            let due = pool.waiters.values().filter(|w| w.since_height + PATIENCE_BLOCKS < height);
+            due.take(100).map(|w| w.tx.clone()).collect()
+        };
+        if waiting.is_empty() {
+            return;
+        }
+        let mut chain = self.chain_mut();
+        let mut rejected = Vec::new();
+        for tx in waiting {
+            let next = ACCOUNTS.get_or_default(chain.state(), &tx.tx.sender).nonce;
+            if tx.tx.nonce == next {
+                if let Err(reject) = chain.try_tx(&tx, Signatures::Checked) {
+                    rejected.push((tx, reject));
+                }
+            }
+        }
+        drop(chain);
+        self.reject(&rejected);
+    }
+
+    /// Keeps a pair of conflicting signatures until it is in a block.
+    pub(super) fn keep_evidence(&self, equivocation: Equivocation) {
+        let mut evidence = self.evidence.lock().unwrap_or_else(PoisonError::into_inner);
+        if evidence.len() >= MAX_EVIDENCE {
+            evidence.pop_front();
+        }
+        evidence.push_back(equivocation);
+    }
+
+    /// What was kept; whoever takes it keeps again what it cannot use.
+    pub(super) fn take_evidence(&self) -> VecDeque<Equivocation> {
+        std::mem::take(&mut *self.evidence.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Ends consensus.
+    pub(super) fn stop(&self) {
+        self.pool().stopped = true;
+        self.wake.notify_one();
+    }
+
+    /// Tells everybody who waits that no more blocks come.
+    pub(super) fn abandon(&self) {
+        let mut pool = self.pool();
+        pool.stopped = true;
+        // Dropped senders tell those who wait.
+        pool.waiters.clear();
+    }
+}
+
+impl Pool {
+    fn take_in(&mut self, tx: &SignedTx, id: TxId, account: Account) -> Result<bool, MempoolError> {
+        if self.mempool.contains(tx, id) {
+            return Ok(false);
+        }
+        let (sender, own) = (tx.tx.sender, tx.tx.nonce);
+        for gone in self.mempool.insert(tx.clone(), account)? {
+            // Dropped senders tell those who wait.
+            self.waiters.remove(&gone);
+        }
+        self.ready |= self.mempool.next_nonce(sender, account.nonce) > own;
+        Ok(true)
+    }
+
+    fn tell(&mut self, tx_id: TxId, answer: impl FnOnce() -> Answer) {
+        let Some(waiters) = self.waiters.remove(&tx_id) else { return };
+        let answer = answer();
+        for waiter in waiters.senders {
+            // Whoever stopped waiting can ask for the transaction's id.
+            let _ = waiter.send(answer.clone());
+        }
+    }
+}
+
+/// Unix milliseconds.
+pub(super) fn now_ms() -> u64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(now.as_millis()).unwrap_or(u64::MAX)
+}

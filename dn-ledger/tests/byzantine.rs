@@ -1,0 +1,90 @@
+//! One of four validators misbehaves: the others go on, agree, and see what can be seen.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+#[path = "replication/cluster.rs"]
+#[allow(dead_code, reason = "other tests use more of it")]
+mod cluster;
+
+use std::time::Duration;
+
+use cluster::{Cluster, validator};
+use dn_ledger::node::Fault;
+
+/// Far more than a block takes; a machine under load is slow.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+/// One of four has this fault: the chain goes on past several of its turns, and its proposals are never decided in their first
+/// round.
+async fn with_fault(fault: Fault) -> Cluster {
+    let mut cluster = Cluster::prepare(&[10, 10, 10, 10], 50, 0);
+    cluster.faults[0] = Some(fault);
+    cluster.start_all().await;
+    cluster.reach(10, PATIENCE).await;
+    cluster.pay(0).await;
+    for index in 1..4 {
+        let late = cluster.metric(index, "dn_ledger_late_blocks_total").await;
+        assert!(late > 0.0, "{fault:?} had a turn and cost nothing");
+    }
+    cluster.nodes[0].take().unwrap().shutdown().await;
+    cluster.agree().await;
+    cluster
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_silent_proposer_costs_its_turns() {
+    with_fault(Fault::Silent).await.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn blocks_with_another_state_are_refused() {
+    let cluster = with_fault(Fault::WrongState).await;
+    assert!(cluster.metric(1, "dn_ledger_invalid_blocks_total").await > 0.0);
+    cluster.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn blocks_from_the_future_are_refused() {
+    let cluster = with_fault(Fault::Future).await;
+    assert!(cluster.metric(2, "dn_ledger_invalid_blocks_total").await > 0.0);
+    cluster.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn withheld_parts_cost_a_turn() {
+    with_fault(Fault::Withhold).await.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn parts_of_another_block_are_dropped() {
+    let cluster = with_fault(Fault::Garbage).await;
+    assert!(cluster.metric(3, "dn_ledger_dropped_parts_total").await > 0.0);
+    cluster.stop().await;
+}
+
+/// The same validator runs twice, each time without knowing of the other: both propose and vote.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_validator_that_signs_twice_is_seen_and_splits_nothing() {
+    let mut cluster = Cluster::prepare(&[10, 10, 10, 10], 50, 1);
+    cluster.set_key(4, &validator(0));
+    cluster.start_all().await;
+    cluster.reach(8, PATIENCE).await;
+    let began = std::time::Instant::now();
+    loop {
+        let mut seen = 0.0;
+        for index in 1..4 {
+            seen += cluster.metric(index, "dn_ledger_equivocations_total").await;
+        }
+        if seen > 0.0 {
+            break;
+        }
+        assert!(began.elapsed() < PATIENCE, "two signatures for one step were never seen");
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+    for twin in [0, 4] {
+        cluster.nodes[twin].take().unwrap().shutdown().await;
+    }
+    let later = cluster.top() + 3;
+    cluster.reach(later, PATIENCE).await;
+    cluster.agree().await;
+    cluster.stop().await;
+}

@@ -1,0 +1,169 @@
+//! Several validators over loopback: the real engine, real sockets, real files.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+#[path = "replication/cluster.rs"]
+mod cluster;
+
+use std::time::Duration;
+
+use cluster::{Cluster, address};
+use dn_core::Amount;
+use dn_ledger::{Payload, Role};
+
+/// Far more than a block takes; a machine under load is slow.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+fn logged() {
+    if let Ok(filter) = std::env::var("DN_LOG") {
+        let _ = tracing_subscriber::fmt().with_env_filter(filter).with_test_writer().try_init();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn four_validators_and_a_follower_decide_one_chain() {
+    logged();
+    let mut cluster = Cluster::start(&[10, 10, 10, 10], 20, 1).await;
+    cluster.reach(3, PATIENCE).await;
+    // Whichever node is asked, also one that never proposes.
+    for index in 0..5 {
+        let outcome = cluster.pay(index).await;
+        assert!(outcome.height > 0);
+    }
+    cluster.reach(cluster.top(), PATIENCE).await;
+    cluster.agree().await;
+    assert_eq!(cluster.metric(4, "dn_ledger_signing").await, 0.0);
+    assert_eq!(cluster.metric(0, "dn_ledger_signing").await, 1.0);
+    assert_eq!(cluster.metric(4, "dn_ledger_validators").await, 4.0);
+    assert_eq!(cluster.metric(4, "dn_ledger_equivocations_total").await, 0.0);
+    cluster.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_of_four_stops_and_catches_up() {
+    logged();
+    let mut cluster = Cluster::start(&[10, 10, 10, 10], 20, 0).await;
+    cluster.reach(2, PATIENCE).await;
+    cluster.stop_node(3).await;
+    let stopped_at = cluster.top();
+    for _ in 0..2 {
+        cluster.pay(0).await;
+    }
+    cluster.reach(stopped_at + 6, PATIENCE).await;
+    cluster.start_node(3, false).await;
+    let target = cluster.top();
+    cluster.reach(target + 3, PATIENCE).await;
+    cluster.pay(3).await;
+    cluster.agree().await;
+    cluster.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn without_a_quorum_nothing_is_decided_and_all_goes_on_afterwards() {
+    logged();
+    // A cap keeps everybody under a third: with two of four gone, half is not enough.
+    let mut cluster = Cluster::start(&[40, 10, 10, 10], 20, 0).await;
+    cluster.reach(2, PATIENCE).await;
+    cluster.stop_node(0).await;
+    cluster.pay(1).await;
+    cluster.stop_node(1).await;
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    let halted = cluster.top();
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    assert!(cluster.top() <= halted + 1, "two of four decided {} blocks", cluster.top() - halted);
+    cluster.start_node(0, false).await;
+    cluster.start_node(1, false).await;
+    cluster.reach(halted + 4, PATIENCE).await;
+    for index in 0..4 {
+        cluster.stop_node(index).await;
+    }
+    for index in 0..4 {
+        cluster.start_node(index, false).await;
+    }
+    let resumed = cluster.top();
+    cluster.reach(resumed + 3, PATIENCE).await;
+    cluster.pay(2).await;
+    cluster.agree().await;
+    cluster.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_validator_that_lost_its_disk_watches_before_it_signs() {
+    logged();
+    let mut cluster = Cluster::start(&[10, 10, 10, 10], 20, 0).await;
+    cluster.reach(4, PATIENCE).await;
+    cluster.stop_node(3).await;
+    cluster.wipe(3);
+    cluster.start_node(3, false).await;
+    assert_eq!(cluster.metric(3, "dn_ledger_signing").await, 0.0, "it may have signed what it does not know");
+    let target = cluster.top() + 3;
+    cluster.reach(target, PATIENCE).await;
+    let began = std::time::Instant::now();
+    while cluster.metric(3, "dn_ledger_signing").await < 1.0 {
+        assert!(began.elapsed() < PATIENCE, "it never signs again");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    // Now two are gone without it: it is needed, and it signs.
+    cluster.stop_node(0).await;
+    let needed = cluster.top() + 3;
+    cluster.reach(needed, PATIENCE).await;
+    cluster.pay(3).await;
+    for index in 1..4 {
+        assert_eq!(cluster.metric(index, "dn_ledger_equivocations_total").await, 0.0);
+    }
+    cluster.agree().await;
+    cluster.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn powers_move_and_validators_come_and_go_at_epochs() {
+    logged();
+    let mut cluster = Cluster::prepare(&[10_000, 10_000, 10_000], 6, 1);
+    cluster.set_key(3, "payer");
+    cluster.start_all().await;
+    cluster.reach(1, PATIENCE).await;
+    let more = Payload::Stake { validator: address("validator-0"), amount: Amount::from_dn(2_000) };
+    let register = Payload::Register {
+        role: Role::Validator,
+        collateral: Amount::from_dn(1_000),
+        name: "newcomer".into(),
+        endpoint: "127.0.0.1:1".into(),
+    };
+    let stake = Payload::Stake { validator: address("payer"), amount: Amount::from_dn(9_000) };
+    for payload in [more, register, stake] {
+        send(&mut cluster, payload).await;
+    }
+    let members = |cluster: &Cluster, index: usize| {
+        let set = cluster.nodes[index].as_ref().unwrap().validators();
+        set.members.into_iter().map(|m| (m.address, m.power)).collect::<Vec<_>>()
+    };
+    let before = members(&cluster, 0);
+    let next_epoch = |cluster: &Cluster| (cluster.top() / 6 + 1) * 6 + 6;
+    cluster.reach(next_epoch(&cluster), PATIENCE).await;
+    let after = members(&cluster, 0);
+    assert!(after.iter().any(|(who, _)| *who == address("payer")), "{before:?} {after:?}");
+    let power =
+        |of: &[(dn_core::Address, u64)], who| of.iter().find(|(a, _)| *a == who).map_or(0, |(_, p)| *p);
+    assert!(power(&after, address("validator-0")) > power(&after, address("validator-1")));
+    // Without the newcomer there is a quorum, and with it one of the old may be missing.
+    cluster.stop_node(1).await;
+    let without = cluster.top() + 4;
+    cluster.reach(without, PATIENCE).await;
+    cluster.start_node(1, false).await;
+    let caught_up = cluster.top() + 1;
+    cluster.reach(caught_up, PATIENCE).await;
+    send(&mut cluster, Payload::Retire { role: Role::Validator }).await;
+    cluster.reach(next_epoch(&cluster), PATIENCE).await;
+    for index in 0..4 {
+        assert_eq!(members(&cluster, index).len(), 3, "node {index}");
+    }
+    let later = cluster.top() + 2;
+    cluster.reach(later, PATIENCE).await;
+    cluster.agree().await;
+    cluster.stop().await;
+}
+
+async fn send(cluster: &mut Cluster, payload: Payload) {
+    let tx = cluster.sign("payer", payload);
+    let answer = cluster::call(cluster.rpc(2), "dn_sendTransaction", cluster::hex_of(&tx)).await;
+    assert!(answer.get("result").is_some(), "{answer}");
+}

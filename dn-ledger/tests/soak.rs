@@ -1,0 +1,292 @@
+//! Four validators as processes, killed at random moments, any number of them at once, while clients send transfers: no fork,
+//! nothing acknowledged is lost, the books balance, and the chain always goes on.
+//!
+//! `cargo test -p dn-ledger --features node --test soak -- --ignored --nocapture` takes about 20 minutes for 500 kills;
+//! `DN_SOAK_KILLS` is another number, `DN_SOAK_SEED` another course. The short one runs with all tests.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+#[path = "replication/cluster.rs"]
+#[allow(dead_code, reason = "other tests use more of it")]
+mod cluster;
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use cluster::{CHAIN_ID, address, genesis, hex_of, key, validator};
+use dn_core::Amount;
+use dn_ledger::node::{NetworkConfig, Node, NodeConfig, Store};
+use dn_ledger::{Payload, SignedTx, Tx};
+use serde_json::{Value, json};
+
+const CHILD: &str = "DN_SOAK_CHILD";
+const NODES: usize = 4;
+const STAKES: [u64; NODES] = [40, 30, 20, 10];
+/// Longest time without a block while all run.
+const PATIENCE: Duration = Duration::from_secs(90);
+
+/// The child: a node that runs until it is killed. Does nothing when run as a test.
+#[test]
+fn child_node() {
+    let Ok(what) = std::env::var(CHILD) else { return };
+    let what: Value = serde_json::from_str(&what).unwrap();
+    let ports: Vec<u16> = serde_json::from_value(what["ports"].clone()).unwrap();
+    let index = what["index"].as_u64().unwrap() as usize;
+    let at = |port: &u16| SocketAddr::from(([127, 0, 0, 1], *port));
+    let peers = ports.iter().enumerate().filter(|(i, _)| *i != index).map(|(_, port)| at(port)).collect();
+    let network = NetworkConfig { listen: at(&ports[index]), peers, closed: false };
+    let dir = PathBuf::from(what["dir"].as_str().unwrap());
+    let alone = NodeConfig::alone(dir, genesis(&STAKES, 20), at(&0), key(&validator(index)), 100);
+    let first_start = what["first"].as_bool().unwrap();
+    let config = NodeConfig { network: Some(network), first_start, propose_timeout_ms: 700, ..alone };
+    tracing_subscriber::fmt().with_env_filter("warn").with_writer(std::io::stderr).init();
+    tokio::runtime::Runtime::new().unwrap().block_on(async {
+        let node = Node::start(config).await.unwrap();
+        println!("\nlistening {}", node.rpc_addr());
+        node.production_ended().await;
+        panic!("consensus ended by itself");
+    });
+}
+
+/// A number that follows from the one before: the course can be run again.
+struct Course(u64);
+
+impl Course {
+    fn below(&mut self, bound: u64) -> u64 {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (self.0 >> 33) % bound
+    }
+}
+
+struct Network {
+    dir: PathBuf,
+    ports: Vec<u16>,
+    children: Vec<Option<Child>>,
+    rpc: Arc<Mutex<Vec<Option<SocketAddr>>>>,
+}
+
+impl Network {
+    fn start(dir: &Path) -> Self {
+        let bound: Vec<_> = (0..NODES).map(|_| TcpListener::bind("127.0.0.1:0").unwrap()).collect();
+        let ports = bound.iter().map(|l| l.local_addr().unwrap().port()).collect();
+        drop(bound);
+        let children = (0..NODES).map(|_| None).collect();
+        let mut network =
+            Self { dir: dir.to_owned(), ports, children, rpc: Arc::new(Mutex::new(vec![None; NODES])) };
+        (0..NODES).for_each(|i| network.launch(i, true));
+        (0..NODES).for_each(|i| network.wait_up(i));
+        network
+    }
+
+    fn launch(&mut self, index: usize, first: bool) {
+        let what =
+            json!({ "dir": self.node_dir(index), "index": index, "ports": self.ports, "first": first });
+        let log =
+            std::fs::OpenOptions::new().create(true).append(true).open(self.dir.join(format!("{index}.log")));
+        let child = Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "child_node", "--nocapture"])
+            .env(CHILD, what.to_string())
+            .stdout(Stdio::piped())
+            .stderr(log.unwrap())
+            .spawn();
+        self.children[index] = Some(child.unwrap());
+    }
+
+    fn wait_up(&mut self, index: usize) {
+        let stdout = self.children[index].as_mut().unwrap().stdout.take().unwrap();
+        let mut lines = BufReader::new(stdout).lines();
+        for line in lines.by_ref() {
+            if let Some(addr) = line.unwrap().strip_prefix("listening ") {
+                self.rpc.lock().unwrap()[index] = Some(addr.parse().unwrap());
+                // After a minute the child's test harness writes another line, and ends if nobody reads it.
+                std::thread::spawn(move || lines.for_each(drop));
+                return;
+            }
+        }
+        panic!("node {index} did not start: {}", self.log(index));
+    }
+
+    fn kill(&mut self, index: usize) {
+        self.rpc.lock().unwrap()[index] = None;
+        let mut child = self.children[index].take().unwrap();
+        assert!(child.try_wait().unwrap().is_none(), "node {index} ended by itself: {}", self.log(index));
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+
+    fn node_dir(&self, index: usize) -> PathBuf {
+        self.dir.join(index.to_string())
+    }
+
+    fn log(&self, index: usize) -> String {
+        let text = std::fs::read_to_string(self.dir.join(format!("{index}.log"))).unwrap_or_default();
+        text.lines().rev().take(12).collect::<Vec<_>>().join("\n")
+    }
+
+    fn heights(&self) -> Vec<u64> {
+        let addresses: Vec<_> = self.rpc.lock().unwrap().clone();
+        let height = |addr: SocketAddr| call(addr, "dn_status", json!({}))?["result"]["height"].as_u64();
+        addresses.into_iter().flatten().filter_map(height).collect()
+    }
+
+    /// Waits for a block more than there was anywhere, at every node.
+    fn wait_progress(&self, round: u64) {
+        let target = self.heights().into_iter().max().unwrap_or(0) + 1;
+        let began = Instant::now();
+        while self.heights().iter().filter(|h| **h >= target).count() < NODES {
+            if began.elapsed() > PATIENCE {
+                let logs: Vec<_> = (0..NODES).map(|i| self.log(i)).collect();
+                panic!(
+                    "round {round}: height {target} not reached: {:?}\n{}",
+                    self.heights(),
+                    logs.join("\n---\n")
+                );
+            }
+            std::thread::sleep(Duration::from_millis(30));
+        }
+    }
+}
+
+impl Drop for Network {
+    fn drop(&mut self) {
+        for child in self.children.iter_mut().flatten() {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+}
+
+fn call(addr: SocketAddr, method: &str, params: Value) -> Option<Value> {
+    let body = json!({ "jsonrpc": "2.0", "id": 1, "method": method, "params": params }).to_string();
+    let mut stream = TcpStream::connect_timeout(&addr, Duration::from_secs(1)).ok()?;
+    stream.set_read_timeout(Some(Duration::from_secs(5))).ok()?;
+    let length = body.len();
+    let head = format!("POST / HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: {length}\r\n\r\n");
+    stream.write_all(head.as_bytes()).ok()?;
+    stream.write_all(body.as_bytes()).ok()?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).ok()?;
+    serde_json::from_str(answer.split_once("\r\n\r\n")?.1).ok()
+}
+
+/// Sends one transfer after the other, each until somebody acknowledges it.
+fn client(name: &str, rpc: &Mutex<Vec<Option<SocketAddr>>>, stop: &AtomicBool) -> Vec<(SignedTx, Value)> {
+    let (mut acknowledged, mut turn) = (Vec::new(), 0);
+    while !stop.load(Ordering::Relaxed) {
+        let payload = Payload::Transfer { to: address("payee"), amount: Amount::from_atto(1) };
+        let (sender, nonce) = (address(name), acknowledged.len() as u64);
+        let fee = genesis(&STAKES, 20).params.min_tx_fee;
+        let mut expires_height = 0;
+        let answer = loop {
+            turn += 1;
+            let addr = rpc.lock().unwrap()[turn % NODES];
+            if stop.load(Ordering::Relaxed) {
+                return acknowledged;
+            }
+            let Some(addr) = addr else {
+                std::thread::sleep(Duration::from_millis(5));
+                continue;
+            };
+            if expires_height == 0 {
+                let Some(status) = call(addr, "dn_status", json!({})) else { continue };
+                expires_height = status["result"]["height"].as_u64().unwrap() + 900;
+            }
+            let payload = payload.clone();
+            let tx = Tx { chain_id: CHAIN_ID, sender, nonce, expires_height, fee, payload }.sign(&key(name));
+            match call(addr, "dn_sendTransaction", hex_of(&tx)) {
+                Some(answer) if answer.get("result").is_some() => break (tx, answer["result"].clone()),
+                // Busy, or behind: the next node.
+                Some(answer) if answer["error"]["code"] == -32_002 => {}
+                Some(answer) if answer["error"]["code"] == -32_001 => {
+                    assert!(answer.to_string().contains("nonce"), "{name} {nonce}: {answer}");
+                }
+                _ => {}
+            }
+        };
+        acknowledged.push(answer);
+    }
+    acknowledged
+}
+
+fn soak(kills: u64, seed: u64) {
+    let dir = tempfile::tempdir().unwrap();
+    let mut network = Network::start(dir.path());
+    let (mut course, stop) = (Course(seed), Arc::new(AtomicBool::new(false)));
+    let clients: Vec<_> = ["payer", "faucet"]
+        .into_iter()
+        .map(|name| {
+            let (rpc, stop) = (Arc::clone(&network.rpc), Arc::clone(&stop));
+            std::thread::spawn(move || client(name, &rpc, &stop))
+        })
+        .collect();
+    let (mut killed, mut round, began) = (0, 0, Instant::now());
+    while killed < kills {
+        std::thread::sleep(Duration::from_millis(20 + course.below(700)));
+        // Mostly one, now and then all.
+        let subset = match course.below(10) {
+            0 => 15,
+            1..=3 => 1 + course.below(15),
+            _ => 1 << course.below(NODES as u64),
+        };
+        let chosen: Vec<_> = (0..NODES).filter(|i| subset & (1 << i) != 0).collect();
+        for index in &chosen {
+            network.kill(*index);
+            killed += 1;
+        }
+        std::thread::sleep(Duration::from_millis(course.below(600)));
+        chosen.iter().for_each(|index| network.launch(*index, false));
+        chosen.iter().for_each(|index| network.wait_up(*index));
+        network.wait_progress(round);
+        round += 1;
+        if round % 20 == 0 {
+            println!("{killed} kills, {round} rounds, height {:?}, {:?}", network.heights(), began.elapsed());
+        }
+    }
+    stop.store(true, Ordering::Relaxed);
+    let acknowledged: Vec<_> = clients.into_iter().flat_map(|client| client.join().unwrap()).collect();
+    (0..NODES).for_each(|index| network.kill(index));
+    check(&network, &acknowledged);
+    println!(
+        "seed {seed}: {killed} kills, {round} rounds, {} acknowledged, {:?}",
+        acknowledged.len(),
+        began.elapsed()
+    );
+}
+
+/// One chain everywhere, and everything acknowledged in it.
+fn check(network: &Network, acknowledged: &[(SignedTx, Value)]) {
+    assert!(acknowledged.len() > 5, "only {} acknowledged", acknowledged.len());
+    // Opening checks every record, the commitment, the tip's certificate and the supply.
+    let stores: Vec<_> =
+        (0..NODES).map(|i| Store::open(&network.node_dir(i), &genesis(&STAKES, 20)).unwrap()).collect();
+    let tips: Vec<_> = stores.iter().map(|(_, chain)| chain.tip().height).collect();
+    let longest = tips.iter().enumerate().max_by_key(|(_, tip)| **tip).unwrap().0;
+    for (index, (store, _)) in stores.iter().enumerate() {
+        for height in 1..=tips[index] {
+            let (own, other) = (store.block(height).unwrap(), stores[longest].0.block(height).unwrap());
+            assert_eq!(own, other, "node {index} has another block {height}");
+        }
+    }
+    for (tx, answer) in acknowledged {
+        let found =
+            stores[longest].0.outcome(tx.id()).unwrap().expect("an acknowledged transaction is in a block");
+        assert_eq!(&serde_json::to_value(found).unwrap(), answer);
+    }
+}
+
+#[test]
+fn a_dozen_kills() {
+    soak(12, 1);
+}
+
+#[test]
+#[ignore = "takes about 20 minutes"]
+fn many_kills() {
+    let number =
+        |name, default| std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(default);
+    soak(number("DN_SOAK_KILLS", 500), number("DN_SOAK_SEED", 1));
+}
