@@ -202,3 +202,6 @@ impl Assembly {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

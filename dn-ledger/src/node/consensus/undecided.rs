@@ -164,3 +164,6 @@ fn read(bytes: &[u8]) -> Option<(Candidate, &[u8])> {
     let block = Arc::new(Received::decode(place, publisher, &block)?.block);
     Some((Candidate { place, publisher, block, own, old: true, executed: None }, rest))
 }
+
+#[cfg(test)]
+mod tests;
