@@ -46,7 +46,10 @@ fn a_scripted_chain() {
     w.ok("payer", Payload::CloseChannel { channel: w.channel });
     w.ok("owner", Payload::SetModelPrice { model: w.model, price: common::price() });
     let tip = w.chain.tip();
-    let pinned = ["163b5d9bfd49c8480829a57673ac410ca10df5cb495baeef62a83a77352bb56a", "2e09d04633f4aa3efb91d592b50de10641ed2c88a8c5e4d93af45406dc37152e"];
+    let pinned = [
+        "163b5d9bfd49c8480829a57673ac410ca10df5cb495baeef62a83a77352bb56a",
+        "2e09d04633f4aa3efb91d592b50de10641ed2c88a8c5e4d93af45406dc37152e",
+    ];
     assert_eq!([hex(&tip.state.0), hex(&tip.hash().0)], pinned);
 }
 
