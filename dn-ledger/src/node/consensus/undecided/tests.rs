@@ -15,6 +15,7 @@ fn candidate(height: u64, round: u32, publisher: u8, mark: u8) -> Candidate {
         next_validators: Hash32::ZERO,
         tx_root: tx_root(&[]),
         state: Hash32([mark; 32]),
+        reveal: None,
     };
     let block = Arc::new(Block { header, parent_certificate: Certificate::default(), txs: vec![] });
     let (height, round, valid_round) = (Height(height), Round::new(round), Round::Nil);
