@@ -29,7 +29,8 @@ pub(crate) fn validator(index: usize) -> String {
 
 /// A chain of validators with these stakes in DN, a payer, and short epochs.
 pub(crate) fn genesis(stakes: &[u64], epoch_blocks: u64) -> Genesis {
-    let params = Params { epoch_blocks, ..Params::devnet() };
+    let mut params = Params { epoch_blocks, ..Params::devnet() };
+    params.staking.min_self_bond = Amount::from_dn(1);
     let validators = stakes.iter().enumerate().map(|(index, stake)| DevnetValidator {
         address: address(&validator(index)),
         name: validator(index),

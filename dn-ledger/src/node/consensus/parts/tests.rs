@@ -16,7 +16,7 @@ fn sample() -> (Place, Block) {
         address: key(0).address(),
         name: "zero".into(),
         endpoint: "here".into(),
-        stake: dn_core::Amount::from_dn(10),
+        stake: dn_core::Amount::from_dn(1_000),
     };
     let devnet = Devnet {
         chain_id: 9,
