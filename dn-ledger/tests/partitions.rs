@@ -3,6 +3,7 @@
 //!
 //! Needs root and `ip`: `sudo -E cargo test -p dn-ledger --features node --test partitions -- --ignored --nocapture`, about a minute.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+#![allow(clippy::print_stdout, reason = "a long run says how far it is")]
 #![cfg(target_os = "linux")]
 
 #[path = "replication/cluster.rs"]

@@ -4,6 +4,7 @@
 //! `cargo test -p dn-ledger --features node --test soak -- --ignored --nocapture` takes about 20 minutes for 500 kills;
 //! `DN_SOAK_KILLS` is another number, `DN_SOAK_SEED` another course. The short one runs with all tests.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+#![allow(clippy::print_stdout, reason = "a long run says how far it is")]
 
 #[path = "replication/cluster.rs"]
 #[allow(dead_code, reason = "other tests use more of it")]

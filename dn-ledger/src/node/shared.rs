@@ -263,10 +263,10 @@ impl Shared {
         let mut rejected = Vec::new();
         for tx in waiting {
             let next = ACCOUNTS.get_or_default(chain.state(), &tx.tx.sender).nonce;
-            if tx.tx.nonce == next {
-                if let Err(reject) = chain.try_tx(&tx, Signatures::Checked) {
-                    rejected.push((tx, reject));
-                }
+            if tx.tx.nonce == next
+                && let Err(reject) = chain.try_tx(&tx, Signatures::Checked)
+            {
+                rejected.push((tx, reject));
             }
         }
         drop(chain);

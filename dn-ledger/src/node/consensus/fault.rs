@@ -30,7 +30,7 @@ impl Fault {
     }
 
     /// Spoils the parts of a block before they are signed.
-    pub(crate) fn spoil_bytes(self, bytes: &mut Vec<u8>) {
+    pub(crate) fn spoil_bytes(self, bytes: &mut [u8]) {
         if self == Self::Garbage {
             let last = bytes.len() - 1;
             bytes[last] ^= 1;
