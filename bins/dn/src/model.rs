@@ -145,7 +145,10 @@ impl ComputeArgs {
             return Err(CliError::argument("--isa", "the wgpu backend has none; leave --isa away"));
         }
         if backend != BackendKind::Wgpu && self.adapter.is_some() {
-            return Err(CliError::argument("--adapter", "only the wgpu backend has devices; add --backend wgpu"));
+            return Err(CliError::argument(
+                "--adapter",
+                "only the wgpu backend has devices; add --backend wgpu",
+            ));
         }
         // Options are passed around by value; a program has one name of a device in its life.
         let adapter = self.adapter.clone().map(|name| &*name.leak());

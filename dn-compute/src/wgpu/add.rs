@@ -10,11 +10,7 @@ use crate::spec::{Backend, NumericError, Op, add::check_add_shape};
 pub(super) fn add(gpu: &Gpu, x: &mut [f32], y: &[f32]) -> Result<(), NumericError> {
     check_add_shape(x, y)?;
     // Whole rows of `y`, or pieces of the one row there is.
-    let step = if x.len() == y.len() {
-        gpu.most_words
-    } else {
-        (gpu.most_words / y.len()).max(1) * y.len()
-    };
+    let step = if x.len() == y.len() { gpu.most_words } else { (gpu.most_words / y.len()).max(1) * y.len() };
     let part = |at: usize, x: &mut [f32]| {
         let y = if at + x.len() <= y.len() { &y[at..at + x.len()] } else { y };
         let mut call = Call::new(gpu, Op::Add);

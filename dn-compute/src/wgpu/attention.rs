@@ -231,7 +231,13 @@ pub(super) fn sent(gpu: &Gpu, kv: &KvLayer, held: usize) -> Result<Vec<Group>, N
 }
 
 /// Records that quantised rows of keys and values go to position `at` on.
-pub(super) fn mirror(call: &mut Call<'_>, groups: &[Group], at: usize, [k, v]: [&Digits; 2], rows: Range<usize>) {
+pub(super) fn mirror(
+    call: &mut Call<'_>,
+    groups: &[Group],
+    at: usize,
+    [k, v]: [&Digits; 2],
+    rows: Range<usize>,
+) {
     // All heads are in one group: `fits` saw to it.
     for group in groups {
         let heads = group.heads.len();

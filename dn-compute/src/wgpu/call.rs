@@ -1,7 +1,7 @@
 //! One call of an operation: inputs to the device, dispatches, outputs back.
 
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use super::device::{Gpu, Use};
@@ -109,10 +109,8 @@ impl<'a> Call<'a> {
                 resource: binding(&buf.buffer, buf.bytes.next_multiple_of(16).min(buf.buffer.size())),
             })
             .collect();
-        entries.push(::wgpu::BindGroupEntry {
-            binding: bufs.len() as u32,
-            resource: binding(&uniform, size),
-        });
+        entries
+            .push(::wgpu::BindGroupEntry { binding: bufs.len() as u32, resource: binding(&uniform, size) });
         let group = gpu.device.create_bind_group(&::wgpu::BindGroupDescriptor {
             label: None,
             layout: &pipeline.get_bind_group_layout(0),
@@ -157,8 +155,7 @@ impl<'a> Call<'a> {
         staging.slice(..total).map_async(::wgpu::MapMode::Read, move |result| {
             done.store(result.is_ok(), Ordering::Release);
         });
-        let wait =
-            ::wgpu::PollType::Wait { submission_index: Some(submission), timeout: Some(PATIENCE) };
+        let wait = ::wgpu::PollType::Wait { submission_index: Some(submission), timeout: Some(PATIENCE) };
         let waited = gpu.device.poll(wait);
         gpu.check(self.op)?;
         let lost = || gpu.fault(self.op, DeviceFault::Lost);

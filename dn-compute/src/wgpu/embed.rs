@@ -16,9 +16,17 @@ pub(super) fn embed(gpu: &Gpu, table: &Matrix, tokens: &[u32], out: &mut [f32]) 
         let (bt, by) = (call.upload(tokens), call.room(out.len()));
         for part in &w.parts {
             let form = w.form;
-            let params =
-                [part.rows, cols, form.words, part.first, form.block_columns, form.block_count, tokens.len(), 0]
-                    .map(|n| n as u32);
+            let params = [
+                part.rows,
+                cols,
+                form.words,
+                part.first,
+                form.block_columns,
+                form.block_count,
+                tokens.len(),
+                0,
+            ]
+            .map(|n| n as u32);
             let kernel = Kernel::Embed { minima: form.blocks.minima };
             let bufs = [&part.q, &part.scales, &part.exponents, &bt, &by];
             call.dispatch_items(kernel, &bufs, &params, out.len());

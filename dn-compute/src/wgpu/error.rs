@@ -20,7 +20,9 @@ pub enum WgpuError {
         found: Vec<String>,
     },
     /// The device can do less than the kernels need.
-    #[error("`{device}` allows {what} of {found}, {needed} are needed; choose another device or update its driver")]
+    #[error(
+        "`{device}` allows {what} of {found}, {needed} are needed; choose another device or update its driver"
+    )]
     Limit {
         /// The device.
         device: String,
@@ -40,7 +42,9 @@ pub enum WgpuError {
         source: ::wgpu::RequestDeviceError,
     },
     /// The device computes other bits than the reference: it is not used at all.
-    #[error("`{device}` ({driver}) computes wrongly and is not used; update its driver, or use the cpu backend")]
+    #[error(
+        "`{device}` ({driver}) computes wrongly and is not used; update its driver, or use the cpu backend"
+    )]
     Unqualified {
         /// The device.
         device: String,

@@ -10,7 +10,9 @@ use super::kernels::TILE_TOKENS;
 use super::quantise::{Digits, PIECE, quantise};
 use super::{add, attention, linear, own, rms_norm, rope, silu};
 use crate::spec::attention::{AttentionPlan, KvRows};
-use crate::spec::{KvShape, LayerCall, LayerPart, LayerWeights, Mask, NumericError, Op, RopePlan, trig::score_scale};
+use crate::spec::{
+    KvShape, LayerCall, LayerPart, LayerWeights, Mask, NumericError, Op, RopePlan, trig::score_scale,
+};
 
 /// The rows of a call and where they are on the device.
 struct Rows<'a> {
@@ -125,7 +127,9 @@ impl Rows<'_> {
         let (w, tokens) = (self.weights(), self.tokens);
         let h = self.norm(call, &self.x, tokens, &w.attention_norm);
         let a = self.quantise(call, &h, self.width);
-        let product = |call: &mut Call<'_>, w| Ok::<_, NumericError>(linear::multiply(call, own(Op::Linear, w)?, &a, tokens));
+        let product = |call: &mut Call<'_>, w| {
+            Ok::<_, NumericError>(linear::multiply(call, own(Op::Linear, w)?, &a, tokens))
+        };
         let (mut q, mut k, v) = (product(call, &w.query)?, product(call, &w.key)?, product(call, &w.value)?);
         if let Some(biases) = &w.biases {
             for (x, bias) in [&q, &k, &v].into_iter().zip(biases) {

@@ -56,10 +56,10 @@ pub(super) fn multiply(call: &mut Call<'_>, w: &Resident, a: &Digits, tokens: us
     let kernel = Kernel::Linear { tile, short: w.form.short(), minima: w.form.blocks.minima };
     let (pieces, per_block) = w.form.pieces(w.cols());
     for part in &w.parts {
-        let params = [part.rows, w.form.words, pieces, tokens, part.first, w.rows(), per_block, w.form.block_count]
-            .map(|n| n as u32);
-        let bufs =
-            [&part.q, &part.scales, &part.exponents, &a.digits, &a.exponents, &a.sums, &y, &fault];
+        let params =
+            [part.rows, w.form.words, pieces, tokens, part.first, w.rows(), per_block, w.form.block_count]
+                .map(|n| n as u32);
+        let bufs = [&part.q, &part.scales, &part.exponents, &a.digits, &a.exponents, &a.sums, &y, &fault];
         let depth = tokens.div_ceil(if tile { TILE_TOKENS } else { 1 });
         call.dispatch(kernel, &bufs, &params, part.rows.div_ceil(GROUP_ROWS as usize), depth);
     }

@@ -33,7 +33,8 @@ use std::sync::Arc;
 
 use crate::conformance::{self, Report};
 use crate::spec::{
-    Backend, BackendInfo, KvLayer, LayerCall, LayerPart, Mask, Matrix, NumericError, Op, QuantMatrix, RopeTable,
+    Backend, BackendInfo, KvLayer, LayerCall, LayerPart, Mask, Matrix, NumericError, Op, QuantMatrix,
+    RopeTable,
 };
 
 pub use adapter::{AdapterKind, AdapterSummary, adapters};

@@ -21,7 +21,14 @@ pub(super) struct Digits {
 
 /// Quantises rows of `cols`, each value first multiplied by `factor` where there is one; pads rows to a multiple of `pad`
 /// columns, itself a multiple of sixteen.
-pub(super) fn quantise(call: &mut Call<'_>, x: &Buf, rows: usize, cols: usize, pad: usize, factor: Option<f32>) -> Digits {
+pub(super) fn quantise(
+    call: &mut Call<'_>,
+    x: &Buf,
+    rows: usize,
+    cols: usize,
+    pad: usize,
+    factor: Option<f32>,
+) -> Digits {
     let words = cols.next_multiple_of(pad) / 4;
     let digits = call.room(2 * rows * words);
     let (exponents, sums, fault) = (call.room(rows), call.room(rows * words / 4), call.fault());

@@ -2,6 +2,7 @@
 //! makes a missing driver a failure; without it the tests then say that they were skipped.
 
 mod conformance;
+mod layer;
 #[cfg(feature = "embedded-model")]
 mod model;
 
