@@ -51,6 +51,6 @@ pub enum WgpuError {
         /// Its driver.
         driver: String,
         /// The first difference.
-        source: Mismatch,
+        source: Box<Mismatch>,
     },
 }

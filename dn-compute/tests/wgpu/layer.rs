@@ -34,7 +34,8 @@ fn weights(backend: &dyn Backend, extras: bool) -> LayerWeights {
     let (row, kv_row) = (HEADS * HEAD_DIM, KV_HEADS * HEAD_DIM);
     let mut matrix = |rows, cols| -> Matrix {
         let w = numbers.next(rows * cols);
-        backend.prepare(QuantMatrix::from_f32(rows, cols, &w).unwrap()).unwrap()
+        let matrix = QuantMatrix::from_f32(rows, cols, &w).expect("finite weights of a valid shape");
+        backend.prepare(matrix).expect("room on the device")
     };
     let [query, key, value] = [row, kv_row, kv_row].map(|rows| matrix(rows, WIDTH));
     let attention_output = matrix(WIDTH, row);
@@ -117,7 +118,7 @@ fn rope() -> RopeTable {
         pairing: Pairing::HalfSplit,
         scaling: RopeScaling::None,
     };
-    RopeTable::new(spec, 200).unwrap()
+    RopeTable::new(spec, 200).expect("a valid table")
 }
 
 #[test]
