@@ -39,6 +39,7 @@
 //! - [`spec`]: what every operation means, and the [`Backend`](spec::Backend) interface;
 //! - [`reference`](mod@reference): the scalar meaning, safe and slow;
 //! - [`cpu`]: the same bits, fast, on threads and vector instructions;
+//! - `wgpu` (feature `wgpu`): the same bits on graphics cards, in integers only;
 //! - [`conformance`]: the suite that compares any backend with the reference;
 //! - [`formats`], [`tokenizer`], [`chat`], [`model`]: from a file to a checked model;
 //! - [`runtime`]: the decoder over any backend; [`sampling`] and [`trace`]: what a receipt binds;
@@ -78,6 +79,8 @@ mod testing;
 pub mod tokenizer;
 pub mod trace;
 pub mod verify;
+#[cfg(feature = "wgpu")]
+pub mod wgpu;
 
 #[cfg(feature = "engine")]
 pub use chat::{ChatError, ChatMessage, ChatTemplate, Role};

@@ -1,5 +1,8 @@
 //! `dn doctor` and `dn backends`: what this machine can run, and what is wrong with it.
 
+mod devices;
+
+use std::borrow::Cow;
 use std::fs;
 use std::net::TcpListener;
 use std::ops::ControlFlow;
@@ -60,7 +63,7 @@ struct BackendRow {
     backend: &'static str,
     isa: &'static str,
     available: bool,
-    note: &'static str,
+    note: Cow<'static, str>,
 }
 
 #[derive(Debug, Serialize)]
@@ -82,7 +85,9 @@ struct Report {
 
 /// Lists the ways to compute.
 pub(crate) fn backends(args: Args) -> Result<ExitCode, CliError> {
+    let waiting = out::spinner("comparing devices with the reference");
     let rows = backend_rows();
+    waiting.finish_and_clear();
     if args.json {
         out::json(&serde_json::json!({ "backends": rows }));
     } else {
@@ -103,6 +108,7 @@ pub(crate) fn run(args: Args, config: &Config) -> Result<ExitCode, CliError> {
         check_loopback(),
         check_clock(),
     ];
+    let backends = backend_rows();
     waiting.finish_and_clear();
     let failed = checks.iter().any(|check| check.status == Status::Failed);
     let machine = Machine {
@@ -113,7 +119,7 @@ pub(crate) fn run(args: Args, config: &Config) -> Result<ExitCode, CliError> {
         memory_total_bytes: memory.total,
         memory_available_bytes: memory.available,
     };
-    let report = Report { machine, backends: backend_rows(), checks };
+    let report = Report { machine, backends, checks };
     if args.json {
         out::json(&report);
     } else {
@@ -153,14 +159,19 @@ fn show_backends(rows: &[BackendRow]) {
     let mut table = out::Table::new(&columns);
     for row in rows {
         let here = if row.available { "yes" } else { "no" };
-        table.row([row.backend.to_owned(), row.isa.to_owned(), here.to_owned(), row.note.to_owned()]);
+        table.row([row.backend.to_owned(), row.isa.to_owned(), here.to_owned(), row.note.to_string()]);
     }
     out::text(table.render());
 }
 
 fn backend_rows() -> Vec<BackendRow> {
-    let row = |backend, isa, available, note| BackendRow { backend, isa, available, note };
-    vec![
+    let row = |backend, isa, available, note: &'static str| BackendRow {
+        backend,
+        isa,
+        available,
+        note: note.into(),
+    };
+    let mut rows = vec![
         row("cpu", "scalar", Isa::Scalar.is_available(), "portable code"),
         row("cpu", "avx2", Isa::Avx2.is_available(), "256-bit vectors (x86-64)"),
         row("cpu", "avx-vnni", Isa::AvxVnni.is_available(), "256-bit vectors with VNNI (x86-64)"),
@@ -169,9 +180,10 @@ fn backend_rows() -> Vec<BackendRow> {
         row("cpu", "neon", Isa::Neon.is_available(), "128-bit vectors (ARM)"),
         row("cpu", "neon-dot", Isa::NeonDot.is_available(), "the same with products of four bytes (ARM)"),
         row("reference", "scalar", true, "the plain definition: slow, for checks"),
-        row("vulkan", "", false, "not built in this version"),
-        row("cuda", "", false, "not built in this version"),
-    ]
+    ];
+    rows.extend(devices::rows());
+    rows.push(row("cuda", "", false, "not built in this version"));
+    rows
 }
 
 /// The machine's memory, where the system tells.

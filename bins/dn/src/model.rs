@@ -32,6 +32,9 @@ pub(crate) struct ComputeArgs {
     /// Instruction set of the `cpu` backend.
     #[arg(long, value_enum, default_value_t = IsaArg::Auto)]
     pub(crate) isa: IsaArg,
+    /// Device of the `wgpu` backend, by a part of its name; without it the best. `dn backends` lists them.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) adapter: Option<String>,
     /// Threads; without it one per core.
     #[arg(long, env = "DN_THREADS", value_name = "N", value_parser = threads)]
     pub(crate) threads: Option<NonZeroUsize>,
@@ -50,6 +53,8 @@ pub(crate) enum Backend {
     Cpu,
     /// The plain scalar definition: slow, and right by being simple.
     Reference,
+    /// A graphics card, if it computes rightly: it is compared with the reference first. Never chosen by `auto` yet.
+    Wgpu,
 }
 
 /// The instruction sets.
@@ -85,7 +90,7 @@ pub(crate) struct Loaded {
 impl ModelArgs {
     /// The embedded model, computed in the fastest way.
     pub(crate) fn automatic() -> Self {
-        let compute = ComputeArgs { backend: Backend::Auto, isa: IsaArg::Auto, threads: None };
+        let compute = ComputeArgs { backend: Backend::Auto, isa: IsaArg::Auto, adapter: None, threads: None };
         Self { model: None, compute }
     }
 
@@ -121,6 +126,7 @@ impl ComputeArgs {
         let backend = match self.backend {
             Backend::Auto | Backend::Cpu => BackendKind::Cpu,
             Backend::Reference => BackendKind::Reference,
+            Backend::Wgpu => BackendKind::Wgpu,
         };
         let isa = match self.isa {
             IsaArg::Auto => Isa::Auto,
@@ -135,8 +141,19 @@ impl ComputeArgs {
         if backend == BackendKind::Reference && !matches!(isa, Isa::Auto | Isa::Scalar) {
             return Err(CliError::argument("--isa", "the reference backend is scalar; leave --isa away"));
         }
+        if backend == BackendKind::Wgpu && self.isa != IsaArg::Auto {
+            return Err(CliError::argument("--isa", "the wgpu backend has none; leave --isa away"));
+        }
+        if backend != BackendKind::Wgpu && self.adapter.is_some() {
+            return Err(CliError::argument(
+                "--adapter",
+                "only the wgpu backend has devices; add --backend wgpu",
+            ));
+        }
+        // Options are passed around by value; a program has one name of a device in its life.
+        let adapter = self.adapter.clone().map(|name| &*name.leak());
         let threads = self.threads.or(config.threads.and_then(NonZeroUsize::new));
-        Ok(EngineOptions { backend, isa, threads, ..EngineOptions::default() })
+        Ok(EngineOptions { backend, isa, adapter, threads, ..EngineOptions::default() })
     }
 }
 

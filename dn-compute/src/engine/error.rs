@@ -15,6 +15,16 @@ pub enum EngineError {
     /// The CPU backend cannot start.
     #[error(transparent)]
     Cpu(#[from] CpuError),
+    /// The GPU backend cannot start.
+    #[cfg(feature = "wgpu")]
+    #[error(transparent)]
+    Wgpu(#[from] crate::wgpu::WgpuError),
+    /// The program was built without this backend.
+    #[error("this program was built without the {backend} backend; build it with the feature `{backend}`")]
+    NotBuilt {
+        /// The backend.
+        backend: super::BackendKind,
+    },
     /// The numeric spec does not allow the model's sizes.
     #[error(transparent)]
     Numeric(#[from] NumericError),

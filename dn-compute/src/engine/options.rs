@@ -21,17 +21,29 @@ pub enum BackendKind {
     Cpu,
     /// The meaning of the spec, written plainly: one thread, slow.
     Reference,
+    /// A graphics card, through Vulkan, Metal or Direct3D 12 (feature `wgpu`). A device is compared with the reference before
+    /// it is used, and refused for one wrong bit.
+    Wgpu,
 }
 
 impl BackendKind {
     /// Every backend.
-    pub const ALL: [Self; 2] = [Self::Cpu, Self::Reference];
+    pub const ALL: [Self; 3] = [Self::Cpu, Self::Reference, Self::Wgpu];
+
+    /// Whether this program was built with it.
+    pub const fn is_built(self) -> bool {
+        match self {
+            Self::Cpu | Self::Reference => true,
+            Self::Wgpu => cfg!(feature = "wgpu"),
+        }
+    }
 
     /// Its name on a command line.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Cpu => "cpu",
             Self::Reference => "reference",
+            Self::Wgpu => "wgpu",
         }
     }
 }
@@ -44,7 +56,7 @@ impl fmt::Display for BackendKind {
 
 /// A name that is no backend.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("`{found}` is no backend, expected cpu or reference")]
+#[error("`{found}` is no backend, expected cpu, reference or wgpu")]
 pub struct ParseBackendError {
     /// What came.
     pub found: String,
@@ -68,6 +80,8 @@ pub struct EngineOptions {
     pub backend: BackendKind,
     /// Instruction set of the CPU backend.
     pub isa: Isa,
+    /// Part of the name of the device of the wgpu backend; `None` is the best one.
+    pub adapter: Option<&'static str>,
     /// Threads of the CPU backend; `None` is one per core.
     pub threads: Option<NonZeroUsize>,
     /// Most tokens fed at a time.
@@ -81,6 +95,7 @@ impl Default for EngineOptions {
         Self {
             backend: BackendKind::default(),
             isa: Isa::default(),
+            adapter: None,
             threads: None,
             prefill_chunk: PREFILL_CHUNK,
             memory_limit: None,
@@ -90,10 +105,25 @@ impl Default for EngineOptions {
 
 impl EngineOptions {
     pub(crate) fn backend(&self) -> Result<Box<dyn Backend>, EngineError> {
-        if self.backend == BackendKind::Reference {
-            return Ok(Box::new(Reference));
+        match self.backend {
+            BackendKind::Reference => Ok(Box::new(Reference)),
+            BackendKind::Wgpu => device(self.adapter),
+            BackendKind::Cpu => {
+                let threads = self.threads.map_or_else(|| self.thread_count(), NonZeroUsize::get);
+                Ok(Box::new(Cpu::new(self.isa, threads)?))
+            }
         }
-        let threads = self.threads.map_or_else(|| self.thread_count(), NonZeroUsize::get);
-        Ok(Box::new(Cpu::new(self.isa, threads)?))
     }
+}
+
+#[cfg(feature = "wgpu")]
+fn device(adapter: Option<&str>) -> Result<Box<dyn Backend>, EngineError> {
+    use crate::wgpu::{Wgpu, WgpuOptions};
+    let options = WgpuOptions { adapter: adapter.map(str::to_owned), ..WgpuOptions::default() };
+    Ok(Box::new(Wgpu::qualified(&options)?))
+}
+
+#[cfg(not(feature = "wgpu"))]
+const fn device(_: Option<&str>) -> Result<Box<dyn Backend>, EngineError> {
+    Err(EngineError::NotBuilt { backend: BackendKind::Wgpu })
 }

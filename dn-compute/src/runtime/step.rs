@@ -7,9 +7,8 @@ use std::ops::Range;
 
 use rayon::prelude::*;
 
-use super::weights::Layer;
 use super::{Decoder, MAX_LOGITS, Scratch, Session};
-use crate::spec::{KvLayer, NumericError, RopeTable};
+use crate::spec::{KvLayer, LayerCall, LayerPart, LayerWeights, NumericError, RopeTable};
 use crate::trace::StepTrace;
 
 /// One sequence's share of a step.
@@ -139,8 +138,10 @@ impl Decoder {
             if abort() {
                 return Err(StepError::Aborted);
             }
-            self.attention(l, layer, parts, &rows, &rope, s)?;
-            self.feed_forward(layer, s)?;
+            if !self.whole_layer(l, layer, parts, &rows, &rope, s)? {
+                self.attention(l, layer, parts, &rows, &rope, s)?;
+                self.feed_forward(layer, s)?;
+            }
             if let Some(trace) = &mut trace {
                 for ((part, range), first) in parts.iter().zip(&rows.parts).zip(&rows.first) {
                     trace.entries(range.clone(), &part.session.kv[l], *first);
@@ -165,10 +166,30 @@ impl Decoder {
         f32::from_bits(self.hyper.norm_epsilon_bits)
     }
 
+    /// The layer as one call, by a backend that has it.
+    fn whole_layer(
+        &self,
+        l: usize,
+        weights: &LayerWeights,
+        parts: &mut [Part<'_>],
+        rows: &Rows,
+        rope: &RopeTable,
+        s: &mut Scratch,
+    ) -> Result<bool, NumericError> {
+        let (eps, heads, mask) = (self.epsilon(), self.hyper.heads as usize, self.mask());
+        let layer = LayerCall { weights, eps, heads, mask, rope, positions: &rows.positions };
+        let mut parts: Vec<LayerPart<'_>> = parts
+            .iter_mut()
+            .zip(&rows.parts)
+            .map(|(part, range)| LayerPart { kv: &mut part.session.kv[l], rows: range.len() })
+            .collect();
+        self.backend.layer(&layer, &mut parts, &mut s.x)
+    }
+
     fn attention(
         &self,
         l: usize,
-        layer: &Layer,
+        layer: &LayerWeights,
         parts: &mut [Part<'_>],
         rows: &Rows,
         rope: &RopeTable,
@@ -233,7 +254,7 @@ impl Decoder {
         }
     }
 
-    fn feed_forward(&self, layer: &Layer, s: &mut Scratch) -> Result<(), NumericError> {
+    fn feed_forward(&self, layer: &LayerWeights, s: &mut Scratch) -> Result<(), NumericError> {
         let b = &self.backend;
         let tokens = s.x.len() / self.hyper.width as usize;
         b.rms_norm(&layer.ffn_norm, self.epsilon(), &s.x, &mut s.h)?;

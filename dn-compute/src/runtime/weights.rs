@@ -9,33 +9,14 @@ use rayon::prelude::*;
 use crate::engine::EngineError;
 use crate::model::layout::Slot;
 use crate::model::{Model, ModelError, ModelFront, Tensor};
-use crate::spec::{Backend, Matrix};
-
-/// The weights of one layer.
-#[derive(Debug)]
-pub(super) struct Layer {
-    pub(super) attention_norm: Vec<f32>,
-    pub(super) query: Matrix,
-    pub(super) key: Matrix,
-    pub(super) value: Matrix,
-    /// Of query, key and value, where the architecture has them.
-    pub(super) biases: Option<[Vec<f32>; 3]>,
-    /// Of query and key heads, where the architecture has them.
-    pub(super) head_norms: Option<[Vec<f32>; 2]>,
-    pub(super) attention_output: Matrix,
-    pub(super) output_bias: Option<Vec<f32>>,
-    pub(super) ffn_norm: Vec<f32>,
-    pub(super) gate: Matrix,
-    pub(super) up: Matrix,
-    pub(super) down: Matrix,
-}
+use crate::spec::{Backend, LayerWeights, Matrix};
 
 /// All weights.
 #[derive(Debug)]
 pub(super) struct Weights {
     pub(super) embedding: Matrix,
     pub(super) rope_factors: Option<Arc<[f32]>>,
-    pub(super) layers: Vec<Layer>,
+    pub(super) layers: Vec<LayerWeights>,
     pub(super) output_norm: Vec<f32>,
     pub(super) output: Matrix,
 }
@@ -76,7 +57,7 @@ struct Loader {
 impl Weights {
     /// Bytes that the backend's form takes.
     pub(super) fn memory_bytes(&self) -> usize {
-        let layer = |l: &Layer| {
+        let layer = |l: &LayerWeights| {
             let matrices = [&l.query, &l.key, &l.value, &l.attention_output, &l.gate, &l.up, &l.down];
             matrices.iter().map(|m| m.memory_bytes()).sum::<usize>()
         };
@@ -111,7 +92,7 @@ impl Weights {
 }
 
 impl Loader {
-    fn layer(&mut self, l: u32, h: &Hyperparameters) -> Result<Layer, EngineError> {
+    fn layer(&mut self, l: u32, h: &Hyperparameters) -> Result<LayerWeights, EngineError> {
         let biases = if h.attention_bias {
             Some([
                 self.vector(Slot::QueryBias(l))?,
@@ -127,7 +108,7 @@ impl Loader {
             None
         };
         let output_bias = if h.output_bias { Some(self.vector(Slot::OutputBias(l))?) } else { None };
-        Ok(Layer {
+        Ok(LayerWeights {
             attention_norm: self.vector(Slot::AttentionNorm(l))?,
             query: self.matrix(Slot::Query(l))?,
             key: self.matrix(Slot::Key(l))?,

@@ -24,6 +24,8 @@ use super::float::{mul, recip, scale};
 use super::limits::{MAX_CONTEXT, MAX_HEAD_DIM};
 use super::linear::{check, check_tokens};
 use super::mask::Mask;
+#[cfg(feature = "wgpu")]
+use super::mirror::Mirror;
 use super::trig::score_scale;
 
 /// Keys that share an exponent.
@@ -80,6 +82,8 @@ pub struct KvLayer {
     shape: KvShape,
     len: usize,
     pages: Vec<Arc<KvPage>>,
+    #[cfg(feature = "wgpu")]
+    mirror: Mirror,
 }
 
 /// Quantised rows to append: `tokens x heads x head_dim` integers, `tokens x heads` exponents.
@@ -110,7 +114,13 @@ impl KvLayer {
         if !shape.head_dim.is_multiple_of(2) {
             return Err(NumericError::Parameter { op: Op::KvAppend, what: "head_dim", expected: "even" });
         }
-        Ok(Self { shape, len: 0, pages: Vec::new() })
+        Ok(Self {
+            shape,
+            len: 0,
+            pages: Vec::new(),
+            #[cfg(feature = "wgpu")]
+            mirror: Mirror::default(),
+        })
     }
 
     /// The sizes.
@@ -133,7 +143,15 @@ impl KvLayer {
         if len < self.len {
             self.len = len;
             self.pages.truncate(len.div_ceil(KEY_BLOCK));
+            #[cfg(feature = "wgpu")]
+            self.mirror.truncate(len);
         }
+    }
+
+    /// What a backend keeps of this cache on its device.
+    #[cfg(feature = "wgpu")]
+    pub(crate) const fn mirror(&self) -> &Mirror {
+        &self.mirror
     }
 
     /// Bytes of memory that the held pages take, shared ones included.

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use super::attention::{KvLayer, KvShape};
 use super::error::NumericError;
+use super::layer::{LayerCall, LayerPart};
 use super::mask::Mask;
 use super::matrix::QuantMatrix;
 use super::rope::RopeTable;
@@ -114,6 +115,22 @@ pub trait Backend: Send + Sync + fmt::Debug {
         q: &[f32],
         out: &mut [f32],
     ) -> Result<(), NumericError>;
+
+    /// A whole layer over `x`, whose rows are those of the parts one after another: what the operations would do one by one.
+    ///
+    /// Says whether it was done. Where not, nothing is changed, and the caller does it operation by operation: so does a
+    /// backend that meets a value that it must refuse, and leaves it to them to say which.
+    ///
+    /// # Errors
+    /// A device that failed. Nothing else.
+    fn layer(
+        &self,
+        _layer: &LayerCall<'_>,
+        _parts: &mut [LayerPart<'_>],
+        _x: &mut [f32],
+    ) -> Result<bool, NumericError> {
+        Ok(false)
+    }
 
     /// `gate[i] = silu(gate[i]) * up[i]`.
     fn silu_mul(&self, gate: &mut [f32], up: &[f32]) -> Result<(), NumericError>;

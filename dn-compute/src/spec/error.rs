@@ -1,6 +1,7 @@
 //! What can be wrong with a call.
 
 use std::fmt;
+use std::sync::Arc;
 
 /// The operation that refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -157,6 +158,37 @@ pub enum NumericError {
     /// A matrix could not be built.
     #[error(transparent)]
     Matrix(#[from] MatrixError),
+    /// The device failed. Unlike every other error this says nothing about the call: elsewhere, or later, it may succeed.
+    #[error("{op}: the device `{device}` failed: {fault}")]
+    Device {
+        /// The operation.
+        op: Op,
+        /// The device's name.
+        device: Arc<str>,
+        /// How.
+        fault: DeviceFault,
+    },
+}
+
+/// How a device failed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum DeviceFault {
+    /// It is gone, or does not answer.
+    #[error("it was lost; restart the program, and see the system's log if it happens again")]
+    Lost,
+    /// Its memory is used up.
+    #[error("out of memory; take a smaller model or context, or another device")]
+    OutOfMemory,
+    /// Its driver refuses what the backend asks.
+    #[error("its driver refuses: {detail}")]
+    Refused {
+        /// The driver's words.
+        detail: Box<str>,
+    },
+    /// It computes wrongly.
+    #[error("it computes wrongly; do not use it, and please report its name and driver")]
+    Wrong,
 }
 
 /// Why a quantised matrix cannot be built.

@@ -13,11 +13,14 @@ pub mod error;
 pub mod exp2;
 pub mod float;
 pub mod gelu;
+pub mod layer;
 pub mod layer_norm;
 pub mod limits;
 pub mod linear;
 pub mod mask;
 pub mod matrix;
+#[cfg(feature = "wgpu")]
+mod mirror;
 pub mod pool;
 pub mod quantise;
 pub mod rms_norm;
@@ -27,7 +30,8 @@ pub mod trig;
 
 pub use attention::{AttentionPlan, KvLayer, KvShape};
 pub use backend::{Backend, BackendInfo, Matrix, Prepared};
-pub use error::{MatrixError, NumericError, Op};
+pub use error::{DeviceFault, MatrixError, NumericError, Op};
+pub use layer::{LayerCall, LayerPart, LayerWeights};
 pub use layer_norm::LayerNormPlan;
 pub use linear::LinearPlan;
 pub use mask::Mask;

@@ -1,0 +1,115 @@
+//! The devices of this machine.
+
+use std::fmt;
+
+use super::WgpuError;
+
+/// What a device is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AdapterSummary {
+    /// Its name.
+    pub name: String,
+    /// Its driver and the driver's version.
+    pub driver: String,
+    /// `vulkan`, `metal`, `dx12` or `other`.
+    pub api: &'static str,
+    /// What kind it is.
+    pub kind: AdapterKind,
+    /// Largest piece of a matrix that a kernel can see.
+    ///
+    /// # Units
+    /// Bytes.
+    pub max_binding_bytes: u64,
+}
+
+/// What kind of device it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum AdapterKind {
+    /// A card with memory of its own.
+    Discrete,
+    /// Part of the processor, sharing its memory.
+    Integrated,
+    /// A device that a virtual machine sees.
+    Virtual,
+    /// A driver that computes on the CPU: right, and slower than the `cpu` backend.
+    Software,
+    /// Unknown.
+    Other,
+}
+
+impl fmt::Display for AdapterKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Discrete => "card",
+            Self::Integrated => "integrated",
+            Self::Virtual => "virtual",
+            Self::Software => "software",
+            Self::Other => "unknown kind",
+        })
+    }
+}
+
+impl AdapterSummary {
+    fn new(adapter: &::wgpu::Adapter) -> Self {
+        let info = adapter.get_info();
+        let driver = [info.driver, info.driver_info].join(" ").trim().to_owned();
+        let api = match info.backend {
+            ::wgpu::Backend::Vulkan => "vulkan",
+            ::wgpu::Backend::Metal => "metal",
+            ::wgpu::Backend::Dx12 => "dx12",
+            _ => "other",
+        };
+        let kind = match info.device_type {
+            ::wgpu::DeviceType::DiscreteGpu => AdapterKind::Discrete,
+            ::wgpu::DeviceType::IntegratedGpu => AdapterKind::Integrated,
+            ::wgpu::DeviceType::VirtualGpu => AdapterKind::Virtual,
+            ::wgpu::DeviceType::Cpu => AdapterKind::Software,
+            ::wgpu::DeviceType::Other => AdapterKind::Other,
+        };
+        let max_binding_bytes = adapter.limits().max_storage_buffer_binding_size;
+        Self { name: info.name, driver, api, kind, max_binding_bytes }
+    }
+
+    /// Cards first, software last.
+    fn rank(&self) -> usize {
+        match self.kind {
+            AdapterKind::Discrete => 0,
+            AdapterKind::Integrated => 1,
+            AdapterKind::Virtual => 2,
+            AdapterKind::Other => 3,
+            AdapterKind::Software => 4,
+        }
+    }
+}
+
+/// The devices of this machine, the best first. Empty where no driver is installed.
+pub fn adapters() -> Vec<AdapterSummary> {
+    all().into_iter().map(|(summary, _)| summary).collect()
+}
+
+/// The best device, or the best one whose name contains `wanted` (upper and lower case alike).
+pub(super) fn choose(wanted: Option<&str>) -> Result<(AdapterSummary, ::wgpu::Adapter), WgpuError> {
+    let all = all();
+    if all.is_empty() {
+        return Err(WgpuError::NoAdapter);
+    }
+    let Some(wanted) = wanted else {
+        return all.into_iter().next().ok_or(WgpuError::NoAdapter);
+    };
+    let found: Vec<String> = all.iter().map(|(summary, _)| summary.name.clone()).collect();
+    let fits = |summary: &AdapterSummary| summary.name.to_lowercase().contains(&wanted.to_lowercase());
+    all.into_iter()
+        .find(|(summary, _)| fits(summary))
+        .ok_or_else(|| WgpuError::UnknownAdapter { wanted: wanted.to_owned(), found })
+}
+
+fn all() -> Vec<(AdapterSummary, ::wgpu::Adapter)> {
+    let mut descriptor = ::wgpu::InstanceDescriptor::new_without_display_handle();
+    descriptor.backends = ::wgpu::Backends::PRIMARY;
+    let instance = ::wgpu::Instance::new(descriptor);
+    let adapters = pollster::block_on(instance.enumerate_adapters(::wgpu::Backends::PRIMARY));
+    let mut all: Vec<_> = adapters.into_iter().map(|a| (AdapterSummary::new(&a), a)).collect();
+    all.sort_by_key(|(summary, _)| summary.rank());
+    all
+}

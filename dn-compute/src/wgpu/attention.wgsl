@@ -1,0 +1,157 @@
+// Attention of one query head over quantised keys and values, a workgroup for each: `spec::attention`.
+//
+// Keys come in blocks of 64 aligned to position 0. First every score, kept in `scores` from the block `base` on; then the
+// maxima of each block and of all; then, block by block, the weighted sums. A dispatch takes `heads` query heads of
+// `all_heads`, those of the key and value heads in its buffers.
+
+struct Params {
+  queries: u32, heads: u32, group: u32, words: u32,
+  head_dim: u32, kv_heads: u32, first: u32, held: u32,
+  window: u32, base: u32, blocks: u32, all_heads: u32,
+  first_head: u32, first_row: u32, values: u32, pad: u32,
+}
+@group(0) @binding(0) var<storage, read> q: array<vec2<u32>>;       // [token][head][word]: high digits, low digits
+@group(0) @binding(1) var<storage, read> qe: array<i32>;            // [token][head]
+@group(0) @binding(2) var<storage, read> k: array<vec2<u32>>;       // [position][kv head][word]
+@group(0) @binding(3) var<storage, read> v: array<vec2<u32>>;       // [position][kv head][word]
+@group(0) @binding(4) var<storage, read> e: array<i32>;             // [position][kv head] of keys; from `values` on, of values
+@group(0) @binding(5) var<storage, read_write> scores: array<i32>;  // [query][block]: 64 scores, two maxima
+@group(0) @binding(6) var<storage, read_write> out: array<u32>;     // [token][head][element]
+@group(0) @binding(7) var<storage, read_write> fault: atomic<u32>;
+@group(0) @binding(8) var<uniform> p: Params;
+
+const LANES: u32 = 64u;
+const BLOCK: u32 = 64u;
+const KEPT: u32 = 66u;
+const MAX_SCORE: i32 = 1 << 30u;
+const MAX_P: u32 = 16383u;
+const NO_TOP: i32 = -0x40000000;
+var<workgroup> best: array<vec2<i32>, 64>;
+var<workgroup> weights: array<u32, 64>;                             // p in the low half, p' in the high half
+var<workgroup> den: vec2<u32>;
+
+// The exact dot product times 2^shift, nearest, held to MAX_SCORE: `spec::attention::score`.
+fn score(dot: vec2<u32>, shift: i32) -> i32 {
+  var s = dot;
+  if (shift < 0) { s = shift_round64(dot, u32(-shift)); }
+  let hi = bitcast<i32>(s.y); let lo = bitcast<i32>(s.x);
+  var held = lo;
+  if (hi != (lo >> 31u)) { held = select(MAX_SCORE, -MAX_SCORE, hi < 0); }
+  held = clamp(held, -MAX_SCORE, MAX_SCORE);
+  if (shift <= 0) { return held; }
+  if (held == 0) { return 0; }
+  // What a shift takes beyond the limit is held there.
+  if (abs(held) > (MAX_SCORE >> u32(min(shift, 31)))) { return select(MAX_SCORE, -MAX_SCORE, held < 0); }
+  return held << u32(shift);
+}
+fn probability(s: i32, below: i32) -> u32 {
+  return min(shift_round(exp2_q16(bitcast<u32>(s) & 0xffffu), u32(below) + 3u), MAX_P);
+}
+// 16 guard bits, then down to the maximum of all: `spec::attention::merge`.
+fn merge(sum: vec2<u32>, down: i32) -> vec2<u32> { return shift_round64(shl64(sum, 16u), u32(down)); }
+fn byte(word: u32, i: u32) -> i32 { return bitcast<i32>(word << (24u - 8u * i)) >> 24u; }
+
+@compute @workgroup_size(64)
+fn main(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) count: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
+  let query = linear_group(id, count);
+  if (query >= p.queries) { return; }
+  let token = query / p.heads;
+  let row_q = (p.first_row + token) * p.all_heads + p.first_head + query % p.heads;
+  let kv_head = (query % p.heads) / p.group;
+  let position = p.first + token;
+  // Which keys it sees: a window of 0 stands for all there are.
+  var end = position + 1u; var start = 0u;
+  if (p.window == 0u) { end = p.held; } else if (end > p.window) { start = end - p.window; }
+  let first_block = start / BLOCK; let last_block = (end - 1u) / BLOCK;
+  let kept = query * p.blocks - p.base;              // of a block: (kept + block) * KEPT
+  let begin_q = row_q * p.words;
+  let eq = qe[row_q];
+
+  var top = vec2<i32>(NO_TOP, NO_TOP);
+  for (var block = first_block; block <= last_block; block++) {
+    let key = block * BLOCK + lane;
+    if (key >= start && key < end) {
+      let row = key * p.kv_heads + kv_head;
+      var hh = 0; var mid = 0; var ll = 0;
+      for (var w = 0u; w < p.words; w++) {
+        let a = q[begin_q + w]; let b = k[row * p.words + w];
+        hh += dot4I8Packed(a.x, b.x);
+        mid += dot4I8Packed(a.x, b.y) + dot4I8Packed(a.y, b.x);
+        ll += dot4I8Packed(a.y, b.y);
+      }
+      let dot = add64(shl64(widen(hh), 16u), add64(shl64(widen(mid), 8u), widen(ll)));
+      let s = score(dot, eq + e[row] + 16);
+      scores[(kept + block) * KEPT + lane] = s;
+      top = max(top, vec2<i32>(s >> 16u, (s >> 16u) + e[p.values + row]));
+    }
+  }
+  best[lane] = top;
+  for (var half = LANES / 2u; half > 0u; half = half >> 1u) {
+    workgroupBarrier();
+    if (lane < half) { best[lane] = max(best[lane], best[lane + half]); }
+  }
+  workgroupBarrier();
+  let all = best[0];
+
+  // The maxima of each block, a lane for a block.
+  storageBarrier();
+  for (var block = first_block + lane; block <= last_block; block += LANES) {
+    var own = vec2<i32>(NO_TOP, NO_TOP);
+    for (var n = max(start, block * BLOCK); n < min(end, block * BLOCK + BLOCK); n++) {
+      let i = scores[(kept + block) * KEPT + n % BLOCK] >> 16u;
+      own = max(own, vec2<i32>(i, i + e[p.values + n * p.kv_heads + kv_head]));
+    }
+    scores[(kept + block) * KEPT + BLOCK] = own.x;
+    scores[(kept + block) * KEPT + BLOCK + 1u] = own.y;
+  }
+  storageBarrier();
+
+  // The sums: a lane for four elements, all lanes for the probabilities.
+  var d = vec2<u32>(0u, 0u);
+  var num: array<vec2<u32>, 4>;
+  for (var i = 0u; i < 4u; i++) { num[i] = vec2<u32>(0u, 0u); }
+  for (var block = first_block; block <= last_block; block++) {
+    let at = (kept + block) * KEPT;
+    let own = vec2<i32>(scores[at + BLOCK], scores[at + BLOCK + 1u]);
+    let key = block * BLOCK + lane;
+    var both = 0u;
+    if (key >= start && key < end) {
+      let s = scores[(kept + block) * KEPT + lane];
+      let j = (s >> 16u) + e[p.values + key * p.kv_heads + kv_head];
+      both = probability(s, own.x - (s >> 16u)) | (probability(s, own.y - j) << 16u);
+    }
+    workgroupBarrier();
+    weights[lane] = both;
+    workgroupBarrier();
+    let keys = vec2<u32>(max(start, block * BLOCK), min(end, block * BLOCK + BLOCK));
+    if (lane == 0u) {
+      var total = 0u;
+      for (var n = keys.x; n < keys.y; n++) { total += weights[n % BLOCK] & 0xffffu; }
+      d = add64(d, merge(vec2<u32>(total, 0u), all.x - own.x));
+    }
+    if (lane < p.words) {
+      var high = vec4<i32>(0); var low = vec4<i32>(0);
+      for (var n = keys.x; n < keys.y; n++) {
+        let w = i32(weights[n % BLOCK] >> 16u);
+        let x = v[(n * p.kv_heads + kv_head) * p.words + lane];
+        high += w * vec4<i32>(byte(x.x, 0u), byte(x.x, 1u), byte(x.x, 2u), byte(x.x, 3u));
+        low += w * vec4<i32>(byte(x.y, 0u), byte(x.y, 1u), byte(x.y, 2u), byte(x.y, 3u));
+      }
+      for (var i = 0u; i < 4u; i++) {
+        let sum = add64(shl64(widen(high[i]), 8u), widen(low[i]));
+        num[i] = add64(num[i], merge(sum, all.y - own.y));
+      }
+    }
+  }
+  if (lane == 0u) { den = d; }
+  workgroupBarrier();
+  let factor = recip(finish(den, 0));
+  for (var i = 0u; i < 4u; i++) {
+    let c = lane * 4u + i;
+    if (c < p.head_dim) {
+      let y = scale(mul(finish(num[i], 0), factor), all.y - all.x);
+      if (!is_finite(y)) { atomicOr(&fault, BAD_OUTPUT); }
+      out[row_q * p.head_dim + c] = y;
+    }
+  }
+}

@@ -1,0 +1,184 @@
+//! One call of an operation: inputs to the device, dispatches, outputs back.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use super::device::{Gpu, Use};
+use super::kernels::{Kernel, LANES};
+use crate::spec::{DeviceFault, NumericError, Op};
+
+/// Longer than any dispatch takes, on a software driver too.
+const PATIENCE: Duration = Duration::from_secs(300);
+
+/// Part of a buffer on the device, from its start.
+#[derive(Debug, Clone)]
+pub(super) struct Buf {
+    pub(super) buffer: ::wgpu::Buffer,
+    /// Bytes in use.
+    pub(super) bytes: u64,
+}
+
+/// What a call's dispatches found wrong. The device says *that* something is; the host finds out what and where.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) struct Faults(pub(super) u32);
+
+impl Faults {
+    /// An input was not finite or could not be quantised.
+    pub(super) const fn input(self) -> bool {
+        self.0 & 1 != 0
+    }
+
+    /// Whether there are any.
+    pub(super) const fn any(self) -> bool {
+        self.0 != 0
+    }
+}
+
+/// A call of an operation, as far as it is recorded.
+pub(super) struct Call<'a> {
+    gpu: &'a Gpu,
+    op: Op,
+    encoder: ::wgpu::CommandEncoder,
+    held: Vec<(Use, u64, ::wgpu::Buffer)>,
+    fault: Buf,
+}
+
+impl<'a> Call<'a> {
+    pub(super) fn new(gpu: &'a Gpu, op: Op) -> Self {
+        let encoder = gpu.device.create_command_encoder(&::wgpu::CommandEncoderDescriptor::default());
+        let (size, buffer) = gpu.take(Use::Storage, 4);
+        let fault = Buf { buffer: buffer.clone(), bytes: 4 };
+        let mut call = Self { gpu, op, encoder, held: vec![(Use::Storage, size, buffer)], fault };
+        call.encoder.clear_buffer(&call.fault.buffer, 0, Some(4));
+        call
+    }
+
+    /// Room for `words`, its contents unknown.
+    pub(super) fn room(&mut self, words: usize) -> Buf {
+        let bytes = 4 * words.max(1) as u64;
+        let (size, buffer) = self.gpu.take(Use::Storage, bytes);
+        self.held.push((Use::Storage, size, buffer.clone()));
+        Buf { buffer, bytes }
+    }
+
+    /// Values on their way to the device.
+    pub(super) fn upload<T: bytemuck::NoUninit>(&mut self, values: &[T]) -> Buf {
+        let bytes: &[u8] = bytemuck::cast_slice(values);
+        let buf = self.room(bytes.len() / 4);
+        self.gpu.queue.write_buffer(&buf.buffer, 0, bytes);
+        buf
+    }
+
+    /// The word that every kernel notes faults in.
+    pub(super) fn fault(&self) -> Buf {
+        self.fault.clone()
+    }
+
+    /// Copies words on the device, after what was recorded so far; each place counts words from its buffer's start.
+    pub(super) fn copy(&mut self, (src, from): (&Buf, usize), (dst, to): (&Buf, usize), words: usize) {
+        let [from, to, bytes] = [from, to, words].map(|words| 4 * words as u64);
+        self.encoder.copy_buffer_to_buffer(&src.buffer, from, &dst.buffer, to, bytes);
+    }
+
+    /// Runs `kernel` over `groups` workgroups, `depth` times in the third dimension.
+    pub(super) fn dispatch(
+        &mut self,
+        kernel: Kernel,
+        bufs: &[&Buf],
+        params: &[u32],
+        groups: usize,
+        depth: usize,
+    ) {
+        let gpu = self.gpu;
+        let (size, uniform) = gpu.take(Use::Parameters, 4 * params.len() as u64);
+        gpu.queue.write_buffer(&uniform, 0, bytemuck::cast_slice(params));
+        let pipeline = gpu.pipelines.of(&gpu.device, kernel);
+        let binding = |buffer, bytes| {
+            ::wgpu::BindingResource::Buffer(::wgpu::BufferBinding {
+                buffer,
+                offset: 0,
+                size: std::num::NonZeroU64::new(bytes),
+            })
+        };
+        let mut entries: Vec<::wgpu::BindGroupEntry<'_>> = bufs
+            .iter()
+            .enumerate()
+            .map(|(i, buf)| ::wgpu::BindGroupEntry {
+                binding: i as u32,
+                resource: binding(&buf.buffer, buf.bytes.next_multiple_of(16).min(buf.buffer.size())),
+            })
+            .collect();
+        entries
+            .push(::wgpu::BindGroupEntry { binding: bufs.len() as u32, resource: binding(&uniform, size) });
+        let group = gpu.device.create_bind_group(&::wgpu::BindGroupDescriptor {
+            label: None,
+            layout: &pipeline.get_bind_group_layout(0),
+            entries: &entries,
+        });
+        drop(entries);
+        let groups = groups as u32;
+        let x = groups.min(gpu.max_groups);
+        {
+            let mut pass = self.encoder.begin_compute_pass(&::wgpu::ComputePassDescriptor::default());
+            pass.set_pipeline(pipeline);
+            pass.set_bind_group(0, &group, &[]);
+            pass.dispatch_workgroups(x, groups.div_ceil(x), depth as u32);
+        }
+        self.held.push((Use::Parameters, size, uniform));
+    }
+
+    /// Runs `kernel` with a lane for each of `items`.
+    pub(super) fn dispatch_items(&mut self, kernel: Kernel, bufs: &[&Buf], params: &[u32], items: usize) {
+        self.dispatch(kernel, bufs, params, items.div_ceil(LANES as usize), 1);
+    }
+
+    /// Submits what was recorded, waits, and copies outputs to the host; with a fault only where `always`.
+    pub(super) fn finish(
+        mut self,
+        outs: &mut [(&Buf, &mut [u8])],
+        always: bool,
+    ) -> Result<Faults, NumericError> {
+        let gpu = self.gpu;
+        let total: u64 = 16 + outs.iter().map(|(_, to)| to.len() as u64).sum::<u64>();
+        let (size, staging) = gpu.take(Use::Readback, total);
+        self.held.push((Use::Readback, size, staging.clone()));
+        self.encoder.copy_buffer_to_buffer(&self.fault.buffer, 0, &staging, 0, 4);
+        let mut at = 16;
+        for (buf, to) in outs.iter().filter(|(_, to)| !to.is_empty()) {
+            self.encoder.copy_buffer_to_buffer(&buf.buffer, 0, &staging, at, to.len() as u64);
+            at += to.len() as u64;
+        }
+        let submission = gpu.queue.submit([self.encoder.finish()]);
+        let mapped = Arc::new(AtomicBool::new(false));
+        let done = Arc::clone(&mapped);
+        staging.slice(..total).map_async(::wgpu::MapMode::Read, move |result| {
+            done.store(result.is_ok(), Ordering::Release);
+        });
+        let wait = ::wgpu::PollType::Wait { submission_index: Some(submission), timeout: Some(PATIENCE) };
+        let waited = gpu.device.poll(wait);
+        gpu.check(self.op)?;
+        let lost = || gpu.fault(self.op, DeviceFault::Lost);
+        if waited.is_err() || !mapped.load(Ordering::Acquire) {
+            return Err(lost());
+        }
+        let faults = {
+            let view = staging.slice(..total).get_mapped_range().map_err(|_| lost())?;
+            let word = view.first_chunk::<4>().map_or(0, |bytes| u32::from_le_bytes(*bytes));
+            let faults = Faults(word);
+            if always || !faults.any() {
+                let mut at = 16;
+                for (_, to) in outs.iter_mut() {
+                    to.copy_from_slice(&view[at..at + to.len()]);
+                    at += to.len();
+                }
+            }
+            faults
+        };
+        staging.unmap();
+        for (what, size, buffer) in self.held {
+            gpu.give(what, size, buffer);
+        }
+        Ok(faults)
+    }
+}
