@@ -103,10 +103,10 @@ fn every_proposal() {
             }
         }
     }
-    assert_eq!(tags, 66);
+    assert_eq!(tags, 78);
     assert_eq!(
         hex(&dn_core::keccak256(&[&all])),
-        "7b050e494fc8b801f3949c4dd828551e9903192f42991faa70553cf38807891d"
+        "78d0cf7808d14424879694057bf5bd38364688ea210c33726825aa823051ee52"
     );
 }
 

@@ -167,4 +167,16 @@ param_changes! {
     63 => MinJob "registry.min_job": Amount = registry.min_job;
     64 => MaxJobBlocks "registry.max_job_blocks": u64 = registry.max_job_blocks;
     65 => MaxJobRefunds "registry.max_job_refunds": u32 = registry.max_job_refunds;
+    66 => DisputeOpenBlocks "dispute.open_blocks": u64 = dispute.open_blocks;
+    67 => DisputeClockBlocks "dispute.clock_blocks": u64 = dispute.clock_blocks;
+    68 => DisputeMaxMoves "dispute.max_moves_per_block": u32 = dispute.max_moves_per_block;
+    69 => BeaconRequired "beacon.required": bool = beacon.required;
+    70 => BeaconDelay "beacon.delay_blocks": u64 = beacon.delay_blocks;
+    71 => BeaconMissPenalty "beacon.miss_penalty": Amount = beacon.miss_penalty;
+    72 => QualityMaxRounds "quality.max_rounds": u32 = quality.max_rounds;
+    73 => QualitySealBlocks "quality.seal_blocks": u64 = quality.seal_blocks;
+    74 => QualityCommitBlocks "quality.commit_blocks": u64 = quality.commit_blocks;
+    75 => QualityRevealBlocks "quality.reveal_blocks": u64 = quality.reveal_blocks;
+    76 => QualityOpenBlocks "quality.open_blocks": u64 = quality.open_blocks;
+    77 => FeedbackFullFee "feedback.full_fee": Amount = feedback.full_fee;
 }
