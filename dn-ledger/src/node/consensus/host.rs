@@ -178,7 +178,7 @@ impl Host {
                 self.begin_or_hold(reply);
             }
             AppMsg::GetHistoryMinHeight { reply } => {
-                let _ = reply.send(Height(1));
+                let _ = reply.send(Height(self.shared.store.horizon()?));
             }
             AppMsg::GetDecidedValues { range, reply } => {
                 let _ = reply.send(self.decided(range.start().0, range.end().0)?);
