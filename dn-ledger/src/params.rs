@@ -284,6 +284,9 @@ impl Params {
             },
             emission: dn_powr::EmissionParams::default(),
             registry: RegistryParams::main(),
+            // No public chain decides disputes by weight, or draws by what a proposer can choose.
+            dispute: DisputeParams { referee: 1, ..DisputeParams::devnet() },
+            beacon: BeaconParams { required: true, ..BeaconParams::devnet() },
             ..Self::devnet()
         }
     }

@@ -437,3 +437,8 @@ fn the_moves_of_a_dispute_are_pinned() {
     let expected = "734c0de2a9bae5f81d53e4e72f696564e81b81059138f0a5ee686ca521ca1c5e";
     assert_eq!((REFEREE_RULES, hex.as_str()), (1, expected));
 }
+
+#[test]
+fn the_main_networks_preset_names_this_referee() {
+    assert_eq!(Params::main().dispute.referee, REFEREE_RULES);
+}
