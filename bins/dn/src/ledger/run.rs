@@ -7,7 +7,7 @@ use std::process::ExitCode;
 
 use dn_core::SecretKey;
 use dn_ledger::Genesis;
-use dn_ledger::node::{NetworkConfig, Node, NodeConfig};
+use dn_ledger::node::{History, NetworkConfig, Node, NodeConfig};
 use dn_sdk::operator::stop_signal;
 
 use super::local;
@@ -15,6 +15,9 @@ use crate::error::CliError;
 use crate::home::{Config, data_dir};
 use crate::out;
 use crate::wallet::KeyArgs;
+
+/// Snapshots that a node keeps.
+const KEPT_SNAPSHOTS: usize = 2;
 
 /// What `dn ledger run` takes.
 #[derive(Debug, clap::Args)]
@@ -59,6 +62,12 @@ pub(crate) struct Args {
     /// restoring an old copy of the data directory.
     #[arg(long, value_name = "FILE")]
     sign_guard: Option<PathBuf>,
+    /// Blocks behind the tip that are kept [default: all].
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    keep_blocks: Option<u64>,
+    /// Write a snapshot, for others to join from, whenever so many blocks have passed; the newest two stay.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    snapshot_blocks: Option<u64>,
     /// Print one line of JSON once the node is up.
     #[arg(long)]
     json: bool,
@@ -87,8 +96,14 @@ pub(crate) fn run(args: Args, config: &Config) -> Result<ExitCode, CliError> {
 async fn serve(args: Args, genesis: Genesis, key: Option<SecretKey>) -> Result<ExitCode, CliError> {
     let network = NetworkConfig { listen: args.listen, peers: args.peers, closed: args.closed };
     let data_dir = args.data_dir.unwrap_or_else(|| data_dir().join("ledger"));
+    let history = History {
+        keep_blocks: args.keep_blocks,
+        snapshot_blocks: args.snapshot_blocks,
+        keep_snapshots: KEPT_SNAPSHOTS,
+    };
     let config = NodeConfig {
         key,
+        history,
         network: Some(network),
         propose_timeout_ms: args.propose_timeout_ms,
         first_start: args.first_start,
