@@ -30,3 +30,7 @@ pub use snapshot::{
     JoinError, PeerSnapshot, SnapshotFile, SnapshotFileError, SnapshotSource, SnapshotsView, join,
 };
 pub use store::{ArchiveError, CheckError, CheckReport, ImportReport, RestoreError, Store, StoreError};
+
+/// Filters for logs, to stand before an operator's own: the engine tells each step of each round, and a validator without peers
+/// that it has none.
+pub const LOG_FILTERS: &str = "arc_malachitebft=warn,arc_malachitebft_network=off,libp2p=warn";

@@ -11,6 +11,7 @@ use std::process::ExitCode;
 use clap::Parser;
 use dn_sdk::operator::{ValidatorSettings, layered, start_validator, stop_signal};
 use serde::Serialize;
+use tracing_subscriber::EnvFilter;
 
 /// Keeps DeepNode's ledger and audits receipts.
 ///
@@ -79,10 +80,15 @@ struct Flags {
     threads: Option<NonZeroUsize>,
 }
 
+fn log_filter(own: &str) -> EnvFilter {
+    let with = |own: &str| format!("{},{own}", dn_sdk::operator::LOG_FILTERS);
+    EnvFilter::try_new(with(own)).unwrap_or_else(|_| EnvFilter::new(with("info")))
+}
+
 fn main() -> ExitCode {
     let cli = Cli::parse();
     tracing_subscriber::fmt()
-        .with_env_filter(tracing_subscriber::EnvFilter::try_new(&cli.log).unwrap_or_else(|_| "info".into()))
+        .with_env_filter(log_filter(&cli.log))
         .with_writer(io::stderr)
         .with_ansi(io::stderr().is_terminal())
         .init();

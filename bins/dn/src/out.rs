@@ -67,9 +67,10 @@ pub(crate) fn error(error: &dyn std::error::Error) {
 
 /// Sends log lines to standard error, filtered.
 pub(crate) fn start_logging(filter: &str) {
-    let filter = tracing_subscriber::EnvFilter::try_new(filter).unwrap_or_else(|error| {
+    let with = |own: &str| format!("{},{own}", dn_ledger::node::LOG_FILTERS);
+    let filter = tracing_subscriber::EnvFilter::try_new(with(filter)).unwrap_or_else(|error| {
         note(format_args!("--log: {error}; logging warnings only"));
-        tracing_subscriber::EnvFilter::new("warn")
+        tracing_subscriber::EnvFilter::new(with("warn"))
     });
     tracing_subscriber::fmt()
         .with_env_filter(filter)

@@ -13,8 +13,11 @@ use serde_json::Value;
 /// 100,000,000 DN in atto.
 const SUPPLY: u128 = 100_000_000 * 10u128.pow(18);
 
-/// Programs of the other packages, built like this one.
+/// Programs of the other packages: built like this one, unless somebody says where they are.
 fn build_programs() -> PathBuf {
+    if let Some(dir) = std::env::var_os("DN_PROGRAMS") {
+        return dir.into();
+    }
     let dn = Path::new(env!("CARGO_BIN_EXE_dn"));
     let dir = dn.parent().unwrap();
     let mut build = Command::new(env!("CARGO"));
