@@ -25,7 +25,7 @@ mod undecided;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use dn_core::{BlockHash, SecretKey, keccak256};
 use malachite_channel::{Channels, EngineHandle, NetworkRequest};
@@ -142,8 +142,6 @@ struct Runner<'a> {
     host: Host,
     patience: Duration,
     broken: u32,
-    /// Since when no other node is connected, and how long that may go on.
-    lonely: (Instant, Duration),
 }
 
 impl<'a> Runner<'a> {
@@ -158,16 +156,7 @@ impl<'a> Runner<'a> {
         let host = Host::new(Arc::clone(shared), ctx, *pace, dir, *max_block_bytes, outbound)?;
         #[cfg(feature = "faults")]
         let host = host.misbehaving(settings.fault);
-        Ok(Self {
-            shared,
-            settings,
-            guard,
-            ctx,
-            host,
-            patience: first_patience(pace),
-            broken: 0,
-            lonely: loneliness(),
-        })
+        Ok(Self { shared, settings, guard, ctx, host, patience: first_patience(pace), broken: 0 })
     }
 
     fn run(&mut self) -> Result<(), ConsensusError> {
@@ -309,19 +298,6 @@ impl<'a> Runner<'a> {
             let dump = NetworkRequest::dump_state(&channels.net_requests);
             if let Ok(Ok(Some(dump))) = tokio::time::timeout(CARE, dump).await {
                 self.shared.metrics.peers.set(i64::try_from(dump.peers.len()).unwrap_or(i64::MAX));
-                if !dump.peers.is_empty() || self.settings.peers.is_empty() {
-                    self.lonely = loneliness();
-                }
-            }
-            // The engine has been seen not to dial again after its first connections collided.
-            let (since, most) = self.lonely;
-            if since.elapsed() > most {
-                self.lonely = loneliness();
-                tracing::warn!(
-                    seconds = most.as_secs(),
-                    "no other node is connected; the engine is started again"
-                );
-                return Some(End::Standstill);
             }
         }
         if let (true, Some(key)) = (signing, &self.settings.key) {
@@ -347,12 +323,6 @@ impl Settings {
         let (dir, listen) = (self.dir.to_string_lossy().into_owned(), self.listen.to_string());
         keccak256(&[b"follower", dir.as_bytes(), b"\0", listen.as_bytes()])
     }
-}
-
-/// From now on, for 8 to 16 seconds: nodes that lost each other in one instant do not all dial again in the same one.
-fn loneliness() -> (Instant, Duration) {
-    let nanos = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().subsec_nanos();
-    (Instant::now(), Duration::from_secs(8) + Duration::from_millis(u64::from(nanos / 1_000 % 8_000)))
 }
 
 fn first_patience(pace: &Pace) -> Duration {
