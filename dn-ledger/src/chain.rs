@@ -1,8 +1,8 @@
 //! A chain: the state at its tip, and the three things a consensus engine asks of it.
 //!
 //! The engine drives: it asks the proposer to [`propose`](Chain::propose), every validator to [`validate`](Chain::validate) what
-//! was proposed, and all to [`commit`](Chain::commit) what was decided. On this floor one producer does all three; the BFT
-//! engine of a later issue calls the same functions.
+//! was proposed, and all to [`commit`](Chain::commit) what was decided. Feature `node` holds the engine
+//! that does, with one validator as with many.
 
 use dn_core::{Address, BlockHash, Canonical, Hash32, SecretKey, TxId};
 

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::referee::{Ending, Side};
 use crate::state::{AuditResult, ExecutionFault, ProposalStatus, Tally, table_name};
 use crate::supply::HoldingChange;
+use crate::text::to_hex;
 use crate::tx::{Choice, DomainTerms, Role, Shares};
 
 /// Why somebody was slashed.
@@ -261,7 +262,7 @@ impl From<&HoldingChange<'_>> for Event {
         let (prefix, key) = change.key.split_first().expect("a key begins with its table's prefix");
         let key = match <[u8; 20]>::try_from(key) {
             Ok(address) => Address(address).to_string(),
-            Err(_) => key.iter().fold(String::from("0x"), |text, byte| text + &format!("{byte:02x}")),
+            Err(_) => to_hex(key),
         };
         let (before, after) = (change.before, change.after);
         Self::HoldingChanged { table: table_name(*prefix).to_owned(), key, before, after }

@@ -20,7 +20,6 @@ pub(crate) fn check_size(field: Field, found: usize, min: usize, max: usize) -> 
 }
 
 /// `0x` and two digits a byte.
-#[cfg(feature = "light")]
 pub(crate) fn to_hex(bytes: &[u8]) -> String {
     const DIGITS: &[u8; 16] = b"0123456789abcdef";
     let mut text = String::with_capacity(2 + 2 * bytes.len());
