@@ -279,10 +279,7 @@ fn check(network: &Network, acknowledged: &[(SignedTx, Value)]) {
     }
 }
 
-/// Ignored because four processes that start at the same instant do not always come to decide (docs/perf/ledger.md): a
-/// fault of ours or the engine's that is not found yet.
 #[test]
-#[ignore = "may not start; run it by name"]
 fn a_dozen_kills() {
     soak(12, 1);
 }

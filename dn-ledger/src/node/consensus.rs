@@ -78,8 +78,6 @@ pub(crate) struct Settings {
     pub(crate) closed: bool,
     pub(crate) alone: bool,
     pub(crate) key: Option<SecretKey>,
-    /// The operator says that the key never signed for this chain.
-    pub(crate) first_start: bool,
     pub(crate) pace: Pace,
     pub(crate) max_block_bytes: usize,
     #[cfg(feature = "faults")]
@@ -108,9 +106,13 @@ pub(crate) enum ConsensusError {
     Certificate { height: u64 },
 }
 
-/// Opens what this key has signed.
-pub(crate) fn open_guard(path: &Path) -> Result<Arc<Mutex<Guard>>, GuardError> {
-    Guard::open(path).map(|guard| Arc::new(Mutex::new(guard)))
+/// Opens what this key has signed. `never_signed`: where nothing is known, that is because there was nothing.
+pub(crate) fn open_guard(path: &Path, never_signed: bool) -> Result<Arc<Mutex<Guard>>, GuardError> {
+    let mut guard = Guard::open(path)?;
+    if never_signed {
+        guard.begin()?;
+    }
+    Ok(Arc::new(Mutex::new(guard)))
 }
 
 /// Why a run of the engine ended.
@@ -223,12 +225,9 @@ impl<'a> Runner<'a> {
     }
 
     fn may_sign_at_start(&self) -> bool {
-        let (Some(guard), Some(key)) = (&self.guard, &self.settings.key) else { return false };
-        let set = self.shared.chain().validators();
-        // Nobody else could have decided anything that this key would contradict.
-        let sole = set.is_quorum(set.power(key.address()).into()) && self.settings.alone;
+        let Some(guard) = &self.guard else { return false };
         let unknown = guard.lock().unwrap_or_else(PoisonError::into_inner).is_empty();
-        let admitted = if unknown { self.settings.first_start || sole } else { self.admit() };
+        let admitted = !unknown && self.admit();
         if !admitted {
             tracing::warn!(
                 unknown,

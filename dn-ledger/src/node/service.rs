@@ -227,7 +227,9 @@ impl Node {
         }
         std::fs::create_dir_all(&dir).map_err(|source| NodeError::Io { path: dir.clone(), source })?;
         let guard_file = sign_guard.unwrap_or_else(|| dir.join("signed"));
-        let guard = key.as_ref().map(|_| consensus::open_guard(&guard_file)).transpose()?;
+        // A sole validator contradicts nobody else.
+        let never_signed = first_start || network.is_none();
+        let guard = key.as_ref().map(|_| consensus::open_guard(&guard_file, never_signed)).transpose()?;
         let listen = |source| NodeError::Listen { address: rpc_listen, source };
         let listener = TcpListener::bind(rpc_listen).await.map_err(listen)?;
         let rpc_addr = listener.local_addr().map_err(listen)?;
@@ -244,7 +246,6 @@ impl Node {
             closed,
             alone,
             key,
-            first_start,
             pace,
             max_block_bytes,
             #[cfg(feature = "faults")]

@@ -97,6 +97,15 @@ impl Guard {
         self.last.counter == 0
     }
 
+    /// Notes durably that the key never signed before: from now on this record knows all that it signs, also when the node ends
+    /// before its first signature.
+    pub(crate) fn begin(&mut self) -> Result<(), GuardError> {
+        if self.is_empty() {
+            self.write(Record { counter: 1, ..Record::default() }, true)?;
+        }
+        Ok(())
+    }
+
     /// The highest height for which something was signed.
     pub(crate) fn height(&self) -> u64 {
         self.last.step.height
@@ -126,9 +135,14 @@ impl Guard {
             return Err(Refused::Conflict { last: last.step, step });
         }
         let record = Record { counter: last.counter + 1, step, digest: Hash32(digest) };
+        self.write(record, step.height > last.step.height)?;
+        Ok(())
+    }
+
+    fn write(&mut self, record: Record, durable: bool) -> Result<(), GuardError> {
         let error = |source| GuardError::Io { path: self.path.clone(), source };
         self.file.write_all_at(&write(&record), (record.counter % 2) * SLOT_BYTES).map_err(error)?;
-        if step.height > last.step.height {
+        if durable {
             self.file.sync_data().map_err(error)?;
         }
         self.last = record;
@@ -183,6 +197,20 @@ mod tests {
         guard.note(step(3, 0, 3), [3; 32]).unwrap();
         guard.note(step(3, 1, 1), [3; 32]).unwrap();
         assert_eq!(Guard::open(&path).unwrap().last.step, step(3, 1, 1));
+    }
+
+    #[test]
+    fn a_key_that_never_signed_may_sign_after_a_restart_too() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("signed");
+        Guard::open(&path).unwrap().begin().unwrap();
+        let mut guard = Guard::open(&path).unwrap();
+        assert!(!guard.is_empty() && guard.admit(0, None));
+        guard.note(step(1, 0, 2), [1; 32]).unwrap();
+        guard.begin().unwrap();
+        let mut guard = Guard::open(&path).unwrap();
+        assert_eq!(guard.height(), 1);
+        assert!(!guard.admit(0, None), "the log is lost");
     }
 
     #[test]
