@@ -7,8 +7,10 @@ mod cluster;
 
 use std::time::Duration;
 
-use cluster::{Cluster, validator};
+use cluster::{Cluster, address, validator};
+use dn_ledger::light::LightBlock;
 use dn_ledger::node::Fault;
+use serde_json::json;
 
 /// Far more than a block takes; a machine under load is slow.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -58,6 +60,25 @@ async fn withheld_parts_cost_a_turn() {
 async fn parts_of_another_block_are_dropped() {
     let cluster = with_fault(Fault::Garbage).await;
     assert!(cluster.metric(3, "dn_ledger_dropped_parts_total").await > 0.0);
+    cluster.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn stale_votes_count_for_nothing() {
+    let mut cluster = Cluster::prepare(&[10, 10, 10, 10], 50, 0);
+    cluster.faults[0] = Some(Fault::StaleVotes);
+    cluster.start_all().await;
+    cluster.reach(20, PATIENCE).await;
+    cluster.pay(1).await;
+    cluster.agree().await;
+    // The first votes went out when they were made, and may have helped to decide the first heights.
+    for height in 6..=20 {
+        let block: LightBlock = cluster.get(1, "dn_header", json!({ "height": height })).await;
+        let signers: Vec<_> = block.certificate.signatures.iter().map(|(signer, _)| *signer).collect();
+        let expected: Vec<_> = (1..4).map(|index| address(&validator(index))).collect();
+        assert_eq!(signers.len(), 3, "height {height}");
+        assert!(expected.iter().all(|signer| signers.contains(signer)), "height {height}: {signers:?}");
+    }
     cluster.stop().await;
 }
 

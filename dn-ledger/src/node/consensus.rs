@@ -240,7 +240,13 @@ impl<'a> Runner<'a> {
 
     async fn run_engine(&mut self, signing: bool) -> Result<End, ConsensusError> {
         let Settings { dir, listen, peers, closed, max_block_bytes, .. } = self.settings;
-        let network = Network { listen: *listen, peers: peers.clone(), closed: *closed };
+        let network = Network {
+            listen: *listen,
+            peers: peers.clone(),
+            closed: *closed,
+            #[cfg(feature = "faults")]
+            fault: self.settings.fault,
+        };
         let identity = self.identity(signing);
         let key = if signing { self.settings.key.clone() } else { None };
         self.host.restarted(key);

@@ -45,6 +45,8 @@ pub(crate) struct Network {
     pub(crate) peers: Vec<SocketAddr>,
     /// Only those in `peers` may connect.
     pub(crate) closed: bool,
+    #[cfg(feature = "faults")]
+    pub(crate) fault: Option<super::Fault>,
 }
 
 /// Who the engine is.
@@ -161,11 +163,15 @@ pub(crate) async fn start(
             ("follower".to_owned(), peer, FOLLOWER_LOG_FILE, consensus)
         }
     };
+    #[cfg(not(feature = "faults"))]
+    let wire = Wire;
+    #[cfg(feature = "faults")]
+    let wire = super::fault::Spoiled::new(network.fault);
     start_engine(
         ctx,
         config(name, network, max_block_bytes),
         WalContext::new(dir.join(log), Wire),
-        NetworkContext::new(peer, Wire),
+        NetworkContext::new(peer, wire),
         consensus,
         SyncContext::new(Wire),
         RequestContext::new(16),

@@ -1,6 +1,19 @@
 //! Validators that misbehave, for tests of the others (feature `faults`).
 
-use super::parts::Chunk;
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use bytes::Bytes;
+use malachite_channel::app::types::SignedConsensusMsg;
+use malachite_channel::app::types::codec::{Codec, HasEncodedLen};
+use malachite_channel::app::types::streaming::StreamMessage;
+use malachite_consensus::LivenessMsg;
+use malachite_sync::{Request, Response, Status};
+use malachite_types::{SignedVote, ValidatorProof};
+
+use super::codec::Wire;
+use super::context::Ctx;
+use super::parts::{Chunk, Part};
 use crate::block::Block;
 
 /// What a node does wrong whenever it is its turn.
@@ -17,6 +30,8 @@ pub enum Fault {
     Withhold,
     /// Publishes parts that are not the block that they claim to be.
     Garbage,
+    /// Publishes in place of each vote one that it signed a few heights before.
+    StaleVotes,
 }
 
 impl Fault {
@@ -25,7 +40,7 @@ impl Fault {
         match self {
             Self::WrongState => block.header.state.0[0] ^= 1,
             Self::Future => block.header.time_ms += 3_600_000,
-            Self::Silent | Self::Withhold | Self::Garbage => {}
+            Self::Silent | Self::Withhold | Self::Garbage | Self::StaleVotes => {}
         }
     }
 
@@ -40,5 +55,84 @@ impl Fault {
     /// Whether a part is published.
     pub(crate) fn publishes(self, chunk: &Chunk) -> bool {
         self != Self::Withhold || chunk.index + 1 < chunk.count
+    }
+}
+
+/// Votes that stale ones lag behind: four heights of one round.
+const LAG: usize = 8;
+
+/// What a misbehaving node puts on the wire.
+#[derive(Debug, Clone)]
+pub(crate) struct Spoiled {
+    fault: Option<Fault>,
+    signed: Arc<Mutex<VecDeque<SignedVote<Ctx>>>>,
+}
+
+impl Spoiled {
+    pub(crate) fn new(fault: Option<Fault>) -> Self {
+        Self { fault, signed: Arc::default() }
+    }
+
+    fn vote(&self, vote: &SignedVote<Ctx>) -> SignedVote<Ctx> {
+        let mut signed = self.signed.lock().unwrap_or_else(PoisonError::into_inner);
+        signed.push_back(vote.clone());
+        if signed.len() > LAG {
+            signed.pop_front();
+        }
+        let stale = self.fault == Some(Fault::StaleVotes);
+        signed.front().filter(|_| stale).unwrap_or(vote).clone()
+    }
+}
+
+impl Codec<SignedConsensusMsg<Ctx>> for Spoiled {
+    type Error = std::io::Error;
+
+    fn decode(&self, bytes: Bytes) -> Result<SignedConsensusMsg<Ctx>, Self::Error> {
+        Wire.decode(bytes)
+    }
+
+    fn encode(&self, message: &SignedConsensusMsg<Ctx>) -> Result<Bytes, Self::Error> {
+        match message {
+            SignedConsensusMsg::Vote(vote) => Wire.encode(&SignedConsensusMsg::Vote(self.vote(vote))),
+            other => Wire.encode(other),
+        }
+    }
+}
+
+impl Codec<LivenessMsg<Ctx>> for Spoiled {
+    type Error = std::io::Error;
+
+    fn decode(&self, bytes: Bytes) -> Result<LivenessMsg<Ctx>, Self::Error> {
+        Wire.decode(bytes)
+    }
+
+    fn encode(&self, message: &LivenessMsg<Ctx>) -> Result<Bytes, Self::Error> {
+        match message {
+            LivenessMsg::Vote(vote) => Wire.encode(&LivenessMsg::Vote(self.vote(vote))),
+            other => Wire.encode(other),
+        }
+    }
+}
+
+macro_rules! unspoiled {
+    ($($message:ty),* $(,)?) => {
+        $(impl Codec<$message> for Spoiled {
+            type Error = std::io::Error;
+
+            fn decode(&self, bytes: Bytes) -> Result<$message, Self::Error> {
+                Wire.decode(bytes)
+            }
+
+            fn encode(&self, message: &$message) -> Result<Bytes, Self::Error> {
+                Wire.encode(message)
+            }
+        })*
+    };
+}
+unspoiled!(Part, StreamMessage<Part>, ValidatorProof<Ctx>, Status<Ctx>, Request<Ctx>, Response<Ctx>,);
+
+impl HasEncodedLen<Response<Ctx>> for Spoiled {
+    fn encoded_len(&self, message: &Response<Ctx>) -> Result<usize, Self::Error> {
+        Wire.encoded_len(message)
     }
 }
