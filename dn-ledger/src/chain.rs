@@ -4,6 +4,8 @@
 //! was proposed, and all to [`commit`](Chain::commit) what was decided. Feature `node` holds the engine
 //! that does, with one validator as with many.
 
+use std::sync::Arc;
+
 use dn_core::{Address, BlockHash, Canonical, Hash32, SecretKey, TxId};
 
 use crate::apply::{BlockContext, Outcome, Signatures, apply_with, begin_block, end_block};
@@ -191,6 +193,8 @@ pub struct Chain {
     supported: &'static [(&'static str, Hash32)],
     referee: Option<RefereeHandle>,
     supply: Supply,
+    /// The context of the block after the tip, at time 0.
+    next: Arc<BlockContext>,
 }
 
 impl Chain {
@@ -205,7 +209,8 @@ impl Chain {
     /// A chain at a stored tip. The caller has compared the state's commitment with the header and checked the certificate.
     pub fn resume(state: State, tip: Header, certificate: Certificate) -> Self {
         let supply = supply::supply(&state);
-        Self { state, tip, certificate, supported: SUPPORTED_UPGRADES, referee: None, supply }
+        let next = Arc::new(context(&state, &tip, &certificate, None));
+        Self { state, tip, certificate, supported: SUPPORTED_UPGRADES, referee: None, supply, next }
     }
 
     /// The same chain in software with these upgrades, instead of [`SUPPORTED_UPGRADES`].
@@ -218,6 +223,7 @@ impl Chain {
     #[must_use]
     pub fn with_referee(mut self, referee: RefereeHandle) -> Self {
         self.referee = Some(referee);
+        self.look_ahead();
         self
     }
 
@@ -226,8 +232,9 @@ impl Chain {
     /// # Errors
     /// [`BlockError::Referee`].
     pub fn check_referee(&self) -> Result<(), BlockError> {
-        let ctx = self.next_context(self.tip.time_ms + 1);
-        let (expected, found) = (ctx.params.dispute.referee, ctx.referee.map(|referee| referee.rules()));
+        let ctx = &self.next;
+        let found = ctx.referee.as_ref().map(|referee| referee.rules());
+        let expected = ctx.params.dispute.referee;
         if expected == 0 || found == Some(expected) {
             return Ok(());
         }
@@ -266,25 +273,21 @@ impl Chain {
 
     /// The context of the block after the tip, for checking transactions before they are in one.
     pub fn next_context(&self, time_ms: u64) -> BlockContext {
-        self.context(time_ms, Address::ZERO, &self.certificate)
+        BlockContext { time_ms, ..BlockContext::clone(&self.next) }
+    }
+
+    /// [`next_context`](Self::next_context) at time 0, shared.
+    pub fn next(&self) -> &Arc<BlockContext> {
+        &self.next
+    }
+
+    fn look_ahead(&mut self) {
+        self.next = Arc::new(context(&self.state, &self.tip, &self.certificate, self.referee.clone()));
     }
 
     fn context(&self, time_ms: u64, proposer: Address, parent: &Certificate) -> BlockContext {
-        let Header { chain_id, height, proposer: parent_proposer, .. } = self.tip;
-        let turns = self.tip_validators();
-        let missed = (0..parent.round).take(turns.members.len()).map(|r| turns.proposer(chain_id, height, r));
-        BlockContext {
-            chain_id,
-            height: height + 1,
-            time_ms,
-            parent: self.tip.hash(),
-            proposer,
-            parent_signers: parent.signatures.iter().map(|(signer, _)| *signer).collect(),
-            parent_missed: missed.filter(|who| *who != parent_proposer).collect(),
-            params: PARAMS.get(&self.state, &0).expect("the genesis sets the parameters"),
-            reveal: None,
-            referee: self.referee.clone(),
-        }
+        let ctx = context(&self.state, &self.tip, parent, self.referee.clone());
+        BlockContext { time_ms, proposer, ..ctx }
     }
 
     /// The randomness after the tip.
@@ -405,6 +408,7 @@ impl Chain {
         self.state.apply_known(&executed.changes, &executed.tree);
         self.tip = header.clone();
         self.certificate = certificate;
+        self.look_ahead();
     }
 
     /// What a transaction would be refused for in the block after the tip, if it were the first one. The state is unchanged.
@@ -535,5 +539,30 @@ impl Chain {
             supply::check_all(&self.state).map_err(|source| BlockError::Supply { height, source })?;
         }
         Ok(Executed { begin, outcomes, end, changes: self.state.changes(), tree })
+    }
+}
+
+/// The context of the block after a tip, at time 0, of no proposer.
+fn context(
+    state: &State,
+    tip: &Header,
+    certificate: &Certificate,
+    referee: Option<RefereeHandle>,
+) -> BlockContext {
+    let Header { chain_id, height, proposer: parent_proposer, .. } = *tip;
+    let turns: ValidatorSet = VALIDATOR_SETS.get_or_default(state, &TIP_SET);
+    let missed =
+        (0..certificate.round).take(turns.members.len()).map(|r| turns.proposer(chain_id, height, r));
+    BlockContext {
+        chain_id,
+        height: height + 1,
+        time_ms: 0,
+        parent: tip.hash(),
+        proposer: Address::ZERO,
+        parent_signers: certificate.signatures.iter().map(|(signer, _)| *signer).collect(),
+        parent_missed: missed.filter(|who| *who != parent_proposer).collect(),
+        params: PARAMS.get(state, &0).expect("the genesis sets the parameters"),
+        reveal: None,
+        referee,
     }
 }

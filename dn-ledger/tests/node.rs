@@ -119,6 +119,43 @@ async fn a_transaction_is_answered_once_durable_and_survives_a_restart() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn transactions_of_one_request_enter_one_block_and_are_answered_in_order() {
+    let dir = tempfile::tempdir().unwrap();
+    let node = Node::start(config(dir.path())).await.unwrap();
+    let addr = node.rpc_addr();
+    let call = |id: Value, method: &str, params: Value| json!({ "jsonrpc": "2.0", "id": id, "method": method, "params": params });
+    let send = |id: &str, tx: &SignedTx| call(json!(id), "dn_sendTransaction", hex_of(tx));
+    let mut unsigned = transfer(2, dn(1), 100);
+    unsigned.signature = transfer(3, dn(1), 100).signature;
+    let silent = json!({ "jsonrpc": "2.0", "method": "dn_sendTransaction", "params": hex_of(&transfer(2, dn(1), 100)) });
+    let batch = json!([
+        send("second", &transfer(1, dn(1), 100)),
+        call(json!("status"), "dn_status", json!({})),
+        send("unsigned", &unsigned),
+        7,
+        silent,
+        send("first", &transfer(0, dn(1), 100)),
+        call(json!("no bytes"), "dn_sendTransaction", json!({ "tx": "0x01" })),
+    ]);
+    let (status, text) =
+        tokio::task::spawn_blocking(move || post(addr, batch.to_string().as_bytes())).await.unwrap();
+    assert_eq!(status, 200, "{text}");
+    let answers: Vec<Value> = serde_json::from_str(&text).unwrap();
+    let ids: Vec<_> = answers.iter().map(|answer| answer["id"].clone()).collect();
+    assert_eq!(json!(ids), json!(["second", "status", "unsigned", null, "first", "no bytes"]));
+    let outcome =
+        |place: usize| -> TxOutcome { serde_json::from_value(answers[place]["result"].clone()).unwrap() };
+    let (first, second) = (outcome(4), outcome(0));
+    assert_eq!((first.height, first.index + 1), (second.height, second.index));
+    let codes = [2, 3, 5].map(|place| answers[place]["error"]["code"].as_i64().unwrap());
+    assert_eq!(codes, [-32_001, -32_600, -32_602]);
+    // Nobody waited for it, and it stands.
+    let view: TxView = get(addr, "dn_tx", json!({ "id": transfer(2, dn(1), 100).id() })).await;
+    assert_eq!(view.outcome.height, first.height);
+    node.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn bad_requests_get_typed_errors() {
     let dir = tempfile::tempdir().unwrap();
     let node = Node::start(config(dir.path())).await.unwrap();

@@ -45,7 +45,7 @@ use super::store::StoreError;
 use crate::chain::BlockError;
 
 /// How often waiting transactions are passed on.
-const PASS_ON: Duration = Duration::from_millis(20);
+const PASS_ON: Duration = Duration::from_millis(40);
 /// How often the node looks after itself.
 const CARE: Duration = Duration::from_secs(1);
 /// Heights in a row that a key which may have signed before watches others decide before it signs.

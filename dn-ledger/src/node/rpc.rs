@@ -2,6 +2,7 @@
 
 mod registry;
 mod review;
+mod submit;
 
 use std::num::NonZeroU32;
 use std::sync::Arc;
@@ -20,20 +21,19 @@ use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, watch};
 
-use super::mempool::MempoolError;
 use super::quota::{BURST, CALLS_PER_SECOND, Caller, Quotas};
 use super::server;
-use super::shared::{NotAdmitted, Shared};
+use super::shared::Shared;
 use super::snapshot::{SnapshotFile, SnapshotFileError, SnapshotsView};
 use super::store::StoreError;
 use super::subscribe::{self, Subscriptions};
 use crate::light::{LightBlock, ProofView, Subject};
 use crate::query;
 use crate::reject::Reject;
-use crate::state::{ACCOUNTS, PARAMS};
+use crate::state::PARAMS;
 use crate::text::to_hex;
-use crate::tx::{MAX_TX_BYTES, Role, SignedTx};
-use crate::views::{StatusView, TxOutcome};
+use crate::tx::Role;
+use crate::views::StatusView;
 
 /// The most bytes of a request.
 pub const MAX_BODY_BYTES: usize = 2 * 1024 * 1024;
@@ -53,8 +53,6 @@ const CODE_PARAMS: i64 = -32_602;
 
 /// Longest wait for a request's body.
 const BODY_WAIT: Duration = Duration::from_secs(10);
-/// Longest wait for a transaction's block.
-const TX_WAIT: Duration = Duration::from_secs(30);
 /// Requests in progress at once.
 const MAX_REQUESTS: usize = 512;
 
@@ -176,49 +174,73 @@ async fn read_body(request: Request<Body>) -> Result<Vec<u8>, (StatusCode, Strin
 }
 
 async fn answer(service: &Service, request: Value) -> Option<Value> {
+    let shared = &service.shared;
     let calls = match request {
         Value::Array(calls) => calls,
-        single => return answer_one(Arc::clone(&service.shared), single).await,
+        single => return answers(shared, vec![single]).await.pop(),
     };
     if calls.is_empty() || calls.len() > MAX_BATCH {
         let message = format!("a batch holds 1 to {MAX_BATCH} calls; this one holds {}", calls.len());
         return Some(failure(&Value::Null, RpcError::new(CODE_REQUEST, message)));
     }
-    // Side by side, so that several transactions can enter one block.
-    let tasks: Vec<_> =
-        calls.into_iter().map(|call| tokio::spawn(answer_one(Arc::clone(&service.shared), call))).collect();
-    let mut answers = Vec::new();
-    for task in tasks {
-        match task.await {
-            Ok(answer) => answers.extend(answer),
-            Err(_) => answers.push(failure(&Value::Null, internal())),
-        }
-    }
+    let answers = answers(shared, calls).await;
     (!answers.is_empty()).then_some(Value::Array(answers))
 }
 
-async fn answer_one(shared: Arc<Shared>, call: Value) -> Option<Value> {
-    let id = call.get("id").cloned();
-    let shown = id.clone().unwrap_or(Value::Null);
-    let valid_id = matches!(shown, Value::Null | Value::String(_) | Value::Number(_));
-    let version = call.get("jsonrpc").and_then(Value::as_str) == Some("2.0");
-    let method = call.get("method").and_then(Value::as_str).map(str::to_owned);
-    let Some(method) = method.filter(|_| version && valid_id) else {
-        let message = "expected an object with `jsonrpc`: \"2.0\", a `method` and an `id` of text or number";
-        return Some(failure(&Value::Null, RpcError::new(CODE_REQUEST, message)));
-    };
-    let params = call.get("params").cloned().unwrap_or_else(|| json!({}));
-    let result = if method == "dn_sendTransaction" {
-        send_transaction(shared, params).await
-    } else {
-        let query = tokio::task::spawn_blocking(move || query_method(&shared, &method, params));
-        query.await.unwrap_or_else(|_| Err(internal()))
-    };
-    // Without an id nobody wants an answer.
-    id.map(|id| match result {
-        Ok(result) => json!({ "jsonrpc": "2.0", "id": id, "result": result }),
-        Err(error) => failure(&id, error),
-    })
+/// One call, read.
+struct Call {
+    /// None if nobody wants an answer.
+    id: Option<Value>,
+    method: String,
+    params: Value,
+}
+
+impl Call {
+    /// A call, or the answer to what is none.
+    fn read(mut call: Value) -> Result<Self, Value> {
+        let id = call.get("id").cloned();
+        let shown = id.clone().unwrap_or(Value::Null);
+        let valid_id = matches!(shown, Value::Null | Value::String(_) | Value::Number(_));
+        let version = call.get("jsonrpc").and_then(Value::as_str) == Some("2.0");
+        let method = call.get("method").and_then(Value::as_str).map(str::to_owned);
+        let Some(method) = method.filter(|_| version && valid_id) else {
+            let message =
+                "expected an object with `jsonrpc`: \"2.0\", a `method` and an `id` of text or number";
+            return Err(failure(&Value::Null, RpcError::new(CODE_REQUEST, message)));
+        };
+        let params = call.get_mut("params").map_or_else(|| json!({}), Value::take);
+        Ok(Self { id, method, params })
+    }
+}
+
+/// The answers to calls, in their order. Queries run side by side; transactions go in together, so that they can enter one block.
+async fn answers(shared: &Arc<Shared>, calls: Vec<Value>) -> Vec<Value> {
+    let (mut answers, mut txs, mut queries) = (vec![None; calls.len()], Vec::new(), Vec::new());
+    for (place, call) in calls.into_iter().enumerate() {
+        match Call::read(call) {
+            Err(answer) => answers[place] = Some(answer),
+            Ok(call) if call.method == "dn_sendTransaction" => txs.push((place, call.id, call.params)),
+            Ok(Call { id, method, params }) => {
+                let shared = Arc::clone(shared);
+                let query = tokio::task::spawn_blocking(move || query_method(&shared, &method, params));
+                queries.push((place, id, query));
+            }
+        }
+    }
+    let mut results = Vec::with_capacity(answers.len());
+    let (places, params): (Vec<_>, Vec<_>) = txs.into_iter().map(|(place, id, p)| ((place, id), p)).unzip();
+    let sent = submit::all(shared, params).await;
+    results.extend(places.into_iter().zip(sent).map(|((place, id), result)| (place, id, result)));
+    for (place, id, query) in queries {
+        results.push((place, id, query.await.unwrap_or_else(|_| Err(internal()))));
+    }
+    for (place, id, result) in results {
+        answers[place] = id.map(|id| match result {
+            Ok(result) => json!({ "jsonrpc": "2.0", "id": id, "result": result }),
+            Err(error) => failure(&id, error),
+        });
+    }
+    answers.into_iter().flatten().collect()
 }
 
 fn failure(id: &Value, error: RpcError) -> Value {
@@ -299,12 +321,6 @@ struct EventRange {
     from_height: u64,
     limit: Option<usize>,
 }
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct RawTx {
-    tx: String,
-}
-
 fn parse<T: DeserializeOwned>(params: Value) -> Result<T, RpcError> {
     if !params.is_object() {
         return Err(RpcError::new(CODE_PARAMS, "params: expected an object with parameters by name"));
@@ -417,7 +433,7 @@ fn snapshot(
 fn status(shared: &Shared) -> StatusView {
     let mempool = shared.pool().mempool.len() as u64;
     let chain = shared.chain();
-    let (tip, ctx) = (chain.tip(), chain.next_context(0));
+    let (tip, ctx) = (chain.tip(), chain.next());
     let epoch = tip.height / ctx.params.epoch_blocks;
     StatusView {
         chain_id: tip.chain_id,
@@ -439,66 +455,4 @@ fn account(shared: &Shared, address: Address) -> crate::views::AccountView {
     let mut view = query::account(shared.chain().state(), address);
     view.pending_nonce = pool.mempool.next_nonce(address, view.nonce);
     view
-}
-
-/// Answers once the transaction's block is durable. The same bytes again, at any time, get the same answer.
-async fn send_transaction(shared: Arc<Shared>, params: Value) -> Result<Value, RpcError> {
-    let text = parse::<RawTx>(params)?.tx;
-    let bad = |what: String| RpcError::new(CODE_PARAMS, format!("params: tx: {what}"));
-    let digits = text.strip_prefix("0x").unwrap_or(&text);
-    if digits.len() > 2 * MAX_TX_BYTES {
-        return Err(bad(format!("{} bytes; at most {MAX_TX_BYTES}", digits.len() / 2)));
-    }
-    let bytes = hex::decode(digits).map_err(|e| bad(e.to_string()))?;
-    let tx = SignedTx::from_untrusted(&bytes).map_err(|e| bad(e.to_string()))?;
-    let blocking = {
-        let shared = Arc::clone(&shared);
-        tokio::task::spawn_blocking(move || admit(&shared, tx))
-    };
-    let waiting = match blocking.await.unwrap_or_else(|_| Err(internal()))? {
-        Admitted::Done(outcome) => return show(outcome),
-        Admitted::Waiting(waiting) => waiting,
-    };
-    match tokio::time::timeout(TX_WAIT, waiting).await {
-        Ok(Ok(answer)) => show(answer?),
-        Ok(Err(_)) if shared.pool().stopped => Err(RpcError::new(CODE_BUSY, "the node is stopping")),
-        Ok(Err(_)) => {
-            Err(RpcError::new(CODE_BUSY, "made room for, or was replaced by, a better paid transaction"))
-        }
-        Err(_) => {
-            let seconds = TX_WAIT.as_secs();
-            let message =
-                format!("not in a block within {seconds} s; it may still be: ask again with the same bytes");
-            Err(RpcError::new(CODE_BUSY, message))
-        }
-    }
-}
-
-enum Admitted {
-    Done(TxOutcome),
-    Waiting(tokio::sync::oneshot::Receiver<super::shared::Answer>),
-}
-
-fn admit(shared: &Shared, tx: SignedTx) -> Result<Admitted, RpcError> {
-    let id = tx.id();
-    if let Some(outcome) = shared.store.outcome(id)? {
-        return Ok(Admitted::Done(outcome));
-    }
-    if shared.pool().stopped {
-        return Err(RpcError::new(CODE_BUSY, "the node produces no blocks"));
-    }
-    let sender = tx.tx.sender;
-    match shared.submit(tx) {
-        Ok(waiting) => Ok(Admitted::Waiting(waiting)),
-        Err(NotAdmitted::Rejected(reject)) => Err(reject.into()),
-        Err(NotAdmitted::Mempool(MempoolError::Nonce { found, .. })) => {
-            // Its block may have come between the first look and the mempool.
-            if let Some(outcome) = shared.store.outcome(id)? {
-                return Ok(Admitted::Done(outcome));
-            }
-            let expected = ACCOUNTS.get_or_default(shared.chain().state(), &sender).nonce;
-            Err(Reject::Nonce { expected, found }.into())
-        }
-        Err(error) => Err(RpcError::new(CODE_BUSY, error)),
-    }
 }

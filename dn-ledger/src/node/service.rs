@@ -238,7 +238,7 @@ impl Node {
         let nowhere = SocketAddr::from(([127, 0, 0, 1], 0));
         let network = network.unwrap_or(NetworkConfig { listen: nowhere, peers: Vec::new(), closed: true });
         let NetworkConfig { listen, peers, closed } = network;
-        let max_block_bytes = chain.next_context(0).params.max_block_bytes as usize + BLOCK_OVERHEAD_BYTES;
+        let max_block_bytes = chain.next().params.max_block_bytes as usize + BLOCK_OVERHEAD_BYTES;
         let settings = Settings {
             dir,
             listen,

@@ -1,7 +1,7 @@
 //! What consensus and the service share: the chain at its tip, waiting transactions, and who waits for them.
 
 use std::collections::{BTreeMap, HashSet, VecDeque};
-use std::sync::{Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use dn_core::{Address, Hash32, TxId};
@@ -26,6 +26,9 @@ const MAX_CHECKED: usize = 60_000;
 const MAX_OUTBOX: usize = 20_000;
 /// Blocks that a transaction of this node's clients may wait for a proposer before this node looks at it again itself.
 const PATIENCE_BLOCKS: u64 = 3;
+
+/// The fewest signatures that are worth another thread: about a millisecond of work.
+const MIN_SIGNATURES: usize = 32;
 
 /// The most pairs of conflicting signatures that wait for a block.
 const MAX_EVIDENCE: usize = 64;
@@ -139,27 +142,26 @@ impl Shared {
         self.checked.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Checks a client's transaction and puts it into the mempool; the receiver gets what became of it.
-    pub(super) fn submit(&self, tx: SignedTx) -> Result<oneshot::Receiver<Answer>, NotAdmitted> {
-        let id = tx.id();
-        self.check(&tx, id)?;
+    /// Checks clients' transactions and puts them into the mempool; the receivers get what became of each.
+    pub(super) fn submit(
+        &self,
+        txs: Vec<(TxId, SignedTx)>,
+    ) -> Vec<Result<oneshot::Receiver<Answer>, NotAdmitted>> {
+        let checked = self.check(&txs);
         let mut pool = self.pool();
-        let (account, since_height) = {
-            let chain = self.chain();
-            (ACCOUNTS.get_or_default(chain.state(), &tx.tx.sender), chain.tip().height)
-        };
-        if pool.take_in(&tx, id, account)? && self.passes_on && pool.outbox.len() < MAX_OUTBOX {
-            pool.outbox.push(tx.clone());
-        }
-        let (sender, receiver) = oneshot::channel();
-        let waiters =
-            pool.waiters.entry(id).or_insert_with(|| Waiters { tx, since_height, senders: Vec::new() });
-        // Those who gave up would pile up behind a transaction that waits for a gap in its nonces.
-        waiters.senders.retain(|waiter| !waiter.is_closed());
-        waiters.senders.push(sender);
-        drop(pool);
+        let chain = self.chain();
+        let admitted = txs.into_iter().zip(checked).map(|((id, tx), checked)| {
+            checked?;
+            let account = ACCOUNTS.get_or_default(chain.state(), &tx.tx.sender);
+            if pool.take_in(&tx, id, account)? && self.passes_on && pool.outbox.len() < MAX_OUTBOX {
+                pool.outbox.push(tx.clone());
+            }
+            Ok(pool.wait_for(id, tx, chain.tip().height))
+        });
+        let admitted = admitted.collect();
+        drop((chain, pool));
         self.wake.notify_one();
-        Ok(receiver)
+        admitted
     }
 
     /// Takes in what another node passes on; what is refused is not worth an answer.
@@ -169,14 +171,17 @@ impl Shared {
             let with_id = txs.into_iter().map(|tx| (tx.id(), tx));
             with_id.filter(|(id, tx)| !pool.mempool.contains(tx, *id)).collect()
         };
-        let good: Vec<_> = fresh.into_par_iter().filter(|(id, tx)| self.check(tx, *id).is_ok()).collect();
+        let checked = self.check(&fresh);
         let mut pool = self.pool();
-        for (id, tx) in good {
-            let account = ACCOUNTS.get_or_default(self.chain().state(), &tx.tx.sender);
-            // Full, stale or another one with its nonce.
-            let _ = pool.take_in(&tx, id, account);
+        let chain = self.chain();
+        for ((id, tx), checked) in fresh.iter().zip(checked) {
+            if checked.is_ok() {
+                let account = ACCOUNTS.get_or_default(chain.state(), &tx.tx.sender);
+                // Full, stale or another one with its nonce.
+                let _ = pool.take_in(tx, *id, account);
+            }
         }
-        drop(pool);
+        drop((chain, pool));
         self.wake.notify_one();
     }
 
@@ -185,19 +190,29 @@ impl Shared {
         std::mem::take(&mut self.pool().outbox)
     }
 
-    fn check(&self, tx: &SignedTx, id: TxId) -> Result<(), Reject> {
-        check_static(tx, &self.chain().next_context(0))?;
-        let known = self.checked().contains(&id);
-        if !known {
-            // Outside of any lock: it takes most of the time of a transaction.
-            tx.verify_signature().map_err(|_| Reject::Signature {
-                object: crate::reject::SignedObject::Transaction,
-                expected: tx.tx.sender,
-            })?;
-            self.checked().insert(id);
+    fn check(&self, txs: &[(TxId, SignedTx)]) -> Vec<Result<(), Reject>> {
+        let next = Arc::clone(self.chain().next());
+        let mut checks: Vec<_> = txs.iter().map(|(_, tx)| check_static(tx, &next)).collect();
+        let unknown: Vec<_> = {
+            let checked = self.checked();
+            (0..txs.len()).filter(|i| checks[*i].is_ok() && !checked.contains(&txs[*i].0)).collect()
+        };
+        // Outside of any lock: it takes most of the time of a transaction.
+        let signed = signatures(&unknown.iter().map(|i| &txs[*i].1).collect::<Vec<_>>());
+        let mut checked = self.checked();
+        for (i, signed) in unknown.into_iter().zip(signed) {
+            let (id, tx) = &txs[i];
+            if signed {
+                checked.insert(*id);
+            } else {
+                let object = crate::reject::SignedObject::Transaction;
+                checks[i] = Err(Reject::Signature { object, expected: tx.tx.sender });
+            }
         }
+        drop(checked);
         let chain = self.chain();
-        check_paid_and_signed(chain.state(), tx, &chain.next_context(0), Signatures::Checked)
+        let paid = |tx| check_paid_and_signed(chain.state(), tx, chain.next(), Signatures::Checked);
+        checks.into_iter().zip(txs).map(|(check, (_, tx))| check.and_then(|()| paid(tx))).collect()
     }
 
     /// Whether all senders of a block signed; each signature is checked once in this node's life, on all cores.
@@ -206,14 +221,14 @@ impl Shared {
             let checked = self.checked();
             block.txs.iter().filter(|tx| !checked.contains(&tx.id())).collect()
         };
-        unknown.par_iter().all(|tx| tx.verify_signature().is_ok())
+        signatures(&unknown).into_iter().all(|signed| signed)
     }
 
     /// Transactions that can apply now, for a proposal.
     pub(super) fn candidates(&self) -> Vec<SignedTx> {
         let pool = self.pool();
         let chain = self.chain();
-        let limit = chain.next_context(0).params.max_block_txs as usize;
+        let limit = chain.next().params.max_block_txs as usize;
         pool.mempool.ready(limit, |sender| ACCOUNTS.get_or_default(chain.state(), &sender).nonce)
     }
 
@@ -316,6 +331,17 @@ impl Pool {
         Ok(true)
     }
 
+    /// A receiver of what becomes of a transaction.
+    fn wait_for(&mut self, id: TxId, tx: SignedTx, since_height: u64) -> oneshot::Receiver<Answer> {
+        let (sender, receiver) = oneshot::channel();
+        let waiters =
+            self.waiters.entry(id).or_insert_with(|| Waiters { tx, since_height, senders: Vec::new() });
+        // Those who gave up would pile up behind a transaction that waits for a gap in its nonces.
+        waiters.senders.retain(|waiter| !waiter.is_closed());
+        waiters.senders.push(sender);
+        receiver
+    }
+
     fn tell(&mut self, tx_id: TxId, answer: impl FnOnce() -> Answer) {
         let Some(waiters) = self.waiters.remove(&tx_id) else { return };
         let answer = answer();
@@ -324,6 +350,15 @@ impl Pool {
             let _ = waiter.send(answer.clone());
         }
     }
+}
+
+/// Which senders signed. Few are checked right here: waking other threads takes longer.
+fn signatures(txs: &[&SignedTx]) -> Vec<bool> {
+    let signed = |tx: &&SignedTx| tx.verify_signature().is_ok();
+    if txs.len() < 2 * MIN_SIGNATURES {
+        return txs.iter().map(signed).collect();
+    }
+    txs.par_iter().with_min_len(MIN_SIGNATURES).map(signed).collect()
 }
 
 /// Unix milliseconds.

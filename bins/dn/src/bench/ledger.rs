@@ -293,8 +293,9 @@ impl Connections {
             tally.unanswered.fetch_add(request.txs, Ordering::Relaxed);
             return;
         };
-        // Each call has either an error or a result; a result holds no such key.
-        let refused = count(&answer, br#""error":{"#).min(request.txs);
+        // Each call has either an error or a result; a result holds no such key. One error alone is of the whole request.
+        let whole = answer.first() != Some(&b'[');
+        let refused = if whole { request.txs } else { count(&answer, br#""error":{"#).min(request.txs) };
         let done = request.txs - refused;
         tally.refused.fetch_add(refused, Ordering::Relaxed);
         tally.done.fetch_add(done, Ordering::Relaxed);

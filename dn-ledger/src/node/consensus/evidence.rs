@@ -65,7 +65,7 @@ fn evidence_tx(equivocation: &Equivocation, key: &SecretKey, nonce: u64, chain: 
             proposals: [(first, first_signature), (second, second_signature)], ..
         } => Evidence::Proposals { first, first_signature, second, second_signature },
     };
-    let ctx = chain.next_context(0);
+    let ctx = chain.next();
     let expires_height = ctx.height + ctx.params.max_expiry_blocks.min(EVIDENCE_BLOCKS);
     let payload = Payload::SubmitEvidence { validator, evidence };
     let fee = ctx.params.min_tx_fee;
@@ -81,7 +81,7 @@ pub(crate) fn file(shared: &Shared, key: &SecretKey) {
             let nonce = pool.mempool.next_nonce(key.address(), account);
             evidence_tx(&equivocation, key, nonce, &chain)
         };
-        match tx.map(|tx| shared.submit(tx)) {
+        match tx.and_then(|tx| shared.submit(vec![(tx.id(), tx)]).pop()) {
             // Who else saw it may have been faster; a refusal stays one.
             None | Some(Ok(_) | Err(NotAdmitted::Rejected(_))) => {}
             Some(Err(NotAdmitted::Mempool(_))) => shared.keep_evidence(equivocation),

@@ -17,7 +17,7 @@ struct JobFilter {
 /// The answer, if the method is one of these.
 pub(super) fn query_method(shared: &Shared, method: &str, params: Value) -> Option<Result<Value, RpcError>> {
     let chain = shared.chain();
-    let (state, epoch) = (chain.state(), chain.next_context(0).epoch());
+    let (state, epoch) = (chain.state(), chain.next().epoch());
     Some(match method {
         "dn_domain" => parse::<ById<u32>>(params).and_then(|p| show(query::domain(state, p.id, epoch))),
         "dn_domains" => parse::<None_>(params).and_then(|_| show(query::domains(state, epoch))),
