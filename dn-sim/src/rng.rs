@@ -26,7 +26,11 @@ pub enum Purpose {
 
 /// A stream of random numbers.
 #[derive(Debug, Clone)]
-pub struct Stream(Xoshiro256PlusPlus);
+pub struct Stream {
+    bits: Xoshiro256PlusPlus,
+    /// The second of a pair of normal numbers.
+    spare: Option<f64>,
+}
 
 impl Stream {
     /// The stream of a purpose at a place, such as an epoch and a worker, in the run with this seed.
@@ -34,12 +38,12 @@ impl Stream {
         let label = [purpose as u64, place.0, place.1];
         // SplitMix64's finaliser between the parts: neighbouring labels give unrelated streams.
         let mixed = label.iter().fold(seed, |state, part| mix(state ^ mix(*part)));
-        Self(Xoshiro256PlusPlus::seed_from_u64(mixed))
+        Self { bits: Xoshiro256PlusPlus::seed_from_u64(mixed), spare: None }
     }
 
     /// Uniform in `[0, 1)`, 53 bits.
     pub fn unit(&mut self) -> f64 {
-        (self.0.next_u64() >> 11) as f64 / (1u64 << 53) as f64
+        (self.bits.next_u64() >> 11) as f64 / (1u64 << 53) as f64
     }
 
     /// True with this probability.
@@ -49,16 +53,21 @@ impl Stream {
 
     /// Uniform below a bound (at least 1); biased by less than 2^-32 for bounds below 2^32.
     pub fn below(&mut self, bound: usize) -> usize {
-        ((u128::from(self.0.next_u64()) * bound.max(1) as u128) >> 64) as usize
+        ((u128::from(self.bits.next_u64()) * bound.max(1) as u128) >> 64) as usize
     }
 
-    /// Standard normal, by the polar method of Marsaglia; `libm` gives every machine the same logarithm.
+    /// Standard normal, by the polar method of Marsaglia, which makes two at a time; `libm` gives every machine the same logarithm.
     pub fn normal(&mut self) -> f64 {
+        if let Some(spare) = self.spare.take() {
+            return spare;
+        }
         loop {
             let (x, y) = (2.0 * self.unit() - 1.0, 2.0 * self.unit() - 1.0);
             let square = x * x + y * y;
             if square > 0.0 && square < 1.0 {
-                return x * (-2.0 * libm::log(square) / square).sqrt();
+                let scale = (-2.0 * libm::log(square) / square).sqrt();
+                self.spare = Some(y * scale);
+                return x * scale;
             }
         }
     }
@@ -78,7 +87,7 @@ mod tests {
 
     #[test]
     fn streams_are_pinned_and_apart() {
-        let first = |seed, purpose, place| Stream::new(seed, purpose, place).0.next_u64();
+        let first = |seed, purpose, place| Stream::new(seed, purpose, place).bits.next_u64();
         let a = first(1, Purpose::Work, (2, 3));
         assert_eq!(a, first(1, Purpose::Work, (2, 3)));
         let others = [

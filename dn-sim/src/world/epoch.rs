@@ -88,7 +88,7 @@ impl<'a> World<'a> {
         epoch.rounds.clear();
         epoch.votes.clear();
         let voices = epoch.validators.iter().enumerate().map(|(i, v)| players.policy.voice(i, v.stake));
-        let mut urn = Urn::new(voices.collect());
+        let urn = Urn::new(voices.collect());
         for again in [false, true] {
             if again {
                 let failed = std::mem::take(&mut spent.failed);
@@ -116,7 +116,7 @@ impl<'a> World<'a> {
                     conduct,
                     audit_rate: players.policy.audit_rate(index),
                     griefed: if worker.member.is_none() { griefed } else { 0.0 },
-                    urn: &mut urn,
+                    urn: &urn,
                     chance,
                     votes,
                 };

@@ -17,7 +17,7 @@ pub(super) struct Shift<'a> {
     pub(super) audit_rate: f64,
     /// Part of its jobs that attackers make fail.
     pub(super) griefed: f64,
-    pub(super) urn: &'a mut Urn,
+    pub(super) urn: &'a Urn,
     pub(super) chance: Stream,
     pub(super) votes: Stream,
 }

@@ -7,8 +7,8 @@ use std::collections::VecDeque;
 use std::fs;
 use std::path::Path;
 use std::process::ExitCode;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use dn_core::{Amount, Canonical, SecretKey};
@@ -64,6 +64,7 @@ struct Report {
     finality_ms_p90: f64,
     finality_ms_p99: f64,
     refused: u64,
+    first_refusal: Option<String>,
     unanswered: u64,
     blocks_per_s: f64,
     tx_per_block: f64,
@@ -79,6 +80,7 @@ struct Report {
 struct Tally {
     done: AtomicU64,
     refused: AtomicU64,
+    first_refusal: OnceLock<String>,
     unanswered: AtomicU64,
     /// Milliseconds times ten, one for each transfer of a batch.
     finality: std::sync::Mutex<Vec<u32>>,
@@ -296,6 +298,9 @@ impl Connections {
         // Each call has either an error or a result; a result holds no such key. One error alone is of the whole request.
         let whole = answer.first() != Some(&b'[');
         let refused = if whole { request.txs } else { count(&answer, br#""error":{"#).min(request.txs) };
+        if refused > 0 {
+            tally.first_refusal.get_or_init(|| refusal(&answer));
+        }
         let done = request.txs - refused;
         tally.refused.fetch_add(refused, Ordering::Relaxed);
         tally.done.fetch_add(done, Ordering::Relaxed);
@@ -306,14 +311,25 @@ impl Connections {
 
     async fn exchange(&self, request: &Request) -> std::io::Result<Vec<u8>> {
         let idle = self.idle.lock().await.pop();
-        let mut stream = match idle {
-            Some(stream) => stream,
-            None => TcpStream::connect(&self.address).await?,
-        };
+        if let Some(mut stream) = idle
+            && let Ok(answer) = exchange(&mut stream, &request.bytes).await
+        {
+            self.idle.lock().await.push(stream);
+            return Ok(answer);
+        }
+        // Nodes close connections that rest; the same transaction sent twice is applied once.
+        let mut stream = TcpStream::connect(&self.address).await?;
         let answer = exchange(&mut stream, &request.bytes).await?;
         self.idle.lock().await.push(stream);
         Ok(answer)
     }
+}
+
+/// The first error of an answer, cut short.
+fn refusal(answer: &[u8]) -> String {
+    let text = String::from_utf8_lossy(answer);
+    let error = text.find(r#""error":"#).map_or(&*text, |at| &text[at..]);
+    error.chars().take(240).collect()
 }
 
 fn count(text: &[u8], what: &[u8]) -> u64 {
@@ -387,6 +403,7 @@ impl Measured {
             finality_ms_p90: part(0.9),
             finality_ms_p99: part(0.99),
             refused: self.tally.refused.load(Ordering::Relaxed),
+            first_refusal: self.tally.first_refusal.get().cloned(),
             unanswered: self.tally.unanswered.load(Ordering::Relaxed),
             blocks_per_s: (blocks / self.seconds * 100.0).round() / 100.0,
             tx_per_block: if blocks > 0.0 { (txs / blocks).round() } else { 0.0 },
@@ -412,6 +429,9 @@ fn show(report: &Report) {
     add("finality, 90 %", format!("{:.0}", report.finality_ms_p90), "ms");
     add("finality, 99 %", format!("{:.0}", report.finality_ms_p99), "ms");
     add("refused", report.refused.to_string(), "transfers");
+    if let Some(first) = &report.first_refusal {
+        add("first refusal", first.clone(), "");
+    }
     add("unanswered", report.unanswered.to_string(), "transfers");
     add("blocks", format!("{:.2}", report.blocks_per_s), "1/s");
     add("transfers of a block", format!("{:.0}", report.tx_per_block), "");
