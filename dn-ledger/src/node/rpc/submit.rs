@@ -1,0 +1,132 @@
+//! `dn_sendTransaction`: transactions in, and what became of them.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use dn_core::TxId;
+use serde::Deserialize;
+use serde_json::Value;
+use tokio::sync::oneshot;
+use tokio::time::{Instant, timeout_at};
+
+use super::{CODE_BUSY, CODE_PARAMS, RpcError, internal, parse, show};
+use crate::node::mempool::MempoolError;
+use crate::node::shared::{Answer, NotAdmitted, Shared};
+use crate::reject::Reject;
+use crate::state::ACCOUNTS;
+use crate::tx::{MAX_TX_BYTES, SignedTx};
+use crate::views::TxOutcome;
+
+/// Longest wait for a transaction's block.
+const TX_WAIT: Duration = Duration::from_secs(30);
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawTx {
+    tx: String,
+}
+
+/// Where a transaction is.
+enum Admitted {
+    Done(TxOutcome),
+    Waiting(oneshot::Receiver<Answer>),
+}
+
+/// Answers once the blocks of the transactions are durable. The same bytes again, at any time, get the same answer.
+pub(super) async fn all(shared: &Arc<Shared>, params: Vec<Value>) -> Vec<Result<Value, RpcError>> {
+    if params.is_empty() {
+        return Vec::new();
+    }
+    let deadline = Instant::now() + TX_WAIT;
+    let count = params.len();
+    let admitting = {
+        let shared = Arc::clone(shared);
+        tokio::task::spawn_blocking(move || admit(&shared, params.into_iter().map(read).collect()))
+    };
+    let Ok(admitted) = admitting.await else {
+        return (0..count).map(|_| Err(internal())).collect();
+    };
+    let mut results = Vec::with_capacity(count);
+    for admitted in admitted {
+        results.push(match admitted {
+            Ok(Admitted::Done(outcome)) => show(outcome),
+            Ok(Admitted::Waiting(waiting)) => wait(shared, waiting, deadline).await,
+            Err(error) => Err(error),
+        });
+    }
+    results
+}
+
+fn read(params: Value) -> Result<SignedTx, RpcError> {
+    let text = parse::<RawTx>(params)?.tx;
+    let bad = |what: String| RpcError::new(CODE_PARAMS, format!("params: tx: {what}"));
+    let digits = text.strip_prefix("0x").unwrap_or(&text);
+    if digits.len() > 2 * MAX_TX_BYTES {
+        return Err(bad(format!("{} bytes; at most {MAX_TX_BYTES}", digits.len() / 2)));
+    }
+    let bytes = hex::decode(digits).map_err(|e| bad(e.to_string()))?;
+    SignedTx::from_untrusted(&bytes).map_err(|e| bad(e.to_string()))
+}
+
+fn admit(shared: &Shared, txs: Vec<Result<SignedTx, RpcError>>) -> Vec<Result<Admitted, RpcError>> {
+    let mut admitted: Vec<_> = txs.iter().map(|_| Err(internal())).collect();
+    let (mut places, mut fresh) = (Vec::new(), Vec::new());
+    for (place, tx) in txs.into_iter().enumerate() {
+        let known = tx.and_then(|tx| {
+            let id = tx.id();
+            Ok((id, shared.store.outcome(id)?, tx))
+        });
+        match known {
+            Err(error) => admitted[place] = Err(error),
+            Ok((_, Some(outcome), _)) => admitted[place] = Ok(Admitted::Done(outcome)),
+            Ok((id, None, tx)) => {
+                places.push((place, id, tx.tx.sender));
+                fresh.push((id, tx));
+            }
+        }
+    }
+    if shared.pool().stopped {
+        for (place, ..) in places {
+            admitted[place] = Err(RpcError::new(CODE_BUSY, "the node produces no blocks"));
+        }
+        return admitted;
+    }
+    for ((place, id, sender), result) in places.into_iter().zip(shared.submit(fresh)) {
+        admitted[place] = match result {
+            Ok(waiting) => Ok(Admitted::Waiting(waiting)),
+            Err(NotAdmitted::Rejected(reject)) => Err(reject.into()),
+            Err(NotAdmitted::Mempool(MempoolError::Nonce { found, .. })) => {
+                let expected = ACCOUNTS.get_or_default(shared.chain().state(), &sender).nonce;
+                done_meanwhile(shared, id, Reject::Nonce { expected, found })
+            }
+            Err(error) => Err(RpcError::new(CODE_BUSY, error)),
+        };
+    }
+    admitted
+}
+
+/// A block may have come between the first look and the mempool.
+fn done_meanwhile(shared: &Shared, id: TxId, otherwise: Reject) -> Result<Admitted, RpcError> {
+    let outcome = shared.store.outcome(id)?;
+    outcome.map(Admitted::Done).ok_or_else(|| otherwise.into())
+}
+
+async fn wait(
+    shared: &Shared,
+    waiting: oneshot::Receiver<Answer>,
+    deadline: Instant,
+) -> Result<Value, RpcError> {
+    match timeout_at(deadline, waiting).await {
+        Ok(Ok(answer)) => show(answer?),
+        Ok(Err(_)) if shared.pool().stopped => Err(RpcError::new(CODE_BUSY, "the node is stopping")),
+        Ok(Err(_)) => {
+            Err(RpcError::new(CODE_BUSY, "made room for, or was replaced by, a better paid transaction"))
+        }
+        Err(_) => {
+            let seconds = TX_WAIT.as_secs();
+            let message =
+                format!("not in a block within {seconds} s; it may still be: ask again with the same bytes");
+            Err(RpcError::new(CODE_BUSY, message))
+        }
+    }
+}
