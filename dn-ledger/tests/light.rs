@@ -11,7 +11,7 @@ use dn_ledger::light::{
     LightBlock, LightClient, LightError, ProofView, Proven, Subject, SubjectError, TrustOptions, TrustedHash,
     verify_receipt,
 };
-use dn_ledger::state::{ACCOUNTS, BATCHES, LANES, ProofEnd, ProofError};
+use dn_ledger::state::{ACCOUNTS, BATCHES, LANES, ProofEnd, ProofError, WORKER_BATCHES, WORKER_SEQUENCES};
 use dn_ledger::{Payload, Role, ValidatorSet, query};
 
 const NOW: u64 = START_MS + 10_000_000;
@@ -238,6 +238,58 @@ fn queries_over_what_was_proven_say_what_the_node_says() {
     assert_eq!(verify_receipt(&batch, id, &2u32.to_le_bytes(), &proof), missing);
     let other = BatchId([9; 32]);
     assert!(verify_receipt(&batch, other, &1u32.to_le_bytes(), &proof).is_err());
+}
+
+/// Which batch took a worker's sequence, and which sequence is next, are known without believing a list.
+#[test]
+fn a_workers_sequences_are_proven() {
+    let mut w = World::ready();
+    let first = w.post(3, dn(1), Amount::ZERO);
+    let old = w.chain.tip().clone();
+    let (worker, idle) = (address("worker"), address("worker2"));
+    let old_answer = prove(&w, Subject::BatchAt { worker, sequence: 0 });
+    let second = w.post(2, dn(1), dn(1));
+    let header = w.chain.tip().clone();
+    let open = |subject| Proven::open(&header, &subject, &prove(&w, subject)).unwrap();
+    let next =
+        |worker| WORKER_SEQUENCES.get_or_default(open(Subject::BatchSequence { worker }).state(), &worker);
+    assert_eq!((next(worker), next(idle)), (2, 0));
+    let at = |worker, sequence| {
+        WORKER_BATCHES.get(open(Subject::BatchAt { worker, sequence }).state(), &(worker, sequence))
+    };
+    assert_eq!([0, 1, 2].map(|n| at(worker, n)), [Some(first), Some(second), None]);
+    assert_eq!(at(idle, 0), None);
+    // What an older block proves still holds.
+    let subject = Subject::BatchAt { worker, sequence: 0 };
+    let proven = Proven::open(&old, &subject, &old_answer).unwrap();
+    assert_eq!(WORKER_BATCHES.get(proven.state(), &(worker, 0)), Some(first));
+
+    // A batch denied, another one claimed, the answer of another sequence, and a sequence that was put back.
+    let lie = |subject: Subject, change: &dyn Fn(&mut ProofView)| {
+        let mut answer = prove(&w, subject);
+        change(&mut answer);
+        Proven::open(&header, &subject, &answer).expect_err("refused")
+    };
+    let taken =
+        |a: &ProofView| a.entries.iter().position(|entry| entry.key[0] == WORKER_BATCHES.prefix()).unwrap();
+    let e = lie(subject, &|a| {
+        let at = taken(a);
+        a.entries[at].value = None;
+        a.entries[at].proof.end = ProofEnd::Empty {};
+    });
+    assert!(matches!(e, SubjectError::Light(LightError::Proof { table: "worker_batches", .. })), "{e}");
+    let e = lie(subject, &|a| {
+        let at = taken(a);
+        a.entries[at].value = Some(second.0.to_vec());
+    });
+    assert!(matches!(e, SubjectError::Light(LightError::Proof { table: "worker_batches", .. })), "{e}");
+    let other = prove(&w, Subject::BatchAt { worker, sequence: 1 });
+    let e = lie(subject, &|a| *a = other.clone());
+    assert_eq!(e, SubjectError::Missing { table: "worker_batches" });
+    let e = lie(Subject::BatchSequence { worker }, &|a| a.entries[0].value = Some(1u64.to_bytes()));
+    assert!(matches!(e, SubjectError::Light(LightError::Proof { table: "worker_sequences", .. })), "{e}");
+    let e = lie(Subject::BatchSequence { worker }, &|a| a.entries.clear());
+    assert_eq!(e, SubjectError::Missing { table: "worker_sequences" });
 }
 
 #[test]

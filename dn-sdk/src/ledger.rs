@@ -20,7 +20,7 @@ use dn_ledger::light::{
 use dn_ledger::params::Params;
 use dn_ledger::query;
 use dn_ledger::reject::Reject;
-use dn_ledger::state::PARAMS;
+use dn_ledger::state::{PARAMS, WORKER_BATCHES, WORKER_SEQUENCES};
 use dn_ledger::tx::{Payload, Role, SignedTx, Tx};
 use dn_ledger::views::{
     AccountView, AuditView, BalancesView, BatchView, BlockView, ChannelView, EventsView, IdentityView,
@@ -461,7 +461,25 @@ impl LedgerClient {
         Ok(query::batch(proven.state(), id))
     }
 
-    /// A worker's batches.
+    /// The sequence of a worker's next batch, proven.
+    ///
+    /// # Errors
+    /// [`LedgerError`].
+    pub async fn batch_sequence(&self, worker: Address) -> Result<u64, LedgerError> {
+        let proven = self.proven(Subject::BatchSequence { worker }).await?;
+        Ok(WORKER_SEQUENCES.get_or_default(proven.state(), &worker))
+    }
+
+    /// The batch that took a sequence of a worker, proven; it stays so for ever. None while no batch has.
+    ///
+    /// # Errors
+    /// [`LedgerError`].
+    pub async fn batch_at(&self, worker: Address, sequence: u64) -> Result<Option<BatchId>, LedgerError> {
+        let proven = self.proven(Subject::BatchAt { worker, sequence }).await?;
+        Ok(WORKER_BATCHES.get(proven.state(), &(worker, sequence)))
+    }
+
+    /// A worker's batches, as the node lists them.
     ///
     /// # Errors
     /// [`LedgerError`].

@@ -13,7 +13,7 @@ use crate::query::MAX_LIST;
 use crate::state::{
     ACCOUNTS, AUDIT_TASKS, AUDITS, BATCHES, CHANNELS, COMMISSIONS, CorruptState, IDENTITIES, LANES, MODELS,
     OFFERS, PARAMS, STAKE_POOLS, STAKE_SHARES, State, StateProof, Tree, UNBONDING, UNBONDING_POOLS,
-    VALIDATOR_TRUST, WORKER_TRUST, check_entry, table_name,
+    VALIDATOR_TRUST, WORKER_BATCHES, WORKER_SEQUENCES, WORKER_TRUST, check_entry, table_name,
 };
 use crate::tx::Role;
 
@@ -51,6 +51,18 @@ pub enum Subject {
         /// The batch.
         id: BatchId,
     },
+    /// The sequence of a worker's next batch.
+    BatchSequence {
+        /// The worker.
+        worker: Address,
+    },
+    /// The batch that took a sequence of a worker.
+    BatchAt {
+        /// The worker.
+        worker: Address,
+        /// The sequence.
+        sequence: u64,
+    },
     /// The chain's parameters.
     Params {},
 }
@@ -76,6 +88,8 @@ impl Subject {
             Self::Channel { id } => vec![CHANNELS.key(id)],
             Self::Model { id } => vec![MODELS.key(id)],
             Self::Batch { id } => vec![BATCHES.key(id)],
+            Self::BatchSequence { worker } => vec![WORKER_SEQUENCES.key(worker)],
+            Self::BatchAt { worker, sequence } => vec![WORKER_BATCHES.key(&(*worker, *sequence))],
             Self::Params {} => vec![PARAMS.key(&0)],
         }
     }
@@ -103,7 +117,7 @@ impl Subject {
                     keys.extend([AUDIT_TASKS.key(&key), AUDITS.key(&(key.0, key.1))]);
                 }
             }
-            Self::Identity { .. } | Self::Params {} => {}
+            Self::Identity { .. } | Self::BatchSequence { .. } | Self::BatchAt { .. } | Self::Params {} => {}
         }
         keys
     }
