@@ -8,7 +8,7 @@ mod registry;
 use dn_core::{Address, Amount, BatchId, ChannelId, ModelId};
 use dn_trust::Unit;
 
-pub use governance::{proposal, proposals, sessions, upgrades};
+pub use governance::{proposal, proposal_record, proposals, session, sessions, upgrades};
 pub use registry::{backing, domain, domains, family, job, jobs, model_terms};
 
 use crate::power::{self_bond, voting_power};

@@ -1,8 +1,10 @@
 //! A typed client of a ledger node's JSON-RPC.
 //!
-//! What it answers about a single account, identity, channel, model, batch, or the parameters, was proven: the client follows the chain's
-//! headers as a light client and refuses what a node says without proof. Lists, events, blocks and sums are as the node gives them.
+//! What it answers about one thing (an account, identity, channel, model, family, batch, domain, job, session, proposal, the parameters)
+//! was proven: the client follows the chain's headers as a light client and refuses what a node says without proof. Lists, events,
+//! blocks and sums are as the node gives them.
 
+mod governance;
 mod registry;
 mod review;
 
@@ -499,12 +501,13 @@ impl LedgerClient {
         self.query("dn_audits", params).await
     }
 
-    /// How far an identity is trusted.
+    /// How far an identity is trusted, proven.
     ///
     /// # Errors
     /// [`LedgerError`].
     pub async fn trust(&self, address: Address, role: Role) -> Result<Option<TrustView>, LedgerError> {
-        self.query("dn_trust", json!({ "address": address, "role": role })).await
+        let proven = self.proven(Subject::Identity { address, role }).await?;
+        Ok(query::trust(proven.state(), role, address))
     }
 
     /// The supply equation.

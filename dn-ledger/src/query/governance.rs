@@ -5,7 +5,7 @@ use dn_core::Address;
 use super::MAX_LIST;
 use crate::state::{
     OPEN_PROPOSALS, PROPOSALS, Proposal, ProposalStatus, REDELEGATION_POOLS, REDELEGATIONS, SESSIONS,
-    STAKE_POOLS, State, UPGRADES,
+    STAKE_POOLS, Session, State, Tally, UPGRADES,
 };
 use crate::tally::tally;
 use crate::upgrades::SUPPORTED_UPGRADES;
@@ -25,7 +25,16 @@ pub(super) fn redelegations(state: &State, delegator: Address) -> Vec<Redelegati
 /// The sessions of an owner, at most [`MAX_LIST`].
 pub fn sessions(state: &State, owner: Address) -> Vec<SessionView> {
     let all = SESSIONS.iter_from(state, &owner).take(MAX_LIST);
-    all.map(|((owner, session), s)| SessionView {
+    all.map(|((owner, session), record)| session_view(owner, session, record)).collect()
+}
+
+/// What a key may spend of an owner's.
+pub fn session(state: &State, owner: Address, session: Address) -> Option<SessionView> {
+    SESSIONS.get(state, &(owner, session)).map(|record| session_view(owner, session, record))
+}
+
+fn session_view(owner: Address, session: Address, s: Session) -> SessionView {
+    SessionView {
         owner,
         session,
         serial: s.serial,
@@ -35,13 +44,20 @@ pub fn sessions(state: &State, owner: Address) -> Vec<SessionView> {
         spent: s.spent,
         models: s.models,
         expires_ms: s.expires_ms,
-    })
-    .collect()
+    }
 }
 
 /// A proposal with its votes.
 pub fn proposal(state: &State, id: u64) -> Option<ProposalView> {
     PROPOSALS.get(state, &id).map(|record| proposal_view(state, id, record))
+}
+
+/// A proposal by its own record alone: running votes, which are those of many pools, are not counted.
+pub fn proposal_record(state: &State, id: u64) -> Option<ProposalView> {
+    PROPOSALS.get(state, &id).map(|record| {
+        let tally = record.tally;
+        view_with(id, record, tally)
+    })
 }
 
 /// Proposals in the order of their numbers, at most [`MAX_LIST`]; `open` leaves those that something is still to come of.
@@ -54,6 +70,11 @@ pub fn proposals(state: &State, open: bool) -> Vec<ProposalView> {
 
 fn proposal_view(state: &State, id: u64, record: Proposal) -> ProposalView {
     let running = matches!(record.status, ProposalStatus::Voting { .. });
+    let votes = if running { Some(tally(state, id)) } else { record.tally };
+    view_with(id, record, votes)
+}
+
+fn view_with(id: u64, record: Proposal, tally: Option<Tally>) -> ProposalView {
     ProposalView {
         id,
         proposer: record.proposer,
@@ -64,7 +85,7 @@ fn proposal_view(state: &State, id: u64, record: Proposal) -> ProposalView {
         needed: record.needed,
         deposit: record.deposit,
         status: record.status,
-        tally: if running { Some(tally(state, id)) } else { record.tally },
+        tally,
     }
 }
 

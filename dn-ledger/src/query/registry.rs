@@ -69,7 +69,7 @@ pub fn family(state: &State, id: ModelId) -> Option<FamilyView> {
     Some(FamilyView {
         id,
         owner: family.owner,
-        versions: FAMILY_VERSIONS.iter_from(state, &id).map(|(_, model)| model).collect(),
+        versions: FAMILY_VERSIONS.iter_from(state, &id).take(MAX_LIST).map(|(_, model)| model).collect(),
         backing: family.backing,
         backed: pool.tokens(),
         shares: Shares(pool.shares()),

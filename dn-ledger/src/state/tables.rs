@@ -145,6 +145,12 @@ impl<K: Key, V: Canonical> Table<K, V> {
         (*prefix == self.prefix && rest.len() == K::LEN).then(|| K::read(rest))?
     }
 
+    /// Reads a record; none when this table did not write it.
+    #[cfg(feature = "light")]
+    pub(crate) fn read(&self, value: &[u8]) -> Option<V> {
+        V::from_bytes(value).ok()
+    }
+
     /// The record of a key.
     ///
     /// # Panics
