@@ -14,6 +14,8 @@ pub mod keystore;
 pub mod merkle;
 pub mod mnemonic;
 pub mod objects;
+#[cfg(feature = "schema")]
+pub mod schema;
 pub mod signed;
 #[cfg(test)]
 mod testing;

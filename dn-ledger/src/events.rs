@@ -14,6 +14,7 @@ use crate::tx::{Choice, DomainTerms, Role, Shares};
 
 /// Why somebody was slashed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum SlashCause {
     /// A receipt that is not the model's output.
@@ -30,6 +31,7 @@ pub enum SlashCause {
 
 /// One thing that happened.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(tag = "event", rename_all = "snake_case")]
 #[non_exhaustive]
 #[allow(missing_docs, reason = "fields are named as in the transactions and views")]

@@ -14,6 +14,7 @@ use crate::validators::ValidatorSet;
 
 /// A block that is trusted for reasons outside the protocol: from a configuration, or seen first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct TrustedHash {
     /// Its height.

@@ -20,13 +20,16 @@ pub const MAX_PROVEN_KEYS: usize = 4 * MAX_LIST;
 
 /// An entry, or its absence, with its proof.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct ProvenEntry {
     /// The key, hexadecimal.
     #[serde(with = "hexadecimal")]
+    #[cfg_attr(feature = "schema", schemars(with = "crate::bytes::Bytes"))]
     pub key: Vec<u8>,
     /// The value, hexadecimal; none when there is no such entry.
     #[serde(with = "hexadecimal_option")]
+    #[cfg_attr(feature = "schema", schemars(with = "Option<crate::bytes::Bytes>"))]
     pub value: Option<Vec<u8>>,
     /// Why.
     pub proof: StateProof,
@@ -34,6 +37,7 @@ pub struct ProvenEntry {
 
 /// `dn_prove`: entries with their proofs, and the block whose state holds them.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct ProofView {
     /// The block.

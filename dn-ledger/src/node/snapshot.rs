@@ -212,7 +212,7 @@ fn decode<T: Canonical>(what: &'static str, bytes: &[u8]) -> Result<T, SnapshotF
 }
 
 /// `dn_snapshots`: which snapshots a node has.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct SnapshotsView {
     /// Their heights, ascending.
     pub heights: Vec<u64>,

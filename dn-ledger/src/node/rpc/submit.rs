@@ -4,11 +4,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use dn_core::TxId;
-use serde::Deserialize;
 use serde_json::Value;
 use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout_at};
 
+use super::params::RawTx;
+use super::table::Method;
 use super::{CODE_BUSY, CODE_PARAMS, RpcError, internal, parse, show};
 use crate::node::mempool::MempoolError;
 use crate::node::shared::{Answer, NotAdmitted, Shared};
@@ -20,10 +21,11 @@ use crate::views::TxOutcome;
 /// Longest wait for a transaction's block.
 const TX_WAIT: Duration = Duration::from_secs(30);
 
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct RawTx {
-    tx: String,
+pub(super) fn method() -> Method {
+    Method::send::<RawTx, TxOutcome>(
+        "dn_sendTransaction",
+        "Sends a signed transaction; answers once its block is durable, and the same for the same bytes at any time.",
+    )
 }
 
 /// Where a transaction is.

@@ -1,0 +1,27 @@
+//! JSON schemas of the types whose JSON form is written by hand.
+
+use std::borrow::Cow;
+
+use dn_core::schema::text;
+use schemars::{JsonSchema, Schema, SchemaGenerator};
+
+use crate::bytes::Bytes;
+use crate::tx::Shares;
+
+impl JsonSchema for Bytes {
+    fn schema_name() -> Cow<'static, str> {
+        "Bytes".into()
+    }
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        text("Bytes: 0x and two hexadecimal digits each.", "^0x([0-9a-fA-F]{2})*$")
+    }
+}
+
+impl JsonSchema for Shares {
+    fn schema_name() -> Cow<'static, str> {
+        "Shares".into()
+    }
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        text("Shares of a pool as a decimal string.", "^(0|[1-9][0-9]*)$")
+    }
+}
