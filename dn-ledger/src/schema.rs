@@ -7,6 +7,16 @@ use schemars::{JsonSchema, Schema, SchemaGenerator};
 
 use crate::bytes::Bytes;
 use crate::tx::Shares;
+use crate::views::Cursor;
+
+impl JsonSchema for Cursor {
+    fn schema_name() -> Cow<'static, str> {
+        "Cursor".into()
+    }
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        text("Where a list goes on: the `next` of the page before.", "^0x([0-9a-fA-F]{2})*$")
+    }
+}
 
 impl JsonSchema for Bytes {
     fn schema_name() -> Cow<'static, str> {

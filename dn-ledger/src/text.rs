@@ -32,7 +32,6 @@ pub(crate) fn to_hex(bytes: &[u8]) -> String {
 }
 
 /// Reads what [`to_hex`] writes, of either case; the `0x` may be left out.
-#[cfg(feature = "light")]
 pub(crate) fn from_hex(text: &str) -> Option<Vec<u8>> {
     let digits = text.strip_prefix("0x").unwrap_or(text).as_bytes();
     let digit = |c: u8| char::from(c).to_digit(16).and_then(|d| u8::try_from(d).ok());

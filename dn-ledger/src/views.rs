@@ -4,6 +4,7 @@
 
 mod dispute;
 mod governance;
+mod page;
 mod registries;
 mod registry;
 
@@ -13,6 +14,7 @@ use dn_trust::{Trust, Unit};
 use serde::{Deserialize, Serialize};
 
 pub use governance::{ProposalView, RedelegationView, SessionView, UpgradeView};
+pub use page::{Cursor, Page, PageRequest};
 pub use registry::{
     BackingRelease, BackingView, BackingsView, DomainBalance, DomainView, FamilyBalance, FamilyView, JobView,
     ModelTermsView, ReleaseBalance,
@@ -313,8 +315,8 @@ pub struct SupplyView {
     pub supply: Amount,
 }
 
-/// `dn_balances`: every single holding at the tip.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+/// Every single holding at the tip, or those of one page.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct BalancesView {
     /// Height of the tip.
@@ -345,6 +347,33 @@ pub struct BalancesView {
     pub burned: Amount,
     /// What everything must sum to.
     pub supply: Amount,
+}
+
+impl BalancesView {
+    /// Adds the holdings of another page.
+    pub fn append(&mut self, page: Self) {
+        self.accounts.extend(page.accounts);
+        self.collateral.extend(page.collateral);
+        self.stake.extend(page.stake);
+        self.unbonding.extend(page.unbonding);
+        self.channels.extend(page.channels);
+        self.batches.extend(page.batches);
+        self.domains.extend(page.domains);
+        self.backing.extend(page.backing);
+        self.backing_releases.extend(page.backing_releases);
+        self.jobs.extend(page.jobs);
+        self.pools.extend(page.pools);
+    }
+}
+
+/// `dn_balances`: a page of all holdings.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct BalancesPage {
+    /// The holdings of this page.
+    pub balances: BalancesView,
+    /// What to ask for the page after this one; none when there is no more.
+    pub next: Option<Cursor>,
 }
 
 /// DN of an address.

@@ -18,6 +18,7 @@ use dn_ledger::state::{
     WORKER_SEQUENCES,
 };
 use dn_ledger::tx::{BackingTerms, Licence, NewJob, NewVersion, ProposalKind, Shares, escrow_id};
+use dn_ledger::views::PageRequest;
 use dn_ledger::{Payload, Role, ValidatorSet, query};
 
 const NOW: u64 = START_MS + 10_000_000;
@@ -388,8 +389,9 @@ fn every_subject_is_answered_as_the_node_answers() {
     assert_eq!(job, query::job(state, escrow));
     let (owner, session) = (address("payer"), address("session"));
     let one = query::session(open(Subject::Session { owner, session }).state(), owner, session).unwrap();
-    assert_eq!(vec![one.clone()], query::sessions(state, owner));
-    assert_eq!(vec![one], query::sessions(open(Subject::Sessions { owner }).state(), owner));
+    let sessions = |state| query::sessions(state, owner, &PageRequest::default()).unwrap().items;
+    assert_eq!(vec![one.clone()], sessions(state));
+    assert_eq!(vec![one], sessions(open(Subject::Sessions { owner }).state()));
     let proposal = query::proposal_record(open(Subject::Proposal { id: 0 }).state(), 0);
     assert!(proposal.is_some());
     assert_eq!(proposal, query::proposal_record(state, 0));

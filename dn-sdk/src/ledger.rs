@@ -5,6 +5,7 @@
 //! blocks and sums are as the node gives them.
 
 mod governance;
+mod pages;
 mod registry;
 mod review;
 
@@ -25,8 +26,8 @@ use dn_ledger::reject::Reject;
 use dn_ledger::state::{PARAMS, WORKER_BATCHES, WORKER_SEQUENCES};
 use dn_ledger::tx::{Payload, Role, SignedTx, Tx};
 use dn_ledger::views::{
-    AccountView, AuditView, BalancesView, BatchView, BlockView, ChannelView, EventsView, IdentityView,
-    ModelView, StatusView, SupplyView, TrustView, TxOutcome, TxView,
+    AccountView, AuditView, BatchView, BlockView, ChannelView, EventsView, IdentityView, ModelView,
+    StatusView, SupplyView, TrustView, TxOutcome, TxView,
 };
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -34,6 +35,8 @@ use serde_json::{Value, json};
 use tokio::sync::{Mutex, OnceCell};
 
 use crate::clock::now_ms;
+use pages::Entries;
+pub use pages::MAX_ENTRIES;
 
 /// The most bytes of an answer that is read.
 const MAX_ANSWER_BYTES: usize = 64 * 1024 * 1024;
@@ -81,6 +84,20 @@ pub enum LedgerError {
         method: &'static str,
         /// The most that is read.
         limit: usize,
+    },
+    /// A list goes on and on.
+    #[error("the ledger's answer to {method} has more than {limit} entries, or no end")]
+    TooMany {
+        /// What was asked.
+        method: &'static str,
+        /// The most that are read.
+        limit: usize,
+    },
+    /// New blocks came between the pages of an answer that has to be of one block, time and again.
+    #[error("the ledger moves on before {method} is read to its end")]
+    Moving {
+        /// What was asked.
+        method: &'static str,
     },
     /// The answer is not what the method returns.
     #[error("the ledger's answer to {method} cannot be read: {source}")]
@@ -415,7 +432,7 @@ impl LedgerClient {
     /// # Errors
     /// [`LedgerError`].
     pub async fn identities(&self, role: Role) -> Result<Vec<IdentityView>, LedgerError> {
-        self.query("dn_identities", json!({ "role": role })).await
+        self.list("dn_identities", json!({ "role": role }), Entries::Small).await
     }
 
     /// A payment channel, proven.
@@ -441,7 +458,7 @@ impl LedgerClient {
     /// # Errors
     /// [`LedgerError`].
     pub async fn models(&self) -> Result<Vec<ModelView>, LedgerError> {
-        let listed: Vec<ModelView> = self.query("dn_models", json!({})).await?;
+        let listed: Vec<ModelView> = self.list("dn_models", json!({}), Entries::Large).await?;
         let mut models = Vec::with_capacity(listed.len());
         for view in listed {
             if self.0.models.lock().await.get(&view.id) == Some(&view) {
@@ -481,12 +498,12 @@ impl LedgerClient {
         Ok(WORKER_BATCHES.get(proven.state(), &(worker, sequence)))
     }
 
-    /// A worker's batches, as the node lists them.
+    /// A worker's batches, the newest first, as the node lists them.
     ///
     /// # Errors
     /// [`LedgerError`].
     pub async fn batches(&self, worker: Address) -> Result<Vec<BatchView>, LedgerError> {
-        self.query("dn_batches", json!({ "worker": worker })).await
+        self.list("dn_batches", json!({ "worker": worker }), Entries::Large).await
     }
 
     /// Audit tasks: of one auditor or all, open ones or all.
@@ -498,7 +515,7 @@ impl LedgerClient {
             Some(auditor) => json!({ "auditor": auditor, "open": open }),
             None => json!({ "open": open }),
         };
-        self.query("dn_audits", params).await
+        self.list("dn_audits", params, Entries::Small).await
     }
 
     /// How far an identity is trusted, proven.
@@ -516,14 +533,6 @@ impl LedgerClient {
     /// [`LedgerError`].
     pub async fn supply(&self) -> Result<SupplyView, LedgerError> {
         self.query("dn_supply", json!({})).await
-    }
-
-    /// Every holding at the tip.
-    ///
-    /// # Errors
-    /// [`LedgerError`].
-    pub async fn balances(&self) -> Result<BalancesView, LedgerError> {
-        self.query("dn_balances", json!({})).await
     }
 
     /// A block.

@@ -40,6 +40,10 @@ fn key(n: u8) -> SecretKey {
 }
 
 fn genesis() -> Genesis {
+    genesis_with(vec![(key(3).address(), Amount::from_dn(5))])
+}
+
+fn genesis_with(funded: Vec<(Address, Amount)>) -> Genesis {
     let validator = DevnetValidator {
         address: key(1).address(),
         name: "v".into(),
@@ -50,7 +54,7 @@ fn genesis() -> Genesis {
         chain_id: 9,
         time_ms: 1_700_000_000_000,
         faucet: key(2).address(),
-        funded: vec![(key(3).address(), Amount::from_dn(5))],
+        funded,
         validators: vec![validator],
     };
     Genesis::devnet(&devnet, Params::devnet()).unwrap()
@@ -64,9 +68,13 @@ struct Net {
 }
 
 async fn net() -> Net {
+    net_with(genesis(), 50).await
+}
+
+async fn net_with(genesis: Genesis, block_interval_ms: u64) -> Net {
     let dir = tempfile::tempdir().unwrap();
     let rpc_listen = (Ipv4Addr::LOCALHOST, 0).into();
-    let config = NodeConfig::alone(dir.path().to_owned(), genesis(), rpc_listen, key(1), 50);
+    let config = NodeConfig::alone(dir.path().to_owned(), genesis, rpc_listen, key(1), block_interval_ms);
     let node = Node::start(config).await.unwrap();
     let proxy = Arc::new(Proxy {
         target: format!("http://{}", node.rpc_addr()),
@@ -167,5 +175,42 @@ async fn a_lying_node_is_found_out() {
     assert!(matches!(error, SubjectError::Light(LightError::Trusted { height: 0, .. })), "{error}");
     // The honest node goes on being believed.
     assert_eq!(client.account(holder).await.unwrap().balance, Amount::from_dn(7));
+    net.node.shutdown().await;
+}
+
+/// More holdings than fit a page are read to the end, and a list without an end is not.
+#[tokio::test(flavor = "multi_thread")]
+async fn lists_are_read_page_by_page() {
+    let holder = |n: u16| {
+        let mut bytes = [7; 20];
+        bytes[..2].copy_from_slice(&n.to_be_bytes());
+        Address(bytes)
+    };
+    let funded = (0..2_500).map(|n| (holder(n), Amount::from_dn(1))).collect();
+    // No block comes in between.
+    let net = net_with(genesis_with(funded), 3_600_000).await;
+    let client = LedgerClient::new(&net.url).unwrap();
+    let view = client.balances().await.unwrap();
+    assert!((0..2_500).all(|n| view.accounts.iter().any(|b| b.address == holder(n))));
+    let domains = client.domains().await.unwrap();
+    assert!(!domains.is_empty());
+
+    net.lie(|method, result| {
+        if method == "dn_domains" {
+            result["next"] = json!("0x3200000000");
+        }
+    });
+    let error = client.domains().await.unwrap_err();
+    assert!(matches!(error, LedgerError::TooMany { method: "dn_domains", .. }), "{error}");
+    // Blocks come between the pages, every time.
+    let height = Arc::new(std::sync::atomic::AtomicU64::new(0));
+    net.lie(move |method, result| {
+        if method == "dn_balances" {
+            let next = height.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+            result["balances"]["height"] = json!(next);
+        }
+    });
+    let error = client.balances().await.unwrap_err();
+    assert!(matches!(error, LedgerError::Moving { method: "dn_balances" }), "{error}");
     net.node.shutdown().await;
 }

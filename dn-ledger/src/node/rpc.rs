@@ -33,6 +33,7 @@ use super::shared::Shared;
 use super::snapshot::SnapshotFileError;
 use super::store::StoreError;
 use super::subscribe::{self, Subscriptions};
+use crate::query::PageError;
 use crate::reject::Reject;
 
 /// The most bytes of a request.
@@ -81,6 +82,12 @@ impl From<Reject> for RpcError {
     fn from(reject: Reject) -> Self {
         let data = serde_json::to_value(&reject).ok();
         Self { code: CODE_REJECTED, message: reject.to_string(), data }
+    }
+}
+
+impl From<PageError> for RpcError {
+    fn from(error: PageError) -> Self {
+        Self::new(CODE_PARAMS, format!("params: {error}"))
     }
 }
 

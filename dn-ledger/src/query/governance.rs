@@ -3,13 +3,14 @@
 use dn_core::Address;
 
 use super::MAX_LIST;
+use super::page::{PageError, page, page_in};
 use crate::state::{
     OPEN_PROPOSALS, PROPOSALS, Proposal, ProposalStatus, REDELEGATION_POOLS, REDELEGATIONS, SESSIONS,
     STAKE_POOLS, Session, State, Tally, UPGRADES,
 };
 use crate::tally::tally;
 use crate::upgrades::SUPPORTED_UPGRADES;
-use crate::views::{ProposalView, RedelegationView, SessionView, UpgradeView};
+use crate::views::{Page, PageRequest, ProposalView, RedelegationView, SessionView, UpgradeView};
 
 /// A delegator's lots, at most [`MAX_LIST`].
 pub(super) fn redelegations(state: &State, delegator: Address) -> Vec<RedelegationView> {
@@ -22,10 +23,18 @@ pub(super) fn redelegations(state: &State, delegator: Address) -> Vec<Redelegati
     .collect()
 }
 
-/// The sessions of an owner, at most [`MAX_LIST`].
-pub fn sessions(state: &State, owner: Address) -> Vec<SessionView> {
-    let all = SESSIONS.iter_from(state, &owner).take(MAX_LIST);
-    all.map(|((owner, session), record)| session_view(owner, session, record)).collect()
+/// The sessions of an owner, by key.
+///
+/// # Errors
+/// [`PageError`].
+pub fn sessions(
+    state: &State,
+    owner: Address,
+    request: &PageRequest,
+) -> Result<Page<SessionView>, PageError> {
+    page_in(state, &SESSIONS, &owner, request, |(owner, session), record| {
+        Some(session_view(owner, session, record))
+    })
 }
 
 /// What a key may spend of an owner's.
@@ -60,12 +69,15 @@ pub fn proposal_record(state: &State, id: u64) -> Option<ProposalView> {
     })
 }
 
-/// Proposals in the order of their numbers, at most [`MAX_LIST`]; `open` leaves those that something is still to come of.
-pub fn proposals(state: &State, open: bool) -> Vec<ProposalView> {
+/// Proposals in the order of their numbers; `open` leaves those that something is still to come of.
+///
+/// # Errors
+/// [`PageError`].
+pub fn proposals(state: &State, open: bool, request: &PageRequest) -> Result<Page<ProposalView>, PageError> {
     if open {
-        return OPEN_PROPOSALS.iter(state).filter_map(|(id, _)| proposal(state, id)).collect();
+        return page(state, &OPEN_PROPOSALS, request, |id, _| proposal(state, id));
     }
-    PROPOSALS.iter(state).take(MAX_LIST).map(|(id, record)| proposal_view(state, id, record)).collect()
+    page(state, &PROPOSALS, request, |id, record| Some(proposal_view(state, id, record)))
 }
 
 fn proposal_view(state: &State, id: u64, record: Proposal) -> ProposalView {
@@ -89,14 +101,15 @@ fn view_with(id: u64, record: Proposal, tally: Option<Tally>) -> ProposalView {
     }
 }
 
-/// The upgrades that were decided, by their first height, at most [`MAX_LIST`].
-pub fn upgrades(state: &State) -> Vec<UpgradeView> {
-    let all = UPGRADES.iter(state).take(MAX_LIST);
-    all.map(|(height, upgrade)| {
+/// The upgrades that were decided, by their first height.
+///
+/// # Errors
+/// [`PageError`].
+pub fn upgrades(state: &State, request: &PageRequest) -> Result<Page<UpgradeView>, PageError> {
+    page(state, &UPGRADES, request, |height, upgrade| {
         let known = SUPPORTED_UPGRADES
             .iter()
             .any(|(name, version)| *name == upgrade.name && *version == upgrade.version);
-        UpgradeView { height, upgrade, supported: known }
+        Some(UpgradeView { height, upgrade, supported: known })
     })
-    .collect()
 }

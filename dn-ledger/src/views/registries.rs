@@ -6,7 +6,7 @@ use dn_core::{Address, BatchId, Hash32, ModelId};
 use dn_trust::Trust;
 use serde::{Deserialize, Serialize};
 
-use super::IndicatorView;
+use super::{Cursor, IndicatorView};
 use crate::tx::Role;
 
 /// `dn_agent`: the identity registry's entry.
@@ -40,6 +40,8 @@ pub struct ReputationView {
     pub average_score: u8,
     /// The newest, newest first.
     pub feedback: Vec<FeedbackView>,
+    /// What to ask for older ones; none when there are none.
+    pub next: Option<Cursor>,
 }
 
 /// One payer's feedback.
@@ -89,6 +91,8 @@ pub struct ValidationsView {
     pub avg_response: u8,
     /// The newest batches' audits.
     pub validations: Vec<ValidationView>,
+    /// What to ask for those of older batches; none when there are none.
+    pub next: Option<Cursor>,
 }
 
 /// One receipt's audit.

@@ -3,9 +3,11 @@
 use dn_core::Address;
 use dn_ledger::light::Subject;
 use dn_ledger::query;
+use dn_ledger::state::SESSIONS;
 use dn_ledger::views::{ProposalView, SessionView, UpgradeView};
 use serde_json::json;
 
+use super::pages::Entries;
 use super::{LedgerClient, LedgerError};
 
 impl LedgerClient {
@@ -28,7 +30,8 @@ impl LedgerClient {
     /// [`LedgerError`].
     pub async fn sessions(&self, owner: Address) -> Result<Vec<SessionView>, LedgerError> {
         let proven = self.proven(Subject::Sessions { owner }).await?;
-        Ok(query::sessions(proven.state(), owner))
+        let keys = SESSIONS.iter_from(proven.state(), &owner).map(|((_, session), _)| session);
+        Ok(keys.filter_map(|session| query::session(proven.state(), owner, session)).collect())
     }
 
     /// A proposal, proven. While it is voted on the votes are none: they are those of all pools, and the ledger adds them up when
@@ -54,7 +57,7 @@ impl LedgerClient {
     /// # Errors
     /// [`LedgerError`].
     pub async fn proposals(&self, open: bool) -> Result<Vec<ProposalView>, LedgerError> {
-        self.query("dn_proposals", json!({ "open": open })).await
+        self.list("dn_proposals", json!({ "open": open }), Entries::Large).await
     }
 
     /// The upgrades that were decided.
@@ -62,6 +65,6 @@ impl LedgerClient {
     /// # Errors
     /// [`LedgerError`].
     pub async fn upgrades(&self) -> Result<Vec<UpgradeView>, LedgerError> {
-        self.query("dn_upgrades", json!({})).await
+        self.list("dn_upgrades", json!({}), Entries::Small).await
     }
 }

@@ -6,6 +6,7 @@ use dn_ledger::query;
 use dn_ledger::views::{BackingsView, DomainView, FamilyView, JobView, ModelTermsView, ModelTrustView};
 use serde_json::json;
 
+use super::pages::Entries;
 use super::{LedgerClient, LedgerError};
 
 impl LedgerClient {
@@ -23,7 +24,7 @@ impl LedgerClient {
     /// # Errors
     /// [`LedgerError`].
     pub async fn domains(&self) -> Result<Vec<DomainView>, LedgerError> {
-        self.query("dn_domains", json!({})).await
+        self.list("dn_domains", json!({}), Entries::Small).await
     }
 
     /// What a model was published under, proven.
@@ -76,6 +77,6 @@ impl LedgerClient {
     /// # Errors
     /// [`LedgerError`].
     pub async fn jobs(&self, worker: Option<Address>) -> Result<Vec<JobView>, LedgerError> {
-        self.query("dn_jobs", json!({ "worker": worker })).await
+        self.list("dn_jobs", json!({ "worker": worker }), Entries::Small).await
     }
 }

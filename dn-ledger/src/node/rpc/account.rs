@@ -2,8 +2,7 @@
 
 use dn_core::{Address, ChannelId};
 
-use super::RpcError;
-use super::params::{AgentList, ByAddress, ById, ByIdentity, ByOwner, ByRole};
+use super::params::{ByAddress, ById, ByIdentity, OfAgent, OfOwner, OfRole};
 use super::table::Method;
 use crate::node::shared::Shared;
 use crate::query;
@@ -21,8 +20,8 @@ pub(super) fn methods() -> Vec<Method> {
             "An identity in a role; null where there is none.",
             |shared, by: ByIdentity| Ok(query::identity(shared.chain().state(), by.role, by.address)),
         ),
-        Method::query("dn_identities", "The identities of a role.", |shared, by: ByRole| {
-            Ok(query::identities(shared.chain().state(), by.role))
+        Method::query("dn_identities", "The identities of a role, by address.", |shared, of: OfRole| {
+            Ok(query::identities(shared.chain().state(), of.role, &of.page())?)
         }),
         Method::query(
             "dn_trust",
@@ -35,7 +34,7 @@ pub(super) fn methods() -> Vec<Method> {
         Method::query(
             "dn_sessions",
             "What the session keys of an owner may spend.",
-            |shared, by: ByOwner| Ok(query::sessions(shared.chain().state(), by.owner)),
+            |shared, of: OfOwner| Ok(query::sessions(shared.chain().state(), of.owner, &of.page())?),
         ),
         Method::query("dn_agent", "An identity as an agent (ERC-8004).", |shared, by: ByAddress| {
             Ok(query::agent(shared.chain().state(), by.address))
@@ -43,14 +42,12 @@ pub(super) fn methods() -> Vec<Method> {
         Method::query(
             "dn_agentReputation",
             "What payers say of a worker (ERC-8004), the newest first.",
-            |shared, by: AgentList| {
-                Ok(query::reputation(shared.chain().state(), by.address, by.limit.unwrap_or(100)))
-            },
+            |shared, of: OfAgent| Ok(query::reputation(shared.chain().state(), of.address, &of.page())?),
         ),
         Method::query(
             "dn_agentValidations",
-            "The audits of a worker's newest batches (ERC-8004).",
-            |shared, by: ByAddress| Ok(query::validations(shared.chain().state(), by.address)),
+            "The audits of a worker's batches (ERC-8004), the newest first; the limit counts batches.",
+            |shared, of: OfAgent| Ok(query::validations(shared.chain().state(), of.address, &of.page())?),
         ),
     ]
 }

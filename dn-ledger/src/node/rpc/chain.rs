@@ -2,9 +2,9 @@
 
 use dn_core::TxId;
 
-use super::params::{About, ByChunk, ByHeight, ById, EventRange, Nothing};
+use super::params::{About, All, ByChunk, ByHeight, ById, EventRange, Nothing};
 use super::table::Method;
-use super::{CODE_PARAMS, RpcError, internal};
+use super::{RpcError, internal};
 use crate::light::{LightBlock, ProofView, Subject};
 use crate::node::shared::Shared;
 use crate::node::snapshot::{SnapshotFile, SnapshotFileError, SnapshotsView};
@@ -12,7 +12,7 @@ use crate::params::Params;
 use crate::query;
 use crate::state::PARAMS;
 use crate::text::to_hex;
-use crate::views::{BalancesView, BeaconView, BlockView, EventsView, StatusView, SupplyView, TxView};
+use crate::views::{BalancesPage, BeaconView, BlockView, EventsView, StatusView, SupplyView, TxView};
 
 pub(super) fn methods() -> Vec<Method> {
     vec![
@@ -22,9 +22,7 @@ pub(super) fn methods() -> Vec<Method> {
             let chain = shared.chain();
             Ok(query::supply_view(chain.supply(), chain.tip().height))
         }),
-        Method::query("dn_balances", "Every single holding at the tip.", |shared, Nothing {}| {
-            balances(shared)
-        }),
+        Method::query("dn_balances", "Every single holding at the tip, in pages.", balances),
         Method::query("dn_beacon", "The randomness of the tip.", |shared, Nothing {}| {
             let chain = shared.chain();
             Ok(query::beacon(chain.state(), chain.tip().height))
@@ -66,14 +64,9 @@ fn params(shared: &Shared) -> Result<Params, RpcError> {
     PARAMS.get(shared.chain().state(), &0).ok_or_else(internal)
 }
 
-fn balances(shared: &Shared) -> Result<BalancesView, RpcError> {
+fn balances(shared: &Shared, all: All) -> Result<BalancesPage, RpcError> {
     let chain = shared.chain();
-    let (limit, found) = (query::MAX_BALANCES, chain.state().len());
-    if found > limit {
-        let message = format!("the state holds {found} records; `dn_balances` lists at most {limit}");
-        return Err(RpcError::new(CODE_PARAMS, message));
-    }
-    Ok(query::balances(chain.state(), chain.tip().height))
+    Ok(query::balances_page(chain.state(), chain.tip().height, &all.page())?)
 }
 
 fn block(shared: &Shared, by: ByHeight) -> Result<Option<BlockView>, RpcError> {

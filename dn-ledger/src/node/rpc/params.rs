@@ -6,6 +6,7 @@ use serde::Deserialize;
 
 use crate::light::Subject;
 use crate::tx::Role;
+use crate::views::{Cursor, PageRequest};
 
 macro_rules! params {
     ($($(#[$doc:meta])* $name:ident $(<$t:ident>)? { $($(#[$field_doc:meta])* $field:ident: $type:ty,)* })*) => {$(
@@ -30,26 +31,10 @@ params! {
         /// Its role.
         role: Role,
     }
-    /// A role.
-    ByRole {
-        /// The role.
-        role: Role,
-    }
     /// An id.
     ById<T> {
         /// The id.
         id: T,
-    }
-    /// The owner of sessions.
-    ByOwner {
-        /// Whose channels are spent from.
-        owner: Address,
-    }
-    /// Which proposals.
-    OpenOnly {
-        /// Only those that something is still to come of [default: false].
-        #[serde(default)]
-        open: bool,
     }
     /// A height.
     ByHeight {
@@ -68,21 +53,6 @@ params! {
         /// The subject.
         subject: Subject,
     }
-    /// A worker's batches.
-    ByWorker {
-        /// The worker.
-        worker: Address,
-        /// The most to answer with [default: 100; at most 1,000].
-        limit: Option<usize>,
-    }
-    /// Which audits.
-    AuditFilter {
-        /// Of this auditor only.
-        auditor: Option<Address>,
-        /// Only those whose auditor still has something to do [default: false].
-        #[serde(default)]
-        open: bool,
-    }
     /// Which events.
     EventRange {
         /// The first height.
@@ -95,11 +65,6 @@ params! {
         /// The signed transaction in the canonical encoding, hexadecimal; `0x` may be left out.
         tx: String,
     }
-    /// Which jobs.
-    JobFilter {
-        /// Those that this worker may take.
-        worker: Option<Address>,
-    }
     /// A receipt.
     OneReceipt {
         /// Its batch.
@@ -107,16 +72,76 @@ params! {
         /// Its place in it.
         index: u32,
     }
+}
+
+/// Parameters of lists: what the list is of, and which page of it.
+macro_rules! list_params {
+    ($($(#[$doc:meta])* $name:ident { $($(#[$field_doc:meta])* $field:ident: $type:ty,)* })*) => {$(
+        $(#[$doc])*
+        #[derive(Debug, Deserialize, JsonSchema)]
+        #[serde(deny_unknown_fields)]
+        pub(super) struct $name {
+            $($(#[$field_doc])* pub(super) $field: $type,)*
+            /// The most entries of the page [default: 100, or the most if that is less; the most: 1,000, of disputes and of the
+            /// batches of validations 16].
+            limit: Option<u32>,
+            /// The `next` of the page before; the first page without.
+            after: Option<Cursor>,
+        }
+
+        impl $name {
+            /// The page.
+            pub(super) fn page(&self) -> PageRequest {
+                PageRequest { limit: self.limit, after: self.after.clone() }
+            }
+        }
+    )*};
+}
+list_params! {
+    /// All there are.
+    All {}
+    /// Those of a role.
+    OfRole {
+        /// The role.
+        role: Role,
+    }
+    /// Those of an owner.
+    OfOwner {
+        /// Whose channels are spent from.
+        owner: Address,
+    }
+    /// Which proposals.
+    Proposals {
+        /// Only those that something is still to come of [default: false].
+        #[serde(default)]
+        open: bool,
+    }
+    /// Those of a worker.
+    OfWorker {
+        /// The worker.
+        worker: Address,
+    }
+    /// Which audits.
+    Audits {
+        /// Of this auditor only.
+        auditor: Option<Address>,
+        /// Only those whose auditor still has something to do [default: false].
+        #[serde(default)]
+        open: bool,
+    }
+    /// Which jobs.
+    Jobs {
+        /// Those that this worker may take.
+        worker: Option<Address>,
+    }
     /// Which disputes.
-    ByParty {
+    Disputes {
         /// Those of this accuser or worker.
         party: Option<Address>,
     }
-    /// An agent's newest entries.
-    AgentList {
+    /// Those of an agent.
+    OfAgent {
         /// The agent.
         address: Address,
-        /// The most to answer with [default: 100; at most 1,000].
-        limit: Option<usize>,
     }
 }

@@ -2,7 +2,7 @@
 
 use dn_core::{ChannelId, ModelId};
 
-use super::params::{ByAddress, ById, JobFilter, Nothing};
+use super::params::{All, ByAddress, ById, Jobs};
 use super::table::Method;
 use crate::node::shared::Shared;
 use crate::query;
@@ -14,8 +14,8 @@ pub(super) fn methods() -> Vec<Method> {
             "A published model with the workers that host it.",
             |shared, by: ById<ModelId>| Ok(query::model(shared.chain().state(), by.id)),
         ),
-        Method::query("dn_models", "The published models.", |shared, Nothing {}| {
-            Ok(query::models(shared.chain().state()))
+        Method::query("dn_models", "The published models, by id.", |shared, all: All| {
+            Ok(query::models(shared.chain().state(), &all.page())?)
         }),
         Method::query("dn_modelTerms", "What a model was published under.", |shared, by: ById<ModelId>| {
             Ok(query::model_terms(shared.chain().state(), by.id))
@@ -34,22 +34,21 @@ pub(super) fn methods() -> Vec<Method> {
             Ok(query::backing(shared.chain().state(), by.address))
         }),
         Method::query("dn_domain", "A domain with its treasury.", |shared, by: ById<u32>| {
-            Ok(query::domain(shared.chain().state(), by.id, epoch(shared)))
-        }),
-        Method::query("dn_domains", "The domains, closed ones included.", |shared, Nothing {}| {
             let epoch = epoch(shared);
-            Ok(query::domains(shared.chain().state(), epoch))
+            Ok(query::domain(shared.chain().state(), by.id, epoch))
+        }),
+        Method::query("dn_domains", "The domains, closed ones included, by number.", |shared, all: All| {
+            let epoch = epoch(shared);
+            Ok(query::domains(shared.chain().state(), epoch, &all.page())?)
         }),
         Method::query(
             "dn_job",
             "A job that is neither claimed nor returned.",
             |shared, by: ById<ChannelId>| Ok(query::job(shared.chain().state(), by.id)),
         ),
-        Method::query(
-            "dn_jobs",
-            "Such jobs, all or those that a worker may take.",
-            |shared, by: JobFilter| Ok(query::jobs(shared.chain().state(), by.worker)),
-        ),
+        Method::query("dn_jobs", "Such jobs, all or those that a worker may take.", |shared, of: Jobs| {
+            Ok(query::jobs(shared.chain().state(), of.worker, &of.page())?)
+        }),
     ]
 }
 

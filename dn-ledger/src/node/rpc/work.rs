@@ -2,7 +2,7 @@
 
 use dn_core::BatchId;
 
-use super::params::{AuditFilter, ById, ByParty, ByWorker, Nothing, OneReceipt};
+use super::params::{All, Audits, ById, Disputes, OfWorker, OneReceipt};
 use super::table::Method;
 use crate::query;
 
@@ -11,15 +11,11 @@ pub(super) fn methods() -> Vec<Method> {
         Method::query("dn_batch", "A worker's batch with its audits.", |shared, by: ById<BatchId>| {
             Ok(query::batch(shared.chain().state(), by.id))
         }),
-        Method::query(
-            "dn_batches",
-            "A worker's newest batches, the oldest first.",
-            |shared, by: ByWorker| {
-                Ok(query::batches(shared.chain().state(), by.worker, by.limit.unwrap_or(100)))
-            },
-        ),
-        Method::query("dn_audits", "Auditors' tasks.", |shared, by: AuditFilter| {
-            Ok(query::audits(shared.chain().state(), by.auditor, by.open))
+        Method::query("dn_batches", "A worker's batches, the newest first.", |shared, of: OfWorker| {
+            Ok(query::batches(shared.chain().state(), of.worker, &of.page())?)
+        }),
+        Method::query("dn_audits", "Auditors' tasks.", |shared, of: Audits| {
+            Ok(query::audits(shared.chain().state(), of.auditor, of.open, &of.page())?)
         }),
         Method::query(
             "dn_dispute",
@@ -29,10 +25,10 @@ pub(super) fn methods() -> Vec<Method> {
         Method::query(
             "dn_disputes",
             "Open disputes, of one party or of all; those that end first come first.",
-            |shared, by: ByParty| Ok(query::disputes(shared.chain().state(), by.party)),
+            |shared, of: Disputes| Ok(query::disputes(shared.chain().state(), of.party, &of.page())?),
         ),
-        Method::query("dn_qualityRounds", "The open quality rounds.", |shared, Nothing {}| {
-            Ok(query::quality_rounds(shared.chain().state()))
+        Method::query("dn_qualityRounds", "The open quality rounds, by id.", |shared, all: All| {
+            Ok(query::quality_rounds(shared.chain().state(), &all.page())?)
         }),
     ]
 }
