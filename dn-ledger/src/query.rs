@@ -28,7 +28,7 @@ use crate::views::{
 };
 use page::{newest, page, page_in};
 
-pub use balances::{balances, balances_page};
+pub use balances::{balances, balances_page, pools};
 pub use dispute::{dispute, disputes};
 pub use page::{DEFAULT_LIMIT, MAX_SCAN, PageError};
 pub use registries::{agent, agent_id, beacon, model_trust, quality_rounds, reputation, validations};

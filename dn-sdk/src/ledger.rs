@@ -4,6 +4,7 @@
 //! was proven: the client follows the chain's headers as a light client and refuses what a node says without proof. Lists, events,
 //! blocks and sums are as the node gives them.
 
+mod agents;
 mod governance;
 mod pages;
 mod registry;
@@ -379,8 +380,7 @@ impl LedgerClient {
     }
 
     async fn light_block(&self, height: u64) -> Result<LightBlock, LedgerError> {
-        let block: Option<LightBlock> = self.query("dn_header", json!({ "height": height })).await?;
-        block.ok_or_else(|| LedgerError::NoHeader { url: self.0.url.clone(), height })
+        self.header(height).await?.ok_or_else(|| LedgerError::NoHeader { url: self.0.url.clone(), height })
     }
 
     fn untrue(&self, source: SubjectError) -> LedgerError {

@@ -1,14 +1,14 @@
 //! Every holding, one by one.
 
 use super::MAX_LIST;
-use super::page::{MAX_SCAN, PageError};
+use super::page::{MAX_SCAN, PageError, page};
 use crate::state::{
     ACCOUNTS, BACKING_POOLS, BACKING_RELEASES, BATCHES, CHANNELS, DOMAINS, IDENTITIES, JOBS, POOLS, Pool,
     STAKE_POOLS, State, UNBONDING_POOLS,
 };
 use crate::views::{
     AccountBalance, BalancesPage, BalancesView, BatchBalance, ChannelBalance, Cursor, DomainBalance,
-    FamilyBalance, PageRequest, PoolBalance, ReleaseBalance, RoleBalance, UnbondingBalance,
+    FamilyBalance, Page, PageRequest, PoolBalance, ReleaseBalance, RoleBalance, UnbondingBalance,
 };
 
 /// The tables with holdings, ascending.
@@ -61,6 +61,14 @@ pub fn balances_page(state: &State, height: u64, request: &PageRequest) -> Resul
         }
     }
     Ok(BalancesPage { balances, next: None })
+}
+
+/// The pools of DN that belong to no account, the burned and the treasuries of domains among them.
+///
+/// # Errors
+/// [`PageError`].
+pub fn pools(state: &State, request: &PageRequest) -> Result<Page<PoolBalance>, PageError> {
+    page(state, &POOLS, request, |pool, amount| Some(PoolBalance { pool, amount }))
 }
 
 fn empty(state: &State, height: u64) -> BalancesView {

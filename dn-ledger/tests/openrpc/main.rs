@@ -179,6 +179,7 @@ fn examples(scene: &Scene, send: &mut Sender, snapshot: u64) -> Vec<(&'static st
         ("dn_params", json!({}), true),
         ("dn_supply", json!({}), true),
         ("dn_balances", json!({}), true),
+        ("dn_pools", json!({ "limit": 2 }), true),
         ("dn_beacon", json!({}), true),
         ("dn_block", one.clone(), true),
         ("dn_block", json!({ "height": 9_999_999 }), false),

@@ -23,6 +23,11 @@ pub(super) fn methods() -> Vec<Method> {
             Ok(query::supply_view(chain.supply(), chain.tip().height))
         }),
         Method::query("dn_balances", "Every single holding at the tip, in pages.", balances),
+        Method::query(
+            "dn_pools",
+            "The pools of DN that belong to no account, the burned among them.",
+            |shared, all: All| Ok(query::pools(shared.chain().state(), &all.page())?),
+        ),
         Method::query("dn_beacon", "The randomness of the tip.", |shared, Nothing {}| {
             let chain = shared.chain();
             Ok(query::beacon(chain.state(), chain.tip().height))
