@@ -15,6 +15,6 @@ mod proof;
 mod subject;
 
 pub use block::LightBlock;
-pub use client::{LightClient, LightError, TrustOptions, TrustedHash};
+pub use client::{LightClient, LightError, ParseTrustedError, TrustOptions, TrustedHash};
 pub use proof::{MAX_PROVEN_KEYS, ProofView, Proven, ProvenEntry, SubjectError, verify_receipt};
 pub use subject::Subject;

@@ -197,6 +197,20 @@ fn a_skipped_change_of_the_set_is_noticed() {
 }
 
 #[test]
+fn a_trusted_block_is_written_as_height_and_hash() {
+    let (_, blocks) = chain(1);
+    let trusted = TrustedHash { height: 12, hash: blocks[1].header.hash() };
+    assert_eq!(trusted.to_string().parse(), Ok(trusted));
+    let hash = trusted.hash.to_string();
+    for bad in
+        ["", ":", "12", "12:", &format!("x:{hash}"), &format!("-1:{hash}"), &format!("12:{hash}0"), &hash]
+    {
+        let error = bad.parse::<TrustedHash>().expect_err("refused");
+        assert!(error.to_string().contains(bad), "{error}");
+    }
+}
+
+#[test]
 fn trust_expires() {
     let (_, blocks) = chain(5);
     let hash = blocks[2].header.hash();

@@ -33,7 +33,7 @@ use dn_ledger::views::{
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
-use tokio::sync::{Mutex, OnceCell};
+use tokio::sync::Mutex;
 
 use crate::clock::now_ms;
 use pages::Entries;
@@ -149,12 +149,22 @@ impl LedgerError {
     }
 }
 
+/// What transactions need to know of the chain. Its id stays; governance may change the rest when an epoch ends.
+#[derive(Debug, Clone, Copy)]
+struct Terms {
+    chain_id: u64,
+    min_tx_fee: Amount,
+    /// The epoch in which it was read.
+    epoch: u64,
+}
+
 #[derive(Debug)]
 struct Inner {
     http: reqwest::Client,
     url: String,
     next_id: AtomicU64,
-    chain: OnceCell<(u64, Amount)>,
+    /// None until it is needed.
+    terms: Mutex<Option<Terms>>,
     /// The next nonce of each sender while its transactions are under way, so that this process never races itself.
     nonces: Mutex<HashMap<Address, u64>>,
     trusted: Option<TrustedHash>,
@@ -212,9 +222,9 @@ impl LedgerClient {
             .pool_idle_timeout(idle)
             .build();
         let http = http.map_err(|source| LedgerError::Transport { url: url.clone(), source })?;
-        let (next_id, chain) = (AtomicU64::new(1), OnceCell::new());
+        let (next_id, terms) = (AtomicU64::new(1), Mutex::default());
         let (nonces, light, models) = (Mutex::default(), Mutex::default(), Mutex::default());
-        Ok(Self(Arc::new(Inner { http, url, next_id, chain, nonces, trusted, light, models })))
+        Ok(Self(Arc::new(Inner { http, url, next_id, terms, nonces, trusted, light, models })))
     }
 
     /// Where the node is.
@@ -227,33 +237,39 @@ impl LedgerClient {
     /// # Errors
     /// [`LedgerError`].
     pub async fn chain_id(&self) -> Result<u64, LedgerError> {
-        Ok(self.chain().await?.0)
+        Ok(self.terms(None).await?.chain_id)
     }
 
-    async fn chain(&self) -> Result<(u64, Amount), LedgerError> {
-        let ask = || async {
-            let params = self.params().await?;
-            let chain_id = self.verified_header().await.map_or(0, |header| header.chain_id);
-            Ok((chain_id, params.min_tx_fee))
-        };
-        self.0.chain.get_or_try_init(ask).await.copied()
+    /// The terms, proven; read again when they are of another epoch than the one that is asked about.
+    async fn terms(&self, epoch: Option<u64>) -> Result<Terms, LedgerError> {
+        let known = *self.0.terms.lock().await;
+        if let Some(terms) = known.filter(|terms| epoch.is_none_or(|epoch| epoch == terms.epoch)) {
+            return Ok(terms);
+        }
+        let params = self.params().await?;
+        let chain_id = self.verified_header().await.map_or(0, |header| header.chain_id);
+        let epoch = epoch.or(known.map(|terms| terms.epoch)).unwrap_or_default();
+        let terms = Terms { chain_id, min_tx_fee: params.min_tx_fee, epoch };
+        *self.0.terms.lock().await = Some(terms);
+        Ok(terms)
     }
 
     /// Signs and sends a transaction; returns once the block that holds it is durable.
     ///
     /// Nonce, expiry and fee (the chain's minimum) are filled in. When another process uses the same key at the same
-    /// time the transaction is signed anew with the next nonce.
+    /// time the transaction is signed anew with the next nonce; when the minimum has changed, with the new fee.
     ///
     /// # Errors
     /// [`LedgerError::Rejected`] with the rule it breaks, or why the node could not be asked. After
     /// [`LedgerError::Transport`] the transaction may or may not stand: look before sending it again.
     pub async fn submit(&self, key: &SecretKey, payload: Payload) -> Result<TxOutcome, LedgerError> {
-        let (chain_id, fee) = self.chain().await?;
         let sender = key.address();
         let mut attempt = 0;
         loop {
             attempt += 1;
-            let expires_height = self.status().await?.height + EXPIRY_BLOCKS;
+            let status = self.status().await?;
+            let expires_height = status.height.saturating_add(EXPIRY_BLOCKS);
+            let Terms { chain_id, min_tx_fee: fee, .. } = self.terms(Some(status.epoch)).await?;
             let nonce = self.take_nonce(sender).await?;
             let tx = Tx { chain_id, sender, nonce, expires_height, fee, payload: payload.clone() };
             let result = self.send(&tx.sign(key)).await;
@@ -266,6 +282,14 @@ impl LedgerClient {
                     if attempt < NONCE_ATTEMPTS && matches!(*reject, Reject::Nonce { .. }) =>
                 {
                     tokio::time::sleep(NONCE_PAUSE).await;
+                }
+                Err(LedgerError::Rejected(reject)) if matches!(*reject, Reject::FeeTooLow { .. }) => {
+                    // Governance has raised it in this epoch, or the node makes it up: what is proven counts.
+                    *self.0.terms.lock().await = None;
+                    let proven = self.terms(Some(status.epoch)).await?.min_tx_fee;
+                    if proven <= fee || attempt >= NONCE_ATTEMPTS {
+                        return Err(LedgerError::Rejected(reject));
+                    }
                 }
                 other => return other,
             }
