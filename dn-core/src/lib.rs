@@ -9,6 +9,7 @@ pub mod amount;
 pub mod eip712;
 pub mod encoding;
 pub mod hash;
+pub mod hexadecimal;
 pub mod keys;
 pub mod keystore;
 pub mod merkle;

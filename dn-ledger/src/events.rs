@@ -1,5 +1,6 @@
 //! What happened: the ledger's events, in the order of their happening within a block.
 
+use dn_core::hexadecimal::to_hex;
 use dn_core::objects::{AuditOutcome, Price};
 use dn_core::{Address, Amount, BatchId, ChannelId, Hash32, ModelId};
 use dn_powr::{Consensus, Finding};
@@ -9,7 +10,6 @@ use serde::{Deserialize, Serialize};
 use crate::referee::{Ending, Side};
 use crate::state::{AuditResult, ExecutionFault, ProposalStatus, Tally, table_name};
 use crate::supply::HoldingChange;
-use crate::text::to_hex;
 use crate::tx::{Choice, DomainTerms, Role, Shares};
 
 /// Why somebody was slashed.

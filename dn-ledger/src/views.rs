@@ -55,8 +55,8 @@ pub struct StatusView {
     pub next_epoch_height: u64,
     /// Transactions that wait.
     pub mempool: u64,
-    /// Who produces blocks here.
-    pub producer: Address,
+    /// The key of this node, which proposes and votes while it is in the validator set; none for a node that only follows.
+    pub node_key: Option<Address>,
 }
 
 /// `dn_account`: an account.

@@ -16,6 +16,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use dn_core::encoding::Canonical;
+use dn_core::hexadecimal::to_hex;
 use dn_core::{Address, Amount, BatchId, ChannelId, ModelId, SecretKey, TxId};
 use dn_ledger::block::Header;
 use dn_ledger::light::{
@@ -310,8 +311,7 @@ impl LedgerClient {
     /// # Errors
     /// [`LedgerError`].
     pub async fn send(&self, tx: &SignedTx) -> Result<TxOutcome, LedgerError> {
-        let hex: String = tx.to_bytes().iter().map(|byte| format!("{byte:02x}")).collect();
-        self.call("dn_sendTransaction", json!({ "tx": format!("0x{hex}") }), SUBMIT_TIMEOUT).await
+        self.call("dn_sendTransaction", json!({ "tx": to_hex(&tx.to_bytes()) }), SUBMIT_TIMEOUT).await
     }
 
     async fn query<T: DeserializeOwned>(

@@ -24,11 +24,11 @@ pub const MAX_PROVEN_KEYS: usize = 4 * MAX_LIST;
 #[serde(deny_unknown_fields)]
 pub struct ProvenEntry {
     /// The key, hexadecimal.
-    #[serde(with = "hexadecimal")]
+    #[serde(with = "hex_bytes")]
     #[cfg_attr(feature = "schema", schemars(with = "crate::bytes::Bytes"))]
     pub key: Vec<u8>,
     /// The value, hexadecimal; none when there is no such entry.
-    #[serde(with = "hexadecimal_option")]
+    #[serde(with = "hex_bytes_option")]
     #[cfg_attr(feature = "schema", schemars(with = "Option<crate::bytes::Bytes>"))]
     pub value: Option<Vec<u8>>,
     /// Why.
@@ -206,34 +206,37 @@ pub fn verify_receipt(
     Ok(())
 }
 
-mod hexadecimal {
+/// Bytes in JSON. Their number is bounded by that of the answer.
+mod hex_bytes {
+    use dn_core::hexadecimal::{from_hex, to_hex};
     use serde::{Deserialize, Deserializer, Serializer};
 
     #[expect(clippy::ptr_arg, reason = "serde gives what the field is")]
     pub(super) fn serialize<S: Serializer>(bytes: &Vec<u8>, s: S) -> Result<S::Ok, S::Error> {
-        s.serialize_str(&crate::text::to_hex(bytes))
+        s.serialize_str(&to_hex(bytes))
     }
 
     pub(super) fn deserialize<'de, D: Deserializer<'de>>(d: D) -> Result<Vec<u8>, D::Error> {
         let text = String::deserialize(d)?;
-        crate::text::from_hex(&text)
-            .ok_or_else(|| serde::de::Error::custom("0x and hexadecimal digits expected"))
+        let bytes = from_hex(&text, text.len());
+        bytes.ok_or_else(|| serde::de::Error::custom("0x and hexadecimal digits expected"))
     }
 }
 
-mod hexadecimal_option {
+mod hex_bytes_option {
+    use dn_core::hexadecimal::{from_hex, to_hex};
     use serde::{Deserialize, Deserializer, Serializer};
 
     pub(super) fn serialize<S: Serializer>(bytes: &Option<Vec<u8>>, s: S) -> Result<S::Ok, S::Error> {
         match bytes {
-            Some(bytes) => s.serialize_some(&crate::text::to_hex(bytes)),
+            Some(bytes) => s.serialize_some(&to_hex(bytes)),
             None => s.serialize_none(),
         }
     }
 
     pub(super) fn deserialize<'de, D: Deserializer<'de>>(d: D) -> Result<Option<Vec<u8>>, D::Error> {
         let Some(text) = Option::<String>::deserialize(d)? else { return Ok(None) };
-        let bytes = crate::text::from_hex(&text);
+        let bytes = from_hex(&text, text.len());
         bytes.map(Some).ok_or_else(|| serde::de::Error::custom("0x and hexadecimal digits expected"))
     }
 }

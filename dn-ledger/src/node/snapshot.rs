@@ -7,6 +7,7 @@ use std::fs::File;
 use std::io::{BufWriter, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
+use dn_core::hexadecimal::from_hex;
 use dn_core::{Canonical, DecodeError};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -17,7 +18,6 @@ use crate::chain::Chain;
 use crate::genesis::Genesis;
 use crate::light::{LightBlock, LightClient, LightError};
 use crate::snapshot::{Chunk, Export, MAX_CHUNK_BYTES, MAX_MANIFEST_BYTES, Manifest};
-use crate::text::from_hex;
 
 const MAGIC: &[u8; 8] = b"DNSNAP01";
 const DIR_NAME: &str = "snapshots";
@@ -243,7 +243,7 @@ impl PeerSnapshot {
         limit: usize,
     ) -> Result<T, SnapshotFileError> {
         let text: String = self.peer.call(method, params, 2 * limit + 1024)?;
-        decode(what, &from_hex(&text).ok_or(SnapshotFileError::Hex { what })?)
+        decode(what, &from_hex(&text, limit).ok_or(SnapshotFileError::Hex { what })?)
     }
 }
 

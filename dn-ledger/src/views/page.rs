@@ -1,8 +1,7 @@
 //! Lists in pages.
 
+use dn_core::hexadecimal::{from_hex, to_hex};
 use serde::{Deserialize, Serialize};
-
-use crate::text::{from_hex, to_hex};
 
 /// The most bytes of a cursor; longer ones are no entry's.
 const MAX_CURSOR_BYTES: usize = 128;
@@ -21,7 +20,7 @@ impl Serialize for Cursor {
 impl<'de> Deserialize<'de> for Cursor {
     fn deserialize<D: serde::Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
         let text = String::deserialize(d)?;
-        let bytes = from_hex(&text).filter(|bytes| bytes.len() <= MAX_CURSOR_BYTES);
+        let bytes = from_hex(&text, MAX_CURSOR_BYTES);
         bytes.map(Self).ok_or_else(|| serde::de::Error::custom("expected the `next` of another page"))
     }
 }

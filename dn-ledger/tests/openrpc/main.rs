@@ -82,8 +82,7 @@ impl Sender {
 }
 
 fn hex_of(tx: &SignedTx) -> Value {
-    let digits: String = tx.to_bytes().iter().map(|b| format!("{b:02x}")).collect();
-    json!({ "tx": format!("0x{digits}") })
+    json!({ "tx": dn_core::hexadecimal::to_hex(&tx.to_bytes()) })
 }
 
 /// What a node was told, by name.

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use axum::http::{HeaderMap, header};
 use dn_core::encoding::Canonical;
+use dn_core::hexadecimal::from_hex;
 use dn_core::objects::Voucher;
 use dn_core::{Hash32, Signed, keccak256};
 
@@ -19,22 +20,12 @@ pub(crate) const VOUCHER_HEADER: &str = "x-dn-voucher";
 const MAX_KEY_BYTES: usize = 256;
 const MAX_VOUCHER_BYTES: usize = 1024;
 
-/// Decodes `0x…` of bounded length.
-pub(crate) fn unhex(text: &str, max_bytes: usize) -> Option<Vec<u8>> {
-    let digits = text.strip_prefix("0x")?.as_bytes();
-    if digits.len() % 2 != 0 || digits.len() / 2 > max_bytes {
-        return None;
-    }
-    let digit = |byte: &u8| char::from(*byte).to_digit(16).and_then(|d| u8::try_from(d).ok());
-    digits.chunks(2).map(|pair| Some(digit(&pair[0])? << 4 | digit(&pair[1])?)).collect()
-}
-
 /// The payer that the headers name.
 pub(crate) async fn payer(shared: &Arc<Shared>, headers: &HeaderMap) -> Result<Payer, ApiError> {
     if let Some(value) = headers.get(VOUCHER_HEADER) {
         let bad =
             ApiError::Header { header: VOUCHER_HEADER, expected: "a canonical signed voucher as 0x..." };
-        let bytes = value.to_str().ok().and_then(|text| unhex(text, MAX_VOUCHER_BYTES));
+        let bytes = value.to_str().ok().and_then(|text| from_hex(text, MAX_VOUCHER_BYTES));
         let voucher = Signed::<Voucher>::from_bytes(&bytes.ok_or(bad.clone())?).map_err(|_| bad)?;
         return by_voucher(shared, voucher).await;
     }
@@ -106,14 +97,6 @@ async fn by_voucher(shared: &Arc<Shared>, voucher: Signed<Voucher>) -> Result<Pa
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn hexadecimal_is_strict_and_bounded() {
-        assert_eq!(unhex("0x00fF", 2), Some(vec![0, 255]));
-        for bad in ["00ff", "0x0", "0x0g", "0x000000", "0xé"] {
-            assert_eq!(unhex(bad, 2), None, "{bad}");
-        }
-    }
 
     #[test]
     fn only_a_bearer_key_counts() {

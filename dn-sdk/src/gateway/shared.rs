@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use dn_compute::ModelFront;
+use dn_core::hexadecimal::to_digits;
 use dn_core::{Address, ChannelId, Hash32, ModelId, SecretKey};
 use dn_ledger::state::IdentityStatus;
 use dn_ledger::tx::Role;
@@ -254,8 +255,7 @@ impl Shared {
         }
         let mut secret = [0; 24];
         OsRng.fill_bytes(&mut secret);
-        let digits: String = secret.iter().map(|byte| format!("{byte:02x}")).collect();
-        let key = format!("dn-{digits}");
+        let key = format!("dn-{}", to_digits(&secret));
         let hash = key_hash(&key);
         let (spending_key, label) = (spending_key.clone(), label.to_owned());
         let new = NewKey { payer, channel, spending_key, label, created_ms: now_ms() };

@@ -1,6 +1,7 @@
 //! Methods of the chain as a whole: status, parameters, blocks, transactions, events, proofs, sums.
 
 use dn_core::TxId;
+use dn_core::hexadecimal::to_hex;
 
 use super::params::{About, All, ByChunk, ByHeight, ById, EventRange, Nothing};
 use super::table::Method;
@@ -11,7 +12,6 @@ use crate::node::snapshot::{SnapshotFile, SnapshotFileError, SnapshotsView};
 use crate::params::Params;
 use crate::query;
 use crate::state::PARAMS;
-use crate::text::to_hex;
 use crate::views::{BalancesPage, BeaconView, BlockView, EventsView, StatusView, SupplyView, TxView};
 
 pub(super) fn methods() -> Vec<Method> {
@@ -126,6 +126,6 @@ fn status(shared: &Shared) -> StatusView {
         epoch,
         next_epoch_height: (epoch + 1) * ctx.params.epoch_blocks,
         mempool,
-        producer: shared.producer,
+        node_key: shared.own_key,
     }
 }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use dn_core::TxId;
+use dn_core::hexadecimal::from_digits;
 use serde_json::Value;
 use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout_at};
@@ -66,7 +67,8 @@ fn read(params: Value) -> Result<SignedTx, RpcError> {
     if digits.len() > 2 * MAX_TX_BYTES {
         return Err(bad(format!("{} bytes; at most {MAX_TX_BYTES}", digits.len() / 2)));
     }
-    let bytes = hex::decode(digits).map_err(|e| bad(e.to_string()))?;
+    let bytes =
+        from_digits(digits, MAX_TX_BYTES).ok_or_else(|| bad("hexadecimal digits expected".to_owned()))?;
     SignedTx::from_untrusted(&bytes).map_err(|e| bad(e.to_string()))
 }
 
