@@ -145,10 +145,9 @@ async fn handle(
             return (status, close, Json(failure(&Value::Null, error))).into_response();
         }
     };
-    // serde_json stops at 128 levels, so depth costs no stack.
-    let value = match serde_json::from_slice::<Value>(&body) {
+    let value = match read_json(&body) {
         Ok(value) => value,
-        Err(error) => return Json(failure(&Value::Null, RpcError::new(CODE_PARSE, error))).into_response(),
+        Err(failure) => return Json(failure).into_response(),
     };
     let calls = value.as_array().and_then(|calls| u32::try_from(calls.len()).ok());
     let calls = calls.and_then(NonZeroU32::new).unwrap_or(NonZeroU32::MIN);
@@ -178,6 +177,19 @@ async fn read_body(request: Request<Body>) -> Result<Vec<u8>, (StatusCode, Strin
             Err((StatusCode::REQUEST_TIMEOUT, format!("the body did not arrive within {seconds} s")))
         }
     }
+}
+
+/// The answer to the body of a request, if it wants one.
+pub(super) async fn answer_bytes(shared: &Arc<Shared>, body: &[u8]) -> Option<Value> {
+    match read_json(body) {
+        Ok(value) => answer(shared, value).await,
+        Err(failure) => Some(failure),
+    }
+}
+
+fn read_json(body: &[u8]) -> Result<Value, Value> {
+    // serde_json stops at 128 levels, so depth costs no stack.
+    serde_json::from_slice(body).map_err(|error| failure(&Value::Null, RpcError::new(CODE_PARSE, error)))
 }
 
 async fn answer(shared: &Arc<Shared>, request: Value) -> Option<Value> {

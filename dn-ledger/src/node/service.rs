@@ -274,6 +274,12 @@ impl Node {
         self.rpc_addr
     }
 
+    /// Answers the body of a JSON-RPC request as the service does, without a connection; none when no answer is wanted. It counts
+    /// towards no caller's quota, and its length is for the caller to bound.
+    pub async fn answer(&self, body: &[u8]) -> Option<serde_json::Value> {
+        rpc::answer_bytes(&self.shared, body).await
+    }
+
     /// Height of the tip.
     pub fn height(&self) -> u64 {
         self.shared.chain().tip().height

@@ -187,6 +187,11 @@ impl SnapshotFile {
         self.part(index.saturating_add(1))
     }
 
+    /// How many chunks there are.
+    pub const fn chunks(&self) -> usize {
+        self.parts.len().saturating_sub(1)
+    }
+
     fn part(&mut self, at: usize) -> Result<Vec<u8>, SnapshotFileError> {
         let part = self.parts.get(at).copied();
         let (offset, length) = part.ok_or_else(|| SnapshotFileError::Shape { path: self.path.clone() })?;

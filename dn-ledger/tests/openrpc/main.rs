@@ -1,6 +1,7 @@
 //! The OpenRPC document is what the service does: it is made of the same table, and what a node answers fits it.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod arbitrary;
 #[path = "../common/mod.rs"]
 mod common;
 mod schema;
@@ -188,6 +189,7 @@ fn examples(scene: &Scene, send: &mut Sender, snapshot: u64) -> Vec<(&'static st
         ("dn_snapshots", json!({}), true),
         ("dn_snapshot", json!({ "height": snapshot }), true),
         ("dn_snapshotChunk", json!({ "height": snapshot, "index": 0 }), true),
+        ("dn_snapshotChunk", json!({ "height": snapshot, "index": 99_999 }), false),
         ("dn_account", of("v1"), true),
         ("dn_identity", role("v1", "validator"), true),
         ("dn_identity", role("worker", "worker"), true),

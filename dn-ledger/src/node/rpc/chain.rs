@@ -12,7 +12,7 @@ use crate::node::snapshot::{SnapshotFile, SnapshotFileError, SnapshotsView};
 use crate::params::Params;
 use crate::query;
 use crate::state::PARAMS;
-use crate::views::{BalancesPage, BeaconView, BlockView, EventsView, StatusView, SupplyView, TxView};
+use crate::views::{BalancesPage, BlockView, EventsView, StatusView, TxView};
 
 pub(super) fn methods() -> Vec<Method> {
     vec![
@@ -55,12 +55,16 @@ pub(super) fn methods() -> Vec<Method> {
         Method::query(
             "dn_snapshot",
             "The manifest of a snapshot in the canonical encoding, hexadecimal; null where there is no such snapshot.",
-            |shared, by: ByHeight| snapshot(shared, by.height, |file| file.manifest_bytes()),
+            |shared, by: ByHeight| snapshot(shared, by.height, |file| file.manifest_bytes().map(Some)),
         ),
         Method::query(
             "dn_snapshotChunk",
-            "A chunk of a snapshot in the canonical encoding, hexadecimal; null where there is no such snapshot.",
-            |shared, by: ByChunk| snapshot(shared, by.height, |file| file.chunk_bytes(by.index)),
+            "A chunk of a snapshot in the canonical encoding, hexadecimal; null where there is no such snapshot or chunk.",
+            |shared, by: ByChunk| {
+                snapshot(shared, by.height, |file| {
+                    (by.index < file.chunks()).then(|| file.chunk_bytes(by.index)).transpose()
+                })
+            },
         ),
     ]
 }
@@ -96,18 +100,18 @@ fn prove(shared: &Shared, subject: &Subject) -> ProofView {
     ProofView::answer(subject, chain.state(), block)
 }
 
-/// A part of a snapshot as text; none when there is no snapshot of this height.
+/// A part of a snapshot as text; none when there is no snapshot of this height, or no such part.
 fn snapshot(
     shared: &Shared,
     height: u64,
-    read: impl FnOnce(&mut SnapshotFile) -> Result<Vec<u8>, SnapshotFileError>,
+    read: impl FnOnce(&mut SnapshotFile) -> Result<Option<Vec<u8>>, SnapshotFileError>,
 ) -> Result<Option<String>, RpcError> {
     let path = SnapshotFile::path(shared.store.dir(), height);
     if !path.exists() {
         return Ok(None);
     }
     let bytes = read(&mut SnapshotFile::open(&path)?)?;
-    Ok(Some(to_hex(&bytes)))
+    Ok(bytes.map(|bytes| to_hex(&bytes)))
 }
 
 fn status(shared: &Shared) -> StatusView {
