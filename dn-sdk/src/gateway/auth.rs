@@ -38,7 +38,7 @@ pub(crate) async fn payer(shared: &Arc<Shared>, headers: &HeaderMap) -> Result<P
     let record = off_thread(looking).await?.map_err(|_| ApiError::Internal)?.ok_or(ApiError::WrongKey)?;
     let spending_key = Some(record.spending_key().ok_or(ApiError::Internal)?);
     let (address, channel, lane) = (record.payer, record.channel, record.lane);
-    Ok(Payer { address, channel, lane, spending_key, scope: hash })
+    Ok(Payer { address, channel, lane, spending_key, session: None, scope: hash })
 }
 
 /// Public endpoints need no key, but say so when one is sent that is not known here: stock clients test their key that way.
@@ -70,8 +70,13 @@ async fn by_voucher(shared: &Arc<Shared>, voucher: Signed<Voucher>) -> Result<Pa
     if view.payee != shared.address() {
         return Err(refused(format!("channel {channel} pays {}", view.payee)));
     }
-    if signer != view.payer && signer != view.spender {
-        return Err(refused(format!("{signer} may not spend from channel {channel}")));
+    let by_session = signer != view.payer && signer != view.spender;
+    if by_session {
+        let known = shared.session(view.payer, signer, Duration::from_secs(2)).await;
+        let known = known.map_err(|_| ApiError::LedgerDown)?;
+        let known = known.ok_or_else(|| refused(format!("{signer} may not spend from channel {channel}")))?;
+        let open = known.check_open(now_ms(), shared.limits().voucher_validity);
+        open.map_err(|reason| ApiError::Session { session: signer, reason })?;
     }
     // The ledger takes so many lanes of a channel; work on one more could never be claimed, nor the rest of its batch.
     let limit = shared.max_lanes;
@@ -81,17 +86,21 @@ async fn by_voucher(shared: &Arc<Shared>, voucher: Signed<Voucher>) -> Result<Pa
     let found = voucher.body.max_claimable;
     let accepting = {
         let shared = shared.clone();
-        move || shared.store.accept_voucher(&voucher)
+        move || shared.store.accept_voucher(&voucher, by_session)
     };
     let state = off_thread(accepting).await?.map_err(|error| match error {
         ChargeError::Lower { accepted, found } => ApiError::VoucherLower { channel, lane, accepted, found },
         ChargeError::LaneTaken { lane } => refused(format!("lane {lane} belongs to an API key")),
+        ChargeError::OtherSigner { lane } => {
+            refused(format!("lane {lane} has vouchers of another key; a session needs a lane of its own"))
+        }
         ChargeError::Store(_) | ChargeError::Over { .. } => ApiError::Internal,
     })?;
     debug_assert_eq!(state.max_claimable(), found);
     shared.money.update(&state);
     let scope = Hash32(keccak256(&[&channel.0, &lane.to_le_bytes()]));
-    Ok(Payer { address: view.payer, channel, lane, spending_key: None, scope })
+    let session = by_session.then_some(signer);
+    Ok(Payer { address: view.payer, channel, lane, spending_key: None, session, scope })
 }
 
 #[cfg(test)]
