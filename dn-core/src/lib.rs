@@ -9,11 +9,14 @@ pub mod amount;
 pub mod eip712;
 pub mod encoding;
 pub mod hash;
+pub mod hexadecimal;
 pub mod keys;
 pub mod keystore;
 pub mod merkle;
 pub mod mnemonic;
 pub mod objects;
+#[cfg(feature = "schema")]
+pub mod schema;
 pub mod signed;
 #[cfg(test)]
 mod testing;

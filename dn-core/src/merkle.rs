@@ -45,6 +45,7 @@ pub struct MerkleTree {
 
 /// The way from one leaf to the root.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct InclusionProof {
     /// Position of the leaf, from 0.
     pub index: u64,

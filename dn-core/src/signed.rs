@@ -44,6 +44,7 @@ pub enum VerifyError {
 
 /// A body and its signer's signature.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Signed<T> {
     /// What was signed.
     pub body: T,

@@ -14,6 +14,7 @@ const INPUT: &[u8] = b"DeepNode beacon input v1";
 
 /// What a proposer adds to the beacon.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Reveal {
     /// The proposer's public key: an address alone verifies no proof.

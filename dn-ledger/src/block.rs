@@ -11,6 +11,7 @@ use crate::vote::{Vote, VoteKind};
 
 /// What a block promises.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Header {
     /// The chain.
     pub chain_id: u64,
@@ -64,6 +65,7 @@ impl Header {
 
 /// A block.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Block {
     /// The header.
     pub header: Header,
@@ -115,6 +117,7 @@ pub enum CertificateError {
 
 /// Who stands for a block: precommits of more than two thirds of the power.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Certificate {
     /// The round in which it was decided.

@@ -1,6 +1,7 @@
 //! Opaque bytes in transactions and records: length-prefixed in the canonical encoding, `0x…` in JSON.
 
 use dn_core::encoding::{Canonical, DecodeError, Reader, encode_count};
+use dn_core::hexadecimal::{from_hex, to_hex};
 use serde::{Deserialize, Serialize};
 
 /// The most bytes of one opaque value: the largest move of a dispute.
@@ -26,35 +27,19 @@ impl Canonical for Bytes {
 
 impl Serialize for Bytes {
     fn serialize<S: serde::Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
-        let mut text = String::with_capacity(2 + 2 * self.0.len());
-        text.push_str("0x");
-        for byte in &self.0 {
-            for digit in [byte >> 4, byte & 15] {
-                text.push(char::from_digit(digit.into(), 16).expect("four bits are a hexadecimal digit"));
-            }
-        }
-        s.serialize_str(&text)
+        s.serialize_str(&to_hex(&self.0))
     }
 }
 
 impl<'de> Deserialize<'de> for Bytes {
     fn deserialize<D: serde::Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
         let text = String::deserialize(d)?;
-        parse(&text).map(Self).ok_or_else(|| {
+        from_hex(&text, MAX_BYTES).map(Self).ok_or_else(|| {
             serde::de::Error::custom(format_args!(
                 "expected at most {MAX_BYTES} bytes as 0x and hexadecimal digits"
             ))
         })
     }
-}
-
-fn parse(text: &str) -> Option<Vec<u8>> {
-    let digits = text.strip_prefix("0x")?.as_bytes();
-    let digit = |byte: u8| char::from(byte).to_digit(16).and_then(|value| u8::try_from(value).ok());
-    if !digits.len().is_multiple_of(2) || digits.len() > 2 * MAX_BYTES {
-        return None;
-    }
-    digits.chunks_exact(2).map(|pair| Some(digit(pair[0])? << 4 | digit(pair[1])?)).collect()
 }
 
 #[cfg(test)]

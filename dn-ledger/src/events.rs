@@ -1,5 +1,6 @@
 //! What happened: the ledger's events, in the order of their happening within a block.
 
+use dn_core::hexadecimal::to_hex;
 use dn_core::objects::{AuditOutcome, Price};
 use dn_core::{Address, Amount, BatchId, ChannelId, Hash32, ModelId};
 use dn_powr::{Consensus, Finding};
@@ -9,11 +10,11 @@ use serde::{Deserialize, Serialize};
 use crate::referee::{Ending, Side};
 use crate::state::{AuditResult, ExecutionFault, ProposalStatus, Tally, table_name};
 use crate::supply::HoldingChange;
-use crate::text::to_hex;
 use crate::tx::{Choice, DomainTerms, Role, Shares};
 
 /// Why somebody was slashed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum SlashCause {
     /// A receipt that is not the model's output.
@@ -30,6 +31,7 @@ pub enum SlashCause {
 
 /// One thing that happened.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(tag = "event", rename_all = "snake_case")]
 #[non_exhaustive]
 #[allow(missing_docs, reason = "fields are named as in the transactions and views")]

@@ -63,6 +63,8 @@ mod power;
 pub mod query;
 pub mod referee;
 pub mod reject;
+#[cfg(feature = "schema")]
+mod schema;
 #[cfg(feature = "light")]
 pub mod snapshot;
 pub mod state;

@@ -11,8 +11,10 @@
 
 mod block;
 mod client;
+mod proof;
 mod subject;
 
 pub use block::LightBlock;
-pub use client::{LightClient, LightError, TrustOptions, TrustedHash};
-pub use subject::{MAX_PROVEN_KEYS, ProofView, Proven, ProvenEntry, Subject, SubjectError, verify_receipt};
+pub use client::{LightClient, LightError, ParseTrustedError, TrustOptions, TrustedHash};
+pub use proof::{MAX_PROVEN_KEYS, ProofView, Proven, ProvenEntry, SubjectError, verify_receipt};
+pub use subject::Subject;

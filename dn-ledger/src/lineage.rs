@@ -16,11 +16,13 @@ const BPS: u128 = dn_powr::BPS as u128;
 
 /// What an ancestor gets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Royalty {
     /// The ancestor.
     pub model: ModelId,
     /// Its part of the owner's income, in 10⁻³⁶ of it.
     #[serde(with = "dn_trust::decimal")]
+    #[cfg_attr(feature = "schema", schemars(with = "dn_core::schema::Decimal"))]
     pub share: u128,
 }
 canonical_struct!(Royalty { model: ModelId, share: u128 });

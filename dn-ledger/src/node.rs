@@ -24,7 +24,7 @@ pub use consensus::Fault;
 pub use consensus::{GuardError, UndecidedError};
 pub use history::History;
 pub use peer::{Peer, PeerError};
-pub use rpc::{CODE_BUSY, CODE_INTERNAL, CODE_REJECTED, MAX_BATCH, MAX_BODY_BYTES};
+pub use rpc::{CODE_BUSY, CODE_INTERNAL, CODE_REJECTED, MAX_BATCH, MAX_BODY_BYTES, openrpc};
 pub use service::{NetworkConfig, Node, NodeConfig, NodeError};
 pub use snapshot::{
     JoinError, PeerSnapshot, SnapshotFile, SnapshotFileError, SnapshotSource, SnapshotsView, join,

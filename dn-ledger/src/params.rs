@@ -54,6 +54,7 @@ pub enum ParamsError {
 
 /// Smallest collateral of each role.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Collaterals {
     /// Of a worker.
@@ -81,6 +82,7 @@ impl Collaterals {
 
 /// Deadlines of audits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct AuditTimes {
     /// Blocks from a batch's draw to its settlement when no audit is open.
@@ -101,6 +103,7 @@ canonical_struct!(AuditTimes {
 
 /// Everything that the rules are parametrised by. Part of the genesis; governance changes it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Params {
     /// Blocks of an epoch.

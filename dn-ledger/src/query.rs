@@ -1,38 +1,40 @@
 //! Queries: from the state to the views that clients see.
 
+mod balances;
 mod dispute;
 mod governance;
+mod page;
 mod registries;
 mod registry;
 
 use dn_core::{Address, Amount, BatchId, ChannelId, ModelId};
 use dn_trust::Unit;
 
-pub use governance::{proposal, proposals, sessions, upgrades};
+pub use governance::{proposal, proposal_record, proposals, session, sessions, upgrades};
 pub use registry::{backing, domain, domains, family, job, jobs, model_terms};
 
 use crate::power::{self_bond, voting_power};
 use crate::state::{
-    ACCOUNTS, AUDIT_TASKS, AUDITS, Audit, AuditPhase, AuditTask, BACKING_POOLS, BACKING_RELEASES, BATCHES,
-    Batch, CHANNELS, COMMISSIONS, Commission, DEADLINES, DOMAINS, IDENTITIES, Identity, IdentityStatus, JOBS,
-    LANES, MODELS, Model, OFFERS, PARAMS, POOLS, Pool, STAKE_POOLS, STAKE_SHARES, State, UNBONDING,
-    UNBONDING_POOLS, VALIDATOR_TRUST, WORKER_BATCHES, WORKER_SEQUENCES, WORKER_TRUST,
+    ACCOUNTS, AUDIT_TASKS, AUDITS, Audit, AuditPhase, AuditTask, BATCHES, Batch, CHANNELS, COMMISSIONS,
+    Commission, DEADLINES, IDENTITIES, Identity, IdentityStatus, LANES, MODELS, Model, OFFERS, PARAMS,
+    STAKE_POOLS, STAKE_SHARES, State, UNBONDING, UNBONDING_POOLS, VALIDATOR_TRUST, WORKER_BATCHES,
+    WORKER_SEQUENCES, WORKER_TRUST,
 };
 use crate::supply::Supply;
 use crate::tx::Role;
 use crate::views::{
-    AccountBalance, AccountView, AuditView, BalancesView, BatchBalance, BatchView, ChannelBalance,
-    ChannelView, DomainBalance, FamilyBalance, IdentityView, IndicatorView, LaneView, ModelView, PoolBalance,
-    ReleaseBalance, RoleBalance, StakeView, SupplyView, TrustView, UnbondingBalance, UnbondingView,
+    AccountView, AuditView, BatchView, ChannelView, Cursor, IdentityView, IndicatorView, LaneView, ModelView,
+    Page, PageRequest, StakeView, SupplyView, TrustView, UnbondingView,
 };
+use page::{newest, page, page_in};
 
+pub use balances::{balances, balances_page, pools};
 pub use dispute::{dispute, disputes};
+pub use page::{DEFAULT_LIMIT, MAX_SCAN, PageError};
 pub use registries::{agent, agent_id, beacon, model_trust, quality_rounds, reputation, validations};
 
-/// The most entries that a list answers with.
+/// The most entries of a page, and of a list within an answer.
 pub const MAX_LIST: usize = 1_000;
-/// The most records of a state whose holdings are listed one by one.
-pub const MAX_BALANCES: usize = 100_000;
 
 /// An account; one that never existed has nothing and nonce 0.
 pub fn account(state: &State, address: Address) -> AccountView {
@@ -62,10 +64,14 @@ pub fn identity(state: &State, role: Role, address: Address) -> Option<IdentityV
     IDENTITIES.get(state, &(role, address)).map(|record| identity_view(state, role, address, record))
 }
 
-/// The identities of a role, at most [`MAX_LIST`].
-pub fn identities(state: &State, role: Role) -> Vec<IdentityView> {
-    let all = IDENTITIES.iter_from(state, &role).take(MAX_LIST);
-    all.map(|((_, address), record)| identity_view(state, role, address, record)).collect()
+/// The identities of a role, by address.
+///
+/// # Errors
+/// [`PageError`].
+pub fn identities(state: &State, role: Role, request: &PageRequest) -> Result<Page<IdentityView>, PageError> {
+    page_in(state, &IDENTITIES, &role, request, |(_, address), record| {
+        Some(identity_view(state, role, address, record))
+    })
 }
 
 fn identity_view(state: &State, role: Role, address: Address, record: Identity) -> IdentityView {
@@ -149,9 +155,12 @@ pub fn model(state: &State, id: ModelId) -> Option<ModelView> {
     MODELS.get(state, &id).map(|record| model_view(state, id, record))
 }
 
-/// The published models, at most [`MAX_LIST`].
-pub fn models(state: &State) -> Vec<ModelView> {
-    MODELS.iter(state).take(MAX_LIST).map(|(id, record)| model_view(state, id, record)).collect()
+/// The published models, by id.
+///
+/// # Errors
+/// [`PageError`].
+pub fn models(state: &State, request: &PageRequest) -> Result<Page<ModelView>, PageError> {
+    page(state, &MODELS, request, |id, record| Some(model_view(state, id, record)))
 }
 
 fn model_view(state: &State, id: ModelId, record: Model) -> ModelView {
@@ -206,42 +215,68 @@ pub fn batch(state: &State, id: BatchId) -> Option<BatchView> {
     })
 }
 
-/// The worker's newest batches, oldest first, at most `limit`; and the sequence of its next one.
-pub fn batches(state: &State, worker: Address, limit: usize) -> Vec<BatchView> {
+/// A worker's batches, the newest first.
+///
+/// # Errors
+/// [`PageError`].
+pub fn batches(state: &State, worker: Address, request: &PageRequest) -> Result<Page<BatchView>, PageError> {
     let next = WORKER_SEQUENCES.get_or_default(state, &worker);
-    let from = next.saturating_sub(limit.min(MAX_LIST) as u64);
-    (from..next)
-        .filter_map(|sequence| WORKER_BATCHES.get(state, &(worker, sequence)))
-        .filter_map(|id| batch(state, id))
-        .collect()
+    newest(
+        &WORKER_BATCHES,
+        &WORKER_BATCHES.prefix_of(&worker),
+        |(_, sequence)| *sequence,
+        |sequence| (worker, sequence),
+        (next, MAX_LIST),
+        request,
+        |sequence| batch(state, WORKER_BATCHES.get(state, &(worker, sequence))?),
+    )
 }
 
-/// Auditors' tasks. `open` leaves only those whose auditor still has something to do; they are found by their deadlines, without
-/// looking at the others.
-pub fn audits(state: &State, auditor: Option<Address>, open: bool) -> Vec<AuditView> {
-    let wanted = |who: &Address| auditor.is_none_or(|auditor| auditor == *who);
+/// Auditors' tasks, by batch, receipt and auditor. `open` leaves only those whose auditor still has something to do; they are found by
+/// their deadlines, without looking at the others.
+///
+/// # Errors
+/// [`PageError`].
+pub fn audits(
+    state: &State,
+    auditor: Option<Address>,
+    open: bool,
+    request: &PageRequest,
+) -> Result<Page<AuditView>, PageError> {
+    let wanted = |who: Address| auditor.is_none_or(|auditor| auditor == who);
     let view = |(id, index, who): (BatchId, u32, Address), task: AuditTask| {
         let audit = AUDITS.get(state, &(id, index))?;
         let batch = BATCHES.get(state, &id)?;
-        Some(audit_view(id, index, who, &batch, &audit, &task))
+        wanted(who).then(|| audit_view(id, index, who, &batch, &audit, &task))
     };
     if !open {
-        let tasks = AUDIT_TASKS.iter(state).filter(|((_, _, who), _)| wanted(who));
-        return tasks.filter_map(|(key, task)| view(key, task)).take(MAX_LIST).collect();
+        return page(state, &AUDIT_TASKS, request, view);
     }
-    let mut receipts: Vec<_> = DEADLINES.iter(state).map(|((_, id, index), _)| (id, index)).collect();
+    let limit = request.limit(MAX_LIST)?;
+    let after = request.after(&AUDIT_TASKS, &[])?;
+    let mut receipts: Vec<_> = DEADLINES
+        .iter(state)
+        .map(|((_, id, index), _)| (id, index))
+        .filter(|receipt| after.is_none_or(|(id, index, _)| *receipt >= (id, index)))
+        .collect();
     receipts.sort_unstable();
     receipts.dedup();
-    receipts
+    let mut tasks = receipts
         .into_iter()
         .filter(|key| AUDITS.get(state, key).is_some_and(|audit| audit.result.is_none()))
         .flat_map(|key| AUDIT_TASKS.iter_from(state, &key))
-        .filter(|((_, _, who), task)| {
-            wanted(who) && matches!(task.phase, AuditPhase::Commit | AuditPhase::Reveal)
+        .filter(|(key, task)| {
+            let ahead = after.is_none_or(|after| *key > after);
+            ahead && wanted(key.2) && matches!(task.phase, AuditPhase::Commit | AuditPhase::Reveal)
         })
-        .filter_map(|(key, task)| view(key, task))
-        .take(MAX_LIST)
-        .collect()
+        .peekable();
+    let (mut items, mut last) = (Vec::new(), None);
+    for (key, task) in tasks.by_ref().take(limit) {
+        items.extend(view(key, task));
+        last = Some(key);
+    }
+    let next = tasks.peek().and(last).map(|key| Cursor(AUDIT_TASKS.key(&key)));
+    Ok(Page { items, next })
 }
 
 fn audit_view(
@@ -289,48 +324,6 @@ pub fn supply_view(s: &Supply, height: u64) -> SupplyView {
         pools: s.pools,
         burned: s.burned,
         total: s.total(),
-        supply: dn_core::amount::SUPPLY_CAP,
-    }
-}
-
-/// Every holding that is not nothing.
-pub fn balances(state: &State, height: u64) -> BalancesView {
-    let held = |amount: &Amount| !amount.is_zero();
-    let accounts = ACCOUNTS.iter(state).map(|(address, a)| AccountBalance { address, amount: a.balance });
-    let collateral = IDENTITIES.iter(state).map(|((role, address), i)| RoleBalance {
-        address,
-        role,
-        amount: i.collateral,
-    });
-    let stake = STAKE_POOLS.iter(state).map(|(address, p)| AccountBalance { address, amount: p.tokens() });
-    let unbonding = UNBONDING_POOLS.iter(state).map(|((validator, release_epoch), p)| UnbondingBalance {
-        validator,
-        release_epoch,
-        amount: p.tokens(),
-    });
-    let channels = CHANNELS.iter(state).map(|(channel, c)| ChannelBalance { channel, amount: c.balance() });
-    let batches = BATCHES.iter(state).map(|(batch, b)| BatchBalance { batch, amount: b.escrow });
-    let domains = DOMAINS.iter(state).map(|(domain, d)| DomainBalance { domain, amount: d.deposit });
-    let backing = BACKING_POOLS.iter(state).map(|(family, p)| FamilyBalance { family, amount: p.tokens() });
-    let releases = BACKING_RELEASES.iter(state).map(|((address, release_epoch, family), amount)| {
-        ReleaseBalance { address, family, release_epoch, amount }
-    });
-    let jobs = JOBS.iter(state).map(|(channel, j)| ChannelBalance { channel, amount: j.amount });
-    let pools = POOLS.iter(state).map(|(pool, amount)| PoolBalance { pool, amount });
-    BalancesView {
-        height,
-        accounts: accounts.filter(|b| held(&b.amount)).collect(),
-        collateral: collateral.filter(|b| held(&b.amount)).collect(),
-        stake: stake.filter(|b| held(&b.amount)).collect(),
-        unbonding: unbonding.filter(|b| held(&b.amount)).collect(),
-        channels: channels.filter(|b| held(&b.amount)).collect(),
-        batches: batches.filter(|b| held(&b.amount)).collect(),
-        domains: domains.filter(|b| held(&b.amount)).collect(),
-        backing: backing.filter(|b| held(&b.amount)).collect(),
-        backing_releases: releases.filter(|b| held(&b.amount)).collect(),
-        jobs: jobs.filter(|b| held(&b.amount)).collect(),
-        pools: pools.filter(|b| b.pool != Pool::Burned && held(&b.amount)).collect(),
-        burned: POOLS.get_or_default(state, &Pool::Burned),
         supply: dn_core::amount::SUPPLY_CAP,
     }
 }

@@ -19,6 +19,7 @@ pub const MAX_MOVES: u32 = 64;
 
 /// A party of a dispute.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Side {
     /// Who signed the receipt.
@@ -39,6 +40,7 @@ impl std::fmt::Display for Side {
 
 /// The one value that is wrong.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Finding {
     /// Position in prompt and output.
     pub position: u32,
@@ -53,6 +55,7 @@ canonical_struct!(Finding { position: u32, stage: u32, op: u32, element: u32 });
 
 /// How a dispute ends. Exactly one side loses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(tag = "ending", rename_all = "snake_case")]
 pub enum Ending {
     /// The worker's time ran out.
@@ -106,6 +109,7 @@ pub enum Standing {
 
 /// Why a move is refused. The dispute is as it was before.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum MoveFault {

@@ -21,6 +21,7 @@ use crate::tx::{Role, Shares};
 
 /// An object whose signature, chain or expiry the ledger checks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum SignedObject {
     /// The transaction itself.
@@ -58,6 +59,7 @@ impl std::fmt::Display for SignedObject {
 
 /// A text or list whose size the ledger bounds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Field {
     /// Name of an identity or model.
@@ -94,6 +96,7 @@ pub enum Field {
 
 /// Why a transaction is refused. A refused transaction changes nothing, its sender's nonce included.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(tag = "reason", rename_all = "snake_case")]
 #[non_exhaustive]
 #[allow(missing_docs, reason = "each message names its fields")]
@@ -359,6 +362,7 @@ pub enum Reject {
 
 /// Why a quality round refuses a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum RoundFault {
@@ -409,6 +413,7 @@ impl From<dn_powr::RoundError> for RoundFault {
 
 /// What is wrong with a manifest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum ManifestFault {

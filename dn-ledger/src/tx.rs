@@ -38,6 +38,7 @@ pub const TX_DOMAIN: &[u8] = b"DeepNode tx v1";
 
 /// What an identity does in the network.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Role {
     /// Computes answers.
@@ -109,6 +110,7 @@ impl Canonical for Shares {
 
 /// Why an accuser says that a receipt is not the model's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Ground {
     /// A computed value differs: a tile shows it, and the referee judges it.
@@ -125,6 +127,7 @@ canonical_enum!(Ground { 0 => Computation {}, 1 => Rest {} });
     reason = "the largest holds a receipt; transactions are bounded by bytes, not by this"
 )]
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(tag = "type", rename_all = "snake_case")]
 pub enum Payload {
     /// Moves DN to another account.
@@ -525,6 +528,7 @@ canonical_enum!(Payload {
 
 /// A transaction before its signature.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Tx {
     /// The chain it is for.
     pub chain_id: u64,
@@ -563,6 +567,7 @@ impl Tx {
 
 /// A transaction with its sender's signature.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct SignedTx {
     /// The transaction.
     pub tx: Tx,

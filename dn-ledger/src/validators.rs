@@ -19,6 +19,7 @@ pub const TIP_SET: u32 = 1;
 
 /// A validator in consensus.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct SetMember {
     /// The validator.
@@ -30,6 +31,7 @@ canonical_struct!(SetMember { address: Address, power: u64 });
 
 /// Who decides a block: the strongest first, equals by address.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct ValidatorSet {
     /// The validators.

@@ -4,6 +4,7 @@
 
 mod dispute;
 mod governance;
+mod page;
 mod registries;
 mod registry;
 
@@ -13,6 +14,7 @@ use dn_trust::{Trust, Unit};
 use serde::{Deserialize, Serialize};
 
 pub use governance::{ProposalView, RedelegationView, SessionView, UpgradeView};
+pub use page::{Cursor, Page, PageRequest};
 pub use registry::{
     BackingRelease, BackingView, BackingsView, DomainBalance, DomainView, FamilyBalance, FamilyView, JobView,
     ModelTermsView, ReleaseBalance,
@@ -31,6 +33,7 @@ pub use registries::{
 
 /// `dn_status`: where the chain stands.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct StatusView {
     /// The chain.
     pub chain_id: u64,
@@ -52,12 +55,13 @@ pub struct StatusView {
     pub next_epoch_height: u64,
     /// Transactions that wait.
     pub mempool: u64,
-    /// Who produces blocks here.
-    pub producer: Address,
+    /// The key of this node, which proposes and votes while it is in the validator set; none for a node that only follows.
+    pub node_key: Option<Address>,
 }
 
 /// `dn_account`: an account.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct AccountView {
     /// The account.
     pub address: Address,
@@ -77,6 +81,7 @@ pub struct AccountView {
 
 /// A delegator's part of a stake pool.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct StakeView {
     /// The pool's validator.
     pub validator: Address,
@@ -88,6 +93,7 @@ pub struct StakeView {
 
 /// Stake that waits for its release.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct UnbondingView {
     /// Whose pool it left; that validator's slashes still reach it.
     pub validator: Address,
@@ -99,6 +105,7 @@ pub struct UnbondingView {
 
 /// `dn_identity`, `dn_identities`: an identity in a role.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct IdentityView {
     /// The identity.
     pub address: Address,
@@ -128,6 +135,7 @@ pub struct IdentityView {
 
 /// `dn_channel`: a payment channel.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct ChannelView {
     /// The channel.
     pub id: ChannelId,
@@ -151,6 +159,7 @@ pub struct ChannelView {
 
 /// One lane of a channel.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct LaneView {
     /// The lane.
     pub lane: u32,
@@ -160,6 +169,7 @@ pub struct LaneView {
 
 /// `dn_model`, `dn_models`: a published model.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct ModelView {
     /// The model.
     pub id: ModelId,
@@ -183,6 +193,7 @@ pub struct ModelView {
 
 /// `dn_batch`, `dn_batches`: a worker's batch.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct BatchView {
     /// The batch.
     pub id: BatchId,
@@ -214,6 +225,7 @@ pub struct BatchView {
 
 /// `dn_audits`: one auditor's task on one receipt.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct AuditView {
     /// The batch.
     pub batch: BatchId,
@@ -247,6 +259,7 @@ pub struct AuditView {
 
 /// `dn_trust`: how far an identity is trusted in a role.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct TrustView {
     /// The identity.
     pub address: Address,
@@ -260,6 +273,7 @@ pub struct TrustView {
 
 /// One indicator of trust.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct IndicatorView {
     /// Its name.
     pub name: String,
@@ -269,6 +283,7 @@ pub struct IndicatorView {
 
 /// `dn_supply`: the supply equation at the tip.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct SupplyView {
     /// Height of the tip.
     pub height: u64,
@@ -300,8 +315,9 @@ pub struct SupplyView {
     pub supply: Amount,
 }
 
-/// `dn_balances`: every single holding at the tip.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+/// Every single holding at the tip, or those of one page.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct BalancesView {
     /// Height of the tip.
     pub height: u64,
@@ -333,8 +349,36 @@ pub struct BalancesView {
     pub supply: Amount,
 }
 
+impl BalancesView {
+    /// Adds the holdings of another page.
+    pub fn append(&mut self, page: Self) {
+        self.accounts.extend(page.accounts);
+        self.collateral.extend(page.collateral);
+        self.stake.extend(page.stake);
+        self.unbonding.extend(page.unbonding);
+        self.channels.extend(page.channels);
+        self.batches.extend(page.batches);
+        self.domains.extend(page.domains);
+        self.backing.extend(page.backing);
+        self.backing_releases.extend(page.backing_releases);
+        self.jobs.extend(page.jobs);
+        self.pools.extend(page.pools);
+    }
+}
+
+/// `dn_balances`: a page of all holdings.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct BalancesPage {
+    /// The holdings of this page.
+    pub balances: BalancesView,
+    /// What to ask for the page after this one; none when there is no more.
+    pub next: Option<Cursor>,
+}
+
 /// DN of an address.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct AccountBalance {
     /// Whose.
     pub address: Address,
@@ -344,6 +388,7 @@ pub struct AccountBalance {
 
 /// DN bonded by an identity in a role.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct RoleBalance {
     /// Whose.
     pub address: Address,
@@ -355,6 +400,7 @@ pub struct RoleBalance {
 
 /// DN unbonding from a validator's pool.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct UnbondingBalance {
     /// The pool's validator.
     pub validator: Address,
@@ -366,6 +412,7 @@ pub struct UnbondingBalance {
 
 /// DN in a channel.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct ChannelBalance {
     /// The channel.
     pub channel: ChannelId,
@@ -375,6 +422,7 @@ pub struct ChannelBalance {
 
 /// DN in a batch's escrow.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct BatchBalance {
     /// The batch.
     pub batch: BatchId,
@@ -384,6 +432,7 @@ pub struct BatchBalance {
 
 /// DN in a pool.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct PoolBalance {
     /// The pool.
     pub pool: Pool,
@@ -393,6 +442,7 @@ pub struct PoolBalance {
 
 /// `dn_block`: a block with what its transactions did.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct BlockView {
     /// Its hash.
     pub hash: BlockHash,
@@ -408,6 +458,7 @@ pub struct BlockView {
 
 /// `dn_sendTransaction`: the answer once the block that holds the transaction is durable.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct TxOutcome {
     /// The transaction.
     pub tx_id: TxId,
@@ -421,6 +472,7 @@ pub struct TxOutcome {
 
 /// `dn_tx`: a transaction and what it did.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct TxView {
     /// Where it is and what it did.
     pub outcome: TxOutcome,
@@ -430,6 +482,7 @@ pub struct TxView {
 
 /// One event with its place.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct EventView {
     /// The block.
     pub height: u64,
@@ -443,6 +496,7 @@ pub struct EventView {
 
 /// `dn_events`: whole blocks' events from a height on.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct EventsView {
     /// The events, in order.
     pub events: Vec<EventView>,

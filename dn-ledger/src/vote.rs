@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 
 /// The step of a round that a vote belongs to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum VoteKind {
     /// The block is valid.
@@ -16,6 +17,7 @@ canonical_enum!(VoteKind { 0 => Prevote {}, 1 => Precommit {} });
 
 /// A validator's vote. An honest one signs at most one for each kind, height and round.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Vote {
     /// The chain.
@@ -40,6 +42,7 @@ impl Vote {
 
 /// A proposer's choice. An honest one signs at most one for each height and round.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct RoundProposal {
     /// The chain.

@@ -11,6 +11,7 @@ use dn_core::{Amount, BatchId, Canonical, Hash32, JobId, ReceiptId, Signed};
 use dn_ledger::events::Event;
 use dn_ledger::reject::{Field, SignedObject};
 use dn_ledger::state::{BatchStatus, FEEDBACKS, HEARD, MODEL_EPOCHS, MODEL_TRUST};
+use dn_ledger::views::PageRequest;
 use dn_ledger::{Payload, Reject, Role, query};
 use dn_trust::Weight;
 
@@ -114,7 +115,7 @@ fn feedback_on_a_paid_receipt_counts_once_and_is_bounded() {
     s.w.ok("stranger", payload);
     assert_eq!(MODEL_EPOCHS.get(s.w.state(), &model).unwrap(), before, "heard, but not counted again");
     // The summary has both.
-    let reputation = query::reputation(s.w.state(), address("worker"), 10);
+    let reputation = query::reputation(s.w.state(), address("worker"), &PageRequest::default()).unwrap();
     assert_eq!((reputation.count, reputation.average_score), (2, 40));
     assert_eq!(reputation.feedback[0].feedback_auth.signer, address("spender"), "the newest first");
     let json = serde_json::to_value(&reputation).unwrap();
@@ -221,12 +222,12 @@ fn the_registries_have_the_drafts_names() {
         assert!(json.get(name).is_some(), "{name}");
     }
     assert_eq!(query::agent(state, address("nobody")), None);
-    let validations = query::validations(state, address("worker"));
+    let validations = query::validations(state, address("worker"), &PageRequest::default()).unwrap();
     assert_eq!((validations.count, validations.avg_response), (3, 100));
     let json = serde_json::to_value(&validations).unwrap();
     for name in ["requestHash", "validatorAddress", "agentId", "response", "tag"] {
         assert!(json["validations"][0].get(name).is_some(), "{name}");
     }
-    let empty = query::reputation(state, address("worker2"), 5);
+    let empty = query::reputation(state, address("worker2"), &PageRequest::default()).unwrap();
     assert_eq!((empty.count, empty.average_score, empty.feedback.len()), (0, 0, 0));
 }

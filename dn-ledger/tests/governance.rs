@@ -12,6 +12,7 @@ use dn_ledger::state::{
     ProposalStatus, STAKE_SHARES,
 };
 use dn_ledger::tx::{Choice, DomainTerms, ParamChange, ProposalKind, Shares};
+use dn_ledger::views::PageRequest;
 use dn_ledger::{BlockError, Params, Payload, Reject, Role, query, tally};
 
 /// Windows of a few blocks; a deposit of 100 DN, 25 of them at once.
@@ -349,7 +350,7 @@ fn an_upgrade_stops_software_that_does_not_have_it() {
     // The same name with another version is another software.
     let wrong: &'static [(&str, Hash32)] = &[("v2", Hash32([3; 32]))];
     assert!(w.chain.clone().supporting(wrong).validate(&block).is_err());
-    assert_eq!(query::upgrades(w.state()).len(), 1);
+    assert_eq!(query::upgrades(w.state(), &PageRequest::default()).unwrap().items.len(), 1);
     w.chain = newer;
     w.blocks(3);
 }

@@ -58,7 +58,7 @@ fn transfer(nonce: u64) -> SignedTx {
 }
 
 fn send(addr: SocketAddr, tx: &SignedTx) -> Option<Value> {
-    let digits: String = tx.to_bytes().iter().map(|b| format!("{b:02x}")).collect();
+    let digits = dn_core::hexadecimal::to_digits(&tx.to_bytes());
     let body =
         json!({ "jsonrpc": "2.0", "id": 1, "method": "dn_sendTransaction", "params": { "tx": digits } });
     let body = body.to_string();

@@ -3,15 +3,22 @@
 
 mod common;
 
-use common::{START_MS, World, address, certificate, dn, key};
+use common::{CHAIN_ID, START_MS, World, address, certificate, dn, key, manifest, params, price};
 use dn_core::merkle::MerkleTree;
-use dn_core::{Amount, BatchId, Canonical};
+use dn_core::objects::{AuditOutcome, SessionGrant};
+use dn_core::{Amount, BatchId, Canonical, JobId, Signed};
 use dn_ledger::block::{Certificate, CertificateError};
 use dn_ledger::light::{
     LightBlock, LightClient, LightError, ProofView, Proven, Subject, SubjectError, TrustOptions, TrustedHash,
     verify_receipt,
 };
-use dn_ledger::state::{ACCOUNTS, BATCHES, LANES, ProofEnd, ProofError};
+use dn_ledger::state::{
+    ACCOUNTS, BACKING_POOLS, BACKING_SHARES, BATCHES, FAMILY_VERSIONS, IDENTITIES, LANES, PARAMS, POOLS,
+    ProofEnd, ProofError, REDELEGATION_POOLS, STAKE_SHARES, State, UNBONDING_POOLS, WORKER_BATCHES,
+    WORKER_SEQUENCES,
+};
+use dn_ledger::tx::{BackingTerms, Licence, NewJob, NewVersion, ProposalKind, Shares, escrow_id};
+use dn_ledger::views::PageRequest;
 use dn_ledger::{Payload, Role, ValidatorSet, query};
 
 const NOW: u64 = START_MS + 10_000_000;
@@ -190,6 +197,20 @@ fn a_skipped_change_of_the_set_is_noticed() {
 }
 
 #[test]
+fn a_trusted_block_is_written_as_height_and_hash() {
+    let (_, blocks) = chain(1);
+    let trusted = TrustedHash { height: 12, hash: blocks[1].header.hash() };
+    assert_eq!(trusted.to_string().parse(), Ok(trusted));
+    let hash = trusted.hash.to_string();
+    for bad in
+        ["", ":", "12", "12:", &format!("x:{hash}"), &format!("-1:{hash}"), &format!("12:{hash}0"), &hash]
+    {
+        let error = bad.parse::<TrustedHash>().expect_err("refused");
+        assert!(error.to_string().contains(bad), "{error}");
+    }
+}
+
+#[test]
 fn trust_expires() {
     let (_, blocks) = chain(5);
     let hash = blocks[2].header.hash();
@@ -238,6 +259,202 @@ fn queries_over_what_was_proven_say_what_the_node_says() {
     assert_eq!(verify_receipt(&batch, id, &2u32.to_le_bytes(), &proof), missing);
     let other = BatchId([9; 32]);
     assert!(verify_receipt(&batch, other, &1u32.to_le_bytes(), &proof).is_err());
+}
+
+/// Which batch took a worker's sequence, and which sequence is next, are known without believing a list.
+#[test]
+fn a_workers_sequences_are_proven() {
+    let mut w = World::ready();
+    let first = w.post(3, dn(1), Amount::ZERO);
+    let old = w.chain.tip().clone();
+    let (worker, idle) = (address("worker"), address("worker2"));
+    let old_answer = prove(&w, Subject::BatchAt { worker, sequence: 0 });
+    let second = w.post(2, dn(1), dn(1));
+    let header = w.chain.tip().clone();
+    let open = |subject| Proven::open(&header, &subject, &prove(&w, subject)).unwrap();
+    let next =
+        |worker| WORKER_SEQUENCES.get_or_default(open(Subject::BatchSequence { worker }).state(), &worker);
+    assert_eq!((next(worker), next(idle)), (2, 0));
+    let at = |worker, sequence| {
+        WORKER_BATCHES.get(open(Subject::BatchAt { worker, sequence }).state(), &(worker, sequence))
+    };
+    assert_eq!([0, 1, 2].map(|n| at(worker, n)), [Some(first), Some(second), None]);
+    assert_eq!(at(idle, 0), None);
+    // What an older block proves still holds.
+    let subject = Subject::BatchAt { worker, sequence: 0 };
+    let proven = Proven::open(&old, &subject, &old_answer).unwrap();
+    assert_eq!(WORKER_BATCHES.get(proven.state(), &(worker, 0)), Some(first));
+
+    // A batch denied, another one claimed, the answer of another sequence, and a sequence that was put back.
+    let lie = |subject: Subject, change: &dyn Fn(&mut ProofView)| {
+        let mut answer = prove(&w, subject);
+        change(&mut answer);
+        Proven::open(&header, &subject, &answer).expect_err("refused")
+    };
+    let taken =
+        |a: &ProofView| a.entries.iter().position(|entry| entry.key[0] == WORKER_BATCHES.prefix()).unwrap();
+    let e = lie(subject, &|a| {
+        let at = taken(a);
+        a.entries[at].value = None;
+        a.entries[at].proof.end = ProofEnd::Empty {};
+    });
+    assert!(matches!(e, SubjectError::Light(LightError::Proof { table: "worker_batches", .. })), "{e}");
+    let e = lie(subject, &|a| {
+        let at = taken(a);
+        a.entries[at].value = Some(second.0.to_vec());
+    });
+    assert!(matches!(e, SubjectError::Light(LightError::Proof { table: "worker_batches", .. })), "{e}");
+    let other = prove(&w, Subject::BatchAt { worker, sequence: 1 });
+    let e = lie(subject, &|a| *a = other.clone());
+    assert_eq!(e, SubjectError::Missing { table: "worker_batches" });
+    let e = lie(Subject::BatchSequence { worker }, &|a| a.entries[0].value = Some(1u64.to_bytes()));
+    assert!(matches!(e, SubjectError::Light(LightError::Proof { table: "worker_sequences", .. })), "{e}");
+    let e = lie(Subject::BatchSequence { worker }, &|a| a.entries.clear());
+    assert_eq!(e, SubjectError::Missing { table: "worker_sequences" });
+}
+
+/// One of everything that can be asked about, and what the node says to it.
+#[test]
+fn every_subject_is_answered_as_the_node_answers() {
+    let mut w = World::ready();
+    w.ok("stranger", Payload::Stake { validator: address("v2"), amount: dn(60) });
+    let (from, to) = (address("v2"), address("v3"));
+    let shares = STAKE_SHARES.get_or_default(w.state(), &(address("stranger"), from));
+    w.ok("stranger", Payload::Redelegate { from, to, shares: Shares(shares.0 / 3) });
+    w.ok("stranger", Payload::Unbond { validator: from, shares: Shares(shares.0 / 3) });
+    let licence = Licence { id: "MIT".into(), derivatives: true, commercial: true, royalty_bps: 500 };
+    let backing = Some(BackingTerms { share_bps: 1_000, cap: dn(100) });
+    let family = manifest(9).id();
+    for tag in [9, 10] {
+        let version = NewVersion {
+            family: (tag == 10).then_some(family),
+            manifest: manifest(tag),
+            name: "m".into(),
+            price: price(),
+            domain: 0,
+            licence: licence.clone(),
+            parents: vec![],
+            fees: None,
+            backing: if tag == 9 { backing } else { None },
+        };
+        w.ok("owner", Payload::PublishVersion { version });
+    }
+    w.ok("payer", Payload::BackModel { family, amount: dn(20) });
+    let held = BACKING_SHARES.get_or_default(w.state(), &(address("payer"), family));
+    w.ok("payer", Payload::Unback { family, shares: Shares(held.0 / 2) });
+    let escrow = escrow_id(address("payer"), address("gateway"), w.nonce("payer"));
+    let job = NewJob {
+        worker: None,
+        gateway: address("gateway"),
+        model: w.model,
+        job: JobId([5; 32]),
+        price: price(),
+        amount: dn(1),
+        expires_height: w.height() + 90,
+    };
+    w.ok("payer", Payload::LockJob { job });
+    let grant = SessionGrant {
+        chain_id: CHAIN_ID,
+        owner: address("payer"),
+        session: address("session"),
+        serial: 1,
+        per_call: dn(1),
+        total: dn(5),
+        models: vec![w.model],
+        expires_ms: u64::MAX,
+    };
+    w.ok("payer", Payload::GrantSession { grant: Signed::sign(grant, &key("payer")) });
+    let kind = ProposalKind::Text {};
+    let deposit = w.genesis.params.governance.min_deposit;
+    w.ok("stranger", Payload::Propose { title: "t".into(), text: "x".into(), kind, deposit });
+    let batch = w.post(2, dn(1), Amount::ZERO);
+    w.audit_all(|_, _| Some(AuditOutcome::Match {}));
+    w.blocks(params().epoch_blocks);
+
+    let header = w.chain.tip().clone();
+    let state = w.state();
+    let open = |subject| Proven::open(&header, &subject, &prove(&w, subject)).unwrap();
+    let epoch = w.chain.next_context(0).epoch();
+
+    let account = open(Subject::Account { address: address("stranger") });
+    let expected = query::account(state, address("stranger"));
+    assert_eq!((expected.redelegating.len(), expected.unbonding.len()), (1, 1));
+    assert_eq!(query::account(account.state(), address("stranger")), expected);
+
+    let domain = open(Subject::Domain { id: 0 });
+    assert_eq!(domain.epoch(), epoch);
+    assert!(query::domain(state, 0, epoch).is_some_and(|d| d.models > 0));
+    assert_eq!(query::domain(domain.state(), 0, domain.epoch()), query::domain(state, 0, epoch));
+    let terms = query::model_terms(open(Subject::ModelTerms { id: family }).state(), family);
+    assert!(terms.is_some());
+    assert_eq!(terms, query::model_terms(state, family));
+    let expected = query::family(state, family).unwrap();
+    assert_eq!((expected.versions.len(), expected.backed), (2, dn(10)));
+    assert_eq!(query::family(open(Subject::Family { id: family }).state(), family), Some(expected));
+    let backer = address("payer");
+    let expected = query::backing(state, backer);
+    assert_eq!((expected.backing.len(), expected.releases.len()), (1, 1));
+    assert_eq!(query::backing(open(Subject::Backing { address: backer }).state(), backer), expected);
+    let trust = query::model_trust(open(Subject::ModelTrust { id: w.model }).state(), w.model);
+    assert!(trust.is_some());
+    assert_eq!(trust, query::model_trust(state, w.model));
+    let job = query::job(open(Subject::Job { id: escrow }).state(), escrow);
+    assert!(job.is_some());
+    assert_eq!(job, query::job(state, escrow));
+    let (owner, session) = (address("payer"), address("session"));
+    let one = query::session(open(Subject::Session { owner, session }).state(), owner, session).unwrap();
+    let sessions = |state| query::sessions(state, owner, &PageRequest::default()).unwrap().items;
+    assert_eq!(vec![one.clone()], sessions(state));
+    assert_eq!(vec![one], sessions(open(Subject::Sessions { owner }).state()));
+    let proposal = query::proposal_record(open(Subject::Proposal { id: 0 }).state(), 0);
+    assert!(proposal.is_some());
+    assert_eq!(proposal, query::proposal_record(state, 0));
+    for (name, role) in [("worker", Role::Worker), ("v1", Role::Validator)] {
+        let of = address(name);
+        let proven = open(Subject::Identity { address: of, role });
+        assert!(query::trust(state, role, of).is_some());
+        assert_eq!(query::trust(proven.state(), role, of), query::trust(state, role, of));
+    }
+    let at = open(Subject::BatchAt { worker: address("worker"), sequence: 0 });
+    assert_eq!(BATCHES.get(at.state(), &batch), BATCHES.get(state, &batch));
+
+    // A record whose meaning hangs on another one is refused without it.
+    let without = |subject: Subject, prefix: u8| {
+        let mut answer = prove(&w, subject);
+        let before = answer.entries.len();
+        answer.entries.retain(|entry| entry.key[0] != prefix);
+        assert!(answer.entries.len() < before, "{subject:?}");
+        match Proven::open(&header, &subject, &answer) {
+            Err(SubjectError::Missing { table }) => table,
+            other => panic!("{other:?}"),
+        }
+    };
+    let of = address("stranger");
+    assert_eq!(without(Subject::Account { address: of }, REDELEGATION_POOLS.prefix()), "redelegation_pools");
+    assert_eq!(without(Subject::Account { address: of }, UNBONDING_POOLS.prefix()), "unbonding_pools");
+    assert_eq!(without(Subject::Backing { address: backer }, BACKING_POOLS.prefix()), "backing_pools");
+    assert_eq!(without(Subject::Family { id: family }, FAMILY_VERSIONS.prefix()), "family_versions");
+    assert_eq!(without(Subject::Domain { id: 0 }, POOLS.prefix()), "pools");
+    assert_eq!(without(Subject::ModelTrust { id: w.model }, PARAMS.prefix()), "params");
+    assert_eq!(without(Subject::Model { id: w.model }, IDENTITIES.prefix()), "identities");
+    let sequence = Subject::BatchAt { worker: address("worker"), sequence: 0 };
+    assert_eq!(without(sequence, BATCHES.prefix()), "batches");
+}
+
+/// A chain whose state has no parameters cannot make a client value anything.
+#[test]
+fn parameters_that_are_proven_absent_are_refused() {
+    let w = World::bare();
+    let mut entries: std::collections::BTreeMap<_, _> =
+        w.state().entries().map(|(key, value)| (key.to_vec(), value.to_vec())).collect();
+    entries.remove(&PARAMS.key(&0));
+    let state = State::from_entries(entries);
+    let mut block = light_block(&w);
+    block.header.state = state.sealed().hash();
+    let subject = Subject::Identity { address: address("v1"), role: Role::Validator };
+    let answer = ProofView::answer(&subject, &state, block.clone());
+    let e = Proven::open(&block.header, &subject, &answer).unwrap_err();
+    assert_eq!(e, SubjectError::Missing { table: "params" });
 }
 
 #[test]

@@ -57,8 +57,7 @@ fn transfer(nonce: u64, amount: Amount, expires_height: u64) -> SignedTx {
 }
 
 fn hex_of(tx: &SignedTx) -> Value {
-    let digits: String = tx.to_bytes().iter().map(|b| format!("{b:02x}")).collect();
-    json!({ "tx": format!("0x{digits}") })
+    json!({ "tx": dn_core::hexadecimal::to_hex(&tx.to_bytes()) })
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -12,6 +12,7 @@ use dn_ledger::events::Event;
 use dn_ledger::params::QualityParams;
 use dn_ledger::reject::RoundFault;
 use dn_ledger::state::{QUALITIES, QUALITY_DUE, QUALITY_ROUNDS, QualityRound, VALIDATOR_EPOCHS};
+use dn_ledger::views::PageRequest;
 use dn_ledger::{Params, Payload, Reject, query};
 use dn_powr::{Finding, Reveal, ReviewParams, Seal, is_canary};
 use dn_trust::Unit;
@@ -304,7 +305,7 @@ fn every_reason_to_refuse() {
     let deadline = late.record().seal_until;
     let height = deadline + 1;
     assert_eq!(late.w.reject(setter, seal(round)), Reject::TooLate { deadline, height });
-    let views = query::quality_rounds(late.w.state());
+    let views = query::quality_rounds(late.w.state(), &PageRequest::default()).unwrap().items;
     assert_eq!((views.len(), views[0].round, views[0].sealed), (1, round, false));
 }
 

@@ -9,6 +9,7 @@ use dn_core::{Amount, ModelId, Signed};
 use dn_ledger::events::Event;
 use dn_ledger::reject::{Field, SessionFault, SignedObject};
 use dn_ledger::state::SESSIONS;
+use dn_ledger::views::PageRequest;
 use dn_ledger::{Payload, Reject, query};
 
 fn grant(w: &World) -> SessionGrant {
@@ -85,7 +86,7 @@ fn grants_are_checked() {
     let stale = |newest, found| SessionFault::Stale { owner, session, newest, found };
     assert_eq!(fault(w.reject("gateway", by_owner(good.clone()))), stale(5, 5));
     assert_eq!(fault(w.reject("gateway", by_owner(SessionGrant { serial: 4, ..good.clone() }))), stale(5, 4));
-    let view = query::sessions(w.state(), owner);
+    let view = query::sessions(w.state(), owner, &PageRequest::default()).unwrap().items;
     assert_eq!((view.len(), view[0].total, view[0].until_height), (1, dn(10), None));
 }
 

@@ -6,6 +6,7 @@ use crate::bps::{SplitError, check_sum, portion, within};
 
 /// Shares of a domain's emission, in basis points that add up to 10,000; chosen by the domain's owner.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct DomainSplit {
     /// Workers, by score; also what rounding leaves.
@@ -45,6 +46,7 @@ impl Default for DomainSplit {
 
 /// The parts of a domain's emission; their sum is exactly the emission.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct DomainShares {
     /// To the workers, with what rounding left.

@@ -37,6 +37,7 @@ pub enum EmissionError {
 
 /// Constants of emission.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct EmissionParams {
     /// Epochs after which half of the pool is emitted, if demand lets it.

@@ -9,10 +9,12 @@ use crate::payout::{Payout, PayoutError};
 
 /// What an epoch's emission needs to know of a domain.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct DomainDemand {
     /// Points of its tasks: [`counted_work`](EmissionParams::counted_work) times quality, summed.
     #[serde(with = "dn_trust::decimal")]
+    #[cfg_attr(feature = "schema", schemars(with = "dn_core::schema::Decimal"))]
     pub points: u128,
     /// How it splits fees, which decides what paying oneself costs there.
     pub fees: FeeSplit,

@@ -6,6 +6,7 @@ use crate::bps::{SplitError, check_sum, portion, within};
 
 /// Shares of a fee, in basis points that add up to 10,000.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct FeeSplit {
     /// The worker that computed the answer; it also gets what rounding leaves.
@@ -49,6 +50,7 @@ impl Default for FeeSplit {
 
 /// The parts of one fee; their sum is exactly the fee.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct FeeShares {
     /// To the worker, with what rounding left.
@@ -78,6 +80,7 @@ canonical_struct!(FeeShares {
 
 /// The least and the most of a share, in basis points, both included.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Range {
     /// The least.
@@ -89,6 +92,7 @@ canonical_struct!(Range { min: u16, max: u16 });
 
 /// How far governance lets a model or domain move the first four shares.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct FeeBounds {
     /// Bounds of the worker's share.
@@ -115,6 +119,7 @@ impl Default for FeeBounds {
 
 /// The four shares that a model or domain chooses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct FeeMove {
     /// The worker's share.

@@ -20,12 +20,15 @@ pub enum MeanError {
 
 /// Qualities of rounds, each weighted by the round's work. Sums do not depend on order, and nothing is rounded before the mean is asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct QualitySum {
     /// Σ quality · work, in 2^-32 work units: at most `work` · 2^32.
     #[serde(with = "dn_trust::decimal")]
+    #[cfg_attr(feature = "schema", schemars(with = "dn_core::schema::Decimal"))]
     weighted: u128,
     /// Σ work.
     #[serde(with = "dn_trust::decimal")]
+    #[cfg_attr(feature = "schema", schemars(with = "dn_core::schema::Decimal"))]
     work: u128,
 }
 
@@ -99,6 +102,7 @@ impl<'de> serde::Deserialize<'de> for QualitySum {
 
 /// The two factors of quality, kept apart: workers earn by the product, owners by the result alone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Quality {
     /// Whether this worker computed the model exactly.

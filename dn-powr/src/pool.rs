@@ -42,12 +42,14 @@ pub enum PoolError {
 
 /// Tokens that shares are claims on. Every rounding is in favour of those who stay.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct StakePool {
     /// What the pool holds.
     tokens: Amount,
     /// Shares that exist.
     #[serde(with = "dn_trust::decimal")]
+    #[cfg_attr(feature = "schema", schemars(with = "dn_core::schema::Decimal"))]
     shares: u128,
 }
 canonical_struct!(StakePool { tokens: Amount, shares: u128 });

@@ -27,12 +27,14 @@ pub enum QualityError {
 
 /// One revealed vote of a committee.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Vote {
     /// The quality that the validator saw.
     pub score: Unit,
     /// How much the vote counts; see [`vote_weight`].
     #[serde(with = "dn_trust::decimal")]
+    #[cfg_attr(feature = "schema", schemars(with = "dn_core::schema::Decimal"))]
     pub weight: u128,
 }
 canonical_struct!(Vote { score: Unit, weight: u128 });
@@ -54,6 +56,7 @@ impl Vote {
 
 /// What the committee agrees on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Consensus {
     /// The weighted lower quartile.

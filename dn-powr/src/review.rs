@@ -38,6 +38,7 @@ pub enum ReviewError {
 
 /// Constants of committees.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct ReviewParams {
     /// Members of a committee: from 1 to 64.
@@ -88,6 +89,7 @@ impl ReviewParams {
 
 /// What a member did in a round.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(tag = "attendance", rename_all = "snake_case")]
 pub enum Attendance {
     /// Committed and revealed in time.
@@ -117,6 +119,7 @@ canonical_enum!(Attendance {
 
 /// How a member's score compares.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Finding {
     /// Nothing can be said: no score in time, or nothing to compare it with.
@@ -178,6 +181,7 @@ fn near(a: Unit, b: Unit, tolerance: Unit) -> bool {
 
 /// What a round says about one member.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Settlement {
     /// The member.
@@ -203,6 +207,7 @@ impl Settlement {
 
 /// A settled round.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Settled {
     /// The known score, if the round was a canary.

@@ -13,6 +13,7 @@ use crate::review::{Attendance, Finding, ReviewParams, Settled, Settlement};
 
 /// What a validator reveals, and before that commits to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Reveal {
     /// The round.
@@ -41,6 +42,7 @@ impl Reveal {
 
 /// What is known about a round's task before it is scored. Every round has one, and its commitment does not tell canaries from others.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Seal {
     /// The round.

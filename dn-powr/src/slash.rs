@@ -6,6 +6,7 @@ use crate::bps::{BPS, SplitError, portion, portion_up, within};
 
 /// What an identity can be slashed for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Offence {
     /// A worker's result was proven wrong.
@@ -21,6 +22,7 @@ canonical_enum!(Offence { 0 => WorkerFraud {}, 1 => Availability {}, 2 => FalseV
 
 /// Fractions that are slashed, in basis points.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct SlashParams {
     /// Of the job's bond, for a worker's fraud.
@@ -60,6 +62,7 @@ impl Default for SlashParams {
 
 /// What is taken from an offender and where it goes: `from_bond + from_collateral = to_reporter + burned`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Penalty {
     /// Taken from the job's bond.

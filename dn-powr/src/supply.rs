@@ -6,6 +6,7 @@ use crate::bps::{SplitError, check_sum, portion};
 
 /// The genesis preset: shares of the supply cap, in basis points that add up to 10,000.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct GenesisSplit {
     /// The community pool, which all emission comes out of; also what rounding leaves.
@@ -45,6 +46,7 @@ impl Default for GenesisSplit {
 
 /// The supply at genesis by purpose; the sum is exactly the supply.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Allocation {
     /// The community pool.

@@ -22,6 +22,7 @@ pub enum WorkError {
 /// # Units
 /// Operations (a multiplication and an addition are two).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct WorkCost {
     /// Operations for each prompt token.

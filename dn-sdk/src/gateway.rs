@@ -29,6 +29,7 @@ mod parse;
 mod render;
 mod router;
 mod server;
+mod session;
 mod shared;
 mod sse;
 mod store;

@@ -1,8 +1,12 @@
 //! A typed client of a ledger node's JSON-RPC.
 //!
-//! What it answers about a single account, identity, channel, model, batch, or the parameters, was proven: the client follows the chain's
-//! headers as a light client and refuses what a node says without proof. Lists, events, blocks and sums are as the node gives them.
+//! What it answers about one thing (an account, identity, channel, model, family, batch, domain, job, session, proposal, the parameters)
+//! was proven: the client follows the chain's headers as a light client and refuses what a node says without proof. Lists, events,
+//! blocks and sums are as the node gives them.
 
+mod agents;
+mod governance;
+mod pages;
 mod registry;
 mod review;
 
@@ -12,6 +16,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use dn_core::encoding::Canonical;
+use dn_core::hexadecimal::to_hex;
 use dn_core::{Address, Amount, BatchId, ChannelId, ModelId, SecretKey, TxId};
 use dn_ledger::block::Header;
 use dn_ledger::light::{
@@ -20,18 +25,20 @@ use dn_ledger::light::{
 use dn_ledger::params::Params;
 use dn_ledger::query;
 use dn_ledger::reject::Reject;
-use dn_ledger::state::PARAMS;
+use dn_ledger::state::{PARAMS, WORKER_BATCHES, WORKER_SEQUENCES};
 use dn_ledger::tx::{Payload, Role, SignedTx, Tx};
 use dn_ledger::views::{
-    AccountView, AuditView, BalancesView, BatchView, BlockView, ChannelView, EventsView, IdentityView,
-    ModelView, StatusView, SupplyView, TrustView, TxOutcome, TxView,
+    AccountView, AuditView, BatchView, BlockView, ChannelView, EventsView, IdentityView, ModelView,
+    StatusView, SupplyView, TrustView, TxOutcome, TxView,
 };
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
-use tokio::sync::{Mutex, OnceCell};
+use tokio::sync::Mutex;
 
 use crate::clock::now_ms;
+use pages::Entries;
+pub use pages::MAX_ENTRIES;
 
 /// The most bytes of an answer that is read.
 const MAX_ANSWER_BYTES: usize = 64 * 1024 * 1024;
@@ -79,6 +86,20 @@ pub enum LedgerError {
         method: &'static str,
         /// The most that is read.
         limit: usize,
+    },
+    /// A list goes on and on.
+    #[error("the ledger's answer to {method} has more than {limit} entries, or no end")]
+    TooMany {
+        /// What was asked.
+        method: &'static str,
+        /// The most that are read.
+        limit: usize,
+    },
+    /// New blocks came between the pages of an answer that has to be of one block, time and again.
+    #[error("the ledger moves on before {method} is read to its end")]
+    Moving {
+        /// What was asked.
+        method: &'static str,
     },
     /// The answer is not what the method returns.
     #[error("the ledger's answer to {method} cannot be read: {source}")]
@@ -129,12 +150,22 @@ impl LedgerError {
     }
 }
 
+/// What transactions need to know of the chain. Its id stays; governance may change the rest when an epoch ends.
+#[derive(Debug, Clone, Copy)]
+struct Terms {
+    chain_id: u64,
+    min_tx_fee: Amount,
+    /// The epoch in which it was read.
+    epoch: u64,
+}
+
 #[derive(Debug)]
 struct Inner {
     http: reqwest::Client,
     url: String,
     next_id: AtomicU64,
-    chain: OnceCell<(u64, Amount)>,
+    /// None until it is needed.
+    terms: Mutex<Option<Terms>>,
     /// The next nonce of each sender while its transactions are under way, so that this process never races itself.
     nonces: Mutex<HashMap<Address, u64>>,
     trusted: Option<TrustedHash>,
@@ -192,9 +223,9 @@ impl LedgerClient {
             .pool_idle_timeout(idle)
             .build();
         let http = http.map_err(|source| LedgerError::Transport { url: url.clone(), source })?;
-        let (next_id, chain) = (AtomicU64::new(1), OnceCell::new());
+        let (next_id, terms) = (AtomicU64::new(1), Mutex::default());
         let (nonces, light, models) = (Mutex::default(), Mutex::default(), Mutex::default());
-        Ok(Self(Arc::new(Inner { http, url, next_id, chain, nonces, trusted, light, models })))
+        Ok(Self(Arc::new(Inner { http, url, next_id, terms, nonces, trusted, light, models })))
     }
 
     /// Where the node is.
@@ -207,33 +238,39 @@ impl LedgerClient {
     /// # Errors
     /// [`LedgerError`].
     pub async fn chain_id(&self) -> Result<u64, LedgerError> {
-        Ok(self.chain().await?.0)
+        Ok(self.terms(None).await?.chain_id)
     }
 
-    async fn chain(&self) -> Result<(u64, Amount), LedgerError> {
-        let ask = || async {
-            let params = self.params().await?;
-            let chain_id = self.verified_header().await.map_or(0, |header| header.chain_id);
-            Ok((chain_id, params.min_tx_fee))
-        };
-        self.0.chain.get_or_try_init(ask).await.copied()
+    /// The terms, proven; read again when they are of another epoch than the one that is asked about.
+    async fn terms(&self, epoch: Option<u64>) -> Result<Terms, LedgerError> {
+        let known = *self.0.terms.lock().await;
+        if let Some(terms) = known.filter(|terms| epoch.is_none_or(|epoch| epoch == terms.epoch)) {
+            return Ok(terms);
+        }
+        let params = self.params().await?;
+        let chain_id = self.verified_header().await.map_or(0, |header| header.chain_id);
+        let epoch = epoch.or(known.map(|terms| terms.epoch)).unwrap_or_default();
+        let terms = Terms { chain_id, min_tx_fee: params.min_tx_fee, epoch };
+        *self.0.terms.lock().await = Some(terms);
+        Ok(terms)
     }
 
     /// Signs and sends a transaction; returns once the block that holds it is durable.
     ///
     /// Nonce, expiry and fee (the chain's minimum) are filled in. When another process uses the same key at the same
-    /// time the transaction is signed anew with the next nonce.
+    /// time the transaction is signed anew with the next nonce; when the minimum has changed, with the new fee.
     ///
     /// # Errors
     /// [`LedgerError::Rejected`] with the rule it breaks, or why the node could not be asked. After
     /// [`LedgerError::Transport`] the transaction may or may not stand: look before sending it again.
     pub async fn submit(&self, key: &SecretKey, payload: Payload) -> Result<TxOutcome, LedgerError> {
-        let (chain_id, fee) = self.chain().await?;
         let sender = key.address();
         let mut attempt = 0;
         loop {
             attempt += 1;
-            let expires_height = self.status().await?.height + EXPIRY_BLOCKS;
+            let status = self.status().await?;
+            let expires_height = status.height.saturating_add(EXPIRY_BLOCKS);
+            let Terms { chain_id, min_tx_fee: fee, .. } = self.terms(Some(status.epoch)).await?;
             let nonce = self.take_nonce(sender).await?;
             let tx = Tx { chain_id, sender, nonce, expires_height, fee, payload: payload.clone() };
             let result = self.send(&tx.sign(key)).await;
@@ -246,6 +283,14 @@ impl LedgerClient {
                     if attempt < NONCE_ATTEMPTS && matches!(*reject, Reject::Nonce { .. }) =>
                 {
                     tokio::time::sleep(NONCE_PAUSE).await;
+                }
+                Err(LedgerError::Rejected(reject)) if matches!(*reject, Reject::FeeTooLow { .. }) => {
+                    // Governance has raised it in this epoch, or the node makes it up: what is proven counts.
+                    *self.0.terms.lock().await = None;
+                    let proven = self.terms(Some(status.epoch)).await?.min_tx_fee;
+                    if proven <= fee || attempt >= NONCE_ATTEMPTS {
+                        return Err(LedgerError::Rejected(reject));
+                    }
                 }
                 other => return other,
             }
@@ -266,8 +311,7 @@ impl LedgerClient {
     /// # Errors
     /// [`LedgerError`].
     pub async fn send(&self, tx: &SignedTx) -> Result<TxOutcome, LedgerError> {
-        let hex: String = tx.to_bytes().iter().map(|byte| format!("{byte:02x}")).collect();
-        self.call("dn_sendTransaction", json!({ "tx": format!("0x{hex}") }), SUBMIT_TIMEOUT).await
+        self.call("dn_sendTransaction", json!({ "tx": to_hex(&tx.to_bytes()) }), SUBMIT_TIMEOUT).await
     }
 
     async fn query<T: DeserializeOwned>(
@@ -360,8 +404,7 @@ impl LedgerClient {
     }
 
     async fn light_block(&self, height: u64) -> Result<LightBlock, LedgerError> {
-        let block: Option<LightBlock> = self.query("dn_header", json!({ "height": height })).await?;
-        block.ok_or_else(|| LedgerError::NoHeader { url: self.0.url.clone(), height })
+        self.header(height).await?.ok_or_else(|| LedgerError::NoHeader { url: self.0.url.clone(), height })
     }
 
     fn untrue(&self, source: SubjectError) -> LedgerError {
@@ -413,7 +456,7 @@ impl LedgerClient {
     /// # Errors
     /// [`LedgerError`].
     pub async fn identities(&self, role: Role) -> Result<Vec<IdentityView>, LedgerError> {
-        self.query("dn_identities", json!({ "role": role })).await
+        self.list("dn_identities", json!({ "role": role }), Entries::Small).await
     }
 
     /// A payment channel, proven.
@@ -439,7 +482,7 @@ impl LedgerClient {
     /// # Errors
     /// [`LedgerError`].
     pub async fn models(&self) -> Result<Vec<ModelView>, LedgerError> {
-        let listed: Vec<ModelView> = self.query("dn_models", json!({})).await?;
+        let listed: Vec<ModelView> = self.list("dn_models", json!({}), Entries::Large).await?;
         let mut models = Vec::with_capacity(listed.len());
         for view in listed {
             if self.0.models.lock().await.get(&view.id) == Some(&view) {
@@ -461,12 +504,30 @@ impl LedgerClient {
         Ok(query::batch(proven.state(), id))
     }
 
-    /// A worker's batches.
+    /// The sequence of a worker's next batch, proven.
+    ///
+    /// # Errors
+    /// [`LedgerError`].
+    pub async fn batch_sequence(&self, worker: Address) -> Result<u64, LedgerError> {
+        let proven = self.proven(Subject::BatchSequence { worker }).await?;
+        Ok(WORKER_SEQUENCES.get_or_default(proven.state(), &worker))
+    }
+
+    /// The batch that took a sequence of a worker, proven; it stays so for ever. None while no batch has.
+    ///
+    /// # Errors
+    /// [`LedgerError`].
+    pub async fn batch_at(&self, worker: Address, sequence: u64) -> Result<Option<BatchId>, LedgerError> {
+        let proven = self.proven(Subject::BatchAt { worker, sequence }).await?;
+        Ok(WORKER_BATCHES.get(proven.state(), &(worker, sequence)))
+    }
+
+    /// A worker's batches, the newest first, as the node lists them.
     ///
     /// # Errors
     /// [`LedgerError`].
     pub async fn batches(&self, worker: Address) -> Result<Vec<BatchView>, LedgerError> {
-        self.query("dn_batches", json!({ "worker": worker })).await
+        self.list("dn_batches", json!({ "worker": worker }), Entries::Large).await
     }
 
     /// Audit tasks: of one auditor or all, open ones or all.
@@ -478,15 +539,16 @@ impl LedgerClient {
             Some(auditor) => json!({ "auditor": auditor, "open": open }),
             None => json!({ "open": open }),
         };
-        self.query("dn_audits", params).await
+        self.list("dn_audits", params, Entries::Small).await
     }
 
-    /// How far an identity is trusted.
+    /// How far an identity is trusted, proven.
     ///
     /// # Errors
     /// [`LedgerError`].
     pub async fn trust(&self, address: Address, role: Role) -> Result<Option<TrustView>, LedgerError> {
-        self.query("dn_trust", json!({ "address": address, "role": role })).await
+        let proven = self.proven(Subject::Identity { address, role }).await?;
+        Ok(query::trust(proven.state(), role, address))
     }
 
     /// The supply equation.
@@ -495,14 +557,6 @@ impl LedgerClient {
     /// [`LedgerError`].
     pub async fn supply(&self) -> Result<SupplyView, LedgerError> {
         self.query("dn_supply", json!({})).await
-    }
-
-    /// Every holding at the tip.
-    ///
-    /// # Errors
-    /// [`LedgerError`].
-    pub async fn balances(&self) -> Result<BalancesView, LedgerError> {
-        self.query("dn_balances", json!({})).await
     }
 
     /// A block.

@@ -6,7 +6,8 @@ mod start;
 
 pub use dn_ledger::node::LOG_FILTERS;
 pub use settings::{
-    ApiKeySettings, DN, GatewaySettings, Settings, SettingsError, ValidatorSettings, WorkerSettings, layered,
+    ApiKeySettings, DN, GatewaySettings, Settings, SettingsError, Trusted, ValidatorSettings, WorkerSettings,
+    layered,
 };
 pub use start::{
     OperatorError, RunningValidator, load_model, open_keystore, start_gateway, start_validator, start_worker,

@@ -12,7 +12,7 @@ use dn_ledger::light::{LightError, SubjectError, TrustedHash};
 use dn_ledger::node::{Node, NodeConfig};
 use dn_ledger::state::ProofError;
 use dn_ledger::tx::Payload;
-use dn_ledger::{Chain, Devnet, DevnetValidator, Genesis, Params};
+use dn_ledger::{Chain, Devnet, DevnetValidator, Genesis, Params, Reject};
 use dn_sdk::ledger::{LedgerClient, LedgerError};
 use serde_json::{Value, json};
 
@@ -23,10 +23,16 @@ struct Proxy {
     target: String,
     http: reqwest::Client,
     lie: Mutex<Lie>,
+    /// What every transaction is answered with instead.
+    refusal: Mutex<Option<Value>>,
 }
 
 async fn pass_on(State(proxy): State<Arc<Proxy>>, Json(call): Json<Value>) -> Json<Value> {
     let method = call["method"].as_str().unwrap_or_default().to_owned();
+    let refusal = proxy.refusal.lock().unwrap().clone();
+    if let Some(error) = refusal.filter(|_| method == "dn_sendTransaction") {
+        return Json(json!({ "jsonrpc": "2.0", "id": call["id"], "error": error }));
+    }
     let answer = proxy.http.post(&proxy.target).json(&call).send().await.unwrap();
     let mut answer: Value = answer.json().await.unwrap();
     if let Some(result) = answer.get_mut("result") {
@@ -40,6 +46,10 @@ fn key(n: u8) -> SecretKey {
 }
 
 fn genesis() -> Genesis {
+    genesis_with(vec![(key(3).address(), Amount::from_dn(5))])
+}
+
+fn genesis_with(funded: Vec<(Address, Amount)>) -> Genesis {
     let validator = DevnetValidator {
         address: key(1).address(),
         name: "v".into(),
@@ -50,7 +60,7 @@ fn genesis() -> Genesis {
         chain_id: 9,
         time_ms: 1_700_000_000_000,
         faucet: key(2).address(),
-        funded: vec![(key(3).address(), Amount::from_dn(5))],
+        funded,
         validators: vec![validator],
     };
     Genesis::devnet(&devnet, Params::devnet()).unwrap()
@@ -64,14 +74,19 @@ struct Net {
 }
 
 async fn net() -> Net {
+    net_with(genesis(), 50).await
+}
+
+async fn net_with(genesis: Genesis, block_interval_ms: u64) -> Net {
     let dir = tempfile::tempdir().unwrap();
     let rpc_listen = (Ipv4Addr::LOCALHOST, 0).into();
-    let config = NodeConfig::alone(dir.path().to_owned(), genesis(), rpc_listen, key(1), 50);
+    let config = NodeConfig::alone(dir.path().to_owned(), genesis, rpc_listen, key(1), block_interval_ms);
     let node = Node::start(config).await.unwrap();
     let proxy = Arc::new(Proxy {
         target: format!("http://{}", node.rpc_addr()),
         http: reqwest::Client::new(),
         lie: Mutex::new(Box::new(|_, _| {})),
+        refusal: Mutex::new(None),
     });
     let listener = tokio::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
@@ -168,4 +183,77 @@ async fn a_lying_node_is_found_out() {
     // The honest node goes on being believed.
     assert_eq!(client.account(holder).await.unwrap().balance, Amount::from_dn(7));
     net.node.shutdown().await;
+}
+
+/// More holdings than fit a page are read to the end, and a list without an end is not.
+#[tokio::test(flavor = "multi_thread")]
+async fn lists_are_read_page_by_page() {
+    let holder = |n: u16| {
+        let mut bytes = [7; 20];
+        bytes[..2].copy_from_slice(&n.to_be_bytes());
+        Address(bytes)
+    };
+    let funded = (0..2_500).map(|n| (holder(n), Amount::from_dn(1))).collect();
+    // No block comes in between.
+    let net = net_with(genesis_with(funded), 3_600_000).await;
+    let client = LedgerClient::new(&net.url).unwrap();
+    let view = client.balances().await.unwrap();
+    assert!((0..2_500).all(|n| view.accounts.iter().any(|b| b.address == holder(n))));
+    let domains = client.domains().await.unwrap();
+    assert!(!domains.is_empty());
+
+    net.lie(|method, result| {
+        if method == "dn_domains" {
+            result["next"] = json!("0x3200000000");
+        }
+    });
+    let error = client.domains().await.unwrap_err();
+    assert!(matches!(error, LedgerError::TooMany { method: "dn_domains", .. }), "{error}");
+    // Blocks come between the pages, every time.
+    let height = Arc::new(std::sync::atomic::AtomicU64::new(0));
+    net.lie(move |method, result| {
+        if method == "dn_balances" {
+            let next = height.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+            result["balances"]["height"] = json!(next);
+        }
+    });
+    let error = client.balances().await.unwrap_err();
+    assert!(matches!(error, LedgerError::Moving { method: "dn_balances" }), "{error}");
+    net.node.shutdown().await;
+}
+
+/// The smallest fee may change: it is read again with a new epoch and after a refusal, and only what is proven is paid.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_fee_follows_the_parameters() {
+    let net = net().await;
+    let client = LedgerClient::new(&net.url).unwrap();
+    let (rich, to) = (key(2), key(3).address());
+    let pay = || client.submit(&rich, Payload::Transfer { to, amount: Amount::from_dn(1) });
+    let proofs = Arc::new(std::sync::atomic::AtomicU64::new(0));
+    let count = |proofs: &Arc<std::sync::atomic::AtomicU64>| proofs.load(std::sync::atomic::Ordering::SeqCst);
+    // The epoch as it is told.
+    let told = Arc::new(Mutex::new(5u64));
+    let (seen, tells) = (Arc::clone(&proofs), Arc::clone(&told));
+    net.lie(move |method, result| match method {
+        "dn_status" => result["epoch"] = json!(*tells.lock().unwrap()),
+        "dn_prove" => drop(seen.fetch_add(1, std::sync::atomic::Ordering::SeqCst)),
+        _ => {}
+    });
+    pay().await.unwrap();
+    pay().await.unwrap();
+    assert_eq!(count(&proofs), 1, "asked for once in an epoch");
+    *told.lock().unwrap() = 6;
+    pay().await.unwrap();
+    assert_eq!(count(&proofs), 2, "and again in the next");
+    // A node that says that the fee is too low does not get more.
+    *net.proxy.refusal.lock().unwrap() = Some(json!({ "code": -32_001, "message": "no", "data": low_fee() }));
+    let error = pay().await.unwrap_err();
+    assert!(matches!(error.reject(), Some(Reject::FeeTooLow { .. })), "{error}");
+    assert_eq!(count(&proofs), 3, "looked once more");
+    net.node.shutdown().await;
+}
+
+fn low_fee() -> Value {
+    let (minimum, found) = (Amount::from_dn(1_000), Amount::ZERO);
+    serde_json::to_value(Reject::FeeTooLow { minimum, found }).unwrap()
 }

@@ -10,6 +10,7 @@ const WHOLE: u16 = 10_000;
 
 /// Bounds of the audit rate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct AuditParams {
     /// Rate at no trust, in basis points.

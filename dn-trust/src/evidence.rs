@@ -17,6 +17,7 @@ const ONE: u64 = 1 << 16;
 #[derive(
     Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, serde::Serialize, serde::Deserialize,
 )]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(transparent)]
 pub struct Weight(u64);
 
@@ -50,6 +51,7 @@ impl Weight {
 
 /// Good and bad weight seen in one epoch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub(crate) struct Tally {
     pub(crate) good: Weight,
     pub(crate) bad: Weight,
@@ -89,6 +91,7 @@ impl Tally {
 /// # Units
 /// Q16, at most [`Counts::MAX`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Counts {
     good: u32,
     bad: u32,

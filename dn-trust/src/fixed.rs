@@ -15,6 +15,7 @@ const BITS: u32 = 32;
 /// # Units
 /// Q32: 2^32 is one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, serde::Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Unit(u64);
 
 impl Unit {
@@ -121,6 +122,7 @@ impl<'de> serde::Deserialize<'de> for Unit {
 ///
 /// Prints as a decimal with four places.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(transparent)]
 pub struct Trust(Unit);
 

@@ -9,11 +9,13 @@ use crate::params::Params;
 
 /// What happened to a model in one epoch. Events may come in any order; each is O(1).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct ModelEpoch {
     jobs: Tally,
     feedback: Tally,
     audits: Tally,
     #[serde(with = "crate::decimal")]
+    #[cfg_attr(feature = "schema", schemars(with = "dn_core::schema::Decimal"))]
     paid_work: u128,
     frauds: u32,
 }
@@ -64,6 +66,7 @@ impl ModelEpoch {
 
 /// The trust state of a model: 24 bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct ModelTrust {
     success: Counts,
     feedback: Counts,
@@ -74,6 +77,7 @@ canonical_struct!(ModelTrust { success: Counts, feedback: Counts, demand: u32, h
 
 /// The indicators of a model.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct ModelIndicators {
     /// L: lower confidence bound of the share of jobs that succeeded.
     pub success: Unit,

@@ -57,6 +57,7 @@ pub(crate) fn within(name: &'static str, found: u64, min: u64, max: u64) -> Resu
 ///
 /// The defaults are for an epoch of one hour: good evidence halves in a week, bad evidence in two.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Params {
     /// Version of the formulas.

@@ -9,6 +9,7 @@ use crate::params::Params;
 
 /// What happened to a validator in one epoch. Events may come in any order; each is O(1).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct ValidatorEpoch {
     votes: Tally,
     reveals: Tally,
@@ -56,6 +57,7 @@ impl ValidatorEpoch {
 
 /// The trust state of a validator: 28 bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct ValidatorTrust {
     canary: Counts,
     alignment: Counts,
@@ -66,6 +68,7 @@ canonical_struct!(ValidatorTrust { canary: Counts, alignment: Counts, timeliness
 
 /// The indicators of a validator.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct ValidatorIndicators {
     /// K: lower confidence bound of the share of canaries judged rightly.
     pub canary: Unit,

@@ -15,12 +15,15 @@ pub use sums::WorkerSums;
 
 /// What happened to a worker in one epoch. Events may come in any order; each is O(1).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct WorkerEpoch {
     jobs: Tally,
     audits: Tally,
     #[serde(with = "crate::decimal")]
+    #[cfg_attr(feature = "schema", schemars(with = "dn_core::schema::Decimal"))]
     speed_sum: u128,
     #[serde(with = "crate::decimal")]
+    #[cfg_attr(feature = "schema", schemars(with = "dn_core::schema::Decimal"))]
     speed_weight: u128,
     probes: Tally,
     frauds: u32,
@@ -92,6 +95,7 @@ impl WorkerEpoch {
 
 /// The trust state of a worker: 28 bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct WorkerTrust {
     completion: Counts,
     accuracy: Counts,
@@ -109,6 +113,7 @@ canonical_struct!(WorkerTrust {
 
 /// The five published indicators of a worker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct WorkerIndicators {
     /// C: lower confidence bound of the share of accepted work that was delivered.
     pub completion: Unit,

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Parser;
-use dn_sdk::operator::{DN, GatewaySettings, layered, start_gateway, stop_signal};
+use dn_sdk::operator::{DN, GatewaySettings, Trusted, layered, start_gateway, stop_signal};
 use serde::Serialize;
 
 /// The OpenAI-compatible front of the DeepNode network.
@@ -52,6 +52,10 @@ struct Flags {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[arg(long, env = "DN_LEDGER", value_name = "URL")]
     ledger: Option<String>,
+    /// A block of the chain to trust, its height and hash [default: the first that the node shows].
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[arg(long, env = "DN_TRUSTED", value_name = "HEIGHT:HASH")]
+    trusted: Option<Trusted>,
     /// Where to serve the API [default: 127.0.0.1:8080].
     #[serde(skip_serializing_if = "Option::is_none")]
     #[arg(long, env = "DN_LISTEN", value_name = "ADDR")]

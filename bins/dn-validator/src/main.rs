@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Parser;
-use dn_sdk::operator::{ValidatorSettings, layered, start_validator, stop_signal};
+use dn_sdk::operator::{Trusted, ValidatorSettings, layered, start_validator, stop_signal};
 use serde::Serialize;
 use tracing_subscriber::EnvFilter;
 
@@ -66,6 +66,10 @@ struct Flags {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[arg(long, env = "DN_LEDGER", value_name = "URL")]
     ledger: Option<String>,
+    /// A block of the chain to trust, its height and hash [default: the first that the node shows].
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[arg(long, env = "DN_TRUSTED", value_name = "HEIGHT:HASH")]
+    trusted: Option<Trusted>,
     /// Whether to audit [default: true].
     #[serde(skip_serializing_if = "Option::is_none")]
     #[arg(long, env = "DN_AUDIT", value_name = "BOOL")]

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Parser;
-use dn_sdk::operator::{DN, WorkerSettings, layered, start_worker, stop_signal};
+use dn_sdk::operator::{DN, Trusted, WorkerSettings, layered, start_worker, stop_signal};
 use serde::Serialize;
 
 /// Runs models for the DeepNode network.
@@ -52,6 +52,10 @@ struct Flags {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[arg(long, env = "DN_LEDGER", value_name = "URL")]
     ledger: Option<String>,
+    /// A block of the chain to trust, its height and hash [default: the first that the node shows].
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[arg(long, env = "DN_TRUSTED", value_name = "HEIGHT:HASH")]
+    trusted: Option<Trusted>,
     /// URL of a gateway to serve; may be given several times.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[arg(long = "gateway", env = "DN_GATEWAYS", value_name = "URL", value_delimiter = ',')]

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use crate::error::CliError;
 use crate::home::Config;
+use crate::out;
 
 mod directory;
 pub(crate) mod local;
@@ -53,6 +54,8 @@ pub(crate) enum Command {
         #[arg(long, value_name = "HEIGHT:HASH")]
         trust: Option<String>,
     },
+    /// Print the OpenRPC document of a node's JSON-RPC service; a running node answers `rpc.discover` with the same.
+    Openrpc,
     /// Run a node of a chain: with a key a validator, without one a follower.
     Run(Box<run::Args>),
     /// Run a chain of several validators on this machine, each a process of its own.
@@ -69,6 +72,7 @@ pub(crate) fn run(command: Command, config: &Config) -> Result<ExitCode, CliErro
         Command::Join { peer, dir, genesis, trust } => {
             directory::join_peer(&peer, &dir, &genesis, trust.as_deref())?;
         }
+        Command::Openrpc => out::json(&dn_ledger::node::openrpc()),
         Command::Run(args) => return run::run(*args, config),
         Command::Local(args) => return local::run(&args),
     }

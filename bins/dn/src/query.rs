@@ -1,6 +1,8 @@
 //! `dn query`: what the ledger says.
 
+mod governance;
 mod registry;
+mod work;
 
 use std::process::ExitCode;
 
@@ -50,14 +52,12 @@ pub(crate) struct Args {
 enum Query {
     /// Where the chain stands.
     Status,
-    /// The chain's parameters.
-    Params,
-    /// An account: balance, nonce, stakes.
+    /// An account: balance and stakes in DN, the next nonce.
     Account {
         /// The account.
         address: Address,
     },
-    /// An identity in a role, or everybody in it.
+    /// An identity in a role, or everybody in it: bonds and stake in DN, trust between 0 and 1, heights in blocks.
     Identity {
         /// The role.
         #[arg(value_parser = role)]
@@ -65,29 +65,29 @@ enum Query {
         /// The identity; without it all of the role.
         address: Option<Address>,
     },
-    /// A payment channel.
+    /// A payment channel: deposit, claims and what is left, in DN.
     Channel {
         /// The channel.
         id: ChannelId,
     },
-    /// A published model.
+    /// A published model: prices in DN a token.
     Model {
         /// The model.
         id: ModelId,
     },
-    /// All published models.
+    /// All published models: prices in DN a token.
     Models,
-    /// A worker's batch and its audits.
+    /// A worker's batch and its audits: fees in DN, deadlines in blocks.
     Batch {
         /// The batch.
         id: BatchId,
     },
-    /// The batches of a worker.
+    /// The batches of a worker, the newest first: fees in DN.
     Batches {
         /// The worker.
         worker: Address,
     },
-    /// Audits, of everybody or of one auditor.
+    /// Audits, of everybody or of one auditor: deadlines in blocks.
     Audits {
         /// The auditor.
         #[arg(long)]
@@ -96,7 +96,7 @@ enum Query {
         #[arg(long)]
         open: bool,
     },
-    /// How far an identity is trusted, and why.
+    /// How far an identity is trusted, and why: numbers between 0 and 1.
     Trust {
         /// The identity.
         address: Address,
@@ -104,9 +104,9 @@ enum Query {
         #[arg(long, value_parser = role, default_value = "worker")]
         role: Role,
     },
-    /// The supply equation.
+    /// The supply equation, in DN.
     Supply,
-    /// Every single holding: accounts, bonds, escrows, pools.
+    /// Every single holding, in DN: accounts, bonds, escrows, pools.
     Balances,
     /// A block; without a height the newest.
     Block {
@@ -123,12 +123,16 @@ enum Query {
         /// First block.
         #[arg(long, default_value_t = 0, value_name = "HEIGHT")]
         from_height: u64,
-        /// Most events.
+        /// Blocks are added until there are so many events; at most 1,000.
         #[arg(long, default_value_t = 100, value_name = "N")]
         limit: u32,
     },
     #[command(flatten)]
     Registry(registry::Query),
+    #[command(flatten)]
+    Governance(governance::Query),
+    #[command(flatten)]
+    Work(work::Query),
 }
 
 /// Parses a role's name; `model-owner` is as good as `model_owner`.
@@ -153,7 +157,6 @@ pub(crate) fn run(args: Args, config: &Config) -> Result<ExitCode, CliError> {
 async fn ask(client: &LedgerClient, query: Query) -> Result<Value, CliError> {
     match query {
         Query::Status => answer(client.status().await?),
-        Query::Params => answer(client.params().await?),
         Query::Account { address } => answer(client.account(address).await?),
         Query::Identity { role, address: None } => answer(client.identities(role).await?),
         Query::Identity { role, address: Some(address) } => {
@@ -180,6 +183,8 @@ async fn ask(client: &LedgerClient, query: Query) -> Result<Value, CliError> {
         Query::Tx { id } => found(client.tx(id).await?, || format!("no transaction {id} in any block")),
         Query::Events { from_height, limit } => answer(client.events(from_height, limit).await?),
         Query::Registry(query) => registry::ask(client, query).await,
+        Query::Governance(query) => governance::ask(client, query).await,
+        Query::Work(query) => work::ask(client, query).await,
     }
 }
 

@@ -6,39 +6,54 @@ use serde_json::{Map, Value};
 use crate::out::{Align, Table};
 
 /// Keys whose digit strings are amounts in atto. Of the roles those are the smallest collaterals.
-const AMOUNTS: [&str; 32] = [
+const AMOUNTS: [&str; 47] = [
+    "abstain",
     "accounts",
     "amount",
+    "backed",
+    "backing",
     "balance",
     "batches",
     "burned",
+    "cap",
     "channels",
     "claimed",
     "collateral",
     "deposit",
+    "domains",
     "emitted",
     "escrow",
     "fee",
     "fees",
     "gateway",
+    "jobs",
     "max_token_price",
     "model_owner",
+    "needed",
+    "no",
+    "no_with_veto",
     "output_token",
     "paid",
+    "per_call",
     "pools",
     "prompt_token",
     "reference_price",
     "refund",
     "registration_fee",
     "reward",
+    "self_bond",
+    "spendable",
+    "spent",
     "stake",
     "supply",
     "total",
+    "treasury",
     "unbonding",
     "validator",
     "value",
     "voting_power",
     "worker",
+    "yes",
 ];
 /// Keys whose numbers are Q32 fractions of one.
 const FRACTIONS: [&str; 4] = ["trust", "before", "after", "value"];
@@ -170,6 +185,16 @@ mod tests {
         assert!(render(&params).contains("collateral.worker  100 DN"), "{}", render(&params));
         let identity = serde_json::json!({ "worker": "0x12" });
         assert!(render(&identity).contains("worker  0x12"), "{}", render(&identity));
+    }
+
+    #[test]
+    fn votes_limits_and_treasuries_are_money() {
+        let tally = serde_json::json!({ "tally": { "yes": "2000000000000000000", "no_with_veto": "0" } });
+        assert!(render(&tally).contains("tally.yes           2 DN"), "{}", render(&tally));
+        for name in ["treasury", "spendable", "per_call", "spent", "needed", "backed", "self_bond"] {
+            let value = serde_json::json!({ name: "3000000000000000000" });
+            assert!(render(&value).contains("3 DN"), "{name}: {}", render(&value));
+        }
     }
 
     #[test]

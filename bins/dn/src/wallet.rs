@@ -7,6 +7,7 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use dn_core::hexadecimal::to_hex;
 use dn_core::keystore::{Kdf, Keystore};
 use dn_core::mnemonic::{DerivationPath, Mnemonic};
 use dn_core::{Address, SecretKey};
@@ -340,8 +341,7 @@ fn list(args: &ListArgs, config: &Config) -> Result<(), CliError> {
 fn export(args: &ExportArgs, config: &Config) -> Result<(), CliError> {
     let path = find(&args.select.key, &args.select.dir.dir(config))?;
     let key = decrypt(&path, &args.password)?;
-    let digits: String = key.public().to_compressed().iter().map(|byte| format!("{byte:02x}")).collect();
-    let public_key = format!("0x{digits}");
+    let public_key = to_hex(&key.public().to_compressed());
     if args.select.json {
         out::json(&serde_json::json!({ "address": key.address(), "public_key": public_key }));
     } else {

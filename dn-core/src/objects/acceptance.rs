@@ -10,6 +10,7 @@ use crate::signed::Signable;
 
 /// The payer's countersignature of a job's receipt.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct JobAcceptance {
     /// The chain that settles it.
     pub chain_id: u64,

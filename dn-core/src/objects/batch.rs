@@ -12,6 +12,7 @@ use crate::signed::Signable;
 
 /// What a batch claims from one lane of one channel for one model.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct BatchLine {
     /// The channel.
     pub channel: ChannelId,
@@ -43,6 +44,7 @@ canonical_struct!(BatchLine {
 
 /// The commitment. Signed by the gateway, submitted by the worker; audits are drawn only after it stands on the ledger.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct BatchRoot {
     /// The chain that settles it.
     pub chain_id: u64,

@@ -11,6 +11,7 @@ const DOMAIN: &[u8] = b"deepnode encoder manifest v1\0";
 
 /// How one vector comes of the many that an encoder's last layer gives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Pooling {
     /// The mean of all positions.
@@ -22,6 +23,7 @@ canonical_enum!(Pooling { 0 => Mean {}, 1 => First {} });
 
 /// The sizes and constants of an encoder of the BERT family.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct EncoderHyperparameters {
     /// Layers.
     pub layers: u32,
@@ -56,6 +58,7 @@ canonical_struct!(EncoderHyperparameters {
 
 /// Everything that decides an encoder's output.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct EncoderManifest {
     /// Version of the numeric spec (1 = `NumericSpec::V1`).
     pub numeric_spec: u16,

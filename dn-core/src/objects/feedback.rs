@@ -15,6 +15,7 @@ pub const MAX_TAG_BYTES: usize = 32;
 
 /// Feedback, bound to one receipt of one batch.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Feedback {
     /// The chain that settled the receipt.
     pub chain_id: u64,

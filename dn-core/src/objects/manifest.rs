@@ -8,6 +8,7 @@ use crate::{canonical_enum, canonical_struct};
 
 /// Which elements of a head RoPE rotates together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum RopePairing {
     /// Elements `2i` and `2i + 1` (GGUF `llama`).
@@ -19,6 +20,7 @@ canonical_enum!(RopePairing { 0 => Interleaved {}, 1 => HalfSplit {} });
 
 /// How a model stretches its rotary positions beyond those it was trained with. Bits are those of an f32.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum RopeScaling {
@@ -72,6 +74,7 @@ canonical_enum!(RopeScaling {
 
 /// The sizes and constants of a decoder of the Llama family.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Hyperparameters {
     /// Decoder layers.
     pub layers: u32,
@@ -136,6 +139,7 @@ pub const MAX_STOP_TOKENS: usize = 64;
 
 /// Everything that decides a model's output. Its hash is the model's identity.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct ModelManifest {
     /// Version of the numeric spec (1 = `NumericSpec::V1`).
     pub numeric_spec: u16,

@@ -13,6 +13,7 @@ use crate::{canonical_enum, canonical_struct};
 
 /// Why generation ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum FinishReason {
     /// A stop token or stop text.
@@ -26,6 +27,7 @@ canonical_enum!(FinishReason { 0 => Stop {}, 1 => Length {}, 2 => Cancelled {} }
 
 /// The worker's promise that this answer is the model's, bit for bit.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Receipt {
     /// The chain that settles it.
     pub chain_id: u64,

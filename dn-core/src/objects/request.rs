@@ -11,6 +11,7 @@ use crate::objects::{Decoding, Sampling};
 
 /// Prices per token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Price {
     /// For one prompt token.
     pub prompt_token: Amount,
@@ -33,6 +34,7 @@ impl Price {
 
 /// The canonical request: everything that decides the answer and its price.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct JobRequest {
     /// The chain that settles it.
     pub chain_id: u64,

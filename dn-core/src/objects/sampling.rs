@@ -30,6 +30,7 @@ pub const MAX_STOP_BYTES: usize = 256;
 
 /// Numbers of the canonical sampler.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Sampling {
     /// Temperature in millionths; 0 is greedy.
     pub temperature_micro: u32,
@@ -97,6 +98,7 @@ impl Sampling {
 
 /// Added to a token's logit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct TokenBias {
     /// The token.
     pub token: u32,
@@ -107,6 +109,7 @@ canonical_struct!(TokenBias { token: u32, bias_micro: i32 });
 
 /// What an answer has to be.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case", tag = "kind")]
 pub enum Grammar {
     /// Anything.
@@ -157,6 +160,7 @@ impl Grammar {
 
 /// What decoding is asked for beside the sampler's numbers.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Decoding {
     /// Added to logits; by ascending token, each once.
     pub bias: Vec<TokenBias>,
@@ -258,6 +262,7 @@ impl SettingsError {
 
 /// The log-probability that the model gives a token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct TokenLogprob {
     /// The token.
     pub token: u32,
@@ -268,6 +273,7 @@ canonical_struct!(TokenLogprob { token: u32, logprob_q24: i64 });
 
 /// What the model thought of one place of an answer, before penalties, temperature or grammar.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct TokenLogprobs {
     /// The token that was chosen.
     pub chosen: TokenLogprob,

@@ -17,6 +17,7 @@ pub const MAX_SESSION_MODELS: usize = 16;
 /// A gateway can be shown it before any ledger knows it; the ledger keeps count of what was spent. For one owner and
 /// session key a higher serial is a new session, with a new budget, once the one before is over.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct SessionGrant {
     /// The chain that settles what is spent.
     pub chain_id: u64,

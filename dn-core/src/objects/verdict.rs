@@ -9,6 +9,7 @@ use crate::{canonical_enum, canonical_struct};
 
 /// The result of replaying one receipt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(tag = "outcome", rename_all = "snake_case")]
 pub enum AuditOutcome {
     /// Every bit as the receipt says.
@@ -25,6 +26,7 @@ canonical_enum!(AuditOutcome { 0 => Match {}, 1 => Mismatch { position: u32 }, 2
 
 /// One auditor's finding on one receipt of a batch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Verdict {
     /// The batch.
     pub batch: BatchId,

@@ -11,6 +11,7 @@ use crate::signed::Signable;
 
 /// A cumulative promise on one lane of a channel: the newest, with the largest amount, replaces all before it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Voucher {
     /// The chain that settles it.
     pub chain_id: u64,

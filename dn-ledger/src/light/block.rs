@@ -10,6 +10,7 @@ use super::client::LightError;
 
 /// A decided header, who decided it, and who decides the next.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct LightBlock {
     /// The header.

@@ -14,12 +14,37 @@ use crate::validators::ValidatorSet;
 
 /// A block that is trusted for reasons outside the protocol: from a configuration, or seen first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct TrustedHash {
     /// Its height.
     pub height: u64,
     /// Its hash.
     pub hash: BlockHash,
+}
+
+/// Why a text names no trusted block.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("`{found}` is no block; a height, a colon and the hash of the block expected, such as 0:0x12…")]
+pub struct ParseTrustedError {
+    /// The text.
+    pub found: String,
+}
+
+impl std::str::FromStr for TrustedHash {
+    type Err = ParseTrustedError;
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let parsed = text
+            .split_once(':')
+            .and_then(|(height, hash)| Some(Self { height: height.parse().ok()?, hash: hash.parse().ok()? }));
+        parsed.ok_or_else(|| ParseTrustedError { found: text.chars().take(128).collect() })
+    }
+}
+
+impl std::fmt::Display for TrustedHash {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}:{}", self.height, self.hash)
+    }
 }
 
 /// How far trust reaches.

@@ -220,10 +220,11 @@ impl Node {
         if let Err(BlockError::Referee { expected, found, .. }) = chain.check_referee() {
             return Err(NodeError::Referee { expected, found });
         }
-        let address = key.as_ref().map_or(Address::ZERO, SecretKey::address);
+        let own_key = key.as_ref().map(SecretKey::address);
         let set = chain.validators();
-        if network.is_none() && !set.is_quorum(set.power(address).into()) {
-            return Err(NodeError::NotValidator { address });
+        let power = own_key.map_or(0, |own| set.power(own));
+        if network.is_none() && !set.is_quorum(power.into()) {
+            return Err(NodeError::NotValidator { address: own_key.unwrap_or_default() });
         }
         std::fs::create_dir_all(&dir).map_err(|source| NodeError::Io { path: dir.clone(), source })?;
         let guard_file = sign_guard.unwrap_or_else(|| dir.join("signed"));
@@ -251,7 +252,7 @@ impl Node {
             #[cfg(feature = "faults")]
             fault: config.fault,
         };
-        let shared = Arc::new(Shared::new(chain, store, hash, address, !alone));
+        let shared = Arc::new(Shared::new(chain, store, hash, own_key, !alone));
         let consensus = {
             let shared = Arc::clone(&shared);
             std::thread::Builder::new()
@@ -271,6 +272,12 @@ impl Node {
     /// Where JSON-RPC listens.
     pub const fn rpc_addr(&self) -> SocketAddr {
         self.rpc_addr
+    }
+
+    /// Answers the body of a JSON-RPC request as the service does, without a connection; none when no answer is wanted. It counts
+    /// towards no caller's quota, and its length is for the caller to bound.
+    pub async fn answer(&self, body: &[u8]) -> Option<serde_json::Value> {
+        rpc::answer_bytes(&self.shared, body).await
     }
 
     /// Height of the tip.

@@ -97,8 +97,8 @@ pub(super) struct Shared {
     heights: watch::Sender<u64>,
     pub(super) store: Store,
     pub(super) genesis: Hash32,
-    /// The node's validator; zero for a node that only follows.
-    pub(super) producer: Address,
+    /// The address of this node's key; none for a node that only follows.
+    pub(super) own_key: Option<Address>,
     /// Whether there are others to pass transactions on to.
     passes_on: bool,
     evidence: Mutex<VecDeque<Equivocation>>,
@@ -110,13 +110,13 @@ impl Shared {
         chain: Chain,
         store: Store,
         genesis: Hash32,
-        producer: Address,
+        own_key: Option<Address>,
         passes_on: bool,
     ) -> Self {
         let heights = watch::Sender::new(chain.tip().height);
         let (chain, pool, checked) = (RwLock::new(chain), Mutex::default(), Mutex::default());
         let (wake, evidence, metrics) = (Notify::new(), Mutex::default(), Metrics::default());
-        Self { chain, pool, checked, wake, heights, store, genesis, producer, passes_on, evidence, metrics }
+        Self { chain, pool, checked, wake, heights, store, genesis, own_key, passes_on, evidence, metrics }
     }
 
     /// The height of the tip as it rises.

@@ -7,6 +7,7 @@ use std::fs::File;
 use std::io::{BufWriter, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
+use dn_core::hexadecimal::from_hex;
 use dn_core::{Canonical, DecodeError};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -17,7 +18,6 @@ use crate::chain::Chain;
 use crate::genesis::Genesis;
 use crate::light::{LightBlock, LightClient, LightError};
 use crate::snapshot::{Chunk, Export, MAX_CHUNK_BYTES, MAX_MANIFEST_BYTES, Manifest};
-use crate::text::from_hex;
 
 const MAGIC: &[u8; 8] = b"DNSNAP01";
 const DIR_NAME: &str = "snapshots";
@@ -187,6 +187,11 @@ impl SnapshotFile {
         self.part(index.saturating_add(1))
     }
 
+    /// How many chunks there are.
+    pub const fn chunks(&self) -> usize {
+        self.parts.len().saturating_sub(1)
+    }
+
     fn part(&mut self, at: usize) -> Result<Vec<u8>, SnapshotFileError> {
         let part = self.parts.get(at).copied();
         let (offset, length) = part.ok_or_else(|| SnapshotFileError::Shape { path: self.path.clone() })?;
@@ -212,7 +217,7 @@ fn decode<T: Canonical>(what: &'static str, bytes: &[u8]) -> Result<T, SnapshotF
 }
 
 /// `dn_snapshots`: which snapshots a node has.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct SnapshotsView {
     /// Their heights, ascending.
     pub heights: Vec<u64>,
@@ -243,7 +248,7 @@ impl PeerSnapshot {
         limit: usize,
     ) -> Result<T, SnapshotFileError> {
         let text: String = self.peer.call(method, params, 2 * limit + 1024)?;
-        decode(what, &from_hex(&text).ok_or(SnapshotFileError::Hex { what })?)
+        decode(what, &from_hex(&text, limit).ok_or(SnapshotFileError::Hex { what })?)
     }
 }
 

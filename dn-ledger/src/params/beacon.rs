@@ -7,6 +7,7 @@ use super::{ParamsError, within};
 
 /// Where randomness comes from, and how long after a commitment it is drawn.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct BeaconParams {
     /// Every block carries its proposer's reveal. Without, a block's proposer can choose the randomness among many.

@@ -8,6 +8,7 @@ use crate::referee::MAX_MOVES;
 
 /// How a claimed mismatch is decided, and in what time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct DisputeParams {
     /// The rules of the referee that decides. 0: none does, and validators decide by weight.

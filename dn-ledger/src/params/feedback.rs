@@ -7,6 +7,7 @@ use super::{ParamsError, within};
 
 /// What payers' feedback counts for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct FeedbackParams {
     /// The fee of a receipt from which feedback on it counts in full; less counts in proportion. No payer counts for more than one in full

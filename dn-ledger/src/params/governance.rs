@@ -12,6 +12,7 @@ pub const MAX_OPEN_PROPOSALS: u32 = 16;
 
 /// Rules of stake pools.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct StakingParams {
     /// Smallest stake of its own with which a validator is elected and takes stake of others.
@@ -53,6 +54,7 @@ impl StakingParams {
 
 /// Rules of proposals.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct GovernanceParams {
     /// Deposit with which a proposal is voted on while fewer than four others are open; it doubles with every four.

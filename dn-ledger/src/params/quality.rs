@@ -8,6 +8,7 @@ use super::{ParamsError, within};
 
 /// How committees score what models are good for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct QualityParams {
     /// The most rounds of an epoch; 0: nobody is asked, and quality is neutral.

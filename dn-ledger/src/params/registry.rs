@@ -9,6 +9,7 @@ use super::ParamsError;
 /// How far a domain's owner moves the weights of emission. The treasury's and the foundation's bounds are
 /// [`dn_powr::DomainSplit`]'s own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct EmissionBounds {
     /// Of the workers' weight.
@@ -24,6 +25,7 @@ canonical_struct!(EmissionBounds { workers: Range, validators: Range, stakers: R
 
 /// Parameters of domains, lineage, backing and job escrow.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct RegistryParams {
     /// Most domains that are open at once.

@@ -2,9 +2,9 @@
 
 use dn_core::{Address, BatchId};
 
-use super::MAX_LIST;
-use crate::state::{DISPUTE_DUE, DISPUTE_MOVES, DISPUTES, State};
-use crate::views::{DisputeMoveView, DisputeView};
+use super::page::{PageError, page_of};
+use crate::state::{DISPUTE_DUE, DISPUTE_MOVES, DISPUTES, Dispute, State};
+use crate::views::{DisputeMoveView, DisputeView, Page, PageRequest};
 
 /// The most disputes with all their moves that a list answers with.
 const MAX_DISPUTES: usize = 16;
@@ -29,12 +29,19 @@ pub fn dispute(state: &State, batch: BatchId, index: u32) -> Option<DisputeView>
     })
 }
 
-/// The open disputes, of one party or of all: those that end first come first, at most 16.
-pub fn disputes(state: &State, party: Option<Address>) -> Vec<DisputeView> {
-    let due = DISPUTE_DUE.iter(state).take(MAX_LIST).map(|((_, batch, index), _)| (batch, index));
-    let of_party = due.filter(|key| {
-        let Some(party) = party else { return true };
-        DISPUTES.get(state, key).is_some_and(|d| d.accuser == party || d.worker == party)
-    });
-    of_party.filter_map(|(batch, index)| dispute(state, batch, index)).take(MAX_DISPUTES).collect()
+/// The open disputes, of one party or of all: those that end first come first, at most 16 to a page. One that is answered while pages
+/// are read ends later, and may be read twice.
+///
+/// # Errors
+/// [`PageError`].
+pub fn disputes(
+    state: &State,
+    party: Option<Address>,
+    request: &PageRequest,
+) -> Result<Page<DisputeView>, PageError> {
+    page_of(state, &DISPUTE_DUE, vec![DISPUTE_DUE.prefix()], request, MAX_DISPUTES, |(_, batch, index), _| {
+        let wanted = |d: &Dispute| party.is_none_or(|party| d.accuser == party || d.worker == party);
+        DISPUTES.get(state, &(batch, index)).filter(wanted)?;
+        dispute(state, batch, index)
+    })
 }

@@ -3,13 +3,14 @@
 use dn_core::Address;
 
 use super::MAX_LIST;
+use super::page::{PageError, page, page_in};
 use crate::state::{
     OPEN_PROPOSALS, PROPOSALS, Proposal, ProposalStatus, REDELEGATION_POOLS, REDELEGATIONS, SESSIONS,
-    STAKE_POOLS, State, UPGRADES,
+    STAKE_POOLS, Session, State, Tally, UPGRADES,
 };
 use crate::tally::tally;
 use crate::upgrades::SUPPORTED_UPGRADES;
-use crate::views::{ProposalView, RedelegationView, SessionView, UpgradeView};
+use crate::views::{Page, PageRequest, ProposalView, RedelegationView, SessionView, UpgradeView};
 
 /// A delegator's lots, at most [`MAX_LIST`].
 pub(super) fn redelegations(state: &State, delegator: Address) -> Vec<RedelegationView> {
@@ -22,10 +23,27 @@ pub(super) fn redelegations(state: &State, delegator: Address) -> Vec<Redelegati
     .collect()
 }
 
-/// The sessions of an owner, at most [`MAX_LIST`].
-pub fn sessions(state: &State, owner: Address) -> Vec<SessionView> {
-    let all = SESSIONS.iter_from(state, &owner).take(MAX_LIST);
-    all.map(|((owner, session), s)| SessionView {
+/// The sessions of an owner, by key.
+///
+/// # Errors
+/// [`PageError`].
+pub fn sessions(
+    state: &State,
+    owner: Address,
+    request: &PageRequest,
+) -> Result<Page<SessionView>, PageError> {
+    page_in(state, &SESSIONS, &owner, request, |(owner, session), record| {
+        Some(session_view(owner, session, record))
+    })
+}
+
+/// What a key may spend of an owner's.
+pub fn session(state: &State, owner: Address, session: Address) -> Option<SessionView> {
+    SESSIONS.get(state, &(owner, session)).map(|record| session_view(owner, session, record))
+}
+
+fn session_view(owner: Address, session: Address, s: Session) -> SessionView {
+    SessionView {
         owner,
         session,
         serial: s.serial,
@@ -35,8 +53,7 @@ pub fn sessions(state: &State, owner: Address) -> Vec<SessionView> {
         spent: s.spent,
         models: s.models,
         expires_ms: s.expires_ms,
-    })
-    .collect()
+    }
 }
 
 /// A proposal with its votes.
@@ -44,16 +61,32 @@ pub fn proposal(state: &State, id: u64) -> Option<ProposalView> {
     PROPOSALS.get(state, &id).map(|record| proposal_view(state, id, record))
 }
 
-/// Proposals in the order of their numbers, at most [`MAX_LIST`]; `open` leaves those that something is still to come of.
-pub fn proposals(state: &State, open: bool) -> Vec<ProposalView> {
+/// A proposal by its own record alone: running votes, which are those of many pools, are not counted.
+pub fn proposal_record(state: &State, id: u64) -> Option<ProposalView> {
+    PROPOSALS.get(state, &id).map(|record| {
+        let tally = record.tally;
+        view_with(id, record, tally)
+    })
+}
+
+/// Proposals in the order of their numbers; `open` leaves those that something is still to come of.
+///
+/// # Errors
+/// [`PageError`].
+pub fn proposals(state: &State, open: bool, request: &PageRequest) -> Result<Page<ProposalView>, PageError> {
     if open {
-        return OPEN_PROPOSALS.iter(state).filter_map(|(id, _)| proposal(state, id)).collect();
+        return page(state, &OPEN_PROPOSALS, request, |id, _| proposal(state, id));
     }
-    PROPOSALS.iter(state).take(MAX_LIST).map(|(id, record)| proposal_view(state, id, record)).collect()
+    page(state, &PROPOSALS, request, |id, record| Some(proposal_view(state, id, record)))
 }
 
 fn proposal_view(state: &State, id: u64, record: Proposal) -> ProposalView {
     let running = matches!(record.status, ProposalStatus::Voting { .. });
+    let votes = if running { Some(tally(state, id)) } else { record.tally };
+    view_with(id, record, votes)
+}
+
+fn view_with(id: u64, record: Proposal, tally: Option<Tally>) -> ProposalView {
     ProposalView {
         id,
         proposer: record.proposer,
@@ -64,18 +97,19 @@ fn proposal_view(state: &State, id: u64, record: Proposal) -> ProposalView {
         needed: record.needed,
         deposit: record.deposit,
         status: record.status,
-        tally: if running { Some(tally(state, id)) } else { record.tally },
+        tally,
     }
 }
 
-/// The upgrades that were decided, by their first height, at most [`MAX_LIST`].
-pub fn upgrades(state: &State) -> Vec<UpgradeView> {
-    let all = UPGRADES.iter(state).take(MAX_LIST);
-    all.map(|(height, upgrade)| {
+/// The upgrades that were decided, by their first height.
+///
+/// # Errors
+/// [`PageError`].
+pub fn upgrades(state: &State, request: &PageRequest) -> Result<Page<UpgradeView>, PageError> {
+    page(state, &UPGRADES, request, |height, upgrade| {
         let known = SUPPORTED_UPGRADES
             .iter()
             .any(|(name, version)| *name == upgrade.name && *version == upgrade.version);
-        UpgradeView { height, upgrade, supported: known }
+        Some(UpgradeView { height, upgrade, supported: known })
     })
-    .collect()
 }

@@ -4,18 +4,19 @@ use dn_core::{Address, Hash32, ModelId, keccak256};
 use dn_trust::Unit;
 
 use super::MAX_LIST;
+use super::page::{PageError, newest, page};
 use crate::state::{
     AUDIT_TASKS, AUDITS, AuditResult, BEACON, FEEDBACKS, IDENTITIES, MODEL_REPUTATIONS, MODEL_TRUST, PARAMS,
     QUALITY_ROUNDS, State, WORKER_BATCHES, WORKER_FEEDBACK, WORKER_REPUTATIONS, WORKER_SEQUENCES,
 };
 use crate::tx::Role;
 use crate::views::{
-    AgentView, BeaconView, FeedbackAuthView, FeedbackView, IndicatorView, ModelTrustView, QualityRoundView,
-    ReputationView, ValidationView, ValidationsView,
+    AgentView, BeaconView, FeedbackAuthView, FeedbackView, IndicatorView, ModelTrustView, Page, PageRequest,
+    QualityRoundView, ReputationView, ValidationView, ValidationsView,
 };
 
-/// Batches that a list of validations looks at.
-const MAX_BATCHES: u64 = 16;
+/// The most batches of one page of validations.
+const MAX_BATCHES: usize = 16;
 
 /// An address as a decimal number.
 pub fn agent_id(address: Address) -> String {
@@ -51,41 +52,66 @@ pub fn agent(state: &State, address: Address) -> Option<AgentView> {
     })
 }
 
-/// What payers say of a worker; the newest feedback, at most `limit`.
-pub fn reputation(state: &State, worker: Address, limit: usize) -> ReputationView {
+/// What payers say of a worker, the newest first.
+///
+/// # Errors
+/// [`PageError`].
+pub fn reputation(
+    state: &State,
+    worker: Address,
+    request: &PageRequest,
+) -> Result<ReputationView, PageError> {
     let reputation = WORKER_REPUTATIONS.get_or_default(state, &worker);
-    let from = reputation.count.saturating_sub(limit.min(MAX_LIST) as u64);
-    let places = (from..reputation.count).rev();
-    let feedback = places.filter_map(|place| {
-        let (batch, index) = WORKER_FEEDBACK.get(state, &(worker, place))?;
-        let record = FEEDBACKS.get(state, &(batch, index))?;
-        Some(FeedbackView {
-            client_address: record.payer,
-            feedback_auth: FeedbackAuthView { batch, index, signer: record.signer },
-            score: record.score,
-            tag1: record.tag,
-            tag2: record.model,
-            feedback_hash: record.uri_hash,
-            is_revoked: false,
-        })
-    });
-    ReputationView {
+    let prefix = WORKER_FEEDBACK.prefix_of(&worker);
+    let key = |place| (worker, place);
+    let bounds = (reputation.count, MAX_LIST);
+    let page = newest(
+        &WORKER_FEEDBACK,
+        &prefix,
+        |(_, place)| *place,
+        key,
+        bounds,
+        request,
+        |place| {
+            let (batch, index) = WORKER_FEEDBACK.get(state, &(worker, place))?;
+            let record = FEEDBACKS.get(state, &(batch, index))?;
+            Some(FeedbackView {
+                client_address: record.payer,
+                feedback_auth: FeedbackAuthView { batch, index, signer: record.signer },
+                score: record.score,
+                tag1: record.tag,
+                tag2: record.model,
+                feedback_hash: record.uri_hash,
+                is_revoked: false,
+            })
+        },
+    )?;
+    Ok(ReputationView {
         agent_id: agent_id(worker),
         count: reputation.count,
         average_score: reputation.average().unwrap_or(0),
-        feedback: feedback.collect(),
-    }
+        feedback: page.items,
+        next: page.next,
+    })
 }
 
-/// The audits of a worker's newest batches.
-pub fn validations(state: &State, worker: Address) -> ValidationsView {
+/// The audits of a worker's batches, the newest first; the limit counts batches, at most 16.
+///
+/// # Errors
+/// [`PageError`].
+pub fn validations(
+    state: &State,
+    worker: Address,
+    request: &PageRequest,
+) -> Result<ValidationsView, PageError> {
     let next = WORKER_SEQUENCES.get_or_default(state, &worker);
-    let batches = (next.saturating_sub(MAX_BATCHES)..next)
-        .rev()
-        .filter_map(|sequence| WORKER_BATCHES.get(state, &(worker, sequence)));
-    let validations: Vec<_> = batches
-        .flat_map(|batch| AUDIT_TASKS.iter_from(state, &batch))
-        .take(MAX_LIST)
+    let prefix = WORKER_BATCHES.prefix_of(&worker);
+    let (number, key) = (|(_, sequence): &(Address, u64)| *sequence, |sequence| (worker, sequence));
+    let page = newest(&WORKER_BATCHES, &prefix, number, key, (next, MAX_BATCHES), request, |sequence| {
+        WORKER_BATCHES.get(state, &(worker, sequence))
+    })?;
+    let tasks = page.items.iter().flat_map(|batch| AUDIT_TASKS.iter_from(state, batch));
+    let validations: Vec<_> = tasks
         .map(|((batch, index, validator_address), _)| ValidationView {
             request_hash: Hash32(keccak256(&[&batch.0, &index.to_le_bytes()])),
             validator_address,
@@ -99,7 +125,7 @@ pub fn validations(state: &State, worker: Address) -> ValidationsView {
     let given: Vec<u64> = validations.iter().filter_map(|v| v.response.map(u64::from)).collect();
     let (count, total) = (given.len() as u64, given.iter().sum::<u64>());
     let avg_response = total.checked_div(count).and_then(|mean| u8::try_from(mean).ok()).unwrap_or(0);
-    ValidationsView { agent_id: agent_id(worker), count, avg_response, validations }
+    Ok(ValidationsView { agent_id: agent_id(worker), count, avg_response, validations, next: page.next })
 }
 
 const fn response(result: Option<AuditResult>) -> Option<u8> {
@@ -127,11 +153,13 @@ pub fn model_trust(state: &State, model: ModelId) -> Option<ModelTrustView> {
     })
 }
 
-/// The open quality rounds.
-pub fn quality_rounds(state: &State) -> Vec<QualityRoundView> {
-    let rounds = QUALITY_ROUNDS.iter(state).take(MAX_LIST);
-    rounds
-        .map(|(round, record)| QualityRoundView {
+/// The open quality rounds, by id.
+///
+/// # Errors
+/// [`PageError`].
+pub fn quality_rounds(state: &State, request: &PageRequest) -> Result<Page<QualityRoundView>, PageError> {
+    page(state, &QUALITY_ROUNDS, request, |round, record| {
+        Some(QualityRoundView {
             round,
             domain: record.domain,
             owner: record.owner,
@@ -143,7 +171,7 @@ pub fn quality_rounds(state: &State) -> Vec<QualityRoundView> {
             reveal_until: record.reveal_until,
             open_until: record.open_until,
         })
-        .collect()
+    })
 }
 
 /// The randomness of the tip.

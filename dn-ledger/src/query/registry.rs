@@ -4,6 +4,7 @@ use dn_core::{Address, ChannelId, ModelId};
 use dn_powr::BPS;
 
 use super::MAX_LIST;
+use super::page::{PageError, page};
 use crate::apply::{domain_emission, domain_fees};
 use crate::state::{
     BACKING_POOLS, BACKING_RELEASES, BACKING_SHARES, DOMAINS, Domain, FAMILIES, FAMILY_VERSIONS, JOBS,
@@ -11,7 +12,8 @@ use crate::state::{
 };
 use crate::tx::Shares;
 use crate::views::{
-    BackingRelease, BackingView, BackingsView, DomainView, FamilyView, JobView, ModelTermsView,
+    BackingRelease, BackingView, BackingsView, DomainView, FamilyView, JobView, ModelTermsView, Page,
+    PageRequest,
 };
 
 /// A domain as it is in an epoch.
@@ -19,9 +21,12 @@ pub fn domain(state: &State, id: u32, epoch: u64) -> Option<DomainView> {
     DOMAINS.get(state, &id).map(|record| domain_view(state, id, record, epoch))
 }
 
-/// The domains, closed ones included, at most [`MAX_LIST`].
-pub fn domains(state: &State, epoch: u64) -> Vec<DomainView> {
-    DOMAINS.iter(state).take(MAX_LIST).map(|(id, record)| domain_view(state, id, record, epoch)).collect()
+/// The domains, closed ones included, by number.
+///
+/// # Errors
+/// [`PageError`].
+pub fn domains(state: &State, epoch: u64, request: &PageRequest) -> Result<Page<DomainView>, PageError> {
+    page(state, &DOMAINS, request, |id, record| Some(domain_view(state, id, record, epoch)))
 }
 
 fn domain_view(state: &State, id: u32, record: Domain, epoch: u64) -> DomainView {
@@ -69,7 +74,7 @@ pub fn family(state: &State, id: ModelId) -> Option<FamilyView> {
     Some(FamilyView {
         id,
         owner: family.owner,
-        versions: FAMILY_VERSIONS.iter_from(state, &id).map(|(_, model)| model).collect(),
+        versions: FAMILY_VERSIONS.iter_from(state, &id).take(MAX_LIST).map(|(_, model)| model).collect(),
         backing: family.backing,
         backed: pool.tokens(),
         shares: Shares(pool.shares()),
@@ -94,11 +99,19 @@ pub fn job(state: &State, escrow: ChannelId) -> Option<JobView> {
     JOBS.get(state, &escrow).map(|record| job_view(escrow, record))
 }
 
-/// Such jobs that a worker may take, or all, at most [`MAX_LIST`].
-pub fn jobs(state: &State, worker: Option<Address>) -> Vec<JobView> {
-    let open_to = |job: &JobEscrow| worker.is_none_or(|w| job.worker.is_none_or(|named| named == w));
-    let jobs = JOBS.iter(state).filter(|(_, job)| open_to(job)).take(MAX_LIST);
-    jobs.map(|(escrow, record)| job_view(escrow, record)).collect()
+/// Such jobs that a worker may take, or all, by escrow.
+///
+/// # Errors
+/// [`PageError`].
+pub fn jobs(
+    state: &State,
+    worker: Option<Address>,
+    request: &PageRequest,
+) -> Result<Page<JobView>, PageError> {
+    page(state, &JOBS, request, |escrow, job| {
+        let open_to = worker.is_none_or(|w| job.worker.is_none_or(|named| named == w));
+        open_to.then(|| job_view(escrow, job))
+    })
 }
 
 fn job_view(escrow: ChannelId, record: JobEscrow) -> JobView {

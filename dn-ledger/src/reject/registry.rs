@@ -8,6 +8,7 @@ use crate::tx::Shares;
 
 /// A field of a receipt that its job decides.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum ReceiptField {
@@ -35,6 +36,7 @@ pub enum ReceiptField {
 ///
 /// Small on purpose: what the transaction says itself is not always repeated.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(tag = "what", rename_all = "snake_case")]
 #[non_exhaustive]
 #[allow(missing_docs, reason = "each message names its fields")]

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 
 /// A rule of stake pools that refuses a transaction.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(tag = "fault", rename_all = "snake_case")]
 #[non_exhaustive]
 #[allow(missing_docs, reason = "each message names its fields")]

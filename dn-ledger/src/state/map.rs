@@ -81,6 +81,22 @@ impl State {
             .map(|(key, value)| (key.as_slice(), value.as_slice()))
     }
 
+    /// The entries whose key starts with the prefix and comes after `after`, in order.
+    pub fn range_after(
+        &self,
+        prefix: Vec<u8>,
+        after: Option<&[u8]>,
+    ) -> impl Iterator<Item = (&[u8], &[u8])> + use<'_> {
+        let start = match after {
+            Some(after) if after >= prefix.as_slice() => Bound::Excluded(after.to_vec()),
+            _ => Bound::Included(prefix.clone()),
+        };
+        self.entries
+            .range::<Vec<u8>, _>((start, Bound::Unbounded))
+            .take_while(move |(key, _)| key.starts_with(&prefix))
+            .map(|(key, value)| (key.as_slice(), value.as_slice()))
+    }
+
     /// How many entries there are.
     pub fn len(&self) -> usize {
         self.entries.len()

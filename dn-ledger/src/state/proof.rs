@@ -28,6 +28,7 @@ pub fn bit(key: &Hash32, depth: usize) -> bool {
 
 /// What a proof's path ends at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(tag = "end", rename_all = "snake_case")]
 pub enum ProofEnd {
     /// The entry of the key that is asked for.
@@ -50,6 +51,7 @@ canonical_enum!(ProofEnd {
 
 /// A proof that a state holds an entry, or that it holds none under a key.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct StateProof {
     /// Where the path of the key's hash ends.

@@ -34,6 +34,7 @@ canonical_struct!(Account { balance: Amount, nonce: u64 });
 
 /// Whether an identity may act in a role.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(tag = "status", rename_all = "snake_case")]
 pub enum IdentityStatus {
     /// It may.
@@ -169,6 +170,7 @@ impl Channel {
 
 /// Where a batch stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum BatchStatus {
     /// Posted; audits are drawn in the next block.
@@ -223,6 +225,7 @@ canonical_struct!(Batch {
 
 /// How the audit of a receipt ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum AuditResult {
     /// Every bit as the receipt says.
@@ -280,6 +283,7 @@ canonical_struct!(Audit {
 
 /// What an auditor has to do next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum AuditPhase {
     /// Audit and commit.
@@ -314,6 +318,7 @@ canonical_struct!(AuditTask {
 
 /// A pool of DN that belongs to no account.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(tag = "pool", rename_all = "snake_case")]
 pub enum Pool {
     /// The community pool, out of which emission is paid and into which fees flow back.

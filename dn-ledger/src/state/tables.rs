@@ -145,6 +145,18 @@ impl<K: Key, V: Canonical> Table<K, V> {
         (*prefix == self.prefix && rest.len() == K::LEN).then(|| K::read(rest))?
     }
 
+    /// What the keys that start with `first` start with in the state.
+    pub fn prefix_of<P: Key>(&self, first: &P) -> Vec<u8> {
+        let mut prefix = vec![self.prefix];
+        first.write(&mut prefix);
+        prefix
+    }
+
+    /// Reads a record; none when this table did not write it.
+    pub(crate) fn read(&self, value: &[u8]) -> Option<V> {
+        V::from_bytes(value).ok()
+    }
+
     /// The record of a key.
     ///
     /// # Panics
@@ -179,9 +191,7 @@ impl<K: Key, V: Canonical> Table<K, V> {
         state: &'a State,
         first: &P,
     ) -> impl Iterator<Item = (K, V)> + use<'a, K, V, P> {
-        let mut prefix = vec![self.prefix];
-        first.write(&mut prefix);
-        self.read_all(state, prefix)
+        self.read_all(state, self.prefix_of(first))
     }
 
     /// The records whose key starts with `group` and comes at or after `(group, first)`, in order: what lies before is not

@@ -7,6 +7,7 @@ use crate::vote::{RoundProposal, Vote};
 
 /// Two messages that no honest validator signs both.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(tag = "conflict", rename_all = "snake_case")]
 pub enum Evidence {
     /// Two votes of one kind in one round.

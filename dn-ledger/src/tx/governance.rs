@@ -11,6 +11,7 @@ pub const MAX_TITLE_BYTES: usize = 128;
 
 /// A vote.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Choice {
     /// For it.
@@ -31,6 +32,7 @@ impl Choice {
 
 /// What a proposal does when it has passed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum ProposalKind {
     /// Nothing: a statement.
@@ -72,6 +74,7 @@ macro_rules! param_changes {
         ///
         /// Epochs count from the genesis by `epoch_blocks`, so it stays.
         #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+        #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
         #[serde(tag = "parameter", deny_unknown_fields)]
         #[allow(clippy::large_enum_variant, reason = "changes are few and short-lived")]
         pub enum ParamChange {

@@ -12,6 +12,7 @@ pub const MAX_PARENTS: usize = 4;
 
 /// What a domain's owner decides. What is none is the chain's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct DomainTerms {
     /// How the domain's emission is split.
@@ -23,6 +24,7 @@ canonical_struct!(DomainTerms { emission: Option<DomainSplit>, fees: Option<FeeM
 
 /// What a model's owner lets others do with it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Licence {
     /// An identifier such as SPDX's, at most [`MAX_LICENCE_BYTES`].
@@ -50,6 +52,7 @@ impl Default for Licence {
 
 /// A model that another derives from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Parent {
     /// The model.
@@ -61,6 +64,7 @@ canonical_struct!(Parent { model: ModelId, share_bps: u16 });
 
 /// What a model family offers its backers; fixed when the family starts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct BackingTerms {
     /// The backers' part of the owner's income, in basis points.
@@ -72,6 +76,7 @@ canonical_struct!(BackingTerms { share_bps: u16, cap: Amount });
 
 /// A model with its terms.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct NewVersion {
     /// The family that it is the next version of, named by its first model; none starts a family.
@@ -107,6 +112,7 @@ canonical_struct!(NewVersion {
 
 /// A long job and the DN that are locked for it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct NewJob {
     /// Who is to do it; none lets any worker that offers the model.

@@ -9,6 +9,7 @@ use crate::referee::{Ending, Side};
 
 /// `dn_dispute`, `dn_disputes`: a dispute about one receipt.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct DisputeView {
     /// The batch.
     pub batch: BatchId,
@@ -38,6 +39,7 @@ pub struct DisputeView {
 
 /// One move of a dispute.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct DisputeMoveView {
     /// By whom.
     pub side: Side,

@@ -8,6 +8,7 @@ use crate::tx::ProposalKind;
 
 /// Stake that moved to another pool and still answers for the old validator.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct RedelegationView {
     /// The pool that it left; that validator's slashes still reach it.
     pub from: Address,
@@ -21,6 +22,7 @@ pub struct RedelegationView {
 
 /// `dn_sessions`: what a key may spend.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct SessionView {
     /// Whose channels are spent from.
     pub owner: Address,
@@ -44,6 +46,7 @@ pub struct SessionView {
 
 /// `dn_proposal`, `dn_proposals`: a proposal.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct ProposalView {
     /// Its number.
     pub id: u64,
@@ -69,6 +72,7 @@ pub struct ProposalView {
 
 /// `dn_upgrades`: an upgrade that was decided.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct UpgradeView {
     /// First height of the new rules.
     pub height: u64,

@@ -6,11 +6,12 @@ use dn_core::{Address, BatchId, Hash32, ModelId};
 use dn_trust::Trust;
 use serde::{Deserialize, Serialize};
 
-use super::IndicatorView;
+use super::{Cursor, IndicatorView};
 use crate::tx::Role;
 
 /// `dn_agent`: the identity registry's entry.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct AgentView {
     /// The identity's number.
@@ -28,6 +29,7 @@ pub struct AgentView {
 
 /// `dn_agentReputation`: the reputation registry's summary and newest feedback of a worker.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct ReputationView {
     /// The identity's number.
@@ -38,10 +40,13 @@ pub struct ReputationView {
     pub average_score: u8,
     /// The newest, newest first.
     pub feedback: Vec<FeedbackView>,
+    /// What to ask for older ones; none when there are none.
+    pub next: Option<Cursor>,
 }
 
 /// One payer's feedback.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct FeedbackView {
     /// Who paid.
@@ -62,6 +67,7 @@ pub struct FeedbackView {
 
 /// The receipt that authorises feedback.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct FeedbackAuthView {
     /// Its batch.
@@ -74,6 +80,7 @@ pub struct FeedbackAuthView {
 
 /// `dn_agentValidations`: the validation registry's summary and newest entries of a worker.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct ValidationsView {
     /// The identity's number.
@@ -84,10 +91,13 @@ pub struct ValidationsView {
     pub avg_response: u8,
     /// The newest batches' audits.
     pub validations: Vec<ValidationView>,
+    /// What to ask for those of older batches; none when there are none.
+    pub next: Option<Cursor>,
 }
 
 /// One receipt's audit.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct ValidationView {
     /// Keccak-256 of batch and place: what was to be validated.
@@ -108,6 +118,7 @@ pub struct ValidationView {
 
 /// `dn_modelTrust`: how far a model is trusted, and what its payers say.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct ModelTrustView {
     /// The model.
     pub model: ModelId,
@@ -123,6 +134,7 @@ pub struct ModelTrustView {
 
 /// `dn_qualityRounds`: an open quality round.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct QualityRoundView {
     /// The round.
     pub round: Hash32,
@@ -148,6 +160,7 @@ pub struct QualityRoundView {
 
 /// `dn_beacon`: the randomness of the tip.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct BeaconView {
     /// The tip.
     pub height: u64,

@@ -11,6 +11,7 @@ use crate::tx::{BackingTerms, DomainTerms, Licence, Parent, Shares};
 
 /// `dn_domain`, `dn_domains`: a domain.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct DomainView {
     /// The domain.
     pub id: u32,
@@ -42,6 +43,7 @@ pub struct DomainView {
 
 /// `dn_modelTerms`: what a model was published under.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct ModelTermsView {
     /// The model.
     pub model: ModelId,
@@ -61,6 +63,7 @@ pub struct ModelTermsView {
 
 /// `dn_family`: versions of one model, and its backers' pool.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct FamilyView {
     /// The family: its first model.
     pub id: ModelId,
@@ -78,6 +81,7 @@ pub struct FamilyView {
 
 /// `dn_backing`: what an account put behind a model family.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct BackingView {
     /// The family.
     pub family: ModelId,
@@ -89,6 +93,7 @@ pub struct BackingView {
 
 /// Backing that waits for its release.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct BackingRelease {
     /// Whose pool it left.
     pub family: ModelId,
@@ -100,6 +105,7 @@ pub struct BackingRelease {
 
 /// `dn_backing`: all backing of an account.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct BackingsView {
     /// The account.
     pub address: Address,
@@ -111,6 +117,7 @@ pub struct BackingsView {
 
 /// `dn_job`, `dn_jobs`: DN locked for a job that is neither claimed nor returned.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct JobView {
     /// The escrow.
     pub escrow: ChannelId,
@@ -134,6 +141,7 @@ pub struct JobView {
 
 /// DN locked by a domain.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct DomainBalance {
     /// The domain.
     pub domain: u32,
@@ -143,6 +151,7 @@ pub struct DomainBalance {
 
 /// DN in a family's backers' pool.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct FamilyBalance {
     /// The family.
     pub family: ModelId,
@@ -152,6 +161,7 @@ pub struct FamilyBalance {
 
 /// Backing on its way back to an account.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct ReleaseBalance {
     /// Whose.
     pub address: Address,

@@ -16,6 +16,7 @@ use dn_ledger::block::{Certificate, Header};
 use dn_ledger::events::Event;
 use dn_ledger::state::{ACCOUNTS, AuditPhase, State};
 use dn_ledger::tx::channel_id;
+use dn_ledger::views::PageRequest;
 use dn_ledger::{
     Chain, Devnet, DevnetValidator, Genesis, Params, Payload, Proposal, Reject, Role, Signatures, SignedTx,
     Tx, ValidatorSet, apply, query, supply,
@@ -317,7 +318,10 @@ impl World {
 
     /// The names of validators that have something to do for a batch, with the receipt.
     pub(crate) fn open_audits(&self) -> Vec<(String, BatchId, u32, AuditPhase)> {
-        query::audits(self.state(), None, true)
+        let all = PageRequest { limit: Some(1_000), after: None };
+        query::audits(self.state(), None, true, &all)
+            .unwrap()
+            .items
             .into_iter()
             .map(|audit| {
                 let name = ["v1", "v2", "v3"].into_iter().find(|n| address(n) == audit.auditor);

@@ -226,8 +226,7 @@ impl Cluster {
 }
 
 pub(crate) fn hex_of(tx: &SignedTx) -> Value {
-    let digits: String = tx.to_bytes().iter().map(|b| format!("{b:02x}")).collect();
-    json!({ "tx": format!("0x{digits}") })
+    json!({ "tx": dn_core::hexadecimal::to_hex(&tx.to_bytes()) })
 }
 
 pub(crate) async fn call(addr: SocketAddr, method: &str, params: Value) -> Value {

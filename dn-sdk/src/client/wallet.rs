@@ -1,6 +1,7 @@
 //! Vouchers that the client signs itself: no key leaves it.
 
 use dn_core::encoding::Canonical;
+use dn_core::hexadecimal::to_hex;
 use dn_core::objects::Voucher;
 use dn_core::{Address, Amount, ChannelId, SecretKey, Signed};
 use tokio::sync::Mutex;
@@ -84,8 +85,6 @@ impl ChannelWallet {
             signer: self.key.address(),
             expires_ms: now_ms() + VALIDITY_MS,
         };
-        let bytes = Signed::sign(voucher, &self.key).to_bytes();
-        let digits: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
-        format!("0x{digits}")
+        to_hex(&Signed::sign(voucher, &self.key).to_bytes())
     }
 }

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::thread;
 
 use dn_core::SecretKey;
+use dn_core::hexadecimal::to_digits;
 use dn_core::keystore::{Kdf, Keystore, KeystoreError};
 use rand_core::{OsRng, RngCore};
 
@@ -158,7 +159,7 @@ fn password(dir: &Path) -> Result<String, KeysError> {
     fs::create_dir_all(dir).map_err(file("create the directory of"))?;
     let mut bytes = [0; 16];
     OsRng.fill_bytes(&mut bytes);
-    let password: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+    let password = to_digits(&bytes);
     create_private(&path, format!("{password}\n").as_bytes()).map_err(file("write"))?;
     Ok(password)
 }

@@ -4,13 +4,15 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use dn_core::{Address, ChannelId};
+use dn_ledger::Chain;
+use dn_ledger::light::TrustedHash;
 use serde::Serialize;
 
 use super::error::DevnetError;
 use super::home::{Home, HomeError};
 use super::keys::keys;
 use super::roster::{CHAIN_ID, first_channel, genesis};
-use crate::operator::{ApiKeySettings, GatewaySettings, ValidatorSettings, WorkerSettings};
+use crate::operator::{ApiKeySettings, GatewaySettings, Trusted, ValidatorSettings, WorkerSettings};
 
 /// What was written, and what has to be known to set the network up.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -47,7 +49,9 @@ pub fn write_config(
     let home = Home::open(dir)?;
     let keys = keys(&home)?;
     let url = format!("http://{listen}");
-    home.genesis(CHAIN_ID, || genesis(&keys, &url, crate::clock::now_ms()))?;
+    let genesis = home.genesis(CHAIN_ID, || genesis(&keys, &url, crate::clock::now_ms()))?;
+    // Whoever has the genesis knows the first block, and believes no node that shows another chain.
+    let trusted = Some(Trusted(TrustedHash { height: 0, hash: Chain::new(&genesis).tip().hash() }));
     let models = vec![model.map_or_else(|| "embedded".into(), Path::to_owned)];
     let ledger = format!("http://{ledger_listen}");
     let keystore = |name: &str| PathBuf::from(format!("keys/{name}.json"));
@@ -64,6 +68,7 @@ pub fn write_config(
             ledger_listen,
             block_interval_ms,
             ledger: ledger.clone(),
+            trusted,
             audit: true,
             models: models.clone(),
             threads: None,
@@ -78,6 +83,7 @@ pub fn write_config(
             password_file: password_file.clone(),
             data_dir: PathBuf::from(&name),
             ledger: ledger.clone(),
+            trusted,
             gateways: vec![url.clone()],
             models: models.clone(),
             slots: 2,
@@ -94,6 +100,7 @@ pub fn write_config(
         password_file: password_file.clone(),
         data_dir: "gateway".into(),
         ledger,
+        trusted,
         listen,
         models,
         name: None,

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use axum::http::{HeaderMap, header};
 use dn_core::encoding::Canonical;
+use dn_core::hexadecimal::from_hex;
 use dn_core::objects::Voucher;
 use dn_core::{Hash32, Signed, keccak256};
 
@@ -19,22 +20,12 @@ pub(crate) const VOUCHER_HEADER: &str = "x-dn-voucher";
 const MAX_KEY_BYTES: usize = 256;
 const MAX_VOUCHER_BYTES: usize = 1024;
 
-/// Decodes `0x…` of bounded length.
-pub(crate) fn unhex(text: &str, max_bytes: usize) -> Option<Vec<u8>> {
-    let digits = text.strip_prefix("0x")?.as_bytes();
-    if digits.len() % 2 != 0 || digits.len() / 2 > max_bytes {
-        return None;
-    }
-    let digit = |byte: &u8| char::from(*byte).to_digit(16).and_then(|d| u8::try_from(d).ok());
-    digits.chunks(2).map(|pair| Some(digit(&pair[0])? << 4 | digit(&pair[1])?)).collect()
-}
-
 /// The payer that the headers name.
 pub(crate) async fn payer(shared: &Arc<Shared>, headers: &HeaderMap) -> Result<Payer, ApiError> {
     if let Some(value) = headers.get(VOUCHER_HEADER) {
         let bad =
             ApiError::Header { header: VOUCHER_HEADER, expected: "a canonical signed voucher as 0x..." };
-        let bytes = value.to_str().ok().and_then(|text| unhex(text, MAX_VOUCHER_BYTES));
+        let bytes = value.to_str().ok().and_then(|text| from_hex(text, MAX_VOUCHER_BYTES));
         let voucher = Signed::<Voucher>::from_bytes(&bytes.ok_or(bad.clone())?).map_err(|_| bad)?;
         return by_voucher(shared, voucher).await;
     }
@@ -47,7 +38,7 @@ pub(crate) async fn payer(shared: &Arc<Shared>, headers: &HeaderMap) -> Result<P
     let record = off_thread(looking).await?.map_err(|_| ApiError::Internal)?.ok_or(ApiError::WrongKey)?;
     let spending_key = Some(record.spending_key().ok_or(ApiError::Internal)?);
     let (address, channel, lane) = (record.payer, record.channel, record.lane);
-    Ok(Payer { address, channel, lane, spending_key, scope: hash })
+    Ok(Payer { address, channel, lane, spending_key, session: None, scope: hash })
 }
 
 /// Public endpoints need no key, but say so when one is sent that is not known here: stock clients test their key that way.
@@ -79,8 +70,13 @@ async fn by_voucher(shared: &Arc<Shared>, voucher: Signed<Voucher>) -> Result<Pa
     if view.payee != shared.address() {
         return Err(refused(format!("channel {channel} pays {}", view.payee)));
     }
-    if signer != view.payer && signer != view.spender {
-        return Err(refused(format!("{signer} may not spend from channel {channel}")));
+    let by_session = signer != view.payer && signer != view.spender;
+    if by_session {
+        let known = shared.session(view.payer, signer, Duration::from_secs(2)).await;
+        let known = known.map_err(|_| ApiError::LedgerDown)?;
+        let known = known.ok_or_else(|| refused(format!("{signer} may not spend from channel {channel}")))?;
+        let open = known.check_open(now_ms(), shared.limits().voucher_validity);
+        open.map_err(|reason| ApiError::Session { session: signer, reason })?;
     }
     // The ledger takes so many lanes of a channel; work on one more could never be claimed, nor the rest of its batch.
     let limit = shared.max_lanes;
@@ -90,30 +86,26 @@ async fn by_voucher(shared: &Arc<Shared>, voucher: Signed<Voucher>) -> Result<Pa
     let found = voucher.body.max_claimable;
     let accepting = {
         let shared = shared.clone();
-        move || shared.store.accept_voucher(&voucher)
+        move || shared.store.accept_voucher(&voucher, by_session)
     };
     let state = off_thread(accepting).await?.map_err(|error| match error {
         ChargeError::Lower { accepted, found } => ApiError::VoucherLower { channel, lane, accepted, found },
         ChargeError::LaneTaken { lane } => refused(format!("lane {lane} belongs to an API key")),
+        ChargeError::OtherSigner { lane } => {
+            refused(format!("lane {lane} has vouchers of another key; a session needs a lane of its own"))
+        }
         ChargeError::Store(_) | ChargeError::Over { .. } => ApiError::Internal,
     })?;
     debug_assert_eq!(state.max_claimable(), found);
     shared.money.update(&state);
     let scope = Hash32(keccak256(&[&channel.0, &lane.to_le_bytes()]));
-    Ok(Payer { address: view.payer, channel, lane, spending_key: None, scope })
+    let session = by_session.then_some(signer);
+    Ok(Payer { address: view.payer, channel, lane, spending_key: None, session, scope })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn hexadecimal_is_strict_and_bounded() {
-        assert_eq!(unhex("0x00fF", 2), Some(vec![0, 255]));
-        for bad in ["00ff", "0x0", "0x0g", "0x000000", "0xé"] {
-            assert_eq!(unhex(bad, 2), None, "{bad}");
-        }
-    }
 
     #[test]
     fn only_a_bearer_key_counts() {

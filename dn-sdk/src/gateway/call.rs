@@ -11,8 +11,9 @@ use tokio::time::Instant;
 
 use super::error::ApiError;
 use super::metrics::approximate_dn;
-use super::money::{Hold, HoldRequest};
+use super::money::{Hold, HoldRequest, SessionHold};
 use super::render::Outcome;
+use super::session::SessionRefusal;
 use super::shared::{Served, Shared, off_thread};
 use super::store::{IdempotencyRecord, ReceiptRecord, Settlement};
 use super::workers::Slot;
@@ -30,6 +31,8 @@ pub(crate) struct Payer {
     pub(crate) lane: u32,
     /// Signs for the caller; `None` when the caller sends vouchers.
     pub(crate) spending_key: Option<SecretKey>,
+    /// The session key that signs the vouchers, if it is one.
+    pub(crate) session: Option<Address>,
     /// Whose `Idempotency-Key`s these are.
     pub(crate) scope: Hash32,
 }
@@ -173,8 +176,10 @@ impl Driver {
         let Payer { channel, lane, .. } = self.call.payer;
         let cached = self.shared.config().refresh_interval;
         match self.hold_with(amount, cached).await {
-            // The channel may have been topped up since it was last looked at.
-            Err(ApiError::Balance { .. }) => self.hold_with(amount, Duration::ZERO).await,
+            // The channel may have been topped up, the session granted anew, since they were last looked at.
+            Err(ApiError::Balance { .. } | ApiError::Session { .. }) => {
+                self.hold_with(amount, Duration::ZERO).await
+            }
             other => other,
         }
         .inspect_err(|error| tracing::debug!(%channel, lane, %error, "call not held"))
@@ -189,6 +194,10 @@ impl Driver {
         if view.finish_height.is_some() {
             return Err(ApiError::Closing { channel });
         }
+        let session = match self.call.payer.session {
+            Some(session) => Some(self.session_hold(session, amount, max_age).await?),
+            None => None,
+        };
         self.shared.money.hold(HoldRequest {
             channel,
             lane,
@@ -196,7 +205,23 @@ impl Driver {
             deposit: view.deposit,
             by_voucher: spending_key.is_none(),
             max_calls: self.shared.limits().max_calls_per_channel,
+            session,
         })
+    }
+
+    /// What a session may spend, if it may make this call.
+    async fn session_hold(
+        &self,
+        session: Address,
+        amount: Amount,
+        max_age: Duration,
+    ) -> Result<SessionHold, ApiError> {
+        let refused = |reason| ApiError::Session { session, reason };
+        let known = self.shared.session(self.call.payer.address, session, max_age).await;
+        let known = known.map_err(|_| ApiError::LedgerDown)?.ok_or(refused(SessionRefusal::Revoked))?;
+        known.check_open(now_ms(), self.shared.limits().voucher_validity).map_err(refused)?;
+        known.check_call(self.call.request.model, amount).map_err(refused)?;
+        Ok(SessionHold { session, left: known.left(), claimed: known.claimed })
     }
 
     /// Runs the job on one worker, from the last token on.

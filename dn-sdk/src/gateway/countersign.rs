@@ -1,7 +1,7 @@
 //! Batches: the gateway signs a worker's batch when it holds exactly receipts that were charged here and that no other
 //! batch can bring to the ledger besides.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
 
 use dn_core::objects::{BatchRoot, Voucher};
@@ -11,7 +11,6 @@ use super::shared::Shared;
 use super::store::{Assignment, BatchRecord, ReceiptRecord};
 use crate::batch::{batch_lines, receipts_root};
 use crate::clock::now_ms;
-use crate::ledger::{LedgerClient, LedgerError};
 use crate::store::StoreError;
 use crate::wire::{CountersignReason, MAX_BATCH_RECEIPTS, ToWorker};
 
@@ -117,32 +116,35 @@ async fn held_elsewhere(
     if earlier.is_empty() {
         return Ok(Vec::new());
     }
-    let dead = dead(shared.ledger(), worker, earlier).await.map_err(|_| CountersignReason::Unavailable)?;
+    let ledger = shared.ledger();
+    let dead = dead(earlier, |sequence| ledger.batch_at(worker, sequence));
+    let dead = dead.await.map_err(|error| {
+        tracing::warn!(%worker, %error, "what became of the worker's earlier batches is not known");
+        CountersignReason::Unavailable
+    })?;
     let held = records.iter().filter(|record| {
         others(record).iter().any(|assignment| !dead.contains(&(assignment.sequence, assignment.batch)))
     });
     Ok(held.map(|record| record.receipt.body.id()).collect())
 }
 
-/// Those of a worker's batches that can never stand: their numbers are used, by others.
+/// Those of a worker's batches that can never stand: their sequences were taken by others.
 ///
-/// Each is looked up by its id. The ledger lists only a worker's latest batches, so one that is missing there may well
-/// have been paid long ago.
-async fn dead(
-    ledger: &LedgerClient,
-    worker: Address,
+/// `taken_by` must say what was proven, of any block: a sequence that was taken once is taken for ever by the same batch, so an old
+/// proof is as good as a new one. A list of the worker's batches would not do: the node may leave some out.
+async fn dead<E, F: Future<Output = Result<Option<BatchId>, E>>>(
     earlier: BTreeSet<(u64, BatchId)>,
-) -> Result<BTreeSet<(u64, BatchId)>, LedgerError> {
-    // The numbers first: what is used by now, and not on the ledger afterwards, never will be.
-    let latest = ledger.batches(worker).await?;
-    let next = latest.iter().map(|batch| batch.sequence + 1).max().unwrap_or(0);
-    let mut dead = BTreeSet::new();
-    for (sequence, id) in earlier.into_iter().filter(|(sequence, _)| *sequence < next) {
-        if ledger.batch(id).await?.is_none() {
-            dead.insert((sequence, id));
+    taken_by: impl Fn(u64) -> F,
+) -> Result<BTreeSet<(u64, BatchId)>, E> {
+    let sequences: BTreeSet<u64> = earlier.iter().map(|(sequence, _)| *sequence).collect();
+    let mut standing = BTreeMap::new();
+    for sequence in sequences {
+        if let Some(id) = taken_by(sequence).await? {
+            standing.insert(sequence, id);
         }
     }
-    Ok(dead)
+    let is_dead = |(sequence, id): &(u64, BatchId)| standing.get(sequence).is_some_and(|by| by != id);
+    Ok(earlier.into_iter().filter(is_dead).collect())
 }
 
 fn sign(shared: &Shared, batch: BatchRoot, receipts: Vec<ReceiptId>) -> Result<ToWorker, StoreError> {
@@ -163,56 +165,34 @@ fn sign(shared: &Shared, batch: BatchRoot, receipts: Vec<ReceiptId>) -> Result<T
 
 #[cfg(test)]
 mod tests {
-    use axum::routing::post;
-    use axum::{Json, Router};
-    use dn_core::{Amount, Hash32};
-    use dn_ledger::state::BatchStatus;
-    use dn_ledger::views::BatchView;
-    use serde_json::{Value, json};
-
     use super::*;
 
-    fn view(id: BatchId, sequence: u64) -> BatchView {
-        BatchView {
-            id,
-            worker: Address([1; 20]),
-            gateway: Address([2; 20]),
-            sequence,
-            root: Hash32::ZERO,
-            count: 1,
-            lines: Vec::new(),
-            fees: Amount::ZERO,
-            escrow: Amount::ZERO,
-            status: BatchStatus::Settled,
-            posted_height: 1,
-            window_end_height: 2,
-            audits: Vec::new(),
-        }
+    const fn id(n: u8) -> BatchId {
+        BatchId([n; 32])
     }
 
-    /// A ledger with two batches of the worker, numbers 0 and 200, that lists only the latest.
-    async fn ledger() -> LedgerClient {
-        let answer = |Json(call): Json<Value>| async move {
-            let (old, new) = (view(BatchId([7; 32]), 0), view(BatchId([8; 32]), 200));
-            let result = match (call["method"].as_str(), &call["params"]["id"]) {
-                (Some("dn_batches"), _) => json!([new]),
-                (_, id) if *id == json!(old.id) => json!(old),
-                (_, id) if *id == json!(new.id) => json!(new),
-                _ => Value::Null,
-            };
-            Json(json!({ "jsonrpc": "2.0", "id": call["id"], "result": result }))
-        };
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let url = format!("http://{}", listener.local_addr().unwrap());
-        tokio::spawn(async move { axum::serve(listener, Router::new().route("/", post(answer))).await });
-        LedgerClient::new(&url).unwrap()
+    /// Sequence 0 was taken by batch 7, sequence 200 by batch 8, and 201 is the next.
+    async fn taken_by(sequence: u64) -> Result<Option<BatchId>, &'static str> {
+        Ok(match sequence {
+            0 => Some(id(7)),
+            200 => Some(id(8)),
+            _ => None,
+        })
     }
 
     #[tokio::test]
     async fn receipts_of_a_batch_that_was_paid_long_ago_are_never_free_again() {
-        let (paid, lost, waiting) = ((0, BatchId([7; 32])), (0, BatchId([6; 32])), (201, BatchId([9; 32])));
-        let earlier = BTreeSet::from([paid, lost, waiting]);
-        let dead = dead(&ledger().await, Address([1; 20]), earlier).await.unwrap();
-        assert_eq!(dead, BTreeSet::from([lost]));
+        let (paid, lost) = ((0, id(7)), (0, id(6)));
+        let (latest, waiting, ahead) = ((200, id(8)), (201, id(9)), (300, id(10)));
+        let earlier = BTreeSet::from([paid, lost, latest, waiting, ahead]);
+        assert_eq!(dead(earlier, taken_by).await, Ok(BTreeSet::from([lost])));
+    }
+
+    #[tokio::test]
+    async fn nothing_is_free_when_the_ledger_cannot_be_asked() {
+        let silent = |_| std::future::ready(Err("nobody answers"));
+        assert_eq!(dead(BTreeSet::from([(0, id(6))]), silent).await, Err("nobody answers"));
+        // Without earlier batches nobody is asked.
+        assert_eq!(dead(BTreeSet::new(), silent).await, Ok(BTreeSet::new()));
     }
 }

@@ -6,6 +6,7 @@ use axum::response::{IntoResponse, Response};
 use dn_core::{Address, Amount, ChannelId};
 use serde_json::{Value, json};
 
+use super::session::SessionRefusal;
 use crate::ledger::LedgerError;
 use crate::store::StoreError;
 
@@ -117,6 +118,8 @@ pub(crate) enum ApiError {
         "lane {lane} of channel {channel}: a voucher over {accepted} DN was accepted before; this one is over {found} DN"
     )]
     VoucherLower { channel: ChannelId, lane: u32, accepted: Amount, found: Amount },
+    #[error("session key {session}: {reason}")]
+    Session { session: Address, reason: SessionRefusal },
     #[error("the voucher is refused: {reason}")]
     Voucher { reason: String },
     #[error("the body is longer than {limit} bytes")]
@@ -207,6 +210,7 @@ impl ApiError {
             Self::Balance { .. } => payment("insufficient_balance"),
             Self::Closing { .. } => payment("channel_closing"),
             Self::VoucherShort { .. } => payment("voucher_short"),
+            Self::Session { .. } => payment("session_limit"),
             Self::VoucherLower { .. } => conflict("voucher_lower"),
             Self::IdempotencyConflict => conflict("idempotency_conflict"),
             Self::IdempotencyPending => conflict("idempotency_pending").retry(1),

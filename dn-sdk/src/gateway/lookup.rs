@@ -7,6 +7,7 @@ use axum::extract::{Path, State};
 use axum::http::{HeaderMap, HeaderValue, header};
 use axum::response::{IntoResponse, Response};
 use dn_core::encoding::Canonical;
+use dn_core::hexadecimal::from_hex;
 use dn_core::merkle::MerkleTree;
 use dn_core::{Address, BatchId, ReceiptId, Signature};
 use serde_json::{Value, json};
@@ -115,7 +116,7 @@ async fn authorize(shared: &Shared, batch: BatchId, index: u32, headers: &Header
     let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
     let auditor: Option<Address> = text(AUDITOR_HEADER).and_then(|text| text.parse().ok());
     let time_ms: Option<u64> = text(TIME_HEADER).and_then(|text| text.parse().ok());
-    let signature = text(SIGNATURE_HEADER).and_then(|text| auth::unhex(text, 65));
+    let signature = text(SIGNATURE_HEADER).and_then(|text| from_hex(text, 65));
     let signature = signature.and_then(|bytes| Signature::from_bytes(bytes.try_into().ok()?).ok());
     let refused = |reason| ApiError::Auditor { reason };
     let (Some(auditor), Some(time_ms), Some(signature)) = (auditor, time_ms, signature) else {

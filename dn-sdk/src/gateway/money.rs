@@ -6,9 +6,11 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use dn_core::{Amount, ChannelId};
+use dn_core::{Address, Amount, ChannelId};
+use dn_ledger::views::ChannelView;
 
 use super::error::ApiError;
+use super::session::{Claimed, SessionRefusal};
 use super::store::LaneState;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -16,6 +18,10 @@ struct Lane {
     charged: Amount,
     max_claimable: Amount,
     held: Amount,
+    /// What the ledger has claimed, as far as it is known.
+    claimed: Amount,
+    /// Who signed its newest voucher.
+    signer: Option<Address>,
 }
 
 #[derive(Debug, Default)]
@@ -27,6 +33,16 @@ struct Book {
 impl Book {
     fn lane(&mut self, channel: ChannelId, lane: u32) -> &mut Lane {
         self.lanes.entry((channel, lane)).or_default()
+    }
+
+    /// What is charged or held on lanes of one signer beyond what was claimed of them.
+    fn unclaimed(&self, signer: Address, claimed: &Claimed) -> Amount {
+        let lanes = self.lanes.iter().filter(|(_, lane)| lane.signer == Some(signer));
+        let open = lanes.map(|(id, lane)| {
+            let spoken_for = Amount::sum([lane.charged, lane.held]).unwrap_or(Amount::from_atto(u128::MAX));
+            spoken_for.saturating_sub(claimed.get(id).copied().unwrap_or_default())
+        });
+        Amount::sum(open).unwrap_or(Amount::from_atto(u128::MAX))
     }
 
     /// What is spoken for on a channel: charged and held.
@@ -50,8 +66,18 @@ pub(crate) struct Hold {
     amount: Amount,
 }
 
+/// What bounds a session's calls together.
+#[derive(Debug, Clone)]
+pub(crate) struct SessionHold {
+    pub(crate) session: Address,
+    /// What the ledger lets it spend yet.
+    pub(crate) left: Amount,
+    /// What was claimed of lanes when that was read.
+    pub(crate) claimed: Claimed,
+}
+
 /// What a call asks to be held.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(crate) struct HoldRequest {
     pub(crate) channel: ChannelId,
     pub(crate) lane: u32,
@@ -62,6 +88,8 @@ pub(crate) struct HoldRequest {
     pub(crate) by_voucher: bool,
     /// The most calls at a time on one channel.
     pub(crate) max_calls: usize,
+    /// A session key signs.
+    pub(crate) session: Option<SessionHold>,
 }
 
 fn locked(book: &Mutex<Book>) -> MutexGuard<'_, Book> {
@@ -83,11 +111,28 @@ impl Money {
         // Settlements of one lane may report out of order; both amounts only rise.
         lane.charged = lane.charged.max(state.charged);
         lane.max_claimable = lane.max_claimable.max(state.max_claimable());
+        lane.signer = state.voucher.as_ref().map(|voucher| voucher.body.signer).or(lane.signer);
+    }
+
+    /// Takes over what the ledger says was claimed of a channel.
+    pub(crate) fn set_claimed(&self, channel: &ChannelView) {
+        let mut book = locked(&self.0);
+        for view in &channel.lanes {
+            let lane = book.lane(channel.id, view.lane);
+            lane.claimed = lane.claimed.max(view.claimed);
+        }
+    }
+
+    /// What was claimed of a signer's lanes, as far as it is known.
+    pub(crate) fn claimed_of(&self, signer: Address) -> Claimed {
+        let book = locked(&self.0);
+        let lanes = book.lanes.iter().filter(|(_, lane)| lane.signer == Some(signer));
+        lanes.map(|(id, lane)| (*id, lane.claimed)).collect()
     }
 
     /// Holds the most that a call can cost.
     pub(crate) fn hold(&self, request: HoldRequest) -> Result<Hold, ApiError> {
-        let HoldRequest { channel, lane, amount, deposit, by_voucher, max_calls } = request;
+        let HoldRequest { channel, lane, amount, deposit, by_voucher, max_calls, session } = request;
         let mut book = locked(&self.0);
         if book.calls.get(&channel).copied().unwrap_or(0) >= max_calls {
             return Err(ApiError::TooManyCalls { channel, limit: max_calls });
@@ -95,6 +140,13 @@ impl Money {
         let available = deposit.saturating_sub(book.spoken_for(channel));
         if amount > available {
             return Err(ApiError::Balance { channel, available, needed: amount });
+        }
+        if let Some(SessionHold { session, left, claimed }) = session {
+            let left = left.saturating_sub(book.unclaimed(session, &claimed));
+            if amount > left {
+                let reason = SessionRefusal::Exhausted { left, needed: amount };
+                return Err(ApiError::Session { session, reason });
+            }
         }
         let state = book.lane(channel, lane);
         let needed = Amount::sum([state.charged, state.held, amount]).map_err(|_| ApiError::Internal)?;
@@ -166,6 +218,7 @@ mod tests {
             deposit: atto(deposit),
             by_voucher: false,
             max_calls: 100,
+            session: None,
         }
     }
 
@@ -195,12 +248,41 @@ mod tests {
         assert_eq!(short, expected);
     }
 
+    /// A session's calls on all its lanes share its total, whatever is not claimed yet among it.
+    #[test]
+    fn what_a_session_has_not_paid_yet_counts_against_its_total() {
+        use crate::gateway::store::tests_support::signed_lane;
+        let money = Money::default();
+        let session = Address([9; 20]);
+        money.update(&signed_lane(CHANNEL, 0, atto(30), session));
+        money.update(&signed_lane(ChannelId([8; 32]), 3, atto(20), session));
+        money.update(&signed_lane(CHANNEL, 1, atto(500), Address([1; 20])));
+        let hold = |amount: u64, left: u64, claimed: &[((ChannelId, u32), u64)]| {
+            let claimed = claimed.iter().map(|(id, amount)| (*id, atto(*amount))).collect();
+            let session = Some(SessionHold { session, left: atto(left), claimed });
+            money.hold(HoldRequest { session, ..request(amount, 10_000) })
+        };
+        let refused = |left: u64, needed: u64| ApiError::Session {
+            session,
+            reason: SessionRefusal::Exhausted { left: atto(left), needed: atto(needed) },
+        };
+        // 50 are charged and unclaimed.
+        assert_eq!(hold(11, 60, &[]).unwrap_err(), refused(10, 11));
+        let first = hold(10, 60, &[]).unwrap();
+        assert_eq!(hold(1, 60, &[]).unwrap_err(), refused(0, 1), "what runs counts too");
+        drop(first);
+        // The ledger has claimed 25 of them, and counts them itself.
+        let claimed = [((CHANNEL, 0), 25)];
+        assert_eq!(hold(11, 35, &claimed).unwrap_err(), refused(10, 11));
+        assert!(hold(10, 35, &claimed).is_ok());
+    }
+
     #[test]
     fn calls_of_one_channel_are_counted() {
         let money = Money::default();
         let limited = HoldRequest { max_calls: 1, ..request(1, 100) };
-        let hold = money.hold(limited).unwrap();
-        assert!(matches!(money.hold(limited), Err(ApiError::TooManyCalls { limit: 1, .. })));
+        let hold = money.hold(limited.clone()).unwrap();
+        assert!(matches!(money.hold(limited.clone()), Err(ApiError::TooManyCalls { limit: 1, .. })));
         drop(hold);
         assert!(money.hold(limited).is_ok());
     }

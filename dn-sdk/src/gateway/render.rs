@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use dn_compute::ModelFront;
+use dn_core::hexadecimal::to_digits;
 use dn_core::objects::{FinishReason, JobRequest, Receipt, TokenLogprobs};
 use dn_core::{ModelId, Signed};
 use serde_json::{Value, json};
@@ -55,7 +56,7 @@ impl Head {
         let prefix = if kind == Kind::Chat { "chatcmpl" } else { "cmpl" };
         let job = request.id().to_string();
         let ModelId(bytes) = request.model;
-        let fingerprint = format!("dn_{}", bytes[..8].iter().map(|b| format!("{b:02x}")).collect::<String>());
+        let fingerprint = format!("dn_{}", to_digits(&bytes[..8]));
         let (id, created) = (format!("{prefix}-{}", &job[2..34]), created_ms / 1000);
         let (model, include_usage) = (body.model.clone(), body.include_usage);
         let front = request.decoding.logprobs.is_some().then(|| front.clone());

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use dn_compute::ModelFront;
+use dn_core::hexadecimal::to_digits;
 use dn_core::{Address, ChannelId, Hash32, ModelId, SecretKey};
 use dn_ledger::state::IdentityStatus;
 use dn_ledger::tx::Role;
@@ -17,6 +18,7 @@ use super::error::{ApiError, GatewayError};
 use super::metrics::{Metrics, Now, approximate_dn};
 use super::money::Money;
 use super::server::stop_requested;
+use super::session::KnownSession;
 use super::store::{GatewayStore, LaneState, NewKey, key_hash};
 use super::workers::Workers;
 use super::{GatewayConfig, GatewayLimits, GatewayStatus};
@@ -27,7 +29,7 @@ const MAX_LABEL_BYTES: usize = 64;
 /// The ledger counts as unreachable when it has not answered for so long.
 const LEDGER_SILENCE: Duration = Duration::from_secs(15);
 const PRUNE_EVERY: Duration = Duration::from_secs(600);
-/// Channels whose state is kept at hand.
+/// Channels, and sessions, whose state is kept at hand.
 const MAX_CHANNELS: usize = 4096;
 
 /// A model that is served and published.
@@ -55,6 +57,8 @@ pub(crate) struct Shared {
     pub(crate) max_lanes: u32,
     models: RwLock<Vec<Arc<Served>>>,
     channels: Mutex<HashMap<ChannelId, (Instant, ChannelView)>>,
+    /// By owner and session key.
+    sessions: Mutex<HashMap<(Address, Address), KnownSession>>,
     auditors: Mutex<HashMap<Address, Instant>>,
     ledger_heard: Mutex<Option<Instant>>,
 }
@@ -83,6 +87,7 @@ impl Shared {
             max_lanes,
             models: RwLock::default(),
             channels: Mutex::default(),
+            sessions: Mutex::default(),
             auditors: Mutex::default(),
             ledger_heard: Mutex::default(),
             config,
@@ -222,6 +227,9 @@ impl Shared {
             return Ok(Some(view));
         }
         let view = self.ledger().channel(id).await?;
+        if let Some(view) = &view {
+            self.money.set_claimed(view);
+        }
         let mut channels = self.channels.lock().unwrap_or_else(PoisonError::into_inner);
         if channels.len() >= MAX_CHANNELS {
             channels.retain(|_, (at, _)| at.elapsed() <= Duration::from_secs(60));
@@ -231,6 +239,33 @@ impl Shared {
             None => channels.remove(&id),
         };
         Ok(view)
+    }
+
+    /// A session as the ledger has it, at most `max_age` old.
+    pub(crate) async fn session(
+        &self,
+        owner: Address,
+        session: Address,
+        max_age: Duration,
+    ) -> Result<Option<KnownSession>, LedgerError> {
+        let id = (owner, session);
+        let sessions = || self.sessions.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = sessions().get(&id).filter(|known| known.read.elapsed() <= max_age) {
+            return Ok(Some(known.clone()));
+        }
+        // Before the session is read: what is claimed after counts in it, and must not be taken off twice.
+        let claimed = self.money.claimed_of(session);
+        let view = self.ledger().session(owner, session).await?;
+        let known = view.map(|view| KnownSession { read: Instant::now(), view, claimed });
+        let mut sessions = sessions();
+        if sessions.len() >= MAX_CHANNELS {
+            sessions.retain(|_, known| known.read.elapsed() <= Duration::from_secs(60));
+        }
+        match &known {
+            Some(known) => sessions.insert(id, known.clone()),
+            None => sessions.remove(&id),
+        };
+        Ok(known)
     }
 
     pub(crate) async fn add_key(
@@ -254,8 +289,7 @@ impl Shared {
         }
         let mut secret = [0; 24];
         OsRng.fill_bytes(&mut secret);
-        let digits: String = secret.iter().map(|byte| format!("{byte:02x}")).collect();
-        let key = format!("dn-{digits}");
+        let key = format!("dn-{}", to_digits(&secret));
         let hash = key_hash(&key);
         let (spending_key, label) = (spending_key.clone(), label.to_owned());
         let new = NewKey { payer, channel, spending_key, label, created_ms: now_ms() };

@@ -154,6 +154,8 @@ pub(crate) enum ChargeError {
     Lower { accepted: Amount, found: Amount },
     #[error("lane {lane} belongs to an API key")]
     LaneTaken { lane: u32 },
+    #[error("lane {lane} has vouchers of another key")]
+    OtherSigner { lane: u32 },
     #[error("charge of {charged} DN is over the voucher's {allowed} DN")]
     Over { charged: Amount, allowed: Amount },
 }
@@ -254,7 +256,13 @@ impl GatewayStore {
     }
 
     /// Accepts a client's voucher; durable before any work is done for it.
-    pub(crate) fn accept_voucher(&self, voucher: &Signed<Voucher>) -> Result<LaneState, ChargeError> {
+    ///
+    /// One by a session is accepted only on a lane of its own: the ledger counts all that is claimed next towards it.
+    pub(crate) fn accept_voucher(
+        &self,
+        voucher: &Signed<Voucher>,
+        by_session: bool,
+    ) -> Result<LaneState, ChargeError> {
         let (channel, lane) = (voucher.body.channel, voucher.body.lane);
         let write = self.0.begin_write()?;
         let state = {
@@ -267,6 +275,10 @@ impl GatewayStore {
             }
             let mut lanes = write.open_table(LANES)?;
             let mut state = read_lane(&lanes, channel, lane)?;
+            let others = state.voucher.as_ref().is_some_and(|v| v.body.signer != voucher.body.signer);
+            if by_session && others {
+                return Err(ChargeError::OtherSigner { lane });
+            }
             let (accepted, found) = (state.max_claimable(), voucher.body.max_claimable);
             if found < accepted {
                 return Err(ChargeError::Lower { accepted, found });
@@ -372,3 +384,16 @@ fn charge(write: &WriteTransaction, settlement: &Settlement<'_>) -> Result<LaneS
 
 #[cfg(test)]
 mod tests;
+
+#[cfg(test)]
+pub(crate) mod tests_support {
+    use super::*;
+
+    /// A lane with something charged and a voucher that says who signed it; the signature is anybody's.
+    pub(crate) fn signed_lane(channel: ChannelId, lane: u32, charged: Amount, signer: Address) -> LaneState {
+        let max_claimable = charged;
+        let body = Voucher { chain_id: 1, channel, lane, max_claimable, signer, expires_ms: 1 };
+        let key = SecretKey::from_bytes(&[7; 32]).unwrap();
+        LaneState { channel, lane, charged, voucher: Some(Signed::sign(body, &key)) }
+    }
+}

@@ -4,6 +4,7 @@ use dn_core::{Address, BatchId};
 use dn_ledger::views::DisputeView;
 use serde_json::json;
 
+use super::pages::Entries;
 use super::{LedgerClient, LedgerError};
 
 impl LedgerClient {
@@ -21,6 +22,6 @@ impl LedgerClient {
     /// [`LedgerError`].
     pub async fn disputes(&self, party: Option<Address>) -> Result<Vec<DisputeView>, LedgerError> {
         let params = party.map_or_else(|| json!({}), |party| json!({ "party": party }));
-        self.query("dn_disputes", params).await
+        self.list("dn_disputes", params, Entries::Large).await
     }
 }

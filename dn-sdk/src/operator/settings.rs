@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use dn_core::{Amount, ChannelId};
+use dn_ledger::light::{ParseTrustedError, TrustedHash};
 use serde::de::{DeserializeOwned, Error as _};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use toml::{Table, Value};
@@ -130,6 +131,29 @@ impl std::str::FromStr for DN {
     }
 }
 
+/// A block to trust, written as `HEIGHT:HASH`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Trusted(pub TrustedHash);
+
+impl Serialize for Trusted {
+    fn serialize<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
+        s.collect_str(&self.0)
+    }
+}
+
+impl<'de> Deserialize<'de> for Trusted {
+    fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
+        String::deserialize(d)?.parse().map(Self).map_err(D::Error::custom)
+    }
+}
+
+impl std::str::FromStr for Trusted {
+    type Err = ParseTrustedError;
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        text.parse().map(Self)
+    }
+}
+
 fn embedded() -> Vec<PathBuf> {
     vec![EMBEDDED.into()]
 }
@@ -184,6 +208,10 @@ pub struct ValidatorSettings {
     /// URL of the ledger node to ask when there is none here.
     #[serde(default = "local_ledger")]
     pub ledger: String,
+    /// A block of the chain to trust, as `HEIGHT:HASH`: what the ledger node says has to follow from it. Without it the first block
+    /// that the node shows is trusted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trusted: Option<Trusted>,
     /// Whether to audit.
     #[serde(default = "yes")]
     pub audit: bool,
@@ -212,6 +240,10 @@ pub struct WorkerSettings {
     /// URL of a ledger node.
     #[serde(default = "local_ledger")]
     pub ledger: String,
+    /// A block of the chain to trust, as `HEIGHT:HASH`: what the ledger node says has to follow from it. Without it the first block
+    /// that the node shows is trusted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trusted: Option<Trusted>,
     /// URLs of the gateways to serve.
     pub gateways: Vec<String>,
     /// GGUF files of the models to run; `embedded` is the one in this program.
@@ -251,6 +283,10 @@ pub struct GatewaySettings {
     /// URL of a ledger node.
     #[serde(default = "local_ledger")]
     pub ledger: String,
+    /// A block of the chain to trust, as `HEIGHT:HASH`: what the ledger node says has to follow from it. Without it the first block
+    /// that the node shows is trusted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trusted: Option<Trusted>,
     /// Where to serve the API.
     #[serde(default = "gateway_listen")]
     pub listen: SocketAddr,
@@ -311,6 +347,24 @@ mod tests {
         assert_eq!(settings.models, [PathBuf::from("embedded"), dir.path().join("m.gguf")]);
         assert_eq!(settings.ledger, "http://127.0.0.1:8090");
         assert_eq!(settings.collateral, Some(DN("0.5".parse().unwrap())));
+    }
+
+    #[test]
+    fn a_trusted_block_is_read_or_refused_by_name() {
+        let base = "keystore = \"w\"\npassword_file = \"p\"\ndata_dir = \"d\"\ngateways = []\n";
+        let hash = format!("0x{}", "ab".repeat(32));
+        let over: Table = format!("{base}trusted = \"7:{hash}\"").parse().unwrap();
+        let settings: WorkerSettings = layered(None, &over).unwrap();
+        let trusted = settings.trusted.unwrap();
+        assert_eq!((trusted.0.height, trusted.0.to_string()), (7, format!("7:{hash}")));
+        // What is written is read again.
+        let again: WorkerSettings = layered(None, &settings).unwrap();
+        assert_eq!(again, settings);
+        for bad in ["7", "7:0xab", "tip:0x00"] {
+            let over: Table = format!("{base}trusted = \"{bad}\"").parse().unwrap();
+            let error = layered::<WorkerSettings>(None, &over).unwrap_err().to_string();
+            assert!(error.contains(bad) && error.contains("height"), "{error}");
+        }
     }
 
     #[test]

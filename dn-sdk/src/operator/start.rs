@@ -17,7 +17,9 @@ use dn_ledger::tx::{Payload, Role};
 use dn_ledger::{Genesis, GenesisError};
 use zeroize::Zeroizing;
 
-use super::settings::{ApiKeySettings, DN, EMBEDDED, GatewaySettings, ValidatorSettings, WorkerSettings};
+use super::settings::{
+    ApiKeySettings, DN, EMBEDDED, GatewaySettings, Trusted, ValidatorSettings, WorkerSettings,
+};
 use crate::gateway::{Gateway, GatewayConfig, GatewayError, ServedModel};
 use crate::ledger::{LedgerClient, LedgerError};
 use crate::validator::{AuditError, Auditor, AuditorConfig};
@@ -142,6 +144,14 @@ fn engines(models: &[PathBuf], threads: Option<NonZeroUsize>) -> Result<Vec<Arc<
     models.iter().map(load).collect()
 }
 
+/// A client of the ledger node that trusts what the settings name.
+fn ledger_client(url: &str, trusted: Option<Trusted>) -> Result<LedgerClient, LedgerError> {
+    match trusted {
+        Some(Trusted(trusted)) => LedgerClient::trusting(url, trusted),
+        None => LedgerClient::new(url),
+    }
+}
+
 /// Waits until the ledger node answers, so that the processes of a network may start in any order.
 async fn wait_for_ledger(ledger: &LedgerClient) -> Result<(), OperatorError> {
     let started = std::time::Instant::now();
@@ -234,7 +244,7 @@ pub async fn start_validator(settings: &ValidatorSettings) -> Result<RunningVali
     let url =
         node.as_ref().map_or_else(|| settings.ledger.clone(), |node| format!("http://{}", node.rpc_addr()));
     let auditor = if settings.audit {
-        let ledger = LedgerClient::new(&url)?;
+        let ledger = ledger_client(&url, settings.trusted)?;
         wait_for_ledger(&ledger).await?;
         let engines = engines(&settings.models, settings.threads)?;
         let config = AuditorConfig::new(key, ledger, engines, settings.data_dir.join("auditor"));
@@ -252,7 +262,7 @@ pub async fn start_validator(settings: &ValidatorSettings) -> Result<RunningVali
 pub async fn start_worker(settings: &WorkerSettings) -> Result<Worker, OperatorError> {
     let key = open_keystore(&settings.keystore, &settings.password_file)?;
     let engines = engines(&settings.models, settings.threads)?;
-    let ledger = LedgerClient::new(&settings.ledger)?;
+    let ledger = ledger_client(&settings.ledger, settings.trusted)?;
     wait_for_ledger(&ledger).await?;
     register(&ledger, &key, Role::Worker, settings.name.as_deref(), settings.collateral, "").await?;
     for engine in &engines {
@@ -288,7 +298,7 @@ pub async fn start_worker(settings: &WorkerSettings) -> Result<Worker, OperatorE
 /// [`OperatorError`].
 pub async fn start_gateway(settings: &GatewaySettings) -> Result<Gateway, OperatorError> {
     let key = open_keystore(&settings.keystore, &settings.password_file)?;
-    let ledger = LedgerClient::new(&settings.ledger)?;
+    let ledger = ledger_client(&settings.ledger, settings.trusted)?;
     wait_for_ledger(&ledger).await?;
     let url = settings.public_url.clone().unwrap_or_else(|| format!("http://{}", settings.listen));
     register(&ledger, &key, Role::Gateway, settings.name.as_deref(), settings.collateral, &url).await?;

@@ -4,6 +4,7 @@ use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use dn_core::hexadecimal::to_hex;
 use dn_core::objects::{AuditOutcome, Verdict};
 use dn_core::{Address, BatchId, Hash32};
 use dn_ledger::reject::Reject;
@@ -294,14 +295,13 @@ async fn fetch(shared: &Shared, task: &AuditView) -> Result<Opening, FetchError>
     let time_ms = now_ms();
     let digest = opening_digest(shared.chain_id, task.gateway, task.batch, task.index, time_ms);
     let signature = shared.config.key.sign(&digest);
-    let hex: String = signature.as_bytes().iter().map(|byte| format!("{byte:02x}")).collect();
     let request = shared
         .http
         .get(url)
         .timeout(shared.config.fetch_timeout)
         .header(AUDITOR_HEADER, shared.address().to_string())
         .header(TIME_HEADER, time_ms)
-        .header(SIGNATURE_HEADER, format!("0x{hex}"));
+        .header(SIGNATURE_HEADER, to_hex(signature.as_bytes()));
     let mut answer = request.send().await?;
     if !answer.status().is_success() {
         return Err(FetchError::Status(answer.status().as_u16()));

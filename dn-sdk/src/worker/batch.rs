@@ -82,8 +82,7 @@ async fn countersigned(
     if receipts.is_empty() {
         return Ok(None);
     }
-    let batches = shared.ledger().batches(shared.address()).await?;
-    let sequence = batches.iter().map(|batch| batch.sequence + 1).max().unwrap_or(0);
+    let sequence = shared.ledger().batch_sequence(shared.address()).await?;
     let batch = BatchRoot {
         chain_id: shared.chain_id(),
         worker: shared.address(),

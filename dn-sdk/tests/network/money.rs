@@ -1,12 +1,15 @@
 //! Vouchers that clients sign themselves.
 
+use std::time::Duration;
+
 use dn_core::encoding::Canonical;
-use dn_core::objects::Voucher;
-use dn_core::{Amount, Signed};
+use dn_core::objects::{SessionGrant, Voucher};
+use dn_core::{Address, Amount, ModelId, Signed};
+use dn_ledger::tx::Payload;
 use dn_sdk::client::{ChannelWallet, ChatRequest, Client, ClientError};
 use serde_json::{Value, json};
 
-use crate::net::{CHAIN, MODEL, Net, PAYER, WORKER, key};
+use crate::net::{CHAIN, MODEL, Net, PAYER, SESSION, WORKER, key};
 
 fn request() -> ChatRequest {
     let mut request = ChatRequest::ask(MODEL, "What is a String?");
@@ -51,11 +54,11 @@ async fn bad_vouchers_are_refused_and_change_nothing() {
         Signed::sign(body, &key(signer)).to_bytes()
     };
     let send = |bytes: Vec<u8>| {
-        let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+        let hex = dn_core::hexadecimal::to_hex(&bytes);
         let body =
             json!({ "model": MODEL, "messages": [{ "role": "user", "content": "hi" }], "max_tokens": 2 });
         let url = format!("{}/v1/chat/completions", net.url());
-        let request = net.http.post(url).header("x-dn-voucher", format!("0x{hex}")).json(&body);
+        let request = net.http.post(url).header("x-dn-voucher", hex).json(&body);
         async move {
             let answer = request.send().await.unwrap();
             let status = answer.status().as_u16();
@@ -79,4 +82,62 @@ async fn bad_vouchers_are_refused_and_change_nothing() {
     is(send(flipped).await, 400, "invalid_voucher");
     is(send(voucher(0, 10, PAYER)).await, 402, "voucher_short");
     assert_eq!(net.charged(), charged);
+}
+
+/// A key that was granted a part of the payer's channel spends it, is settled, and spends no more than that.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_session_key_spends_what_it_was_granted() {
+    let net = Net::start().await;
+    let worker = net.worker(WORKER).await;
+    let (owner, session) = (key(PAYER).address(), key(SESSION).address());
+    let wallet =
+        |lane| ChannelWallet::new(key(SESSION), CHAIN, net.channel, lane, Amount::from_dn(1)).of_payer(owner);
+    let client = |lane| Client::with_wallet(&net.url(), wallet(lane)).unwrap();
+    let code = |error: ClientError| match error {
+        ClientError::Api(fault) => fault.code.unwrap_or_default(),
+        other => panic!("{other}"),
+    };
+    assert_eq!(code(client(9).chat(&request()).await.unwrap_err()), "invalid_voucher");
+    let ledger = &net.ledger;
+    let grant = |serial, per_call, total, models| {
+        let expires_ms = u64::MAX;
+        let grant =
+            SessionGrant { chain_id: CHAIN, owner, session, serial, per_call, total, models, expires_ms };
+        let payload = Payload::GrantSession { grant: Signed::sign(grant, &key(PAYER)) };
+        async move { ledger.submit(&key(PAYER), payload).await.unwrap() }
+    };
+    let (much, atto) = (Amount::from_dn(1), Amount::from_atto);
+    grant(1, much, much, vec![]).await;
+    let fee = client(9).chat(&request()).await.unwrap().receipt.body.fee;
+    eventually_settled(&net, worker.address(), fee).await;
+    let spent = net.ledger.session(owner, session).await.unwrap().unwrap().spent;
+    assert_eq!(spent, fee, "the ledger counted it");
+
+    // Too little for a call; another model; nothing left beyond what was spent.
+    grant(2, atto(1), much, vec![]).await;
+    let pause = Duration::from_millis(2_100);
+    tokio::time::sleep(pause).await;
+    assert_eq!(code(client(9).chat(&request()).await.unwrap_err()), "session_limit");
+    grant(3, much, much, vec![ModelId([1; 32])]).await;
+    tokio::time::sleep(pause).await;
+    assert_eq!(code(client(9).chat(&request()).await.unwrap_err()), "session_limit");
+    grant(4, much, atto(1), vec![]).await;
+    tokio::time::sleep(pause).await;
+    assert_eq!(code(client(9).chat(&request()).await.unwrap_err()), "session_limit");
+    net.ledger.submit(&key(PAYER), Payload::RevokeSession { session, serial: 4 }).await.unwrap();
+    tokio::time::sleep(pause).await;
+    assert_eq!(code(client(9).chat(&request()).await.unwrap_err()), "session_limit");
+}
+
+async fn eventually_settled(net: &Net, worker: Address, fee: Amount) {
+    let began = std::time::Instant::now();
+    loop {
+        let batches = net.ledger.batches(worker).await.unwrap();
+        let fees = Amount::sum(batches.iter().map(|batch| batch.fees)).unwrap();
+        if fees == fee {
+            return;
+        }
+        assert!(began.elapsed() < Duration::from_secs(30), "not settled: {batches:?}");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
 }

@@ -35,6 +35,7 @@ pub(crate) const OWNER: u8 = 1;
 pub(crate) const GATEWAY: u8 = 2;
 pub(crate) const PAYER: u8 = 3;
 pub(crate) const SPENDER: u8 = 4;
+pub(crate) const SESSION: u8 = 5;
 pub(crate) const WORKER: u8 = 10;
 pub(crate) const VALIDATOR: u8 = 20;
 

@@ -11,6 +11,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
+use dn_core::hexadecimal::to_digits;
 use dn_core::{Amount, Canonical, SecretKey};
 use dn_ledger::node::MAX_BATCH;
 use dn_ledger::{Params, Payload, SignedTx, Tx};
@@ -163,15 +164,8 @@ fn sign(args: &Args, keys: &[SecretKey], fee: Amount) -> (Vec<VecDeque<Request>>
 }
 
 fn call(tx: &SignedTx) -> String {
-    use std::fmt::Write;
-    let bytes = tx.to_bytes();
-    let mut text = String::with_capacity(2 * bytes.len() + 96);
-    text.push_str(r#"{"jsonrpc":"2.0","id":1,"method":"dn_sendTransaction","params":{"tx":""#);
-    for byte in bytes {
-        let _ = write!(text, "{byte:02x}");
-    }
-    text.push_str(r#""}}"#);
-    text
+    let tx = to_digits(&tx.to_bytes());
+    format!(r#"{{"jsonrpc":"2.0","id":1,"method":"dn_sendTransaction","params":{{"tx":"{tx}"}}}}"#)
 }
 
 fn request(calls: &[String]) -> Request {

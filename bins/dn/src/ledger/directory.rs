@@ -6,9 +6,8 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use dn_core::BlockHash;
 use dn_ledger::Genesis;
-use dn_ledger::light::{LightClient, TrustOptions, TrustedHash};
+use dn_ledger::light::{LightClient, ParseTrustedError, TrustOptions, TrustedHash};
 use dn_ledger::node::{ArchiveError, Peer, SnapshotFile, Store, join};
 use serde::Serialize;
 use serde_json::json;
@@ -116,9 +115,7 @@ pub(super) fn join_peer(url: &str, dir: &Path, genesis: &Path, trust: Option<&st
 }
 
 fn trusted(text: &str) -> Result<TrustedHash, CliError> {
-    let parsed = text.split_once(':').and_then(|(height, hash)| {
-        Some(TrustedHash { height: height.parse().ok()?, hash: hash.parse::<BlockHash>().ok()? })
-    });
-    let reason = || format!("`{text}`: a height, a colon and a block's hash expected");
-    parsed.ok_or_else(|| CliError::Argument { argument: "--trust", reason: reason() })
+    let argument =
+        |error: ParseTrustedError| CliError::Argument { argument: "--trust", reason: error.to_string() };
+    text.parse().map_err(argument)
 }

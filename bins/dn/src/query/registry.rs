@@ -10,27 +10,27 @@ use crate::error::CliError;
 /// What to ask about domains, model families, backers and jobs.
 #[derive(Debug, clap::Subcommand)]
 pub(crate) enum Query {
-    /// A domain, or all of them.
+    /// A domain, or all of them: deposit and treasury in DN, rates in 1/10000.
     Domain {
         /// The domain; without it all.
         id: Option<u32>,
     },
-    /// What a model was published under: licence, lineage, royalties.
+    /// What a model was published under: licence and lineage; royalties in 10^-36 of the owner's income.
     ModelTerms {
         /// The model.
         id: ModelId,
     },
-    /// A model family: its versions and its backers' pool.
+    /// A model family: its versions and its backers' pool, in DN and shares.
     Family {
         /// The family: its first model.
         id: ModelId,
     },
-    /// What an account put behind models.
+    /// What an account put behind models, in DN and shares; releases by epoch.
     Backing {
         /// The account.
         address: Address,
     },
-    /// A job that is neither claimed nor returned.
+    /// A job that is neither claimed nor returned: amounts in DN, the last block to claim it.
     Job {
         /// The escrow.
         id: ChannelId,

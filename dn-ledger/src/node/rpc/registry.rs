@@ -1,31 +1,57 @@
-//! Methods of domains, model families, backers and jobs.
+//! Methods of models, families, backers, domains and jobs.
 
-use dn_core::{Address, ChannelId, ModelId};
-use serde::Deserialize;
-use serde_json::Value;
+use dn_core::{ChannelId, ModelId};
 
-use super::{ByAddress, ById, None_, RpcError, parse, show};
+use super::params::{All, ByAddress, ById, Jobs};
+use super::table::Method;
 use crate::node::shared::Shared;
 use crate::query;
 
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct JobFilter {
-    worker: Option<Address>,
+pub(super) fn methods() -> Vec<Method> {
+    vec![
+        Method::query(
+            "dn_model",
+            "A published model with the workers that host it.",
+            |shared, by: ById<ModelId>| Ok(query::model(shared.chain().state(), by.id)),
+        ),
+        Method::query("dn_models", "The published models, by id.", |shared, all: All| {
+            Ok(query::models(shared.chain().state(), &all.page())?)
+        }),
+        Method::query("dn_modelTerms", "What a model was published under.", |shared, by: ById<ModelId>| {
+            Ok(query::model_terms(shared.chain().state(), by.id))
+        }),
+        Method::query(
+            "dn_modelTrust",
+            "How far a model is trusted, and why.",
+            |shared, by: ById<ModelId>| Ok(query::model_trust(shared.chain().state(), by.id)),
+        ),
+        Method::query(
+            "dn_family",
+            "A model family, named by its first model.",
+            |shared, by: ById<ModelId>| Ok(query::family(shared.chain().state(), by.id)),
+        ),
+        Method::query("dn_backing", "What an account put behind models.", |shared, by: ByAddress| {
+            Ok(query::backing(shared.chain().state(), by.address))
+        }),
+        Method::query("dn_domain", "A domain with its treasury.", |shared, by: ById<u32>| {
+            let epoch = epoch(shared);
+            Ok(query::domain(shared.chain().state(), by.id, epoch))
+        }),
+        Method::query("dn_domains", "The domains, closed ones included, by number.", |shared, all: All| {
+            let epoch = epoch(shared);
+            Ok(query::domains(shared.chain().state(), epoch, &all.page())?)
+        }),
+        Method::query(
+            "dn_job",
+            "A job that is neither claimed nor returned.",
+            |shared, by: ById<ChannelId>| Ok(query::job(shared.chain().state(), by.id)),
+        ),
+        Method::query("dn_jobs", "Such jobs, all or those that a worker may take.", |shared, of: Jobs| {
+            Ok(query::jobs(shared.chain().state(), of.worker, &of.page())?)
+        }),
+    ]
 }
 
-/// The answer, if the method is one of these.
-pub(super) fn query_method(shared: &Shared, method: &str, params: Value) -> Option<Result<Value, RpcError>> {
-    let chain = shared.chain();
-    let (state, epoch) = (chain.state(), chain.next().epoch());
-    Some(match method {
-        "dn_domain" => parse::<ById<u32>>(params).and_then(|p| show(query::domain(state, p.id, epoch))),
-        "dn_domains" => parse::<None_>(params).and_then(|_| show(query::domains(state, epoch))),
-        "dn_family" => parse::<ById<ModelId>>(params).and_then(|p| show(query::family(state, p.id))),
-        "dn_modelTerms" => parse::<ById<ModelId>>(params).and_then(|p| show(query::model_terms(state, p.id))),
-        "dn_backing" => parse::<ByAddress>(params).and_then(|p| show(query::backing(state, p.address))),
-        "dn_job" => parse::<ById<ChannelId>>(params).and_then(|p| show(query::job(state, p.id))),
-        "dn_jobs" => parse::<JobFilter>(params).and_then(|p| show(query::jobs(state, p.worker))),
-        _ => return None,
-    })
+fn epoch(shared: &Shared) -> u64 {
+    shared.chain().next().epoch()
 }

@@ -4,11 +4,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use dn_core::TxId;
-use serde::Deserialize;
+use dn_core::hexadecimal::from_digits;
 use serde_json::Value;
 use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout_at};
 
+use super::params::RawTx;
+use super::table::Method;
 use super::{CODE_BUSY, CODE_PARAMS, RpcError, internal, parse, show};
 use crate::node::mempool::MempoolError;
 use crate::node::shared::{Answer, NotAdmitted, Shared};
@@ -20,10 +22,11 @@ use crate::views::TxOutcome;
 /// Longest wait for a transaction's block.
 const TX_WAIT: Duration = Duration::from_secs(30);
 
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct RawTx {
-    tx: String,
+pub(super) fn method() -> Method {
+    Method::send::<RawTx, TxOutcome>(
+        "dn_sendTransaction",
+        "Sends a signed transaction; answers once its block is durable, and the same for the same bytes at any time.",
+    )
 }
 
 /// Where a transaction is.
@@ -64,7 +67,8 @@ fn read(params: Value) -> Result<SignedTx, RpcError> {
     if digits.len() > 2 * MAX_TX_BYTES {
         return Err(bad(format!("{} bytes; at most {MAX_TX_BYTES}", digits.len() / 2)));
     }
-    let bytes = hex::decode(digits).map_err(|e| bad(e.to_string()))?;
+    let bytes =
+        from_digits(digits, MAX_TX_BYTES).ok_or_else(|| bad("hexadecimal digits expected".to_owned()))?;
     SignedTx::from_untrusted(&bytes).map_err(|e| bad(e.to_string()))
 }
 

@@ -7,6 +7,7 @@ use crate::tx::{Choice, ProposalKind, Shares};
 
 /// Why a proposal that passed did nothing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum ExecutionFault {
     /// With what else had changed, parameters would have been out of bounds.
@@ -22,6 +23,7 @@ canonical_enum!(ExecutionFault { 0 => Params {}, 1 => Pool {}, 2 => HeightPassed
 
 /// Where a proposal stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(tag = "status", rename_all = "snake_case")]
 pub enum ProposalStatus {
     /// Its deposit is coming together.
@@ -79,6 +81,7 @@ impl ProposalStatus {
 
 /// Votes in atto of stake.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Tally {
     /// For it.
     pub yes: Amount,
@@ -177,6 +180,7 @@ impl PoolVote {
 
 /// An upgrade that was decided.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Upgrade {
     /// Its name.
     pub name: String,

@@ -10,6 +10,7 @@ use crate::tx::{BackingTerms, DomainTerms, Licence, Parent};
 
 /// Terms that take effect with an epoch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct NextTerms {
     /// The first epoch that they hold in.
     pub from_epoch: u64,

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 
 /// An announced raise of a commission.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct CommissionRaise {
     /// The new rate, in basis points.
     pub rate: u16,
@@ -15,6 +16,7 @@ canonical_struct!(CommissionRaise { rate: u16, from_epoch: u64 });
 
 /// A validator's commission.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Commission {
     /// The rate before `next`, in basis points.
     pub rate: u16,

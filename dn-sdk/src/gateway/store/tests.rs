@@ -61,9 +61,9 @@ fn a_settled_call_is_there_after_a_restart_and_its_voucher_covers_the_charge() {
 fn vouchers_only_rise_and_bound_what_is_charged() {
     let dir = tempfile::tempdir().unwrap();
     let store = GatewayStore::open(dir.path(), CHAIN, Address([2; 20])).unwrap();
-    store.accept_voucher(&voucher(1, 20)).unwrap();
-    store.accept_voucher(&voucher(1, 20)).unwrap();
-    let lower = store.accept_voucher(&voucher(1, 19)).unwrap_err();
+    store.accept_voucher(&voucher(1, 20), false).unwrap();
+    store.accept_voucher(&voucher(1, 20), false).unwrap();
+    let lower = store.accept_voucher(&voucher(1, 19), false).unwrap_err();
     assert!(
         matches!(lower, ChargeError::Lower { accepted, found } if accepted.atto() == 20 && found.atto() == 19)
     );
@@ -83,7 +83,7 @@ fn keys_have_lanes_of_their_own_and_are_kept_as_hashes() {
     let dir = tempfile::tempdir().unwrap();
     let store = GatewayStore::open(dir.path(), CHAIN, Address([2; 20])).unwrap();
     let channel = request().channel;
-    store.accept_voucher(&voucher(0, 1)).unwrap();
+    store.accept_voucher(&voucher(0, 1), false).unwrap();
     let new = NewKey {
         payer: Address([1; 20]),
         channel,
@@ -99,9 +99,29 @@ fn keys_have_lanes_of_their_own_and_are_kept_as_hashes() {
     assert_eq!(found.spending_key().unwrap().address(), spender().address());
     assert!(!format!("{found:?}").contains("07"), "keys are never printed: {found:?}");
     assert_eq!(store.key(key_hash("dn-secret-x")).unwrap(), None);
-    let taken = store.accept_voucher(&voucher(1, 5)).unwrap_err();
+    let taken = store.accept_voucher(&voucher(1, 5), false).unwrap_err();
     assert!(matches!(taken, ChargeError::LaneTaken { lane: 1 }));
     drop(store);
     let bytes = std::fs::read(dir.path().join("gateway.redb")).unwrap();
     assert!(!bytes.windows(11).any(|window| window == b"dn-secret-a"));
+}
+
+#[test]
+fn a_lane_of_a_session_is_its_own() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = GatewayStore::open(dir.path(), CHAIN, Address([2; 20])).unwrap();
+    let by = |lane: u32, max: u64, n: u8| {
+        let key = SecretKey::from_bytes(&[n; 32]).unwrap();
+        let body = Voucher { signer: key.address(), ..voucher(lane, max).body };
+        Signed::sign(body, &key)
+    };
+    store.accept_voucher(&by(0, 5, 1), false).unwrap();
+    let taken = store.accept_voucher(&by(0, 9, 2), true).unwrap_err();
+    assert!(matches!(taken, ChargeError::OtherSigner { lane: 0 }), "{taken}");
+    store.accept_voucher(&by(1, 5, 2), true).unwrap();
+    store.accept_voucher(&by(1, 6, 2), true).unwrap();
+    let other = store.accept_voucher(&by(1, 9, 3), true).unwrap_err();
+    assert!(matches!(other, ChargeError::OtherSigner { lane: 1 }), "{other}");
+    // The owner may take over: the ledger then counts nothing towards the session.
+    store.accept_voucher(&by(1, 9, 1), false).unwrap();
 }

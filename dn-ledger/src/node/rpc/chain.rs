@@ -1,0 +1,135 @@
+//! Methods of the chain as a whole: status, parameters, blocks, transactions, events, proofs, sums.
+
+use dn_core::TxId;
+use dn_core::hexadecimal::to_hex;
+
+use super::params::{About, All, ByChunk, ByHeight, ById, EventRange, Nothing};
+use super::table::Method;
+use super::{RpcError, internal};
+use crate::light::{LightBlock, ProofView, Subject};
+use crate::node::shared::Shared;
+use crate::node::snapshot::{SnapshotFile, SnapshotFileError, SnapshotsView};
+use crate::params::Params;
+use crate::query;
+use crate::state::PARAMS;
+use crate::views::{BalancesPage, BlockView, EventsView, StatusView, TxView};
+
+pub(super) fn methods() -> Vec<Method> {
+    vec![
+        Method::query("dn_status", "Where the chain stands.", |shared, Nothing {}| Ok(status(shared))),
+        Method::query("dn_params", "The parameters in force.", |shared, Nothing {}| params(shared)),
+        Method::query("dn_supply", "The supply equation at the tip.", |shared, Nothing {}| {
+            let chain = shared.chain();
+            Ok(query::supply_view(chain.supply(), chain.tip().height))
+        }),
+        Method::query("dn_balances", "Every single holding at the tip, in pages.", balances),
+        Method::query(
+            "dn_pools",
+            "The pools of DN that belong to no account, the burned among them.",
+            |shared, all: All| Ok(query::pools(shared.chain().state(), &all.page())?),
+        ),
+        Method::query("dn_beacon", "The randomness of the tip.", |shared, Nothing {}| {
+            let chain = shared.chain();
+            Ok(query::beacon(chain.state(), chain.tip().height))
+        }),
+        Method::query("dn_block", "A block with what its transactions did; null where there is none.", block),
+        Method::query(
+            "dn_header",
+            "A header with its certificate and validator sets, for light clients.",
+            header,
+        ),
+        Method::query("dn_tx", "A transaction that stands, and what it did.", |shared, by: ById<TxId>| {
+            Ok::<Option<TxView>, _>(shared.store.tx(by.id)?)
+        }),
+        Method::query("dn_events", "Events of whole blocks from a height on, in order.", events),
+        Method::query(
+            "dn_prove",
+            "The records of a subject under the state root of the tip, each with its proof, and what proves the tip.",
+            |shared, about: About| Ok(prove(shared, &about.subject)),
+        ),
+        Method::query(
+            "dn_snapshots",
+            "Heights of the snapshots that this node has.",
+            |shared, Nothing {}| Ok(SnapshotsView { heights: SnapshotFile::list(shared.store.dir())? }),
+        ),
+        Method::query(
+            "dn_snapshot",
+            "The manifest of a snapshot in the canonical encoding, hexadecimal; null where there is no such snapshot.",
+            |shared, by: ByHeight| snapshot(shared, by.height, |file| file.manifest_bytes().map(Some)),
+        ),
+        Method::query(
+            "dn_snapshotChunk",
+            "A chunk of a snapshot in the canonical encoding, hexadecimal; null where there is no such snapshot or chunk.",
+            |shared, by: ByChunk| {
+                snapshot(shared, by.height, |file| {
+                    (by.index < file.chunks()).then(|| file.chunk_bytes(by.index)).transpose()
+                })
+            },
+        ),
+    ]
+}
+
+fn params(shared: &Shared) -> Result<Params, RpcError> {
+    PARAMS.get(shared.chain().state(), &0).ok_or_else(internal)
+}
+
+fn balances(shared: &Shared, all: All) -> Result<BalancesPage, RpcError> {
+    let chain = shared.chain();
+    Ok(query::balances_page(chain.state(), chain.tip().height, &all.page())?)
+}
+
+fn block(shared: &Shared, by: ByHeight) -> Result<Option<BlockView>, RpcError> {
+    Ok(shared.store.block_view(by.height)?)
+}
+
+fn header(shared: &Shared, by: ByHeight) -> Result<Option<LightBlock>, RpcError> {
+    Ok(shared.store.light_block(by.height)?)
+}
+
+fn events(shared: &Shared, range: EventRange) -> Result<EventsView, RpcError> {
+    let limit = range.limit.unwrap_or(query::MAX_LIST).clamp(1, query::MAX_LIST);
+    let tip = shared.chain().tip().height;
+    Ok(shared.store.events(range.from_height, limit, tip)?)
+}
+
+/// The records of a subject under the tip's state root, with what proves the tip.
+fn prove(shared: &Shared, subject: &Subject) -> ProofView {
+    let chain = shared.chain();
+    let (tip, certificate) = (chain.tip().clone(), chain.certificate().clone());
+    let block = LightBlock::new(tip, certificate, chain.tip_validators(), chain.validators());
+    ProofView::answer(subject, chain.state(), block)
+}
+
+/// A part of a snapshot as text; none when there is no snapshot of this height, or no such part.
+fn snapshot(
+    shared: &Shared,
+    height: u64,
+    read: impl FnOnce(&mut SnapshotFile) -> Result<Option<Vec<u8>>, SnapshotFileError>,
+) -> Result<Option<String>, RpcError> {
+    let path = SnapshotFile::path(shared.store.dir(), height);
+    if !path.exists() {
+        return Ok(None);
+    }
+    let bytes = read(&mut SnapshotFile::open(&path)?)?;
+    Ok(bytes.map(|bytes| to_hex(&bytes)))
+}
+
+fn status(shared: &Shared) -> StatusView {
+    let mempool = shared.pool().mempool.len() as u64;
+    let chain = shared.chain();
+    let (tip, ctx) = (chain.tip(), chain.next());
+    let epoch = tip.height / ctx.params.epoch_blocks;
+    StatusView {
+        chain_id: tip.chain_id,
+        genesis: shared.genesis,
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        height: tip.height,
+        tip: tip.hash(),
+        state: tip.state,
+        time_ms: tip.time_ms,
+        epoch,
+        next_epoch_height: (epoch + 1) * ctx.params.epoch_blocks,
+        mempool,
+        node_key: shared.own_key,
+    }
+}
