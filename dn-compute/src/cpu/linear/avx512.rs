@@ -12,6 +12,7 @@ use super::{Results, token_scale};
 use crate::cpu::acts::{Acts, Tile, UNIT};
 use crate::cpu::isa::Avx512;
 use crate::cpu::pack::{Bits, GROUP, Group, HALVES, OCT, OCTS, Packed};
+use crate::cpu::vnni::add_pairs_512;
 use crate::spec::matrix::MIN_SHIFT;
 
 /// Octs of a unit of sums.
@@ -155,7 +156,7 @@ fn tile_of<const G: usize, const T: usize, const FOUR: bool, const MINIMA: bool>
                         let x = _mm512_set1_epi32(unsafe { two.as_ptr().cast::<i32>().read_unaligned() });
                         for g in from..from + together {
                             let d = if T == 1 && i % 2 == 1 { &mut odd[g] } else { &mut dot[t][g] };
-                            *d = _mm512_dpwssd_epi32(*d, v[g][i], x);
+                            *d = add_pairs_512(*d, v[g][i], x);
                         }
                     }
                 }
