@@ -24,7 +24,7 @@ PROMPT, DECODE, LONG = 256, 48, 4096
 
 class Engines:
     def __init__(self, args):
-        self.dn, self.threads = args.dn, str(args.threads)
+        self.dn, self.threads = args.dn.resolve(), str(args.threads)
         self.systems = set()
 
     @staticmethod
