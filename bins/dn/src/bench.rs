@@ -38,11 +38,56 @@ pub(crate) struct Args {
     /// Also a prompt of 4,096 tokens, which takes a while.
     #[arg(long)]
     full: bool,
+    /// Measure these only.
+    #[arg(long, value_enum, value_delimiter = ',', value_name = "FIGURE", conflicts_with = "full")]
+    only: Vec<Figure>,
     /// Print one JSON object instead of a table.
     #[arg(long)]
     json: bool,
 }
 
+/// What can be measured.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Figure {
+    /// An answer: reading the prompt, decoding, and resident memory after it.
+    Generation,
+    /// The answer's replay.
+    Replay,
+    /// A prompt of 256 tokens.
+    #[value(name = "prefill-256")]
+    Prefill256,
+    /// A prompt of 4,096 tokens.
+    #[value(name = "prefill-4096")]
+    Prefill4096,
+    /// Eight sequences that decode together, and one.
+    Batch,
+    /// An answer with the trace and without.
+    Trace,
+    /// Reading memory.
+    Read,
+}
+
+impl Args {
+    fn wants(&self, figure: Figure) -> bool {
+        if self.only.is_empty() {
+            figure != Figure::Prefill4096 || self.full
+        } else {
+            // A replay is compared to the answer.
+            self.only.contains(&figure) || figure == Figure::Generation && self.only.contains(&Figure::Replay)
+        }
+    }
+
+    /// The figure, where it is asked for.
+    fn when<T>(
+        &self,
+        figure: Figure,
+        measure: impl FnOnce() -> Result<T, CliError>,
+    ) -> Result<Option<T>, CliError> {
+        self.wants(figure).then(measure).transpose()
+    }
+}
+
+/// What is asked for; the rest is left out.
 #[derive(Debug, Serialize)]
 struct Report {
     model_id: ModelId,
@@ -51,25 +96,51 @@ struct Report {
     isa: &'static str,
     threads: usize,
     runs: u32,
-    prompt_tokens: u32,
-    output_tokens: u32,
     load_ms: f64,
-    prefill_tok_per_s: f64,
-    decode_tok_per_s: f64,
-    generation_ms: f64,
-    replay_ms: f64,
-    replay_over_generation: f64,
+    weights_mb: f64,
+    #[serde(flatten)]
+    generation: Option<Generation>,
+    #[serde(flatten)]
+    replay: Option<Replayed>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     prefill_256_tok_per_s: Option<f64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     prefill_4096_tok_per_s: Option<f64>,
+    #[serde(flatten)]
+    batch: Option<Batch>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    trace_on_over_off: Option<f64>,
+    #[serde(flatten)]
+    read: Option<Read>,
+}
+
+#[derive(Debug, Serialize)]
+struct Generation {
+    prompt_tokens: u32,
+    output_tokens: u32,
+    prefill_tok_per_s: f64,
+    decode_tok_per_s: f64,
+    generation_ms: f64,
+    /// After this request, the first of the process.
+    resident_mb: Option<f64>,
+    resident_peak_mb: Option<f64>,
+}
+
+#[derive(Debug, Serialize)]
+struct Replayed {
+    replay_ms: f64,
+    replay_over_generation: f64,
+}
+
+#[derive(Debug, Serialize)]
+struct Batch {
     batch_1_tok_per_s: f64,
     batch_8_tok_per_s: f64,
     batch_8_over_1: f64,
-    trace_on_over_off: f64,
-    weights_mb: f64,
-    /// After one request of `prompt_tokens` and `output_tokens`.
-    resident_mb: Option<f64>,
-    resident_peak_mb: Option<f64>,
+}
+
+#[derive(Debug, Serialize)]
+struct Read {
     read_gb_per_s: f64,
     read_gb_per_s_one_thread: f64,
 }
@@ -80,7 +151,7 @@ struct Best {
     prefill: Duration,
     decode: Duration,
     generation: Duration,
-    replay: Duration,
+    replay: Option<Duration>,
     decoded: u32,
     prefilled: u32,
     output: u32,
@@ -100,11 +171,15 @@ pub(crate) fn run(args: Args, config: &Config) -> Result<ExitCode, CliError> {
         }
     })?;
     let engine = Arc::new(loaded.engine);
-    let best = measure(&engine, args.prompt_tokens, args.output_tokens, runs)?;
+    figures::warm_up(&engine)?;
+    let best = args.when(Figure::Generation, || measure(&engine, &args, runs))?;
     let resident = figures::resident_mb();
-    let (one, eight) = (figures::batch(&engine, 1, runs)?, figures::batch(&engine, 8, runs)?);
     let info = engine.info();
     let threads = info.threads.max(1);
+    let replayed = best.and_then(|best| {
+        let replay = best.replay?;
+        Some(Replayed { replay_ms: millis(replay), replay_over_generation: ratio(replay, best.generation) })
+    });
     let report = Report {
         model_id: engine.model().id(),
         model: loaded.name,
@@ -112,25 +187,31 @@ pub(crate) fn run(args: Args, config: &Config) -> Result<ExitCode, CliError> {
         isa: info.isa,
         threads,
         runs,
-        prompt_tokens: best.prefilled,
-        output_tokens: best.output,
         load_ms: millis(loaded.load),
-        prefill_tok_per_s: per_second(best.prefilled, best.prefill),
-        decode_tok_per_s: per_second(best.decoded, best.decode),
-        generation_ms: millis(best.generation),
-        replay_ms: millis(best.replay),
-        replay_over_generation: ratio(best.replay, best.generation),
-        prefill_256_tok_per_s: figures::prefill(&engine, 256, runs)?,
-        prefill_4096_tok_per_s: if args.full { figures::prefill(&engine, 4096, 1)? } else { None },
-        batch_1_tok_per_s: one,
-        batch_8_tok_per_s: eight,
-        batch_8_over_1: if one > 0.0 { (eight / one * 1e2).round() / 1e2 } else { 0.0 },
-        trace_on_over_off: figures::trace_ratio(&engine, (args.prompt_tokens, args.output_tokens), runs)?,
         weights_mb: figures::mb(engine.weight_bytes() as f64),
-        resident_mb: resident.map(|(now, _)| now),
-        resident_peak_mb: resident.map(|(_, peak)| peak),
-        read_gb_per_s: read_bandwidth(threads),
-        read_gb_per_s_one_thread: read_bandwidth(1),
+        generation: best.map(|best| Generation {
+            prompt_tokens: best.prefilled,
+            output_tokens: best.output,
+            prefill_tok_per_s: per_second(best.prefilled, best.prefill),
+            decode_tok_per_s: per_second(best.decoded, best.decode),
+            generation_ms: millis(best.generation),
+            resident_mb: resident.map(|(now, _)| now),
+            resident_peak_mb: resident.map(|(_, peak)| peak),
+        }),
+        replay: replayed,
+        prefill_256_tok_per_s: args
+            .when(Figure::Prefill256, || figures::prefill(&engine, 256, runs))?
+            .flatten(),
+        prefill_4096_tok_per_s: args
+            .when(Figure::Prefill4096, || figures::prefill(&engine, 4096, 1))?
+            .flatten(),
+        batch: args.when(Figure::Batch, || batch(&engine, runs))?,
+        trace_on_over_off: args.when(Figure::Trace, || {
+            figures::trace_ratio(&engine, (args.prompt_tokens, args.output_tokens), runs)
+        })?,
+        read: args.when(Figure::Read, || {
+            Ok(Read { read_gb_per_s: read_bandwidth(threads), read_gb_per_s_one_thread: read_bandwidth(1) })
+        })?,
     };
     waiting.finish_and_clear();
     if args.json {
@@ -139,6 +220,15 @@ pub(crate) fn run(args: Args, config: &Config) -> Result<ExitCode, CliError> {
         show(&report);
     }
     Ok(ExitCode::SUCCESS)
+}
+
+fn batch(engine: &Arc<Engine>, runs: u32) -> Result<Batch, CliError> {
+    let (one, eight) = (figures::batch(engine, 1, runs)?, figures::batch(engine, 8, runs)?);
+    Ok(Batch {
+        batch_1_tok_per_s: one,
+        batch_8_tok_per_s: eight,
+        batch_8_over_1: if one > 0.0 { (eight / one * 1e2).round() / 1e2 } else { 0.0 },
+    })
 }
 
 fn ratio(part: Duration, whole: Duration) -> f64 {
@@ -150,16 +240,16 @@ fn prompt(length: u32, vocabulary: u32) -> Vec<u32> {
     (0..length.max(1)).map(|i| (i.wrapping_mul(2_654_435_761) >> 8) % vocabulary.max(1)).collect()
 }
 
-fn measure(engine: &Engine, prompt_tokens: u32, output_tokens: u32, runs: u32) -> Result<Best, CliError> {
+fn measure(engine: &Engine, args: &Args, runs: u32) -> Result<Best, CliError> {
     let front = engine.model().front();
-    let prompt = prompt(prompt_tokens, front.vocabulary());
+    let prompt = prompt(args.prompt_tokens, front.vocabulary());
     let request = GenerateRequest {
         prompt: &prompt,
         already: &[],
         // Random sampling seldom meets a stop token early, as a greedy walk over a nonsense prompt may.
         decoding: Decoding::plain(),
         sampling: Sampling { temperature_micro: 1_000_000, ..Sampling::GREEDY },
-        max_tokens: output_tokens.max(1),
+        max_tokens: args.output_tokens.max(1),
         stop: &[],
     };
     let mut best: Option<Best> = None;
@@ -169,17 +259,21 @@ fn measure(engine: &Engine, prompt_tokens: u32, output_tokens: u32, runs: u32) -
         let started = Instant::now();
         let generation = engine.generate(&request, &mut |_| ControlFlow::Continue(()))?;
         let elapsed = started.elapsed();
-        let started = Instant::now();
-        let replay = engine.replay(&request, &generation.tokens, generation.finish)?;
-        let replay_time = started.elapsed();
-        if replay.trace_root != generation.trace_root || replay.divergence.is_some() {
-            return Err(CliError::Other("the replay of an honest answer differs: please report this".into()));
-        }
+        let replay = args.when(Figure::Replay, || {
+            let started = Instant::now();
+            let replay = engine.replay(&request, &generation.tokens, generation.finish)?;
+            let elapsed = started.elapsed();
+            if replay.trace_root != generation.trace_root || replay.divergence.is_some() {
+                let what = "the replay of an honest answer differs: please report this";
+                return Err(CliError::Other(what.into()));
+            }
+            Ok(elapsed)
+        })?;
         let run = Best {
             prefill: generation.timings.prefill,
             decode: generation.timings.decode,
             generation: elapsed,
-            replay: replay_time,
+            replay,
             decoded: generation.timings.decode_tokens,
             prefilled: generation.timings.prefill_tokens,
             output: generation.tokens.len() as u32,
@@ -231,33 +325,40 @@ fn show(report: &Report) {
     let mut add = |name: &str, value: String, unit: &str| {
         table.row([name.to_owned(), value, unit.to_owned()]);
     };
-    add("prefill", format!("{:.0}", report.prefill_tok_per_s), "tokens/s");
-    add("decode", format!("{:.1}", report.decode_tok_per_s), "tokens/s");
-    add("generation", format!("{:.1}", report.generation_ms), "ms");
-    add("replay", format!("{:.1}", report.replay_ms), "ms");
-    add("replay over generation", format!("{:.4}", report.replay_over_generation), "");
-    let or_none = |rate: Option<f64>| rate.map_or("-".to_owned(), |rate| format!("{rate:.0}"));
-    add("prefill of 256 tokens", or_none(report.prefill_256_tok_per_s), "tokens/s");
-    if report.prefill_4096_tok_per_s.is_some() {
-        add("prefill of 4096 tokens", or_none(report.prefill_4096_tok_per_s), "tokens/s");
+    if let Some(of) = &report.generation {
+        add("prompt", of.prompt_tokens.to_string(), "tokens");
+        add("answer", of.output_tokens.to_string(), "tokens");
+        add("prefill", format!("{:.0}", of.prefill_tok_per_s), "tokens/s");
+        add("decode", format!("{:.1}", of.decode_tok_per_s), "tokens/s");
+        add("generation", format!("{:.1}", of.generation_ms), "ms");
+        add("resident", of.resident_mb.map_or("-".to_owned(), |mb| format!("{mb:.1}")), "MB");
     }
-    add("batch of 8 decodes", format!("{:.1}", report.batch_8_tok_per_s), "tokens/s");
-    add("batch of 8 over one", format!("{:.2}", report.batch_8_over_1), "");
-    add("trace on over off", format!("{:.4}", report.trace_on_over_off), "");
+    if let Some(of) = &report.replay {
+        add("replay", format!("{:.1}", of.replay_ms), "ms");
+        add("replay over generation", format!("{:.4}", of.replay_over_generation), "");
+    }
+    if let Some(rate) = report.prefill_256_tok_per_s {
+        add("prefill of 256 tokens", format!("{rate:.0}"), "tokens/s");
+    }
+    if let Some(rate) = report.prefill_4096_tok_per_s {
+        add("prefill of 4096 tokens", format!("{rate:.0}"), "tokens/s");
+    }
+    if let Some(of) = &report.batch {
+        add("batch of 8 decodes", format!("{:.1}", of.batch_8_tok_per_s), "tokens/s");
+        add("batch of 8 over one", format!("{:.2}", of.batch_8_over_1), "");
+    }
+    if let Some(ratio) = report.trace_on_over_off {
+        add("trace on over off", format!("{ratio:.4}"), "");
+    }
     add("loading", format!("{:.0}", report.load_ms), "ms");
     add("weights", format!("{:.1}", report.weights_mb), "MB");
-    add("resident", report.resident_mb.map_or("-".to_owned(), |mb| format!("{mb:.1}")), "MB");
-    add("memory read", format!("{:.2}", report.read_gb_per_s), "GB/s");
-    add("memory read, one thread", format!("{:.2}", report.read_gb_per_s_one_thread), "GB/s");
+    if let Some(of) = &report.read {
+        add("memory read", format!("{:.2}", of.read_gb_per_s), "GB/s");
+        add("memory read, one thread", format!("{:.2}", of.read_gb_per_s_one_thread), "GB/s");
+    }
     out::line(format_args!(
-        "{} · {} prompt and {} output tokens · {} {}, {} threads · best of {}\n",
-        report.model,
-        report.prompt_tokens,
-        report.output_tokens,
-        report.backend,
-        report.isa,
-        report.threads,
-        report.runs
+        "{} · {} {}, {} threads · best of {}\n",
+        report.model, report.backend, report.isa, report.threads, report.runs
     ));
     out::text(table.render());
 }

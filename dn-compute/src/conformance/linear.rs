@@ -10,7 +10,7 @@ use crate::spec::{
 use super::{Kind, Mismatch, Rng, Suite};
 
 /// Rows, columns, tokens.
-const SHAPES: [(usize, usize, usize); 12] = [
+const SHAPES: [(usize, usize, usize); 13] = [
     (1, 1, 1),
     (16, 32, 1),
     (17, 33, 3),
@@ -23,10 +23,11 @@ const SHAPES: [(usize, usize, usize); 12] = [
     (200, 65, 7),
     (512, 256, 15),
     (31, 1000, 5),
+    (50, 1101, 31),
 ];
 
 /// Rows, columns, tokens for the less usual forms of blocks.
-const FEW_SHAPES: [(usize, usize, usize); 8] = [
+const FEW_SHAPES: [(usize, usize, usize); 9] = [
     (1, 1, 1),
     (17, 33, 3),
     (5, 15, 2),
@@ -35,6 +36,7 @@ const FEW_SHAPES: [(usize, usize, usize); 8] = [
     (31, 1001, 5),
     (33, 519, 9),
     (18, 128, 1),
+    (34, 1101, 31),
 ];
 
 /// Every form but the usual one, which has cases of its own.
@@ -75,7 +77,7 @@ pub(super) fn cases(suite: &mut Suite<'_>) -> Result<(), Mismatch> {
 /// The longest rows, everything at its largest: the sums come within a few bits of 2^53.
 fn longest(suite: &mut Suite<'_>, rng: &mut Rng) -> Result<(), Mismatch> {
     let usual = [
-        (Weights::Extreme, Kind::Full, 9),
+        (Weights::Extreme, Kind::Full, 25),
         (Weights::Random, Kind::Usual, 9),
         (Weights::Gaps, Kind::Outliers, 9),
         (Weights::Signed4Extreme, Kind::Full, 2),

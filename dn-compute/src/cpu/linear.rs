@@ -137,6 +137,11 @@ unsafe fn piece(level: Level, w: &Packed, acts: &Acts, first: usize, end: usize,
         // SAFETY: the caller's promise.
         return unsafe { amx::piece(token, w, acts, first, end, out) };
     }
+    #[cfg(target_arch = "x86_64")]
+    if let (Level::Avx512(token), true) = (level, acts.et.len() >= avx512::many::MIN_TOKENS) {
+        // SAFETY: the caller's promise.
+        return unsafe { avx512::many::piece(token, w, acts, first..end, out) };
+    }
     let mut results: Results = [[0.0; GROUP]; 2 * TILE];
     let mut largest = 0u32;
     let together = match (acts.et.len(), acts.form) {

@@ -16,6 +16,8 @@ mod rms_norm;
 mod rope;
 mod silu;
 mod threads;
+#[cfg(target_arch = "x86_64")]
+mod vnni;
 
 #[cfg(test)]
 mod tests;

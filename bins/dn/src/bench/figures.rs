@@ -23,6 +23,11 @@ fn request<'a>(prompt: &'a [u32], seed: u64, max_tokens: u32) -> GenerateRequest
     GenerateRequest { prompt, already: &[], sampling, decoding: Decoding::plain(), max_tokens, stop: &[] }
 }
 
+/// A short pass, so that no figure pays for a first use of memory and threads.
+pub(super) fn warm_up(engine: &Engine) -> Result<(), CliError> {
+    prefill(engine, BATCH_PROMPT, 1).map(drop)
+}
+
 /// Tokens per second of one pass over a prompt, the best of some runs; `None` where the context is shorter.
 pub(super) fn prefill(engine: &Engine, tokens: u32, runs: u32) -> Result<Option<f64>, CliError> {
     let front = engine.model().front();

@@ -12,6 +12,7 @@ use super::{Results, token_scale};
 use crate::cpu::acts::{Acts, Tile, UNIT};
 use crate::cpu::isa::{Avx2, AvxVnni};
 use crate::cpu::pack::{Bits, GROUP, OCT, OCTS, Packed, oct_bytes};
+use crate::cpu::vnni::add_pairs_256;
 use crate::spec::matrix::MIN_SHIFT;
 
 /// Octs of a unit of sums.
@@ -156,7 +157,7 @@ macro_rules! half_group {
     };
 }
 half_group!(half_group, "avx2", |sum, v, x| _mm256_add_epi32(sum, _mm256_madd_epi16(v, x)));
-half_group!(half_group_vnni, "avx2,avxvnni", |sum, v, x| _mm256_dpwssd_avx_epi32(sum, v, x));
+half_group!(half_group_vnni, "avx2,avxvnni", add_pairs_256);
 
 /// Half of the rows of an oct as 16-bit integers, each register a pair of every row: the first and third column, the second
 /// and fourth, then the same of the other four. Of weights in four bits, what is above their least.

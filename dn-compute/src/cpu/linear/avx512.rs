@@ -1,5 +1,5 @@
-//! AVX-512-VNNI: 16 rows to a register, four columns of each; as two pairs through `vpdpwssd`. Block sums in f64 (exact
-//! below 2^53).
+//! AVX-512-VNNI: 16 rows to a register, four columns of each; as two pairs through `vpdpwssd`. Block sums times
+//! their mantissas add up in 64 bits.
 
 #![allow(
     clippy::needless_range_loop,
@@ -12,7 +12,10 @@ use super::{Results, token_scale};
 use crate::cpu::acts::{Acts, Tile, UNIT};
 use crate::cpu::isa::Avx512;
 use crate::cpu::pack::{Bits, GROUP, Group, HALVES, OCT, OCTS, Packed};
+use crate::cpu::vnni::add_pairs_512;
 use crate::spec::matrix::MIN_SHIFT;
+
+pub(super) mod many;
 
 /// Octs of a unit of sums.
 const UNIT_OCTS: usize = UNIT / OCT;
@@ -61,6 +64,9 @@ fn shapes<const FOUR: bool, const MINIMA: bool>(
     }
 }
 
+/// Sums of a group's even rows, and of its odd ones: `vpmuldq` multiplies every other 32-bit number.
+type Sum = [__m512i; 2];
+
 /// Bytes ahead of the one in use that are asked for.
 const AHEAD: usize = 4096;
 
@@ -89,30 +95,64 @@ fn widen<const FOUR: bool>(oct: &[u8]) -> [__m512i; 4] {
     }
 }
 
-/// Asks for the lines that lie `AHEAD` of an oct; past the end of the weights nothing happens.
+/// Asks for the lines that lie `AHEAD` of an oct at `at` of a group's weights, of which there are `len` bytes. A group's end is
+/// followed by the same stream's next group, past those that the other streams are at; past the last one nothing happens.
 #[inline]
-fn ask(oct: &[u8]) {
+fn ask(oct: &[u8], streams: usize, len: usize, at: usize) {
+    let ahead = if at + AHEAD < len { AHEAD } else { AHEAD + (streams - 1) * len };
     for line in (0..oct.len()).step_by(64) {
         // SAFETY: a prefetch reads nothing and never faults.
-        unsafe { _mm_prefetch::<_MM_HINT_T0>(oct.as_ptr().wrapping_add(AHEAD + line).cast()) };
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(oct.as_ptr().wrapping_add(ahead + line).cast()) };
     }
 }
 
-/// Sixteen 16-bit numbers, eight at a time as f64.
+/// Sixteen 16-bit numbers.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")]
-fn numbers<const SIGNED: bool>(halves: &[u8]) -> [__m512d; 2] {
+fn integers<const SIGNED: bool>(halves: &[u8]) -> __m512i {
     let bytes: &[u8] = &halves[..HALVES];
     // SAFETY: the slice holds the 32 bytes that are read.
     let v = unsafe { _mm256_loadu_si256(bytes.as_ptr().cast()) };
-    pair(if SIGNED { _mm512_cvtepi16_epi32(v) } else { _mm512_cvtepu16_epi32(v) })
+    if SIGNED { _mm512_cvtepi16_epi32(v) } else { _mm512_cvtepu16_epi32(v) }
 }
 
-/// Sixteen integers, eight at a time as f64.
+/// Sixteen integers as `vpmuldq` takes them: the even ones, the odd ones.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")]
-fn pair(v: __m512i) -> [__m512d; 2] {
-    [_mm512_cvtepi32_pd(_mm512_castsi512_si256(v)), _mm512_cvtepi32_pd(_mm512_extracti64x4_epi64::<1>(v))]
+fn halves(v: __m512i) -> [__m512i; 2] {
+    [v, _mm512_srli_epi64::<32>(v)]
+}
+
+/// Adds products to sums.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")]
+fn add_products(sum: &mut Sum, a: [__m512i; 2], b: [__m512i; 2]) {
+    for (sum, (a, b)) in sum.iter_mut().zip(a.into_iter().zip(b)) {
+        *sum = _mm512_add_epi64(*sum, _mm512_mul_epi32(a, b));
+    }
+}
+
+/// The outputs of a group's rows: its sums, below `2^53`, rounded and scaled.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")]
+fn outputs(w: &Packed, group: usize, sum: Sum, token: f64) -> __m512 {
+    let scales: &[f64] = &w.scale[group * GROUP..][..GROUP];
+    // SAFETY: the slice holds the sixteen values that the two loads read.
+    let (a, b) = unsafe { (_mm512_loadu_pd(scales.as_ptr()), _mm512_loadu_pd(scales.as_ptr().add(8))) };
+    let [even, odd] = sum.map(|sum| _mm512_cvtepi64_pd(sum));
+    let token = _mm512_set1_pd(token);
+    let first = _mm512_permutex2var_pd(even, _mm512_setr_epi64(0, 8, 1, 9, 2, 10, 3, 11), odd);
+    let second = _mm512_permutex2var_pd(even, _mm512_setr_epi64(4, 12, 5, 13, 6, 14, 7, 15), odd);
+    let (first, second) = (finish(first, _mm512_mul_pd(a, token)), finish(second, _mm512_mul_pd(b, token)));
+    _mm512_insertf32x8::<1>(_mm512_castps256_ps512(first), second)
+}
+
+/// Writes the outputs of a group's rows.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")]
+fn put(to: &mut [f32; GROUP], values: __m512) {
+    // SAFETY: the array holds the sixteen values that are written.
+    unsafe { _mm512_storeu_ps(to.as_mut_ptr(), values) };
 }
 
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")]
@@ -127,8 +167,7 @@ fn tile_of<const G: usize, const T: usize, const FOUR: bool, const MINIMA: bool>
     let base = if let Bits::Four { base } = w.bits { i32::from(base) } else { 0 };
     let (lines, sums) = (acts.tile(tile), acts.sums(tile));
     let weights: [Group<'_>; G] = std::array::from_fn(|g| w.group(group + g));
-    let mut lo = [[_mm512_setzero_pd(); G]; T];
-    let mut hi = [[_mm512_setzero_pd(); G]; T];
+    let mut sum: [[Sum; G]; T] = [[[_mm512_setzero_si512(); 2]; G]; T];
     for (span, first) in (0..w.octs()).step_by(w.span()).enumerate() {
         let octs = first..w.octs().min(first + w.span());
         let block = w.block_of_span(span);
@@ -144,7 +183,7 @@ fn tile_of<const G: usize, const T: usize, const FOUR: bool, const MINIMA: bool>
                 for g in from..from + together {
                     let oct = &weights[g].q[at * oct_bytes..][..oct_bytes];
                     if tile.first == 0 {
-                        ask(oct); // later tiles find the weights in the cache
+                        ask(oct, G, weights[g].q.len(), at * oct_bytes); // later tiles find the weights in the cache
                     }
                     v[g] = widen::<FOUR>(oct);
                 }
@@ -155,7 +194,7 @@ fn tile_of<const G: usize, const T: usize, const FOUR: bool, const MINIMA: bool>
                         let x = _mm512_set1_epi32(unsafe { two.as_ptr().cast::<i32>().read_unaligned() });
                         for g in from..from + together {
                             let d = if T == 1 && i % 2 == 1 { &mut odd[g] } else { &mut dot[t][g] };
-                            *d = _mm512_dpwssd_epi32(*d, v[g][i], x);
+                            *d = add_pairs_512(*d, v[g][i], x);
                         }
                     }
                 }
@@ -173,41 +212,26 @@ fn tile_of<const G: usize, const T: usize, const FOUR: bool, const MINIMA: bool>
                 dot[0][g] = _mm512_add_epi32(dot[0][g], odd[g]);
             }
             let Some((m, n)) = w.scales(weights[g], block) else { continue };
-            let m = numbers::<false>(m);
-            let n = if MINIMA { numbers::<true>(n) } else { m };
+            let m = halves(integers::<false>(m));
+            let n = if MINIMA { halves(_mm512_slli_epi32::<MIN_SHIFT>(integers::<true>(n))) } else { m };
             for t in 0..T {
                 let mut d = dot[t][g];
+                let total = _mm512_set1_epi32(totals[t]);
                 if FOUR {
-                    let total = _mm512_set1_epi32(totals[t]);
                     d = _mm512_add_epi32(d, _mm512_set1_epi32(totals[t].wrapping_mul(base)));
                     d = _mm512_mask_add_epi32(d, weights[g].f[block], d, total);
                 }
-                // Integers below 2^53 throughout: the fused product and sum is exact.
-                let d = pair(d);
-                lo[t][g] = _mm512_fmadd_pd(d[0], m[0], lo[t][g]);
-                hi[t][g] = _mm512_fmadd_pd(d[1], m[1], hi[t][g]);
+                add_products(&mut sum[t][g], halves(d), m);
                 if MINIMA {
-                    let total = _mm512_set1_pd(-f64::from(totals[t]) * f64::from(1 << MIN_SHIFT));
-                    lo[t][g] = _mm512_fmadd_pd(n[0], total, lo[t][g]);
-                    hi[t][g] = _mm512_fmadd_pd(n[1], total, hi[t][g]);
+                    add_products(&mut sum[t][g], [_mm512_sub_epi32(_mm512_setzero_si512(), total); 2], n);
                 }
             }
         }
     }
     for t in 0..T {
-        let token = _mm512_set1_pd(token_scale(acts, tile, t));
+        let token = token_scale(acts, tile, t);
         for g in 0..G {
-            let rows: &[f64] = &w.scale[(group + g) * GROUP..][..GROUP];
-            // SAFETY: the slice holds the sixteen values that the two loads read.
-            let (r0, r1) = unsafe { (_mm512_loadu_pd(rows.as_ptr()), _mm512_loadu_pd(rows.as_ptr().add(8))) };
-            let to = &mut out[g * T + t];
-            let (a, b) =
-                (finish(lo[t][g], _mm512_mul_pd(r0, token)), finish(hi[t][g], _mm512_mul_pd(r1, token)));
-            // SAFETY: the array holds the sixteen values that the two stores write.
-            unsafe {
-                _mm256_storeu_ps(to.as_mut_ptr(), a);
-                _mm256_storeu_ps(to.as_mut_ptr().add(8), b);
-            }
+            put(&mut out[g * T + t], outputs(w, group + g, sum[t][g], token));
         }
     }
 }

@@ -218,6 +218,40 @@ fn conversion_replaces_files_only() {
     assert!(std::fs::symlink_metadata(partial_path(&target)).is_err());
 }
 
+#[test]
+fn what_killed_conversions_leave_is_removed() {
+    let directory = tempfile::tempdir().unwrap();
+    let at = |name: &str| directory.path().join(name);
+    let source = || ConvertSource::Bytes(wide(&[TensorType::Q8_0]).file(1).into());
+    for name in
+        ["x.dnm.1.partial", "x.dnm.22.partial", "y.dnm.1.partial", "x.dnm.mine.partial", "x.dnm..partial"]
+    {
+        std::fs::write(at(name), "stale").unwrap();
+    }
+    std::fs::create_dir(at("x.dnm.3.partial")).unwrap();
+    // A conversion that is at work holds its file's lock.
+    let at_work = std::fs::File::open(at("x.dnm.22.partial")).unwrap();
+    at_work.lock().unwrap();
+    convert(source(), None, &at("x.dnm")).unwrap();
+    let mut left: Vec<_> = std::fs::read_dir(directory.path())
+        .unwrap()
+        .map(|e| e.unwrap().file_name().into_string().unwrap())
+        .collect();
+    left.sort();
+    let expected = [
+        "x.dnm",
+        "x.dnm..partial",
+        "x.dnm.22.partial",
+        "x.dnm.3.partial",
+        "x.dnm.mine.partial",
+        "y.dnm.1.partial",
+    ];
+    assert_eq!(left, expected);
+    drop(at_work);
+    convert(source(), None, &at("x.dnm")).unwrap();
+    assert!(!at("x.dnm.22.partial").exists());
+}
+
 proptest! {
     #![proptest_config(proptest::test_runner::Config::with_cases(64))]
 

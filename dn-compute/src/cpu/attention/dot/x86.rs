@@ -5,6 +5,7 @@
 use std::arch::x86_64::*;
 
 use super::Product;
+use crate::cpu::vnni::{add_pairs_256, add_pairs_512};
 
 /// Cuts the columns into tiles of four registers, then two, then one.
 macro_rules! tiles {
@@ -78,8 +79,8 @@ unsafe fn tile_avx512<const R: usize, const N: usize>(
                 let h = _mm512_set1_epi32(*p.high.get_unchecked(at));
                 let l = _mm512_set1_epi32(*p.low.get_unchecked(at));
                 for n in 0..N {
-                    sum[0][n] = _mm512_dpwssd_epi32(sum[0][n], v[n], h);
-                    sum[1][n] = _mm512_dpwssd_epi32(sum[1][n], v[n], l);
+                    sum[0][n] = add_pairs_512(sum[0][n], v[n], h);
+                    sum[1][n] = add_pairs_512(sum[1][n], v[n], l);
                 }
             }
         }
@@ -163,4 +164,4 @@ fn add_pairs(sum: __m256i, a: __m256i, b: __m256i) -> __m256i {
 }
 
 narrow!(multiply_avx2, tile_avx2, "avx2", add_pairs);
-narrow!(multiply_avx_vnni, tile_avx_vnni, "avx2,avxvnni", _mm256_dpwssd_avx_epi32);
+narrow!(multiply_avx_vnni, tile_avx_vnni, "avx2,avxvnni", add_pairs_256);
