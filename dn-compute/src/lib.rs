@@ -48,7 +48,7 @@
 
 #[cfg(feature = "engine")]
 pub mod chat;
-#[cfg(feature = "engine")]
+#[cfg(any(feature = "engine", feature = "wgpu"))]
 pub mod conformance;
 #[cfg(feature = "engine")]
 #[allow(unsafe_code)]

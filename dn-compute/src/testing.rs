@@ -1,6 +1,8 @@
 //! Small random models for tests.
 
 pub(crate) mod blocks;
+#[cfg(feature = "wgpu")]
+pub(crate) mod device;
 
 use crate::formats::gguf::{GgufWriter, TensorType};
 

@@ -15,6 +15,8 @@ const PURE: &[(&str, &[&str])] = &[
     ("dn-ledger", &["--features", "light"]),
     // Without its engine: numeric spec, reference and referee.
     ("dn-compute", &["--no-default-features"]),
+    // The GPU backend in a browser: its kernels, buffers and futures. (The engine blocks, and needs an operating system.)
+    ("dn-compute", &["--no-default-features", "--features", "wgpu"]),
 ];
 
 const ARM: &str = "aarch64-unknown-linux-gnu";

@@ -28,6 +28,23 @@ pub enum EngineError {
     /// The numeric spec does not allow the model's sizes.
     #[error(transparent)]
     Numeric(#[from] NumericError),
+    /// More layers are asked of a device than its memory takes.
+    #[error(
+        "`{device}` has room for {fit} layers, {layers} are asked for: they need up to {needed} bytes, it has {limit}; ask for \
+         fewer, or a shorter context"
+    )]
+    DeviceMemory {
+        /// The device.
+        device: String,
+        /// Layers asked for.
+        layers: u32,
+        /// Bytes that they need.
+        needed: u64,
+        /// Bytes that may be taken.
+        limit: u64,
+        /// Layers that fit.
+        fit: u32,
+    },
     /// The model and one short request do not fit.
     #[error("the model needs up to {needed} bytes of memory, {limit} are available")]
     Memory {

@@ -1,12 +1,13 @@
 //! From a file to an engine in one pass over the weights.
 
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
-use super::memory::{Workload, available_memory};
-use super::{Engine, EngineError, EngineOptions, MemoryNeed};
+use super::memory::available_memory;
+use super::{Engine, EngineError, EngineOptions};
 use crate::model::{Begin, Model, ModelBytes, ModelError, ModelFront, Visit};
-use crate::runtime::{Decoder, Ready};
+use crate::runtime::{Backends, Decoder, Ready};
+use crate::spec::Backend;
 
 impl Engine {
     /// Loads a GGUF file and prepares its weights: as [`Model::load`] and [`Engine::new`], but every weight is read, hashed and
@@ -57,16 +58,21 @@ impl Engine {
         check: &(dyn Fn(&Arc<ModelFront>) -> Result<(), E> + Sync),
         load: impl FnOnce(&Begin<'_, Stopped<E>>, &Visit<'_, Stopped<E>>) -> Result<Model, Stopped<E>> + Send,
     ) -> Result<Self, E> {
-        let backend = options.backend()?;
+        let first: Arc<dyn Backend> = options.backend()?.into();
         let ready = Ready::default();
         let (mut load, mut model) = (Some(load), None);
-        backend.enter(&mut || {
+        // Which backend has which layers is known with the model's header.
+        let backends = OnceLock::new();
+        first.enter(&mut || {
             if let Some(load) = load.take() {
                 let begin = |front: &Arc<ModelFront>| {
                     check(front).map_err(Stopped::Check)?;
-                    enough_memory(front, &options).map_err(Stopped::Engine)
+                    let planned = place(front, &options, &first).map_err(Stopped::Engine)?;
+                    backends.get_or_init(|| planned);
+                    Ok(())
                 };
-                let visit = |slot, tensor| ready.add(backend.as_ref(), slot, tensor).map_err(Stopped::Engine);
+                let backends = || backends.get().expect("the header comes before the weights");
+                let visit = |slot, tensor| ready.add(backends(), slot, tensor).map_err(Stopped::Engine);
                 model = Some(load(&begin, &visit));
             }
         });
@@ -75,7 +81,8 @@ impl Engine {
             Err(Stopped::Engine(error)) => return Err(error.into()),
             Err(Stopped::Check(error)) => return Err(error),
         };
-        let decoder = Decoder::collect(model.front(), ready, backend)?;
+        let backends = backends.into_inner().expect("a model has a header");
+        let decoder = Decoder::collect(model.front(), ready, backends)?;
         Ok(Self { model, decoder, chunk: options.prefill_chunk.get() })
     }
 }
@@ -92,9 +99,18 @@ impl<E> From<ModelError> for Stopped<E> {
     }
 }
 
-/// Whether one short request fits: more are the caller's to plan.
-fn enough_memory(front: &ModelFront, options: &EngineOptions) -> Result<(), EngineError> {
-    let Some(limit) = options.memory_limit.or_else(available_memory) else { return Ok(()) };
-    let needed = MemoryNeed::new(front, options, &Workload::default()).peak_bytes();
-    if needed <= limit { Ok(()) } else { Err(EngineError::Memory { needed, limit }) }
+/// What computes which part, if what is planned for fits: more is the caller's to plan.
+fn place(
+    front: &ModelFront,
+    options: &EngineOptions,
+    first: &Arc<dyn Backend>,
+) -> Result<Backends, EngineError> {
+    let plan = options.plan_on(front, first.as_ref())?;
+    if let Some(limit) = options.memory_limit.or_else(available_memory) {
+        let needed = plan.host_peak_bytes();
+        if needed > limit {
+            return Err(EngineError::Memory { needed, limit });
+        }
+    }
+    options.backends(&plan, Arc::clone(first))
 }

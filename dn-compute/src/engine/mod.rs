@@ -29,14 +29,14 @@ pub use batch::{
     RequestId, Runner, Ticket, Update,
 };
 pub use error::{EngineError, GenerateError};
-pub use memory::{MemoryNeed, Workload, available_memory};
+pub use memory::{DeviceNeed, MemoryNeed, MemoryPlan, Workload, available_memory};
 pub use options::{BackendKind, EngineOptions, ParseBackendError};
 pub use replay::{Divergence, DivergenceKind, Replay, ReplayRequest};
 
 use crate::model::Model;
-use crate::runtime::{Decoder, OnLogits, Session};
+use crate::runtime::{Backends, Decoder, OnLogits, Place, Session, Split};
 use crate::sampling::Choice;
-use crate::spec::{BackendInfo, NumericError};
+use crate::spec::{Backend, BackendInfo, NumericError};
 use crate::trace::Trace;
 use crate::verify::witness::{Witness, WitnessError};
 use answer::{Answer, Followed};
@@ -133,7 +133,22 @@ impl Engine {
     /// # Errors
     /// [`EngineError`].
     pub fn new(model: Arc<Model>, options: EngineOptions) -> Result<Self, EngineError> {
-        let decoder = Decoder::new(&model, options.backend()?)?;
+        let first: Arc<dyn Backend> = options.backend()?.into();
+        let plan = options.plan_on(model.front(), first.as_ref())?;
+        let backends = options.backends(&plan, first)?;
+        Self::on(model, backends, options)
+    }
+
+    /// Prepares the weights for backends of the caller's: of the options only the size of a step counts.
+    ///
+    /// # Errors
+    /// [`EngineError`].
+    pub fn on(
+        model: Arc<Model>,
+        backends: impl Into<Backends>,
+        options: EngineOptions,
+    ) -> Result<Self, EngineError> {
+        let decoder = Decoder::new(&model, backends)?;
         Ok(Self { model, decoder, chunk: options.prefill_chunk.get() })
     }
 
@@ -145,6 +160,19 @@ impl Engine {
     /// What computes: name, instruction set, threads.
     pub fn info(&self) -> BackendInfo {
         self.decoder.info()
+    }
+
+    /// What the model takes where, for the workload of the options: a plan as before loading, of how it is in fact.
+    pub fn memory(&self, options: &EngineOptions) -> MemoryPlan {
+        let (front, backends) = (self.model.front(), self.decoder.backends());
+        let device = backends.at(Place::Layer(0)).device_memory();
+        let split = if device.is_some() { backends.share(front.hyperparameters()) } else { Split::NONE };
+        MemoryPlan::of_split(front, options, device, split)
+    }
+
+    /// Where parts of the model are shared between a device and the CPU: how.
+    pub fn shared(&self) -> Option<Split> {
+        self.decoder.backends().shared()
     }
 
     /// Bytes that the weights take.

@@ -3,10 +3,14 @@
 use std::fmt;
 use std::num::NonZeroUsize;
 use std::str::FromStr;
+use std::sync::Arc;
 
 use super::EngineError;
+use super::memory::{MemoryPlan, Workload};
 use crate::cpu::{Cpu, Isa};
+use crate::model::ModelFront;
 use crate::reference::Reference;
+use crate::runtime::{Backends, Split};
 use crate::spec::Backend;
 
 /// Tokens fed at a time, unless told otherwise.
@@ -82,6 +86,13 @@ pub struct EngineOptions {
     pub isa: Isa,
     /// Part of the name of the device of the wgpu backend; `None` is the best one.
     pub adapter: Option<&'static str>,
+    /// Bytes of the device's memory that may be used; `None` takes what its driver says it has.
+    pub device_memory: Option<u64>,
+    /// How many of the model's first layers the device computes, the CPU the rest; more than there are means all. `None`: as many
+    /// as fit.
+    pub device_layers: Option<u32>,
+    /// What is planned for, when layers are shared out.
+    pub work: Workload,
     /// Threads of the CPU backend; `None` is one per core.
     pub threads: Option<NonZeroUsize>,
     /// Most tokens fed at a time.
@@ -96,6 +107,9 @@ impl Default for EngineOptions {
             backend: BackendKind::default(),
             isa: Isa::default(),
             adapter: None,
+            device_memory: None,
+            device_layers: None,
+            work: Workload::default(),
             threads: None,
             prefill_chunk: PREFILL_CHUNK,
             memory_limit: None,
@@ -107,23 +121,70 @@ impl EngineOptions {
     pub(crate) fn backend(&self) -> Result<Box<dyn Backend>, EngineError> {
         match self.backend {
             BackendKind::Reference => Ok(Box::new(Reference)),
-            BackendKind::Wgpu => device(self.adapter),
-            BackendKind::Cpu => {
-                let threads = self.threads.map_or_else(|| self.thread_count(), NonZeroUsize::get);
-                Ok(Box::new(Cpu::new(self.isa, threads)?))
-            }
+            BackendKind::Wgpu => device::open(self, true),
+            BackendKind::Cpu => self.cpu(),
         }
+    }
+
+    fn cpu(&self) -> Result<Box<dyn Backend>, EngineError> {
+        let threads = self.threads.map_or_else(|| self.thread_count(), NonZeroUsize::get);
+        Ok(Box::new(Cpu::new(self.isa, threads)?))
+    }
+
+    /// What a model would take, and where. A device is opened for that, but not compared with the reference.
+    ///
+    /// # Errors
+    /// [`EngineError`] as loading would give it.
+    pub fn plan(&self, front: &ModelFront) -> Result<MemoryPlan, EngineError> {
+        match self.backend {
+            BackendKind::Wgpu => self.plan_on(front, device::open(self, false)?.as_ref()),
+            BackendKind::Cpu | BackendKind::Reference => MemoryPlan::new(front, self, None),
+        }
+    }
+
+    /// The plan for a backend that is open.
+    pub(super) fn plan_on(
+        &self,
+        front: &ModelFront,
+        backend: &dyn Backend,
+    ) -> Result<MemoryPlan, EngineError> {
+        MemoryPlan::new(front, self, backend.device_memory())
+    }
+
+    /// The backend with the CPU beside it where the plan leaves it something, or in its place where it leaves it everything.
+    pub(super) fn backends(
+        &self,
+        plan: &MemoryPlan,
+        first: Arc<dyn Backend>,
+    ) -> Result<Backends, EngineError> {
+        if plan.device.is_none() || plan.is_whole() {
+            return Ok(first.into());
+        }
+        let cpu: Arc<dyn Backend> = self.cpu()?.into();
+        Ok(if plan.split == Split::NONE { cpu.into() } else { Backends::split(first, cpu, plan.split) })
     }
 }
 
 #[cfg(feature = "wgpu")]
-fn device(adapter: Option<&str>) -> Result<Box<dyn Backend>, EngineError> {
+mod device {
+    use super::{Backend, EngineError, EngineOptions};
     use crate::wgpu::{Wgpu, WgpuOptions};
-    let options = WgpuOptions { adapter: adapter.map(str::to_owned), ..WgpuOptions::default() };
-    Ok(Box::new(Wgpu::qualified(&options)?))
+
+    pub(super) fn open(options: &EngineOptions, compare: bool) -> Result<Box<dyn Backend>, EngineError> {
+        let options = WgpuOptions {
+            adapter: options.adapter.map(str::to_owned),
+            memory_limit: options.device_memory,
+            ..WgpuOptions::default()
+        };
+        Ok(Box::new(if compare { Wgpu::qualified(&options)? } else { Wgpu::unchecked(&options)? }))
+    }
 }
 
 #[cfg(not(feature = "wgpu"))]
-const fn device(_: Option<&str>) -> Result<Box<dyn Backend>, EngineError> {
-    Err(EngineError::NotBuilt { backend: BackendKind::Wgpu })
+mod device {
+    use super::{Backend, BackendKind, EngineError, EngineOptions};
+
+    pub(super) const fn open(_: &EngineOptions, _: bool) -> Result<Box<dyn Backend>, EngineError> {
+        Err(EngineError::NotBuilt { backend: BackendKind::Wgpu })
+    }
 }

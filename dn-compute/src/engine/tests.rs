@@ -1,3 +1,6 @@
+#[cfg(feature = "wgpu")]
+mod failures;
+
 use std::num::NonZeroUsize;
 
 use proptest::prelude::*;

@@ -141,6 +141,7 @@ pub(super) fn unused<'a>(entries: &[Entry], names: impl Iterator<Item = &'a str>
 /// What a tensor takes, as far as it is known before its values are read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct TensorSize {
+    pub(crate) slot: Slot,
     pub(crate) cols: usize,
     /// Rows, and the form of their blocks; `None` for a vector.
     pub(crate) matrix: Option<(usize, Blocks)>,
@@ -181,6 +182,7 @@ impl TensorSize {
             Form::Packed(packing) => packing.is_four_bits(),
         };
         Self {
+            slot: entry.slot,
             cols: entry.cols,
             matrix: entry.rows.zip(blocks),
             four_bits,

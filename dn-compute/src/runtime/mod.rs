@@ -1,10 +1,11 @@
-//! The decoder: layers over any backend, keys and values of each sequence, and its trace.
+//! The decoder: layers over any backend, or two that share them, keys and values of each sequence, and its trace.
 //!
 //! Every operation of a [`Backend`] gives each row bits that depend on that row and the positions before it only. So
 //! how tokens are cut into chunks, and which sequences share a step, cannot matter: decoding one by one equals one pass
 //! over all.
 
 mod open;
+mod places;
 mod scratch;
 mod session;
 mod step;
@@ -14,6 +15,8 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use dn_core::objects::Hyperparameters;
 
+pub(crate) use places::Place;
+pub use places::{Backends, Split};
 pub use session::Session;
 pub(crate) use session::SessionPage;
 pub use step::{LogitsRow, OnRows, Part, StepError};
@@ -21,11 +24,12 @@ pub use step::{LogitsRow, OnRows, Part, StepError};
 use crate::engine::EngineError;
 use crate::model::{Model, ModelFront};
 use crate::spec::attention::KEY_BLOCK;
-use crate::spec::{Backend, BackendInfo, KvLayer, KvShape, Mask, NumericError, RopeTable};
+use crate::spec::{BackendInfo, KvLayer, KvShape, Mask, NumericError, RopeTable};
 use crate::tensors::rope_spec;
 pub(crate) use open::{Observer, PositionRows, Stuck};
 pub(crate) use scratch::scratch_bytes;
 use scratch::{Pool, Scratch};
+pub(crate) use step::logits_rows;
 pub(crate) use weights::Ready;
 use weights::Weights;
 
@@ -41,7 +45,7 @@ pub type OnLogits<'a> = dyn FnMut(u32, &[f32]) + Send + 'a;
 /// A model on a backend.
 #[derive(Debug)]
 pub struct Decoder {
-    backend: Box<dyn Backend>,
+    backends: Backends,
     weights: Weights,
     rope: RwLock<Arc<RopeTable>>,
     hyper: Hyperparameters,
@@ -49,40 +53,38 @@ pub struct Decoder {
 }
 
 impl Decoder {
-    /// Prepares a model's weights for a backend.
+    /// Prepares a model's weights for a backend, or for two that share it.
     ///
     /// # Errors
     /// [`EngineError`].
-    pub fn new(model: &Model, backend: Box<dyn Backend>) -> Result<Self, EngineError> {
-        let weights = Weights::prepare(model, backend.as_ref())?;
-        Self::assemble(model.front(), weights, backend)
+    pub fn new(model: &Model, backends: impl Into<Backends>) -> Result<Self, EngineError> {
+        let backends = backends.into().of_model(model.front().hyperparameters());
+        let weights = Weights::prepare(model, &backends)?;
+        Self::assemble(model.front(), weights, backends)
     }
 
     /// A decoder whose tensors are ready.
-    pub(crate) fn collect(
-        front: &ModelFront,
-        ready: Ready,
-        backend: Box<dyn Backend>,
-    ) -> Result<Self, EngineError> {
-        Self::assemble(front, Weights::collect(front, ready)?, backend)
+    pub(crate) fn collect(front: &ModelFront, ready: Ready, backends: Backends) -> Result<Self, EngineError> {
+        Self::assemble(front, Weights::collect(front, ready)?, backends)
     }
 
-    fn assemble(
-        front: &ModelFront,
-        weights: Weights,
-        backend: Box<dyn Backend>,
-    ) -> Result<Self, EngineError> {
+    fn assemble(front: &ModelFront, weights: Weights, backends: Backends) -> Result<Self, EngineError> {
         let hyper = front.hyperparameters().clone();
         let rope = RopeTable::new(
             rope_spec(&hyper, weights.rope_factors.clone()),
             FIRST_ROPE.min(hyper.context as usize),
         )?;
-        Ok(Self { backend, weights, rope: RwLock::new(Arc::new(rope)), hyper, scratch: Pool::default() })
+        Ok(Self { backends, weights, rope: RwLock::new(Arc::new(rope)), hyper, scratch: Pool::default() })
     }
 
     /// What the backend is.
     pub fn info(&self) -> BackendInfo {
-        self.backend.info()
+        self.backends.info()
+    }
+
+    /// What computes which part.
+    pub const fn backends(&self) -> &Backends {
+        &self.backends
     }
 
     /// Bytes that the weights take in the backend's form.
@@ -95,7 +97,7 @@ impl Decoder {
 
     /// Runs `job` close to the backend's threads.
     pub fn enter(&self, job: &mut (dyn FnMut() + Send)) {
-        self.backend.enter(job);
+        self.backends.enter(job);
     }
 
     /// An empty sequence of at most `positions`.
@@ -118,7 +120,8 @@ impl Decoder {
         let h = &self.hyper;
         let (heads, head_dim) = (h.kv_heads as usize, h.head_size as usize);
         let shape = KvShape { heads, head_dim, capacity: positions };
-        let kv: Result<Vec<_>, _> = (0..h.layers).map(|_| self.backend.kv_layer(shape)).collect();
+        let kv: Result<Vec<_>, _> =
+            (0..h.layers).map(|l| self.backends.at(Place::Layer(l)).kv_layer(shape)).collect();
         Ok(Session::new(kv?, traced))
     }
 

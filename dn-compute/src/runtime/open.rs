@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use dn_core::Hash32;
 
-use super::{Decoder, Session};
+use super::{Decoder, Place, Session};
 use crate::spec::{Backend, KvLayer, Matrix, NumericError, Op};
 use crate::trace::Leaf;
 use crate::verify::plan::{OpName, Stage};
@@ -122,7 +122,11 @@ impl<'a> Step<'a, '_> {
     /// The backend, for an operation that begins.
     fn at(&mut self, stage: Stage, name: OpName) -> &'a dyn Backend {
         self.now = (stage, name);
-        self.decoder.backend.as_ref()
+        self.decoder.backends.at(match stage {
+            Stage::Token | Stage::Embedding => Place::Embedding,
+            Stage::Layer { layer } => Place::Layer(layer),
+            Stage::Logits | Stage::Choice => Place::Output,
+        })
     }
 
     /// Takes the output of an operation.

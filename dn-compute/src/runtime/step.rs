@@ -7,8 +7,8 @@ use std::ops::Range;
 
 use rayon::prelude::*;
 
-use super::{Decoder, MAX_LOGITS, Scratch, Session};
-use crate::spec::{KvLayer, LayerCall, LayerPart, LayerWeights, NumericError, RopeTable};
+use super::{Decoder, MAX_LOGITS, Place, Scratch, Session};
+use crate::spec::{Backend, KvLayer, LayerCall, LayerPart, LayerWeights, NumericError, RopeTable};
 use crate::trace::StepTrace;
 
 /// One sequence's share of a step.
@@ -108,7 +108,7 @@ impl Decoder {
         let before: Vec<usize> = parts.iter().map(|part| part.session.len()).collect();
         let mut scratch = self.scratch.take();
         let mut result = Ok(());
-        self.backend.enter(&mut || result = self.forward(parts, &mut scratch, abort, on_rows));
+        self.backends.enter(&mut || result = self.forward(parts, &mut scratch, abort, on_rows));
         self.scratch.give(scratch);
         if result.is_err() {
             parts.iter_mut().zip(before).for_each(|(part, len)| part.session.roll_back(len));
@@ -130,7 +130,8 @@ impl Decoder {
         let layers = self.hyper.layers;
         let mut trace =
             traced.then(|| StepTrace::new(&rows.positions, &rows.tokens, layers, self.parallel()));
-        self.backend.embed(&self.weights.embedding, &rows.tokens, &mut s.x)?;
+        let embedding = self.backends.at(Place::Embedding);
+        embedding.embed(&self.weights.embedding, &rows.tokens, &mut s.x)?;
         if let Some(trace) = &mut trace {
             trace.boundary(&s.x);
         }
@@ -140,7 +141,7 @@ impl Decoder {
             }
             if !self.whole_layer(l, layer, parts, &rows, &rope, s)? {
                 self.attention(l, layer, parts, &rows, &rope, s)?;
-                self.feed_forward(layer, s)?;
+                self.feed_forward(l, layer, s)?;
             }
             if let Some(trace) = &mut trace {
                 for ((part, range), first) in parts.iter().zip(&rows.parts).zip(&rows.first) {
@@ -159,7 +160,12 @@ impl Decoder {
     }
 
     fn parallel(&self) -> bool {
-        self.backend.info().threads > 1
+        self.backends.info().threads > 1
+    }
+
+    /// The backend of a layer.
+    fn at(&self, l: usize) -> &dyn Backend {
+        self.backends.at(Place::Layer(l as u32))
     }
 
     pub(super) fn epsilon(&self) -> f32 {
@@ -183,7 +189,7 @@ impl Decoder {
             .zip(&rows.parts)
             .map(|(part, range)| LayerPart { kv: &mut part.session.kv[l], rows: range.len() })
             .collect();
-        self.backend.layer(&layer, &mut parts, &mut s.x)
+        self.at(l).layer(&layer, &mut parts, &mut s.x)
     }
 
     fn attention(
@@ -195,7 +201,7 @@ impl Decoder {
         rope: &RopeTable,
         s: &mut Scratch,
     ) -> Result<(), NumericError> {
-        let b = &self.backend;
+        let b = self.at(l);
         b.rms_norm(&layer.attention_norm, self.epsilon(), &s.x, &mut s.h)?;
         let weights = [&layer.query, &layer.key, &layer.value];
         b.linear(&weights, &s.h, rows.len(), &mut [&mut s.q, &mut s.k, &mut s.v])?;
@@ -243,9 +249,10 @@ impl Decoder {
             jobs.push(Job { kv, first: *first, k: own_k, v: own_v, q: own_q, out: own_out });
         }
         let (heads, mask) = (self.hyper.heads as usize, self.mask());
+        let b = self.at(l);
         let one = |job: Job<'_>| {
-            self.backend.kv_append(job.kv, job.k, job.v)?;
-            self.backend.attention(job.kv, mask, heads, job.first, job.q, job.out)
+            b.kv_append(job.kv, job.k, job.v)?;
+            b.attention(job.kv, mask, heads, job.first, job.q, job.out)
         };
         if jobs.len() > 1 && self.parallel() {
             jobs.into_par_iter().try_for_each(one)
@@ -254,8 +261,8 @@ impl Decoder {
         }
     }
 
-    fn feed_forward(&self, layer: &LayerWeights, s: &mut Scratch) -> Result<(), NumericError> {
-        let b = &self.backend;
+    fn feed_forward(&self, l: usize, layer: &LayerWeights, s: &mut Scratch) -> Result<(), NumericError> {
+        let b = self.at(l);
         let tokens = s.x.len() / self.hyper.width as usize;
         b.rms_norm(&layer.ffn_norm, self.epsilon(), &s.x, &mut s.h)?;
         b.linear(&[&layer.gate, &layer.up], &s.h, tokens, &mut [&mut s.gate, &mut s.up])?;
@@ -283,14 +290,15 @@ impl Decoder {
                     .map(|row| (row, LogitsRow { part: index, position: rows.positions[row] })),
             );
         }
+        let b = self.backends.at(Place::Output);
         for some in wanted.chunks(logits_rows(vocabulary)) {
             let (at, whose): (Vec<usize>, Vec<LogitsRow>) = some.iter().copied().unzip();
             s.picked.clear();
             at.iter().for_each(|row| s.picked.extend_from_slice(&s.x[row * width..][..width]));
             let normed = &mut s.h[..s.picked.len()];
-            self.backend.rms_norm(&self.weights.output_norm, self.epsilon(), &s.picked, normed)?;
+            b.rms_norm(&self.weights.output_norm, self.epsilon(), &s.picked, normed)?;
             s.logits.resize(at.len() * vocabulary, 0.0);
-            self.backend.linear(&[&self.weights.output], normed, at.len(), &mut [&mut s.logits])?;
+            b.linear(&[&self.weights.output], normed, at.len(), &mut [&mut s.logits])?;
             let logits = &s.logits;
             match &mut trace {
                 // Hashing beside choosing: in a decode of one sequence each alone would leave the other threads idle.
@@ -309,7 +317,7 @@ impl Decoder {
 }
 
 /// Rows of logits computed at a time: whole tiles of sixteen where they fit.
-pub(super) const fn logits_rows(vocabulary: usize) -> usize {
+pub(crate) const fn logits_rows(vocabulary: usize) -> usize {
     match MAX_LOGITS / vocabulary {
         0 => 1,
         few @ 1..16 => few,

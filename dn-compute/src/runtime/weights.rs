@@ -6,10 +6,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 use dn_core::objects::{Hyperparameters, RopeScaling};
 use rayon::prelude::*;
 
+use super::Backends;
 use crate::engine::EngineError;
 use crate::model::layout::Slot;
 use crate::model::{Model, ModelError, ModelFront, Tensor};
-use crate::spec::{Backend, LayerWeights, Matrix};
+use crate::spec::{LayerWeights, Matrix};
 
 /// All weights.
 #[derive(Debug)]
@@ -33,16 +34,16 @@ enum ReadyTensor {
 
 impl Ready {
     /// Every tensor of a model.
-    fn all(model: &Model, backend: &dyn Backend) -> Result<Self, EngineError> {
+    fn all(model: &Model, backends: &Backends) -> Result<Self, EngineError> {
         let (ready, slots) = (Self::default(), model.slots().collect::<Vec<_>>());
-        slots.into_par_iter().try_for_each(|slot| ready.add(backend, slot, model.tensor(slot)?))?;
+        slots.into_par_iter().try_for_each(|slot| ready.add(backends, slot, model.tensor(slot)?))?;
         Ok(ready)
     }
 
-    /// Brings a tensor into the backend's form.
-    pub(crate) fn add(&self, backend: &dyn Backend, slot: Slot, tensor: Tensor) -> Result<(), EngineError> {
+    /// Brings a tensor into the form of the backend that has it.
+    pub(crate) fn add(&self, backends: &Backends, slot: Slot, tensor: Tensor) -> Result<(), EngineError> {
         let tensor = match tensor {
-            Tensor::Matrix(matrix) => ReadyTensor::Matrix(backend.prepare(matrix)?),
+            Tensor::Matrix(matrix) => ReadyTensor::Matrix(backends.at(slot.place()).prepare(matrix)?),
             Tensor::Vector(values) => ReadyTensor::Vector(values),
         };
         self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(slot, tensor);
@@ -66,8 +67,8 @@ impl Weights {
         ends + self.layers.iter().map(layer).sum::<usize>()
     }
 
-    pub(super) fn prepare(model: &Model, backend: &dyn Backend) -> Result<Self, EngineError> {
-        Self::collect(model.front(), Ready::all(model, backend)?)
+    pub(super) fn prepare(model: &Model, backends: &Backends) -> Result<Self, EngineError> {
+        Self::collect(model.front(), Ready::all(model, backends)?)
     }
 
     /// Puts each tensor in its place.

@@ -215,6 +215,7 @@ impl KvLayer {
     }
 
     /// A page to be shared with another sequence; `None` while it is not full.
+    #[cfg(feature = "engine")]
     pub(crate) fn shared_page(&self, index: usize) -> Option<Arc<KvPage>> {
         if (index + 1) * KEY_BLOCK <= self.len { self.pages.get(index).cloned() } else { None }
     }
@@ -223,6 +224,7 @@ impl KvLayer {
     ///
     /// # Errors
     /// A cache that is full, or whose last page is not.
+    #[cfg(feature = "engine")]
     pub(crate) fn append_page(&mut self, page: Arc<KvPage>) -> Result<(), NumericError> {
         let KvShape { heads, head_dim, capacity } = self.shape;
         if !self.len.is_multiple_of(KEY_BLOCK) || self.len + KEY_BLOCK > capacity {
@@ -235,6 +237,7 @@ impl KvLayer {
         Ok(())
     }
 
+    #[cfg(feature = "engine")]
     pub(crate) fn page(&self, index: usize) -> &KvPage {
         &self.pages[index]
     }

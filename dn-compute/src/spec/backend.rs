@@ -5,6 +5,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use super::attention::{KvLayer, KvShape};
+use super::device::DeviceMemory;
 use super::error::NumericError;
 use super::layer::{LayerCall, LayerPart};
 use super::mask::Mask;
@@ -59,6 +60,11 @@ pub trait Backend: Send + Sync + fmt::Debug {
 
     /// Brings a matrix into this backend's form.
     fn prepare(&self, matrix: QuantMatrix) -> Result<Matrix, NumericError>;
+
+    /// The memory of the device that it computes on; `None` for one that has nothing but the host's.
+    fn device_memory(&self) -> Option<&dyn DeviceMemory> {
+        None
+    }
 
     /// Runs `job` once, close to this backend's threads: a forward pass inside one call hands over its many small
     /// pieces of work faster. Bits do not depend on it.

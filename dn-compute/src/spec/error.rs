@@ -178,7 +178,7 @@ pub enum DeviceFault {
     #[error("it was lost; restart the program, and see the system's log if it happens again")]
     Lost,
     /// Its memory is used up.
-    #[error("out of memory; take a smaller model or context, or another device")]
+    #[error("out of memory; give it fewer layers, or take a smaller model or context, or another device")]
     OutOfMemory,
     /// Its driver refuses what the backend asks.
     #[error("its driver refuses: {detail}")]

@@ -8,6 +8,7 @@
 pub mod add;
 pub mod attention;
 pub mod backend;
+pub mod device;
 pub mod embed;
 pub mod error;
 pub mod exp2;
@@ -30,6 +31,7 @@ pub mod trig;
 
 pub use attention::{AttentionPlan, KvLayer, KvShape};
 pub use backend::{Backend, BackendInfo, Matrix, Prepared};
+pub use device::{DeviceMemory, StepSize};
 pub use error::{DeviceFault, MatrixError, NumericError, Op};
 pub use layer::{LayerCall, LayerPart, LayerWeights};
 pub use layer_norm::LayerNormPlan;

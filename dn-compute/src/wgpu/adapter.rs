@@ -11,7 +11,7 @@ pub struct AdapterSummary {
     pub name: String,
     /// Its driver and the driver's version.
     pub driver: String,
-    /// `vulkan`, `metal`, `dx12` or `other`.
+    /// `vulkan`, `metal`, `dx12`, `browser` or `other`.
     pub api: &'static str,
     /// What kind it is.
     pub kind: AdapterKind,
@@ -58,6 +58,7 @@ impl AdapterSummary {
             ::wgpu::Backend::Vulkan => "vulkan",
             ::wgpu::Backend::Metal => "metal",
             ::wgpu::Backend::Dx12 => "dx12",
+            ::wgpu::Backend::BrowserWebGpu => "browser",
             _ => "other",
         };
         let kind = match info.device_type {
@@ -84,13 +85,21 @@ impl AdapterSummary {
 }
 
 /// The devices of this machine, the best first. Empty where no driver is installed.
+#[cfg(not(target_arch = "wasm32"))]
 pub fn adapters() -> Vec<AdapterSummary> {
-    all().into_iter().map(|(summary, _)| summary).collect()
+    pollster::block_on(adapters_async())
+}
+
+/// As `adapters`, for callers that must not block: in a browser there is no other way, and at most one device is shown.
+pub async fn adapters_async() -> Vec<AdapterSummary> {
+    all().await.into_iter().map(|(summary, _)| summary).collect()
 }
 
 /// The best device, or the best one whose name contains `wanted` (upper and lower case alike).
-pub(super) fn choose(wanted: Option<&str>) -> Result<(AdapterSummary, ::wgpu::Adapter), WgpuError> {
-    let all = all();
+pub(super) fn choose(
+    all: Vec<(AdapterSummary, ::wgpu::Adapter)>,
+    wanted: Option<&str>,
+) -> Result<(AdapterSummary, ::wgpu::Adapter), WgpuError> {
     if all.is_empty() {
         return Err(WgpuError::NoAdapter);
     }
@@ -104,12 +113,30 @@ pub(super) fn choose(wanted: Option<&str>) -> Result<(AdapterSummary, ::wgpu::Ad
         .ok_or_else(|| WgpuError::UnknownAdapter { wanted: wanted.to_owned(), found })
 }
 
-fn all() -> Vec<(AdapterSummary, ::wgpu::Adapter)> {
+/// Every device, the best first.
+pub(super) async fn all() -> Vec<(AdapterSummary, ::wgpu::Adapter)> {
+    of(::wgpu::Backends::PRIMARY).await
+}
+
+async fn of(backends: ::wgpu::Backends) -> Vec<(AdapterSummary, ::wgpu::Adapter)> {
     let mut descriptor = ::wgpu::InstanceDescriptor::new_without_display_handle();
-    descriptor.backends = ::wgpu::Backends::PRIMARY;
+    descriptor.backends = backends;
     let instance = ::wgpu::Instance::new(descriptor);
-    let adapters = pollster::block_on(instance.enumerate_adapters(::wgpu::Backends::PRIMARY));
+    let adapters = instance.enumerate_adapters(backends).await;
     let mut all: Vec<_> = adapters.into_iter().map(|a| (AdapterSummary::new(&a), a)).collect();
     all.sort_by_key(|(summary, _)| summary.rank());
     all
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn without_a_driver_the_error_says_which_to_install() {
+        let none = pollster::block_on(of(::wgpu::Backends::empty()));
+        let error = choose(none, None).map(|_| ()).unwrap_err();
+        assert!(matches!(error, WgpuError::NoAdapter), "{error:?}");
+        assert!(error.to_string().contains("Vulkan driver"), "{error}");
+    }
 }

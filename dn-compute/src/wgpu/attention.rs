@@ -11,7 +11,7 @@ use super::elements::{blame, bytes};
 use super::kernels::Kernel;
 use super::quantise::{Digits, locate, quantise};
 use crate::spec::{
-    AttentionPlan, KvLayer, KvShape, Mask, NumericError, Op,
+    AttentionPlan, DeviceFault, KvLayer, KvShape, Mask, NumericError, Op,
     attention::{KEY_BLOCK, KvRows},
     float::mul,
     quantise::no_overflow,
@@ -20,9 +20,9 @@ use crate::spec::{
 /// Columns to a multiple of which a head is padded.
 pub(super) const PAD: usize = 16;
 /// Words that the kernel keeps of a block: its scores and two maxima.
-const KEPT: usize = KEY_BLOCK + 2;
+pub(super) const KEPT: usize = KEY_BLOCK + 2;
 
-pub(super) fn kv_append(gpu: &Gpu, kv: &mut KvLayer, k: &[f32], v: &[f32]) -> Result<(), NumericError> {
+pub(super) async fn kv_append(gpu: &Gpu, kv: &mut KvLayer, k: &[f32], v: &[f32]) -> Result<(), NumericError> {
     let op = Op::KvAppend;
     let tokens = kv.check_append(k, v)?;
     let KvShape { heads, head_dim: d, .. } = kv.shape();
@@ -32,12 +32,12 @@ pub(super) fn kv_append(gpu: &Gpu, kv: &mut KvLayer, k: &[f32], v: &[f32]) -> Re
     let mut fault = false;
     for (k, v) in k.chunks(step).zip(v.chunks(step)) {
         let vectors = k.len() / d;
-        let mut call = Call::new(gpu, op);
+        let mut call = Call::new(gpu, op)?;
         let (bk, bv) = (call.upload(k), call.upload(v));
         let a = quantise(&mut call, &bk, vectors, d, PAD, None);
         let b = quantise(&mut call, &bv, vectors, d, PAD, None);
         let mut back = Readback::new(vectors, a.words);
-        fault |= call.finish(&mut back.outs(&a, &b), false)?.any();
+        fault |= call.finish(&mut back.outs(&a, &b), false).await?.any();
         let part = back.rows(a.words, d);
         rows.k.extend(part.k);
         rows.v.extend(part.v);
@@ -92,7 +92,7 @@ fn integers(digits: &[u32], words: usize, d: usize) -> impl Iterator<Item = i16>
     })
 }
 
-pub(super) fn attention(
+pub(super) async fn attention(
     gpu: &Gpu,
     kv: &KvLayer,
     mask: Mask,
@@ -111,7 +111,8 @@ pub(super) fn attention(
     for start in (0..plan.tokens).step_by(step) {
         let tokens = start..plan.tokens.min(start + step);
         let within = tokens.start * row..tokens.end * row;
-        faults.0 |= queries(gpu, &plan, &groups, tokens, &q[within.clone()], &mut out[within])?.0;
+        let (q, out) = (&q[within.clone()], &mut out[within]);
+        faults.0 |= queries(gpu, &plan, &groups, tokens, q, out).await?.0;
     }
     let found = || {
         let scaled: Vec<f32> = q.iter().map(|q| mul(*q, plan.scale)).collect();
@@ -127,7 +128,7 @@ fn span(plan: &AttentionPlan, tokens: Range<usize>) -> Range<usize> {
 }
 
 /// Some rows of queries, all heads.
-fn queries(
+async fn queries(
     gpu: &Gpu,
     plan: &AttentionPlan,
     groups: &[Group],
@@ -135,12 +136,12 @@ fn queries(
     q: &[f32],
     out: &mut [f32],
 ) -> Result<Faults, NumericError> {
-    let mut call = Call::new(gpu, Op::Attention);
+    let mut call = Call::new(gpu, Op::Attention)?;
     let bq = call.upload(q);
     let a = quantise(&mut call, &bq, tokens.len() * plan.heads, plan.head_dim, PAD, Some(plan.scale));
     let out_buf = call.room(q.len());
     record(&mut call, plan, groups, tokens, 0, &a, &out_buf);
-    call.finish(&mut [(&out_buf, bytes(out))], true)
+    call.finish(&mut [(&out_buf, bytes(out))], true).await
 }
 
 /// Records some rows of a plan's queries, which are the rows from `first_row` on of `q` and `out`.
@@ -215,10 +216,12 @@ pub(super) fn sent(gpu: &Gpu, kv: &KvLayer, held: usize) -> Result<Vec<Group>, N
     let groups = match kept {
         Some(Kept(groups)) if groups.iter().all(|group| group.room >= held) => groups.clone(),
         _ => {
-            let groups = rooms(gpu, kv.shape(), room_for(held));
+            // What it held until now is not needed beside the new one.
+            (mirror.held, mirror.len) = (None, 0);
+            let groups =
+                rooms(gpu, kv.shape(), room_for(held)).map_err(|fault| gpu.fault(Op::Attention, fault))?;
             gpu.check(Op::Attention)?;
             mirror.held = Some(Box::new(Kept(groups.clone())));
-            mirror.len = 0;
             groups
         }
     };
@@ -250,26 +253,28 @@ pub(super) fn mirror(
     }
 }
 
-fn room_for(positions: usize) -> usize {
+pub(super) fn room_for(positions: usize) -> usize {
     positions.next_power_of_two().max(KEY_BLOCK)
 }
 
 /// Heads whose keys at so many positions fit a buffer.
-fn heads_at_once(gpu: &Gpu, shape: KvShape, room: usize) -> usize {
+pub(super) fn heads_at_once(gpu: &Gpu, shape: KvShape, room: usize) -> usize {
     let head_bytes = 2 * room * shape.head_dim.next_multiple_of(PAD);
     (gpu.max_binding as usize / head_bytes).clamp(1, shape.heads)
 }
 
-fn rooms(gpu: &Gpu, shape: KvShape, room: usize) -> Vec<Group> {
-    let buf = |bytes: usize| Buf { buffer: gpu.create(Use::Storage, bytes as u64), bytes: bytes as u64 };
+fn rooms(gpu: &Gpu, shape: KvShape, room: usize) -> Result<Vec<Group>, DeviceFault> {
+    let buf = |bytes: usize| {
+        gpu.create(Use::Storage, bytes as u64).map(|buffer| Buf { buffer, bytes: bytes as u64 })
+    };
     let step = heads_at_once(gpu, shape, room);
     (0..shape.heads)
         .step_by(step)
         .map(|first| {
             let heads = first..shape.heads.min(first + step);
             let bytes = 2 * room * shape.head_dim.next_multiple_of(PAD) * heads.len();
-            let e = buf(8 * room * heads.len());
-            Group { k: buf(bytes), v: buf(bytes), e, heads, room }
+            let e = buf(8 * room * heads.len())?;
+            Ok(Group { k: buf(bytes)?, v: buf(bytes)?, e, heads, room })
         })
         .collect()
 }
@@ -291,10 +296,10 @@ fn send(gpu: &Gpu, kv: &KvLayer, group: &Group, positions: Range<usize>) {
         ve.push(kv.value_exponent(head, position));
     }
     let at = (positions.start * group.heads.len()) as u64;
-    gpu.queue.write_buffer(&group.k.buffer, at * 8 * words as u64, bytemuck::cast_slice(&k));
-    gpu.queue.write_buffer(&group.v.buffer, at * 8 * words as u64, bytemuck::cast_slice(&v));
-    gpu.queue.write_buffer(&group.e.buffer, 4 * at, bytemuck::cast_slice(&ke));
-    gpu.queue.write_buffer(&group.e.buffer, 4 * (at + group.values() as u64), bytemuck::cast_slice(&ve));
+    gpu.write(&group.k.buffer, at * 8 * words as u64, bytemuck::cast_slice(&k));
+    gpu.write(&group.v.buffer, at * 8 * words as u64, bytemuck::cast_slice(&v));
+    gpu.write(&group.e.buffer, 4 * at, bytemuck::cast_slice(&ke));
+    gpu.write(&group.e.buffer, 4 * (at + group.values() as u64), bytemuck::cast_slice(&ve));
 }
 
 /// Sets the two digits of an integer.

@@ -1,20 +1,22 @@
 //! One call of an operation: inputs to the device, dispatches, outputs back.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::sync::atomic::Ordering;
 
-use super::device::{Gpu, Use};
+use super::device::{Buffer, Gpu, Use};
 use super::kernels::{Kernel, LANES};
+use super::mapping::Mapping;
 use crate::spec::{DeviceFault, NumericError, Op};
 
-/// Longer than any dispatch takes, on a software driver too.
-const PATIENCE: Duration = Duration::from_secs(300);
+/// Where the first output stands in what comes back; before it stands the word of faults.
+///
+/// # Units
+/// Bytes.
+const FIRST_OUT: u64 = 16;
 
 /// Part of a buffer on the device, from its start.
 #[derive(Debug, Clone)]
 pub(super) struct Buf {
-    pub(super) buffer: ::wgpu::Buffer,
+    pub(super) buffer: Buffer,
     /// Bytes in use.
     pub(super) bytes: u64,
 }
@@ -40,25 +42,40 @@ pub(super) struct Call<'a> {
     gpu: &'a Gpu,
     op: Op,
     encoder: ::wgpu::CommandEncoder,
-    held: Vec<(Use, u64, ::wgpu::Buffer)>,
+    held: Vec<(Use, Buffer)>,
     fault: Buf,
+    /// Why it cannot be done: then nothing more is recorded, and what [`room`](Self::room) gives is no room.
+    failed: Option<DeviceFault>,
 }
 
 impl<'a> Call<'a> {
-    pub(super) fn new(gpu: &'a Gpu, op: Op) -> Self {
-        let encoder = gpu.device.create_command_encoder(&::wgpu::CommandEncoderDescriptor::default());
-        let (size, buffer) = gpu.take(Use::Storage, 4);
+    pub(super) fn new(gpu: &'a Gpu, op: Op) -> Result<Self, NumericError> {
+        gpu.check(op)?;
+        let buffer = gpu.take(Use::Storage, 4).map_err(|fault| gpu.fault(op, fault))?;
+        let mut encoder = gpu.device.create_command_encoder(&::wgpu::CommandEncoderDescriptor::default());
+        encoder.clear_buffer(&buffer, 0, Some(4));
         let fault = Buf { buffer: buffer.clone(), bytes: 4 };
-        let mut call = Self { gpu, op, encoder, held: vec![(Use::Storage, size, buffer)], fault };
-        call.encoder.clear_buffer(&call.fault.buffer, 0, Some(4));
-        call
+        Ok(Self { gpu, op, encoder, held: vec![(Use::Storage, buffer)], fault, failed: None })
+    }
+
+    /// A buffer for as long as the call lasts.
+    fn hold(&mut self, what: Use, bytes: u64) -> Option<Buffer> {
+        match self.gpu.take(what, bytes) {
+            Ok(buffer) => {
+                self.held.push((what, buffer.clone()));
+                Some(buffer)
+            }
+            Err(fault) => {
+                self.failed.get_or_insert(fault);
+                None
+            }
+        }
     }
 
     /// Room for `words`, its contents unknown.
     pub(super) fn room(&mut self, words: usize) -> Buf {
         let bytes = 4 * words.max(1) as u64;
-        let (size, buffer) = self.gpu.take(Use::Storage, bytes);
-        self.held.push((Use::Storage, size, buffer.clone()));
+        let buffer = self.hold(Use::Storage, bytes).unwrap_or_else(|| self.fault.buffer.clone());
         Buf { buffer, bytes }
     }
 
@@ -66,7 +83,9 @@ impl<'a> Call<'a> {
     pub(super) fn upload<T: bytemuck::NoUninit>(&mut self, values: &[T]) -> Buf {
         let bytes: &[u8] = bytemuck::cast_slice(values);
         let buf = self.room(bytes.len() / 4);
-        self.gpu.queue.write_buffer(&buf.buffer, 0, bytes);
+        if self.failed.is_none() {
+            self.gpu.write(&buf.buffer, 0, bytes);
+        }
         buf
     }
 
@@ -77,6 +96,9 @@ impl<'a> Call<'a> {
 
     /// Copies words on the device, after what was recorded so far; each place counts words from its buffer's start.
     pub(super) fn copy(&mut self, (src, from): (&Buf, usize), (dst, to): (&Buf, usize), words: usize) {
+        if self.failed.is_some() {
+            return;
+        }
         let [from, to, bytes] = [from, to, words].map(|words| 4 * words as u64);
         self.encoder.copy_buffer_to_buffer(&src.buffer, from, &dst.buffer, to, bytes);
     }
@@ -91,8 +113,11 @@ impl<'a> Call<'a> {
         depth: usize,
     ) {
         let gpu = self.gpu;
-        let (size, uniform) = gpu.take(Use::Parameters, 4 * params.len() as u64);
-        gpu.queue.write_buffer(&uniform, 0, bytemuck::cast_slice(params));
+        let uniform = match self.hold(Use::Parameters, 4 * params.len() as u64) {
+            Some(uniform) if self.failed.is_none() => uniform,
+            _ => return,
+        };
+        gpu.write(&uniform, 0, bytemuck::cast_slice(params));
         let pipeline = gpu.pipelines.of(&gpu.device, kernel);
         let binding = |buffer, bytes| {
             ::wgpu::BindingResource::Buffer(::wgpu::BufferBinding {
@@ -109,8 +134,8 @@ impl<'a> Call<'a> {
                 resource: binding(&buf.buffer, buf.bytes.next_multiple_of(16).min(buf.buffer.size())),
             })
             .collect();
-        entries
-            .push(::wgpu::BindGroupEntry { binding: bufs.len() as u32, resource: binding(&uniform, size) });
+        let resource = binding(&uniform, uniform.size());
+        entries.push(::wgpu::BindGroupEntry { binding: bufs.len() as u32, resource });
         let group = gpu.device.create_bind_group(&::wgpu::BindGroupDescriptor {
             label: None,
             layout: &pipeline.get_bind_group_layout(0),
@@ -125,7 +150,6 @@ impl<'a> Call<'a> {
             pass.set_bind_group(0, &group, &[]);
             pass.dispatch_workgroups(x, groups.div_ceil(x), depth as u32);
         }
-        self.held.push((Use::Parameters, size, uniform));
     }
 
     /// Runs `kernel` with a lane for each of `items`.
@@ -134,32 +158,33 @@ impl<'a> Call<'a> {
     }
 
     /// Submits what was recorded, waits, and copies outputs to the host; with a fault only where `always`.
-    pub(super) fn finish(
+    pub(super) async fn finish(
         mut self,
         outs: &mut [(&Buf, &mut [u8])],
         always: bool,
     ) -> Result<Faults, NumericError> {
         let gpu = self.gpu;
-        let total: u64 = 16 + outs.iter().map(|(_, to)| to.len() as u64).sum::<u64>();
-        let (size, staging) = gpu.take(Use::Readback, total);
-        self.held.push((Use::Readback, size, staging.clone()));
+        let total: u64 = FIRST_OUT + outs.iter().map(|(_, to)| to.len() as u64).sum::<u64>();
+        let staging = self.hold(Use::Readback, total);
+        let (None, Some(staging)) = (&self.failed, staging) else {
+            return Err(gpu.fault(self.op, self.failed.unwrap_or(DeviceFault::OutOfMemory)));
+        };
         self.encoder.copy_buffer_to_buffer(&self.fault.buffer, 0, &staging, 0, 4);
-        let mut at = 16;
+        let mut at = FIRST_OUT;
         for (buf, to) in outs.iter().filter(|(_, to)| !to.is_empty()) {
             self.encoder.copy_buffer_to_buffer(&buf.buffer, 0, &staging, at, to.len() as u64);
             at += to.len() as u64;
         }
         let submission = gpu.queue.submit([self.encoder.finish()]);
-        let mapped = Arc::new(AtomicBool::new(false));
-        let done = Arc::clone(&mapped);
-        staging.slice(..total).map_async(::wgpu::MapMode::Read, move |result| {
-            done.store(result.is_ok(), Ordering::Release);
-        });
-        let wait = ::wgpu::PollType::Wait { submission_index: Some(submission), timeout: Some(PATIENCE) };
-        let waited = gpu.device.poll(wait);
+        gpu.moved.submissions.fetch_add(1, Ordering::Relaxed);
+        let mapping = Mapping::start(&staging, total);
+        let waited = gpu.wait(submission);
+        gpu.check(self.op)?;
+        waited.map_err(|fault| gpu.fault(self.op, fault))?;
+        let mapped = if cfg!(target_arch = "wasm32") { mapping.await } else { mapping.is_there() };
         gpu.check(self.op)?;
         let lost = || gpu.fault(self.op, DeviceFault::Lost);
-        if waited.is_err() || !mapped.load(Ordering::Acquire) {
+        if !mapped {
             return Err(lost());
         }
         let faults = {
@@ -167,7 +192,7 @@ impl<'a> Call<'a> {
             let word = view.first_chunk::<4>().map_or(0, |bytes| u32::from_le_bytes(*bytes));
             let faults = Faults(word);
             if always || !faults.any() {
-                let mut at = 16;
+                let mut at = FIRST_OUT as usize;
                 for (_, to) in outs.iter_mut() {
                     to.copy_from_slice(&view[at..at + to.len()]);
                     at += to.len();
@@ -175,9 +200,10 @@ impl<'a> Call<'a> {
             }
             faults
         };
+        gpu.moved.from_device.fetch_add(total, Ordering::Relaxed);
         staging.unmap();
-        for (what, size, buffer) in self.held {
-            gpu.give(what, size, buffer);
+        for (what, buffer) in self.held {
+            gpu.give(what, buffer);
         }
         Ok(faults)
     }

@@ -1,19 +1,26 @@
 //! An open device: its queue, pipelines, buffers to be used again, and what went wrong with it.
 
 use std::collections::BTreeMap;
+use std::ops::Deref;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use super::adapter::{self, AdapterSummary};
+use super::heap;
 use super::kernels::Pipelines;
 use super::{WgpuError, WgpuOptions};
 use crate::spec::{DeviceFault, NumericError, Op};
 
 /// Smallest buffer that is kept for another use.
-const SMALLEST: u64 = 256;
+pub(super) const SMALLEST: u64 = 256;
 /// Most words of an input or output that a dispatch takes: 64 MiB, one row of the longest output.
 const MOST_WORDS: u64 = 1 << 24;
 /// Storage buffers of the largest kernel.
 const BINDINGS: u32 = 8;
+/// Longer than any submission takes, on a software driver too.
+const PATIENCE: Duration = Duration::from_secs(300);
 
 /// An open device.
 #[derive(Debug)]
@@ -28,9 +35,48 @@ pub(super) struct Gpu {
     pub(super) most_words: usize,
     /// Most workgroups in one dimension of a dispatch.
     pub(super) max_groups: u32,
+    /// What went over the bus so far.
+    pub(super) moved: Moved,
     name: Arc<str>,
     pool: Pool,
+    /// Most bytes of buffers.
+    pub(super) most_memory: u64,
+    /// Bytes of the device's memory, where the driver tells.
+    pub(super) heap_bytes: Option<u64>,
+    /// Bytes of all buffers that something holds.
+    used: Arc<AtomicU64>,
     failed: Arc<Mutex<Option<DeviceFault>>>,
+}
+
+/// Counts of what went over the bus.
+#[derive(Debug, Default)]
+pub(super) struct Moved {
+    pub(super) submissions: AtomicU64,
+    pub(super) to_device: AtomicU64,
+    pub(super) from_device: AtomicU64,
+}
+
+/// A buffer, which counts as used as long as anything holds it.
+#[derive(Debug, Clone)]
+pub(super) struct Buffer(Arc<Held>);
+
+#[derive(Debug)]
+struct Held {
+    buffer: ::wgpu::Buffer,
+    used: Arc<AtomicU64>,
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.used.fetch_sub(self.buffer.size(), Ordering::Relaxed);
+    }
+}
+
+impl Deref for Buffer {
+    type Target = ::wgpu::Buffer;
+    fn deref(&self) -> &Self::Target {
+        &self.0.buffer
+    }
 }
 
 /// What a buffer is for.
@@ -57,15 +103,15 @@ impl Use {
 
 /// Buffers that nobody uses just now, by use and size.
 #[derive(Debug, Default)]
-struct Pool(Mutex<BTreeMap<(Use, u64), Vec<::wgpu::Buffer>>>);
+struct Pool(Mutex<BTreeMap<(Use, u64), Vec<Buffer>>>);
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Gpu {
-    pub(super) fn open(options: &WgpuOptions) -> Result<Self, WgpuError> {
-        let (summary, adapter) = adapter::choose(options.adapter.as_deref())?;
+    pub(super) async fn open(options: &WgpuOptions) -> Result<Self, WgpuError> {
+        let (summary, adapter) = adapter::choose(adapter::all().await, options.adapter.as_deref())?;
         let limits = adapter.limits();
         let bindings = limits.max_storage_buffers_per_shader_stage;
         if bindings < BINDINGS {
@@ -83,13 +129,16 @@ impl Gpu {
             required_limits: limits.clone(),
             ..Default::default()
         };
-        let (device, queue) = pollster::block_on(adapter.request_device(&descriptor))
+        let (device, queue) = adapter
+            .request_device(&descriptor)
+            .await
             .map_err(|source| WgpuError::Open { device: summary.name.clone(), source })?;
         let failed = Arc::new(Mutex::new(None));
         let (on_error, on_loss) = (Arc::clone(&failed), Arc::clone(&failed));
         device.on_uncaptured_error(Arc::new(move |error| note(&on_error, error)));
         device.set_device_lost_callback(move |_, _| {
-            lock(&on_loss).get_or_insert(DeviceFault::Lost);
+            // It explains whatever else was noted.
+            *lock(&on_loss) = Some(DeviceFault::Lost);
         });
         let max_binding = options.max_binding_bytes.map_or(found, |most| most.min(found));
         Ok(Self {
@@ -102,8 +151,17 @@ impl Gpu {
             queue,
             pipelines: Pipelines::default(),
             pool: Pool::default(),
+            moved: Moved::default(),
+            heap_bytes: heap::bytes(&adapter),
+            most_memory: options.memory_limit.unwrap_or(u64::MAX),
+            used: Arc::default(),
             failed,
         })
+    }
+
+    /// Bytes of all buffers that something holds.
+    pub(super) fn used_bytes(&self) -> u64 {
+        self.used.load(Ordering::Relaxed)
     }
 
     /// The error of an operation on a device that failed.
@@ -120,25 +178,72 @@ impl Gpu {
     }
 
     /// A buffer of at least `bytes`, its contents unknown.
-    pub(super) fn take(&self, what: Use, bytes: u64) -> (u64, ::wgpu::Buffer) {
+    pub(super) fn take(&self, what: Use, bytes: u64) -> Result<Buffer, DeviceFault> {
         let size = bytes.next_power_of_two().max(SMALLEST);
         let kept = lock(&self.pool.0).get_mut(&(what, size)).and_then(Vec::pop);
-        (size, kept.unwrap_or_else(|| self.create(what, size)))
+        kept.map_or_else(|| self.create(what, size), Ok)
     }
 
     /// A buffer that is not to be used again for something else.
-    pub(super) fn create(&self, what: Use, size: u64) -> ::wgpu::Buffer {
-        self.device.create_buffer(&::wgpu::BufferDescriptor {
-            label: None,
-            size: size.next_multiple_of(4).max(16),
-            usage: what.usages(),
-            mapped_at_creation: false,
+    pub(super) fn create(&self, what: Use, size: u64) -> Result<Buffer, DeviceFault> {
+        let size = size.next_multiple_of(4).max(16);
+        if !self.reserve(size) {
+            lock(&self.pool.0).clear();
+            if !self.reserve(size) {
+                return Err(DeviceFault::OutOfMemory);
+            }
+        }
+        self.allocate(what, size).inspect_err(|_| {
+            self.used.fetch_sub(size, Ordering::Relaxed);
         })
     }
 
+    /// Counts bytes as used, if they may be.
+    fn reserve(&self, bytes: u64) -> bool {
+        let more = |used: u64| used.checked_add(bytes).filter(|sum| *sum <= self.most_memory);
+        self.used.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).is_ok()
+    }
+
+    fn allocate(&self, what: Use, size: u64) -> Result<Buffer, DeviceFault> {
+        let usage = what.usages();
+        let descriptor = ::wgpu::BufferDescriptor { label: None, size, usage, mapped_at_creation: false };
+        // A browser answers later: what it notes then ends the call that waits next.
+        #[cfg(target_arch = "wasm32")]
+        let buffer = self.device.create_buffer(&descriptor);
+        #[cfg(not(target_arch = "wasm32"))]
+        let buffer = {
+            let scope = self.device.push_error_scope(::wgpu::ErrorFilter::OutOfMemory);
+            let buffer = self.device.create_buffer(&descriptor);
+            if pollster::block_on(scope.pop()).is_some() {
+                return Err(DeviceFault::OutOfMemory);
+            }
+            buffer
+        };
+        Ok(Buffer(Arc::new(Held { buffer, used: Arc::clone(&self.used) })))
+    }
+
+    /// Sends bytes to a place in a buffer.
+    pub(super) fn write(&self, buffer: &Buffer, at: u64, bytes: &[u8]) {
+        self.moved.to_device.fetch_add(bytes.len() as u64, Ordering::Relaxed);
+        self.queue.write_buffer(buffer, at, bytes);
+    }
+
     /// Gives a buffer back.
-    pub(super) fn give(&self, what: Use, size: u64, buffer: ::wgpu::Buffer) {
-        lock(&self.pool.0).entry((what, size)).or_default().push(buffer);
+    pub(super) fn give(&self, what: Use, buffer: Buffer) {
+        lock(&self.pool.0).entry((what, buffer.size())).or_default().push(buffer);
+    }
+
+    /// Waits until a submission is done. A browser's main thread must not wait: there its own loop goes on.
+    pub(super) fn wait(&self, submission: ::wgpu::SubmissionIndex) -> Result<(), DeviceFault> {
+        // Of a device that is lost while it is waited for, `wgpu` panics.
+        let poll = |what| catch_unwind(AssertUnwindSafe(|| self.device.poll(what)));
+        let wait = ::wgpu::PollType::Wait { submission_index: Some(submission), timeout: Some(PATIENCE) };
+        if matches!(poll(wait), Ok(Ok(_))) {
+            return Ok(());
+        }
+        // What the driver says of it comes with the next question.
+        let _ = poll(::wgpu::PollType::Poll);
+        Err(DeviceFault::Lost)
     }
 }
 

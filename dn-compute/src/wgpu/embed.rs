@@ -7,12 +7,17 @@ use super::kernels::Kernel;
 use super::own;
 use crate::spec::{Matrix, NumericError, Op, Prepared, embed::check_embed};
 
-pub(super) fn embed(gpu: &Gpu, table: &Matrix, tokens: &[u32], out: &mut [f32]) -> Result<(), NumericError> {
+pub(super) async fn embed(
+    gpu: &Gpu,
+    table: &Matrix,
+    tokens: &[u32],
+    out: &mut [f32],
+) -> Result<(), NumericError> {
     check_embed(&**table, tokens, out)?;
     let w = own(Op::Embed, table)?;
     let (cols, step) = (w.cols(), rows_at_once(gpu, w.cols()));
     for (tokens, out) in tokens.chunks(step).zip(out.chunks_mut(step * cols)) {
-        let mut call = Call::new(gpu, Op::Embed);
+        let mut call = Call::new(gpu, Op::Embed)?;
         let (bt, by) = (call.upload(tokens), call.room(out.len()));
         for part in &w.parts {
             let form = w.form;
@@ -31,7 +36,7 @@ pub(super) fn embed(gpu: &Gpu, table: &Matrix, tokens: &[u32], out: &mut [f32]) 
             let bufs = [&part.q, &part.scales, &part.exponents, &bt, &by];
             call.dispatch_items(kernel, &bufs, &params, out.len());
         }
-        call.finish(&mut [(&by, bytes(out))], false)?;
+        call.finish(&mut [(&by, bytes(out))], false).await?;
     }
     Ok(())
 }

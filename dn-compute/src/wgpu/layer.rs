@@ -24,7 +24,7 @@ struct Rows<'a> {
 }
 
 /// Does a layer, unless it is too large for single dispatches or notes a fault: then nothing is changed.
-pub(super) fn layer(
+pub(super) async fn layer(
     gpu: &Gpu,
     layer: &LayerCall<'_>,
     parts: &mut [LayerPart<'_>],
@@ -35,7 +35,7 @@ pub(super) fn layer(
     if !fits(gpu, layer, shape, parts, x) {
         return Ok(false);
     }
-    let mut call = Call::new(gpu, Op::Attention);
+    let mut call = Call::new(gpu, Op::Attention)?;
     let rows = Rows { gpu, layer, tokens, width: x.len() / tokens, x: call.upload(x) };
     let (q, k, v) = rows.project(&mut call, shape)?;
     let kv_rows = tokens * shape.heads;
@@ -48,7 +48,7 @@ pub(super) fn layer(
     let mut kept = attention::Readback::new(kv_rows, k.words);
     let mut outs = kept.outs(&k, &v);
     outs.push((&rows.x, bytes(x)));
-    if call.finish(&mut outs, false)?.any() {
+    if call.finish(&mut outs, false).await?.any() {
         return Ok(false);
     }
     let all = kept.rows(k.words, shape.head_dim);

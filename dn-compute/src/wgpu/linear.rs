@@ -12,7 +12,7 @@ use crate::spec::{LinearPlan, Matrix, NumericError, Op, Prepared, quantise::no_o
 /// Most tokens of a dispatch: its third dimension counts tiles of them.
 pub(super) const MOST_TOKENS: usize = 1 << 15;
 
-pub(super) fn linear(
+pub(super) async fn linear(
     gpu: &Gpu,
     weights: &[&Matrix],
     x: &[f32],
@@ -28,7 +28,7 @@ pub(super) fn linear(
     let (mut bad_input, mut any) = (false, false);
     for first in (0..tokens).step_by(step) {
         let count = step.min(tokens - first);
-        let mut call = Call::new(gpu, op);
+        let mut call = Call::new(gpu, op)?;
         let x = call.upload(&x[first * plan.cols..][..count * plan.cols]);
         let a = quantise(&mut call, &x, count, plan.cols, PIECE, None);
         let bufs: Vec<Buf> = own.iter().map(|w| multiply(&mut call, w, &a, count)).collect();
@@ -38,7 +38,7 @@ pub(super) fn linear(
             .zip(&plan.rows)
             .map(|((buf, out), rows)| (buf, bytes(&mut out[first * rows..][..count * rows])))
             .collect();
-        let faults = call.finish(&mut outs, true)?;
+        let faults = call.finish(&mut outs, true).await?;
         bad_input |= faults.input();
         any |= faults.any();
     }

@@ -5,7 +5,7 @@ use std::any::Any;
 use super::call::Buf;
 use super::device::{Gpu, Use};
 use super::quantise::PIECE;
-use crate::spec::{BlockLength, Blocks, NumericError, Op, Prepared, QuantMatrix};
+use crate::spec::{BlockLength, Blocks, DeviceFault, NumericError, Op, Prepared, QuantMatrix};
 
 /// A matrix on the device, in as many parts as its buffers need.
 #[derive(Debug)]
@@ -43,7 +43,22 @@ pub(super) struct Part {
 }
 
 impl Form {
-    fn scale_words(self) -> usize {
+    pub(super) const fn new(blocks: Blocks, cols: usize) -> Self {
+        Self {
+            blocks,
+            words: cols.next_multiple_of(PIECE) / 4,
+            block_columns: blocks.length.columns(cols),
+            block_count: blocks.count(cols),
+        }
+    }
+
+    /// Rows whose buffers a kernel can see.
+    pub(super) fn rows_at_once(self, gpu: &Gpu) -> usize {
+        let row_bytes = 4 * self.words.max(self.scale_words()) as u64;
+        ((gpu.max_binding / row_bytes) as usize).max(1)
+    }
+
+    pub(super) fn scale_words(self) -> usize {
         if self.blocks.minima { self.block_count } else { self.block_count.div_ceil(2) }
     }
 
@@ -66,18 +81,13 @@ impl Form {
 impl Resident {
     pub(super) fn new(gpu: &Gpu, matrix: &QuantMatrix) -> Result<Self, NumericError> {
         let (rows, cols) = (matrix.rows(), matrix.cols());
-        let form = Form {
-            blocks: matrix.blocks(),
-            words: cols.next_multiple_of(PIECE) / 4,
-            block_columns: matrix.block_columns(),
-            block_count: matrix.block_count(),
-        };
-        let row_bytes = 4 * form.words.max(form.scale_words()) as u64;
-        let step = ((gpu.max_binding / row_bytes) as usize).max(1);
+        let form = Form::new(matrix.blocks(), cols);
+        let step = form.rows_at_once(gpu);
         let parts: Vec<Part> = (0..rows)
             .step_by(step)
             .map(|first| part(gpu, matrix, form, first, step.min(rows - first)))
-            .collect();
+            .collect::<Result<_, _>>()
+            .map_err(|fault| gpu.fault(Op::Linear, fault))?;
         // Hands the copies to the device, so that they do not pile up in the host's memory.
         gpu.queue.submit([]);
         let _ = gpu.device.poll(::wgpu::PollType::Poll);
@@ -87,7 +97,7 @@ impl Resident {
     }
 }
 
-fn part(gpu: &Gpu, matrix: &QuantMatrix, form: Form, first: usize, rows: usize) -> Part {
+fn part(gpu: &Gpu, matrix: &QuantMatrix, form: Form, first: usize, rows: usize) -> Result<Part, DeviceFault> {
     let mut q = vec![0i8; rows * 4 * form.words];
     let mut scales = Vec::with_capacity(rows * form.scale_words());
     let mut exponents = Vec::with_capacity(rows);
@@ -103,17 +113,17 @@ fn part(gpu: &Gpu, matrix: &QuantMatrix, form: Form, first: usize, rows: usize) 
         exponents.push(matrix.row_exponent(row));
     }
     let upload = |bytes: &[u8]| {
-        let buffer = gpu.create(Use::Storage, (bytes.len() as u64).next_multiple_of(16));
-        gpu.queue.write_buffer(&buffer, 0, bytes);
-        Buf { buffer, bytes: bytes.len() as u64 }
+        let buffer = gpu.create(Use::Storage, (bytes.len() as u64).next_multiple_of(16))?;
+        gpu.write(&buffer, 0, bytes);
+        Ok(Buf { buffer, bytes: bytes.len() as u64 })
     };
-    Part {
+    Ok(Part {
         first,
         rows,
-        q: upload(bytemuck::cast_slice(&q)),
-        scales: upload(bytemuck::cast_slice(&scales)),
-        exponents: upload(bytemuck::cast_slice(&exponents)),
-    }
+        q: upload(bytemuck::cast_slice(&q))?,
+        scales: upload(bytemuck::cast_slice(&scales))?,
+        exponents: upload(bytemuck::cast_slice(&exponents))?,
+    })
 }
 
 impl Prepared for Resident {

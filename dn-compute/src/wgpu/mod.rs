@@ -1,49 +1,59 @@
-//! The GPU backend, over WebGPU: Vulkan, Metal, Direct3D 12.
+//! The GPU backend, over WebGPU: Vulkan, Metal, Direct3D 12, and in a browser the browser's own.
 //!
 //! Kernels are WGSL texts beside their host code. WGSL leaves f32 arithmetic open to every driver, so no kernel has any: all
 //! numbers are `u32` (`float.wgsl`), and sums are exact integers. A driver that computes integers rightly gives the
-//! reference's bits; [`Wgpu::qualified`] finds out whether it does before anything depends on it.
+//! reference's bits; `Wgpu::qualified` finds out whether it does before anything depends on it.
 //!
 //! Weights live on the device, and so does a copy of what a cache holds. A decoder's layer is one submission (`layer.rs`); a single
 //! operation's values come and go with it. This first form is for being right, not for being fast (`docs/adr/0017-wgpu.md`).
 //!
 //! An operation that finds a fault (an input that is not finite, an overflow) sets a word; which element is to blame, the host
 //! then finds with the spec's own functions.
+//!
+//! Everything that waits for the device is a future (`operations.rs`); the engine's interface runs them to their end
+//! (`blocking.rs`, not in browsers).
 
 mod adapter;
 mod add;
 mod attention;
+#[cfg(not(target_arch = "wasm32"))]
+mod blocking;
 mod call;
 mod device;
 mod elements;
 mod embed;
 mod error;
 mod gelu;
+#[allow(unsafe_code)]
+mod heap;
 mod kernels;
 mod layer;
 mod layer_norm;
 mod linear;
+mod mapping;
 mod matrix;
+mod memory;
+mod operations;
 mod quantise;
 mod rms_norm;
 mod rope;
 mod silu;
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
-use crate::conformance::{self, Report};
-use crate::spec::{
-    Backend, BackendInfo, KvLayer, LayerCall, LayerPart, Mask, Matrix, NumericError, Op, QuantMatrix,
-    RopeTable,
-};
+use crate::spec::{Matrix, NumericError, Op};
 
-pub use adapter::{AdapterKind, AdapterSummary, adapters};
+#[cfg(not(target_arch = "wasm32"))]
+pub use adapter::adapters;
+pub use adapter::{AdapterKind, AdapterSummary, adapters_async};
 pub use error::WgpuError;
 
 use device::Gpu;
 use matrix::Resident;
 
 /// Of how many cases of the conformance suite a qualification takes one: a prime, so that it falls in step with no loop of cases.
+#[cfg(not(target_arch = "wasm32"))]
 const QUALIFY_EVERY: usize = 13;
 
 /// Which device, and how much of it.
@@ -61,132 +71,71 @@ pub struct WgpuOptions {
     /// # Units
     /// Words of four bytes.
     pub max_dispatch_words: Option<usize>,
+    /// Most bytes of buffers on the device; what would take more is refused as if its memory were used up. `None`: what the
+    /// driver gives.
+    ///
+    /// # Units
+    /// Bytes.
+    pub memory_limit: Option<u64>,
 }
 
-/// The GPU backend.
-#[derive(Debug)]
+/// What went between host and device since it was opened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Traffic {
+    /// Submissions waited for.
+    pub submissions: u64,
+    /// Bytes sent to the device, parameters of kernels included.
+    pub to_device_bytes: u64,
+    /// Bytes that came back.
+    pub from_device_bytes: u64,
+}
+
+/// The GPU backend. A clone is the same device.
+#[derive(Debug, Clone)]
 pub struct Wgpu {
-    gpu: Gpu,
+    gpu: Arc<Gpu>,
+    #[cfg(not(target_arch = "wasm32"))]
     threads: usize,
 }
 
 impl Wgpu {
-    /// Opens a device without asking whether it computes rightly: for tests. Everything else uses [`qualified`](Self::qualified).
+    /// Opens a device without asking whether it computes rightly. Outside browsers there is `qualified`, which asks. In a
+    /// browser the caller compares the device with known answers: the conformance suite asks a backend that waits.
     ///
     /// # Errors
     /// No driver, no such device, or one that lacks what the kernels need.
-    pub fn unchecked(options: &WgpuOptions) -> Result<Self, WgpuError> {
-        let threads = std::thread::available_parallelism().map_or(1, usize::from);
-        Ok(Self { gpu: Gpu::open(options)?, threads })
-    }
-
-    /// Opens a device and compares it with the reference, on a part of the conformance suite: seconds.
-    ///
-    /// # Errors
-    /// As [`unchecked`](Self::unchecked); [`WgpuError::Unqualified`] for a device with one wrong bit.
-    pub fn qualified(options: &WgpuOptions) -> Result<Self, WgpuError> {
-        let backend = Self::unchecked(options)?;
-        backend.qualify()?;
-        Ok(backend)
-    }
-
-    /// Compares the device with the reference; says how much was compared.
-    ///
-    /// # Errors
-    /// [`WgpuError::Unqualified`].
-    pub fn qualify(&self) -> Result<Report, WgpuError> {
-        conformance::sample(self, QUALIFY_EVERY).map_err(|source| {
-            let AdapterSummary { name, driver, .. } = self.gpu.summary.clone();
-            WgpuError::Unqualified { device: name, driver, source: Box::new(source) }
+    pub async fn unchecked_async(options: &WgpuOptions) -> Result<Self, WgpuError> {
+        Ok(Self {
+            gpu: Arc::new(Gpu::open(options).await?),
+            #[cfg(not(target_arch = "wasm32"))]
+            threads: std::thread::available_parallelism().map_or(1, usize::from),
         })
     }
 
     /// The device.
-    pub const fn adapter(&self) -> &AdapterSummary {
+    pub fn adapter(&self) -> &AdapterSummary {
         &self.gpu.summary
+    }
+
+    /// Bytes that its buffers take now: weights, keys and values, and what is kept for the next call.
+    pub fn memory_bytes(&self) -> u64 {
+        self.gpu.used_bytes()
+    }
+
+    /// What went over the bus so far.
+    pub fn traffic(&self) -> Traffic {
+        let moved = &self.gpu.moved;
+        let [submissions, to_device_bytes, from_device_bytes] =
+            [&moved.submissions, &moved.to_device, &moved.from_device].map(|n| n.load(Ordering::Relaxed));
+        Traffic { submissions, to_device_bytes, from_device_bytes }
+    }
+
+    /// Gives the device up: whatever is asked of it from now on fails as if it were lost, until it is opened anew.
+    pub fn close(&self) {
+        self.gpu.device.destroy();
     }
 }
 
 fn own(op: Op, matrix: &Matrix) -> Result<&Resident, NumericError> {
     matrix.as_any().downcast_ref().ok_or(NumericError::ForeignMatrix { op, backend: "wgpu" })
-}
-
-impl Backend for Wgpu {
-    fn info(&self) -> BackendInfo {
-        BackendInfo { name: "wgpu", isa: self.gpu.summary.api, threads: self.threads }
-    }
-
-    fn prepare(&self, matrix: QuantMatrix) -> Result<Matrix, NumericError> {
-        Ok(Arc::new(Resident::new(&self.gpu, &matrix)?))
-    }
-
-    fn linear(
-        &self,
-        weights: &[&Matrix],
-        x: &[f32],
-        tokens: usize,
-        out: &mut [&mut [f32]],
-    ) -> Result<(), NumericError> {
-        linear::linear(&self.gpu, weights, x, tokens, out)
-    }
-
-    fn embed(&self, table: &Matrix, tokens: &[u32], out: &mut [f32]) -> Result<(), NumericError> {
-        embed::embed(&self.gpu, table, tokens, out)
-    }
-
-    fn rms_norm(&self, weight: &[f32], eps: f32, x: &[f32], out: &mut [f32]) -> Result<(), NumericError> {
-        rms_norm::rms_norm(&self.gpu, weight, eps, x, out)
-    }
-
-    fn rope(&self, table: &RopeTable, positions: &[u32], x: &mut [f32]) -> Result<(), NumericError> {
-        rope::rope(&self.gpu, table, positions, x)
-    }
-
-    fn kv_append(&self, kv: &mut KvLayer, k: &[f32], v: &[f32]) -> Result<(), NumericError> {
-        attention::kv_append(&self.gpu, kv, k, v)
-    }
-
-    fn attention(
-        &self,
-        kv: &KvLayer,
-        mask: Mask,
-        heads: usize,
-        first: usize,
-        q: &[f32],
-        out: &mut [f32],
-    ) -> Result<(), NumericError> {
-        attention::attention(&self.gpu, kv, mask, heads, first, q, out)
-    }
-
-    fn layer(
-        &self,
-        call: &LayerCall<'_>,
-        parts: &mut [LayerPart<'_>],
-        x: &mut [f32],
-    ) -> Result<bool, NumericError> {
-        layer::layer(&self.gpu, call, parts, x)
-    }
-
-    fn silu_mul(&self, gate: &mut [f32], up: &[f32]) -> Result<(), NumericError> {
-        silu::silu_mul(&self.gpu, gate, up)
-    }
-
-    fn layer_norm(
-        &self,
-        weight: &[f32],
-        bias: &[f32],
-        eps: f32,
-        x: &[f32],
-        out: &mut [f32],
-    ) -> Result<(), NumericError> {
-        layer_norm::layer_norm(&self.gpu, weight, bias, eps, x, out)
-    }
-
-    fn gelu(&self, x: &mut [f32]) -> Result<(), NumericError> {
-        gelu::gelu(&self.gpu, x)
-    }
-
-    fn add(&self, x: &mut [f32], y: &[f32]) -> Result<(), NumericError> {
-        add::add(&self.gpu, x, y)
-    }
 }

@@ -7,7 +7,7 @@ use super::kernels::Kernel;
 use crate::reference::Reference;
 use crate::spec::{Backend, NumericError, Op, RmsNormPlan, float::recip};
 
-pub(super) fn rms_norm(
+pub(super) async fn rms_norm(
     gpu: &Gpu,
     weight: &[f32],
     eps: f32,
@@ -16,11 +16,13 @@ pub(super) fn rms_norm(
 ) -> Result<(), NumericError> {
     let plan = RmsNormPlan::new(weight, eps, x, out)?;
     let cols = plan.cols;
-    let faults = by_rows(gpu, Op::RmsNorm, cols, x, out, |mut call, x, out| {
-        let (bx, bw) = (call.upload(x), call.upload(weight));
-        let by = record(&mut call, &bx, &bw, x.len() / cols, cols, eps);
-        call.finish(&mut [(&by, bytes(out))], false)
-    })?;
+    let faults =
+        by_rows(gpu, Op::RmsNorm, cols, x, out, async |mut call: Call<'_>, x: &[f32], out: &mut [f32]| {
+            let (bx, bw) = (call.upload(x), call.upload(weight));
+            let by = record(&mut call, &bx, &bw, x.len() / cols, cols, eps);
+            call.finish(&mut [(&by, bytes(out))], false).await
+        })
+        .await?;
     if faults.any() { blame(gpu, Op::RmsNorm, Reference.rms_norm(weight, eps, x, out)) } else { Ok(()) }
 }
 

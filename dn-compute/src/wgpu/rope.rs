@@ -7,7 +7,7 @@ use super::kernels::Kernel;
 use crate::reference::Reference;
 use crate::spec::{Backend, NumericError, Op, Pairing, RopePlan, RopeSpec, RopeTable};
 
-pub(super) fn rope(
+pub(super) async fn rope(
     gpu: &Gpu,
     table: &RopeTable,
     positions: &[u32],
@@ -16,16 +16,16 @@ pub(super) fn rope(
     let plan = RopePlan::of_shape(table, positions, x)?;
     let spec = table.spec();
     let row = plan.heads * spec.head_dim;
-    let part = |at: usize, x: &mut [f32]| {
+    let part = async |at: usize, x: &mut [f32]| {
         let tokens = x.len() / row;
         let positions = &positions[at / row..][..tokens];
-        let mut call = Call::new(gpu, Op::Rope);
+        let mut call = Call::new(gpu, Op::Rope)?;
         let (bx, turns) = (call.upload(x), turns(&mut call, table, positions));
         record(&mut call, &bx, &turns, spec, RopePlan { tokens, ..plan });
-        call.finish(&mut [(&bx, bytes(x))], false)
+        call.finish(&mut [(&bx, bytes(x))], false).await
     };
     let step = rows_at_once(gpu, row) * row;
-    in_place(gpu, Op::Rope, x, step, part, |x| Reference.rope(table, positions, x))
+    in_place(gpu, Op::Rope, x, step, part, |x| Reference.rope(table, positions, x)).await
 }
 
 /// Cosines and sines of some positions, on the device.

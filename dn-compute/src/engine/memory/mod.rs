@@ -1,5 +1,6 @@
 //! How much memory a model and its requests take, told before anything is loaded.
 
+mod plan;
 mod system;
 
 use std::num::NonZeroUsize;
@@ -9,10 +10,11 @@ use serde::Serialize;
 use super::{BackendKind, EngineOptions};
 use crate::model::ModelFront;
 use crate::model::layout::TensorSize;
-use crate::runtime::scratch_bytes;
+use crate::runtime::{Split, scratch_bytes};
 use crate::spec::KvLayer;
 use crate::spec::attention::KEY_BLOCK;
 
+pub use plan::{DeviceNeed, MemoryPlan};
 pub use system::available_memory;
 
 /// What an engine will be asked to do at the same time.
@@ -59,15 +61,24 @@ pub struct MemoryNeed {
 const TOKEN_BYTES: u64 = 400;
 
 impl MemoryNeed {
-    /// Of a model whose header is read.
+    /// Of a model whose header is read, as far as the host holds it. Of a device's part see [`MemoryPlan`].
     pub fn new(front: &ModelFront, options: &EngineOptions, work: &Workload) -> Self {
+        let split = match options.backend {
+            BackendKind::Wgpu => Split::whole(front.hyperparameters()),
+            BackendKind::Cpu | BackendKind::Reference => Split::NONE,
+        };
+        Self::beside(front, options, work, split)
+    }
+
+    /// As [`new`](Self::new), where a device has a part of the model.
+    pub(super) fn beside(front: &ModelFront, options: &EngineOptions, work: &Workload, split: Split) -> Self {
         let h = front.hyperparameters();
         let threads = options.thread_count() as u64;
         let context = work.context.min(h.context);
         let page = KvLayer::page_bytes(h.kv_heads as usize, h.head_size as usize);
         let pages = u64::from(context).div_ceil(KEY_BLOCK as u64);
         let weights: Vec<Weight> =
-            front.tensor_sizes().iter().map(|tensor| Weight::new(tensor, options)).collect();
+            front.tensor_sizes().iter().map(|tensor| Weight::new(tensor, options, split)).collect();
         let rope = u64::from(context.max(1024)).next_power_of_two() * u64::from(h.rope_size) * 4;
         Self {
             weights_bytes: weights.iter().map(|weight| weight.held).sum(),
@@ -104,12 +115,16 @@ struct Weight {
 }
 
 impl Weight {
-    fn new(tensor: &TensorSize, options: &EngineOptions) -> Self {
+    fn new(tensor: &TensorSize, options: &EngineOptions, split: Split) -> Self {
         let held = match (tensor.matrix, options.backend) {
-            (Some((rows, blocks)), BackendKind::Cpu) => {
+            // Nothing stays on the host, but while it is sent the canonical form and the device's are both there.
+            (Some(_), _) if split.has(tensor.slot.place()) => {
+                return Self { held: 0, passing: tensor.deriving_bytes + 2 * tensor.canonical_bytes };
+            }
+            (Some((rows, blocks)), BackendKind::Cpu | BackendKind::Wgpu) => {
                 crate::cpu::prepared_bytes(options.isa, rows, tensor.cols, blocks, tensor.four_bits)
             }
-            // The reference holds the canonical form, a device one as large, and a vector has no other.
+            // The reference holds the canonical form, and a vector has no other.
             _ => tensor.canonical_bytes,
         };
         // First the canonical form is made, then the backend's of it.

@@ -1,0 +1,128 @@
+//! The backend as the engine uses it: every operation waits for the device.
+//!
+//! Not in a browser: there the main thread must not wait, and a worker's thread learns that the device is done from its own
+//! loop only. Callers there use the futures of `operations.rs`.
+
+use pollster::block_on;
+
+use super::{AdapterSummary, QUALIFY_EVERY, Wgpu, WgpuError, WgpuOptions};
+use crate::conformance::{self, Report};
+use crate::spec::{
+    Backend, BackendInfo, DeviceMemory, KvLayer, LayerCall, LayerPart, Mask, Matrix, NumericError,
+    QuantMatrix, RopeTable,
+};
+
+impl Wgpu {
+    /// Opens a device without asking whether it computes rightly: for tests. Everything else uses [`qualified`](Self::qualified).
+    ///
+    /// # Errors
+    /// No driver, no such device, or one that lacks what the kernels need.
+    pub fn unchecked(options: &WgpuOptions) -> Result<Self, WgpuError> {
+        block_on(Self::unchecked_async(options))
+    }
+
+    /// Opens a device and compares it with the reference, on a part of the conformance suite: seconds.
+    ///
+    /// # Errors
+    /// As [`unchecked`](Self::unchecked); [`WgpuError::Unqualified`] for a device with one wrong bit.
+    pub fn qualified(options: &WgpuOptions) -> Result<Self, WgpuError> {
+        let backend = Self::unchecked(options)?;
+        backend.qualify()?;
+        Ok(backend)
+    }
+
+    /// Compares the device with the reference; says how much was compared.
+    ///
+    /// # Errors
+    /// [`WgpuError::Unqualified`].
+    pub fn qualify(&self) -> Result<Report, WgpuError> {
+        conformance::sample(self, QUALIFY_EVERY).map_err(|source| {
+            let AdapterSummary { name, driver, .. } = self.gpu.summary.clone();
+            WgpuError::Unqualified { device: name, driver, source: Box::new(source) }
+        })
+    }
+}
+
+impl Backend for Wgpu {
+    fn info(&self) -> BackendInfo {
+        BackendInfo { name: "wgpu", isa: self.gpu.summary.api, threads: self.threads }
+    }
+
+    fn device_memory(&self) -> Option<&dyn DeviceMemory> {
+        Some(&*self.gpu)
+    }
+
+    fn prepare(&self, matrix: QuantMatrix) -> Result<Matrix, NumericError> {
+        self.prepare_matrix(&matrix)
+    }
+
+    fn linear(
+        &self,
+        weights: &[&Matrix],
+        x: &[f32],
+        tokens: usize,
+        out: &mut [&mut [f32]],
+    ) -> Result<(), NumericError> {
+        block_on(self.linear_async(weights, x, tokens, out))
+    }
+
+    fn embed(&self, table: &Matrix, tokens: &[u32], out: &mut [f32]) -> Result<(), NumericError> {
+        block_on(self.embed_async(table, tokens, out))
+    }
+
+    fn rms_norm(&self, weight: &[f32], eps: f32, x: &[f32], out: &mut [f32]) -> Result<(), NumericError> {
+        block_on(self.rms_norm_async(weight, eps, x, out))
+    }
+
+    fn rope(&self, table: &RopeTable, positions: &[u32], x: &mut [f32]) -> Result<(), NumericError> {
+        block_on(self.rope_async(table, positions, x))
+    }
+
+    fn kv_append(&self, kv: &mut KvLayer, k: &[f32], v: &[f32]) -> Result<(), NumericError> {
+        block_on(self.kv_append_async(kv, k, v))
+    }
+
+    fn attention(
+        &self,
+        kv: &KvLayer,
+        mask: Mask,
+        heads: usize,
+        first: usize,
+        q: &[f32],
+        out: &mut [f32],
+    ) -> Result<(), NumericError> {
+        block_on(self.attention_async(kv, mask, heads, first, q, out))
+    }
+
+    fn layer(
+        &self,
+        call: &LayerCall<'_>,
+        parts: &mut [LayerPart<'_>],
+        x: &mut [f32],
+    ) -> Result<bool, NumericError> {
+        block_on(self.layer_async(call, parts, x))
+    }
+
+    fn silu_mul(&self, gate: &mut [f32], up: &[f32]) -> Result<(), NumericError> {
+        block_on(self.silu_mul_async(gate, up))
+    }
+
+    fn layer_norm(
+        &self,
+        weight: &[f32],
+        bias: &[f32],
+        eps: f32,
+        x: &[f32],
+        out: &mut [f32],
+    ) -> Result<(), NumericError> {
+        block_on(self.layer_norm_async(weight, bias, eps, x, out))
+    }
+
+    fn gelu(&self, x: &mut [f32]) -> Result<(), NumericError> {
+        block_on(self.gelu_async(x))
+    }
+
+    fn add(&self, x: &mut [f32], y: &[f32]) -> Result<(), NumericError> {
+        block_on(self.add_async(x, y))
+    }
+}

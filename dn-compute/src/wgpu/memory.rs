@@ -1,0 +1,110 @@
+//! What takes how much of the device's memory: the sizes that the other files give their buffers, told before.
+
+use super::attention::{KEPT, PAD, heads_at_once, room_for};
+use super::device::{Gpu, SMALLEST};
+use super::matrix::Form;
+use super::quantise::PIECE;
+use crate::spec::attention::KEY_BLOCK;
+use crate::spec::{Blocks, DeviceMemory, KvShape, StepSize};
+
+/// The smallest buffer that is not for another use, and what every size is rounded up to.
+const ROUND: u64 = 16;
+/// Buffers of a call that hold parameters, a vector of weights or the word of faults.
+const SMALL_BUFFERS: u64 = 64;
+
+impl DeviceMemory for Gpu {
+    fn name(&self) -> &str {
+        &self.summary.name
+    }
+
+    fn capacity_bytes(&self) -> Option<u64> {
+        let limit = Some(self.most_memory).filter(|limit| *limit != u64::MAX);
+        // The driver, the screen and other programs have their share.
+        let heap = self.heap_bytes.map(|heap| heap / 10 * 9);
+        [limit, heap].into_iter().flatten().min()
+    }
+
+    fn is_hosts(&self) -> bool {
+        !matches!(self.summary.kind, super::AdapterKind::Discrete)
+    }
+
+    fn matrix_bytes(&self, rows: usize, cols: usize, blocks: Blocks) -> u64 {
+        let form = Form::new(blocks, cols);
+        let step = form.rows_at_once(self);
+        let part = |rows: usize| -> u64 {
+            let words = [rows * form.words, rows * form.scale_words(), rows];
+            words.into_iter().map(|words| (4 * words as u64).next_multiple_of(ROUND)).sum()
+        };
+        (rows / step) as u64 * part(step) + if rows.is_multiple_of(step) { 0 } else { part(rows % step) }
+    }
+
+    fn kv_bytes(&self, shape: KvShape) -> u64 {
+        let room = room_for(shape.capacity);
+        let at_once = heads_at_once(self, shape, room);
+        let group = |heads: usize| -> u64 {
+            let values = 2 * room * shape.head_dim.next_multiple_of(PAD) * heads;
+            2 * values as u64 + 8 * (room * heads) as u64
+        };
+        let rest = shape.heads % at_once;
+        (shape.heads / at_once) as u64 * group(at_once) + group(rest)
+    }
+
+    fn step_bytes(&self, size: &StepSize) -> u64 {
+        let words = [layer_words(self, size), logits_words(size)];
+        let bytes = |words: &[usize]| words.iter().map(|words| buffer_bytes(4 * *words as u64)).sum::<u64>();
+        words.iter().map(|words| bytes(words)).max().unwrap_or(0) + SMALL_BUFFERS * SMALLEST
+    }
+}
+
+/// What a buffer for a while takes.
+fn buffer_bytes(bytes: u64) -> u64 {
+    bytes.next_power_of_two().max(SMALLEST)
+}
+
+/// Words of quantised rows: digits, exponents, sums.
+fn digits(rows: usize, cols: usize, pad: usize) -> [usize; 3] {
+    let words = cols.next_multiple_of(pad) / 4;
+    [2 * rows * words, rows, rows * words / 4]
+}
+
+/// The buffers of a layer.
+fn layer_words(gpu: &Gpu, size: &StepSize) -> Vec<usize> {
+    let StepSize { tokens, width, heads, kv_heads, head_dim, ffn_width, .. } = *size;
+    let (query, kv) = (heads * head_dim, kv_heads * head_dim);
+    let stream = tokens * width;
+    // The stream, both norms' outputs, attention's and the feed-forward part's; queries, keys and values, normed and not.
+    let mut words = vec![stream; 5];
+    words.extend([tokens * query; 3]);
+    words.extend([tokens * kv; 4]);
+    words.extend([tokens * ffn_width; 2]);
+    words.extend([width; 4]);
+    words.extend([query.max(kv); 6]);
+    words.push(tokens * head_dim);
+    for (rows, cols, pad) in [
+        (tokens, width, PIECE),
+        (tokens, width, PIECE),
+        (tokens, query, PIECE),
+        (tokens, ffn_width, PIECE),
+        (tokens * heads, head_dim, PAD),
+        (tokens * kv_heads, head_dim, PAD),
+        (tokens * kv_heads, head_dim, PAD),
+    ] {
+        words.extend(digits(rows, cols, pad));
+    }
+    // Scores, of all sequences together as long as a dispatch takes them.
+    let scores = tokens * heads * size.context.div_ceil(KEY_BLOCK) * KEPT;
+    words.push(2 * scores.min(size.sequences.saturating_mul(gpu.most_words)));
+    words.extend(std::iter::repeat_n(SMALLEST as usize / 4, size.sequences));
+    // What comes back.
+    let back = digits(tokens * kv_heads, head_dim, PAD);
+    words.push(stream + 2 * (back[0] + back[1]) + 4);
+    words
+}
+
+/// The buffers of the logits.
+fn logits_words(size: &StepSize) -> Vec<usize> {
+    let (rows, width) = (size.logits, size.width);
+    let mut words = vec![rows * width, rows * size.vocabulary, rows * size.vocabulary + 4];
+    words.extend(digits(rows, width, PIECE));
+    words
+}
