@@ -148,7 +148,7 @@ impl Engine {
         backends: impl Into<Backends>,
         options: EngineOptions,
     ) -> Result<Self, EngineError> {
-        let decoder = Decoder::new(&model, backends)?;
+        let decoder = Decoder::on(&model, backends)?;
         Ok(Self { model, decoder, chunk: options.prefill_chunk.get() })
     }
 

@@ -5,6 +5,7 @@
 //! over all.
 
 mod open;
+mod pass;
 mod places;
 mod scratch;
 mod session;
@@ -24,7 +25,7 @@ pub use step::{LogitsRow, OnRows, Part, StepError};
 use crate::engine::EngineError;
 use crate::model::{Model, ModelFront};
 use crate::spec::attention::KEY_BLOCK;
-use crate::spec::{BackendInfo, KvLayer, KvShape, Mask, NumericError, RopeTable};
+use crate::spec::{Backend, BackendInfo, KvLayer, KvShape, Mask, NumericError, RopeTable};
 use crate::tensors::rope_spec;
 pub(crate) use open::{Observer, PositionRows, Stuck};
 pub(crate) use scratch::scratch_bytes;
@@ -53,11 +54,19 @@ pub struct Decoder {
 }
 
 impl Decoder {
+    /// Prepares a model's weights for a backend.
+    ///
+    /// # Errors
+    /// [`EngineError`].
+    pub fn new(model: &Model, backend: Box<dyn Backend>) -> Result<Self, EngineError> {
+        Self::on(model, backend)
+    }
+
     /// Prepares a model's weights for a backend, or for two that share it.
     ///
     /// # Errors
     /// [`EngineError`].
-    pub fn new(model: &Model, backends: impl Into<Backends>) -> Result<Self, EngineError> {
+    pub fn on(model: &Model, backends: impl Into<Backends>) -> Result<Self, EngineError> {
         let backends = backends.into().of_model(model.front().hyperparameters());
         let weights = Weights::prepare(model, &backends)?;
         Self::assemble(model.front(), weights, backends)

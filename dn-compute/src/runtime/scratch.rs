@@ -26,6 +26,8 @@ pub(super) struct Scratch {
     /// Rows of the residual stream that get logits.
     pub(super) picked: Vec<f32>,
     pub(super) logits: Vec<f32>,
+    /// The residual stream between the layers of a pass, for the trace.
+    pub(super) boundaries: Vec<f32>,
 }
 
 impl Scratch {

@@ -8,7 +8,7 @@ use std::ops::Range;
 use rayon::prelude::*;
 
 use super::{Decoder, MAX_LOGITS, Place, Scratch, Session};
-use crate::spec::{Backend, KvLayer, LayerCall, LayerPart, LayerWeights, NumericError, RopeTable};
+use crate::spec::{Backend, KvLayer, LayerWeights, NumericError, RopeTable};
 use crate::trace::StepTrace;
 
 /// One sequence's share of a step.
@@ -49,13 +49,15 @@ pub enum StepError {
 }
 
 /// What belongs to the rows of a step.
-struct Rows {
-    positions: Vec<u32>,
-    tokens: Vec<u32>,
+pub(super) struct Rows {
+    pub(super) positions: Vec<u32>,
+    pub(super) tokens: Vec<u32>,
     /// The rows of each part.
-    parts: Vec<Range<usize>>,
+    pub(super) parts: Vec<Range<usize>>,
     /// Position of each part's first row.
     first: Vec<usize>,
+    /// The rows that get logits, and whose they are.
+    pub(super) wanted: Vec<(usize, LogitsRow)>,
 }
 
 /// One sequence in one layer's attention.
@@ -70,14 +72,24 @@ struct Job<'a> {
 
 impl Rows {
     fn new(parts: &[Part<'_>]) -> Self {
-        let mut rows =
-            Self { positions: Vec::new(), tokens: Vec::new(), parts: Vec::new(), first: Vec::new() };
-        for part in parts {
+        let mut rows = Self {
+            positions: Vec::new(),
+            tokens: Vec::new(),
+            parts: Vec::new(),
+            first: Vec::new(),
+            wanted: Vec::new(),
+        };
+        for (index, part) in parts.iter().enumerate() {
             let (from, first) = (rows.tokens.len(), part.session.len());
             rows.tokens.extend_from_slice(part.tokens);
             rows.positions.extend((first as u32..).take(part.tokens.len()));
             rows.parts.push(from..rows.tokens.len());
             rows.first.push(first);
+            let without = part.logits_from.saturating_sub(first).min(part.tokens.len());
+            rows.wanted.extend(
+                (without..part.tokens.len())
+                    .map(|row| (from + row, LogitsRow { part: index, position: (first + row) as u32 })),
+            );
         }
         rows
     }
@@ -130,27 +142,33 @@ impl Decoder {
         let layers = self.hyper.layers;
         let mut trace =
             traced.then(|| StepTrace::new(&rows.positions, &rows.tokens, layers, self.parallel()));
-        let embedding = self.backends.at(Place::Embedding);
-        embedding.embed(&self.weights.embedding, &rows.tokens, &mut s.x)?;
-        if let Some(trace) = &mut trace {
-            trace.boundary(&s.x);
+        let share = self.backends.share(&self.hyper);
+        if abort() {
+            return Err(StepError::Aborted);
         }
-        for (l, layer) in self.weights.layers.iter().enumerate() {
-            if abort() {
+        if !share.embedding {
+            self.embed(&rows, s, trace.as_mut())?;
+        }
+        let passed = self.pass(share, parts, &rows, &rope, s, trace.as_mut())?;
+        if share.embedding && passed.layers == 0 {
+            self.embed(&rows, s, trace.as_mut())?;
+        }
+        for (l, layer) in self.weights.layers.iter().enumerate().skip(passed.layers) {
+            if l > 0 && abort() {
                 return Err(StepError::Aborted);
             }
-            if !self.whole_layer(l, layer, parts, &rows, &rope, s)? {
-                self.attention(l, layer, parts, &rows, &rope, s)?;
-                self.feed_forward(l, layer, s)?;
-            }
+            self.attention(l, layer, parts, &rows, &rope, s)?;
+            self.feed_forward(l, layer, s)?;
             if let Some(trace) = &mut trace {
-                for ((part, range), first) in parts.iter().zip(&rows.parts).zip(&rows.first) {
-                    trace.entries(range.clone(), &part.session.kv[l], *first);
-                }
+                self.entries(l, parts, &rows, trace);
                 trace.boundary(&s.x);
             }
         }
-        self.logits(parts, &rows, s, trace.as_mut(), on_rows)?;
+        if passed.logits {
+            self.hand_out(&rows.wanted, &s.logits, trace.as_mut(), on_rows);
+        } else {
+            self.logits(&rows.wanted, s, trace.as_mut(), on_rows)?;
+        }
         if let Some(trace) = trace {
             let leaves = trace.finish();
             let own = parts.iter_mut().zip(&rows.parts).filter(|(part, _)| part.session.traced);
@@ -172,24 +190,20 @@ impl Decoder {
         f32::from_bits(self.hyper.norm_epsilon_bits)
     }
 
-    /// The layer as one call, by a backend that has it.
-    fn whole_layer(
-        &self,
-        l: usize,
-        weights: &LayerWeights,
-        parts: &mut [Part<'_>],
-        rows: &Rows,
-        rope: &RopeTable,
-        s: &mut Scratch,
-    ) -> Result<bool, NumericError> {
-        let (eps, heads, mask) = (self.epsilon(), self.hyper.heads as usize, self.mask());
-        let layer = LayerCall { weights, eps, heads, mask, rope, positions: &rows.positions };
-        let mut parts: Vec<LayerPart<'_>> = parts
-            .iter_mut()
-            .zip(&rows.parts)
-            .map(|(part, range)| LayerPart { kv: &mut part.session.kv[l], rows: range.len() })
-            .collect();
-        self.at(l).layer(&layer, &mut parts, &mut s.x)
+    fn embed(&self, rows: &Rows, s: &mut Scratch, trace: Option<&mut StepTrace>) -> Result<(), NumericError> {
+        let backend = self.backends.at(Place::Embedding);
+        backend.embed(&self.weights.embedding, &rows.tokens, &mut s.x)?;
+        if let Some(trace) = trace {
+            trace.boundary(&s.x);
+        }
+        Ok(())
+    }
+
+    /// What a layer has appended to the caches, for the trace.
+    pub(super) fn entries(&self, l: usize, parts: &[Part<'_>], rows: &Rows, trace: &mut StepTrace) {
+        for ((part, range), first) in parts.iter().zip(&rows.parts).zip(&rows.first) {
+            trace.entries(range.clone(), &part.session.kv[l], *first);
+        }
     }
 
     fn attention(
@@ -274,45 +288,46 @@ impl Decoder {
     /// Logits of the positions that want them, some rows at a time.
     fn logits(
         &self,
-        parts: &[Part<'_>],
-        rows: &Rows,
+        wanted: &[(usize, LogitsRow)],
         s: &mut Scratch,
         mut trace: Option<&mut StepTrace>,
         on_rows: &mut OnRows<'_>,
     ) -> Result<(), NumericError> {
         let (width, vocabulary) = (self.hyper.width as usize, self.hyper.vocabulary as usize);
-        let mut wanted = Vec::new();
-        for (index, part) in parts.iter().enumerate() {
-            let (range, first) = (&rows.parts[index], rows.first[index]);
-            let without = part.logits_from.saturating_sub(first).min(range.len());
-            wanted.extend(
-                (range.start + without..range.end)
-                    .map(|row| (row, LogitsRow { part: index, position: rows.positions[row] })),
-            );
-        }
         let b = self.backends.at(Place::Output);
         for some in wanted.chunks(logits_rows(vocabulary)) {
-            let (at, whose): (Vec<usize>, Vec<LogitsRow>) = some.iter().copied().unzip();
             s.picked.clear();
-            at.iter().for_each(|row| s.picked.extend_from_slice(&s.x[row * width..][..width]));
+            some.iter().for_each(|(row, _)| s.picked.extend_from_slice(&s.x[row * width..][..width]));
             let normed = &mut s.h[..s.picked.len()];
             b.rms_norm(&self.weights.output_norm, self.epsilon(), &s.picked, normed)?;
-            s.logits.resize(at.len() * vocabulary, 0.0);
-            b.linear(&[&self.weights.output], normed, at.len(), &mut [&mut s.logits])?;
-            let logits = &s.logits;
-            match &mut trace {
-                // Hashing beside choosing: in a decode of one sequence each alone would leave the other threads idle.
-                Some(trace) if self.parallel() => {
-                    rayon::join(|| trace.logits(&at, logits, vocabulary), || on_rows(&whose, logits));
-                }
-                Some(trace) => {
-                    trace.logits(&at, logits, vocabulary);
-                    on_rows(&whose, logits);
-                }
-                None => on_rows(&whose, logits),
-            }
+            s.logits.resize(some.len() * vocabulary, 0.0);
+            b.linear(&[&self.weights.output], normed, some.len(), &mut [&mut s.logits])?;
+            self.hand_out(some, &s.logits, trace.as_deref_mut(), on_rows);
         }
         Ok(())
+    }
+
+    /// Logits to the trace and to whoever wants them.
+    fn hand_out(
+        &self,
+        some: &[(usize, LogitsRow)],
+        logits: &[f32],
+        trace: Option<&mut StepTrace>,
+        on_rows: &mut OnRows<'_>,
+    ) {
+        let vocabulary = self.hyper.vocabulary as usize;
+        let (at, whose): (Vec<usize>, Vec<LogitsRow>) = some.iter().copied().unzip();
+        match trace {
+            // Hashing beside choosing: in a decode of one sequence each alone would leave the other threads idle.
+            Some(trace) if self.parallel() => {
+                rayon::join(|| trace.logits(&at, logits, vocabulary), || on_rows(&whose, logits));
+            }
+            Some(trace) => {
+                trace.logits(&at, logits, vocabulary);
+                on_rows(&whose, logits);
+            }
+            None => on_rows(&whose, logits),
+        }
     }
 }
 

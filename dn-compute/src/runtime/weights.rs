@@ -10,7 +10,7 @@ use super::Backends;
 use crate::engine::EngineError;
 use crate::model::layout::Slot;
 use crate::model::{Model, ModelError, ModelFront, Tensor};
-use crate::spec::{LayerWeights, Matrix};
+use crate::spec::{LayerWeights, Matrix, Vector};
 
 /// All weights.
 #[derive(Debug)]
@@ -18,7 +18,7 @@ pub(super) struct Weights {
     pub(super) embedding: Matrix,
     pub(super) rope_factors: Option<Arc<[f32]>>,
     pub(super) layers: Vec<LayerWeights>,
-    pub(super) output_norm: Vec<f32>,
+    pub(super) output_norm: Vector,
     pub(super) output: Matrix,
 }
 
@@ -78,7 +78,7 @@ impl Weights {
         let embedding = load.matrix(Slot::Embedding)?;
         let output = if h.tied_embeddings { Arc::clone(&embedding) } else { load.matrix(Slot::Output)? };
         let rope_factors = match h.rope_scaling {
-            RopeScaling::Factors {} => Some(load.vector(Slot::RopeFactors)?.into()),
+            RopeScaling::Factors {} => Some(load.vector(Slot::RopeFactors)?.to_vec().into()),
             _ => None,
         };
         let layers: Result<Vec<_>, _> = (0..h.layers).map(|l| load.layer(l, h)).collect();
@@ -132,9 +132,9 @@ impl Loader {
         }
     }
 
-    fn vector(&mut self, slot: Slot) -> Result<Vec<f32>, EngineError> {
+    fn vector(&mut self, slot: Slot) -> Result<Vector, EngineError> {
         match self.take(slot)? {
-            ReadyTensor::Vector(values) => Ok(values),
+            ReadyTensor::Vector(values) => Ok(values.into()),
             ReadyTensor::Matrix(_) => unreachable!("the layout gives {slot:?} no rows"),
         }
     }

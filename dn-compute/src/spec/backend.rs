@@ -7,9 +7,9 @@ use std::sync::Arc;
 use super::attention::{KvLayer, KvShape};
 use super::device::DeviceMemory;
 use super::error::NumericError;
-use super::layer::{LayerCall, LayerPart};
 use super::mask::Mask;
 use super::matrix::QuantMatrix;
+use super::pass::{PassCall, PassPart, PassValues};
 use super::rope::RopeTable;
 
 /// A matrix in the form in which a backend multiplies by it.
@@ -122,18 +122,19 @@ pub trait Backend: Send + Sync + fmt::Debug {
         out: &mut [f32],
     ) -> Result<(), NumericError>;
 
-    /// A whole layer over `x`, whose rows are those of the parts one after another: what the operations would do one by one.
+    /// Whole layers, and the decoder's ends where the call has them, over the rows of the parts one after another: what the
+    /// operations would do one by one.
     ///
     /// Says whether it was done. Where not, nothing is changed, and the caller does it operation by operation: so does a
     /// backend that meets a value that it must refuse, and leaves it to them to say which.
     ///
     /// # Errors
     /// A device that failed. Nothing else.
-    fn layer(
+    fn pass(
         &self,
-        _layer: &LayerCall<'_>,
-        _parts: &mut [LayerPart<'_>],
-        _x: &mut [f32],
+        _call: &PassCall<'_>,
+        _parts: &mut [PassPart<'_>],
+        _values: &mut PassValues<'_>,
     ) -> Result<bool, NumericError> {
         Ok(false)
     }

@@ -6,6 +6,8 @@ use super::matrix::Blocks;
 /// Sizes of a decoder's step, as far as memory depends on them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct StepSize {
+    /// Layers.
+    pub layers: usize,
     /// Rows that go through a layer together.
     pub tokens: usize,
     /// Rows of logits computed together.

@@ -22,8 +22,10 @@ pub mod mask;
 pub mod matrix;
 #[cfg(feature = "wgpu")]
 mod mirror;
+pub mod pass;
 pub mod pool;
 pub mod quantise;
+pub mod resident;
 pub mod rms_norm;
 pub mod rope;
 pub mod silu;
@@ -33,11 +35,13 @@ pub use attention::{AttentionPlan, KvLayer, KvShape};
 pub use backend::{Backend, BackendInfo, Matrix, Prepared};
 pub use device::{DeviceMemory, StepSize};
 pub use error::{DeviceFault, MatrixError, NumericError, Op};
-pub use layer::{LayerCall, LayerPart, LayerWeights};
+pub use layer::LayerWeights;
 pub use layer_norm::LayerNormPlan;
 pub use linear::LinearPlan;
 pub use mask::Mask;
 pub use matrix::{BLOCK, BlockLength, Blocks, QuantMatrix, QuantRow};
+pub use pass::{PassCall, PassOutput, PassPart, PassValues};
+pub use resident::Vector;
 pub use rms_norm::RmsNormPlan;
 pub use rope::{Pairing, RopePlan, RopeScaling, RopeSpec, RopeTable};
 

@@ -14,6 +14,7 @@ use super::float::mul;
 use super::limits::{MAX_CONTEXT, MAX_HEAD_DIM};
 use super::linear::{check, check_tokens};
 use super::quantise::all_finite;
+use super::resident::Kept;
 use super::trig::{INV_TWO_PI_Q64, exp2_neg, log2_q56, sin_cos};
 
 /// Which two elements of a head rotate together.
@@ -100,6 +101,7 @@ pub struct RopeTable {
     positions: usize,
     /// Cosine then sine of each pair, position-major.
     values: Vec<[f32; 2]>,
+    kept: Kept,
 }
 
 impl RopeTable {
@@ -117,7 +119,12 @@ impl RopeTable {
         for position in 0..positions as u64 {
             values.extend(steps.iter().map(|step| rotation(position, *step, attention)));
         }
-        Ok(Self { spec, positions, values })
+        Ok(Self { spec, positions, values, kept: Kept::default() })
+    }
+
+    /// `[cos, sin]` of every pair at every position, and what a backend keeps of them.
+    pub(crate) fn all(&self) -> (&[[f32; 2]], &Kept) {
+        (&self.values, &self.kept)
     }
 
     /// What the table was derived from.

@@ -20,7 +20,7 @@ use crate::spec::{
 /// Columns to a multiple of which a head is padded.
 pub(super) const PAD: usize = 16;
 /// Words that the kernel keeps of a block: its scores and two maxima.
-pub(super) const KEPT: usize = KEY_BLOCK + 2;
+const KEPT: usize = KEY_BLOCK + 2;
 
 pub(super) async fn kv_append(gpu: &Gpu, kv: &mut KvLayer, k: &[f32], v: &[f32]) -> Result<(), NumericError> {
     let op = Op::KvAppend;
@@ -38,7 +38,7 @@ pub(super) async fn kv_append(gpu: &Gpu, kv: &mut KvLayer, k: &[f32], v: &[f32])
         let b = quantise(&mut call, &bv, vectors, d, PAD, None);
         let mut back = Readback::new(vectors, a.words);
         fault |= call.finish(&mut back.outs(&a, &b), false).await?.any();
-        let part = back.rows(a.words, d);
+        let part = back.rows(d);
         rows.k.extend(part.k);
         rows.v.extend(part.v);
         rows.ke.extend(part.ke);
@@ -76,20 +76,26 @@ impl Readback {
     }
 
     /// The integers.
-    pub(super) fn rows(self, words: usize, d: usize) -> KvRows {
-        let (k, v) = (integers(&self.k, words, d).collect(), integers(&self.v, words, d).collect());
+    pub(super) fn rows(self, d: usize) -> KvRows {
+        let [k, v] = [&self.k, &self.v].map(|digits| integers(bytemuck::cast_slice(digits), d));
         KvRows { k, v, ke: self.ke, ve: self.ve }
     }
 }
 
-/// Rows of digits to integers, without the padding.
-fn integers(digits: &[u32], words: usize, d: usize) -> impl Iterator<Item = i16> + '_ {
-    digits.chunks_exact(2 * words).flat_map(move |row| {
-        (0..d).map(move |c| {
-            let byte = |word: u32| i16::from(word.to_le_bytes()[c % 4] as i8);
-            256 * byte(row[c / 4 * 2]) + byte(row[c / 4 * 2 + 1])
-        })
-    })
+/// Exponents, of their bytes.
+pub(super) fn exponents(bytes: &[u8]) -> Vec<i32> {
+    bytes.as_chunks().0.iter().map(|word| i32::from_le_bytes(*word)).collect()
+}
+
+/// Rows of digits, as their bytes, to integers of `d` columns, without the padding.
+pub(super) fn integers(digits: &[u8], d: usize) -> Vec<i16> {
+    let row_bytes = 2 * d.next_multiple_of(PAD);
+    let integer = |row: &[u8], c: usize| {
+        // Four high digits, then the four low ones.
+        let [high, low] = [0, 4].map(|digit| i16::from(row[c / 4 * 8 + digit + c % 4] as i8));
+        256 * high + low
+    };
+    digits.chunks_exact(row_bytes).flat_map(|row| (0..d).map(move |c| integer(row, c))).collect()
 }
 
 pub(super) async fn attention(
@@ -105,8 +111,9 @@ pub(super) async fn attention(
     let plan = AttentionPlan::new(kv, mask, heads, first, q, out)?;
     let groups = sent(gpu, kv, kv.len())?;
     let row = heads * plan.head_dim;
-    let blocks = span(&plan, 0..plan.tokens).len();
-    let step = (gpu.most_words / (heads * (blocks * KEPT).max(plan.head_dim.next_multiple_of(PAD)))).max(1);
+    let blocks = blocks_seen(&plan, 0..plan.tokens).len();
+    let query = words_of_a_query(gpu, blocks, plan.head_dim).max(plan.head_dim.next_multiple_of(PAD));
+    let step = (gpu.most_words / (heads * query)).max(1);
     let mut faults = Faults::default();
     for start in (0..plan.tokens).step_by(step) {
         let tokens = start..plan.tokens.min(start + step);
@@ -122,7 +129,7 @@ pub(super) async fn attention(
 }
 
 /// The blocks of keys that some rows of queries see.
-fn span(plan: &AttentionPlan, tokens: Range<usize>) -> Range<usize> {
+fn blocks_seen(plan: &AttentionPlan, tokens: Range<usize>) -> Range<usize> {
     let (start, end) = (plan.keys(tokens.start).start, plan.keys(tokens.end - 1).end);
     start / KEY_BLOCK..end.div_ceil(KEY_BLOCK)
 }
@@ -154,7 +161,8 @@ pub(super) fn record(
     q: &Digits,
     out: &Buf,
 ) {
-    let blocks = span(plan, tokens.clone());
+    let blocks = blocks_seen(plan, tokens.clone());
+    let span = call.blocks_per_group();
     let fault = call.fault();
     let window = match plan.mask {
         Mask::Causal => u32::MAX,
@@ -170,18 +178,34 @@ pub(super) fn record(
             [n(count), n(own_heads), n(plan.group), n(q.words)],
             [n(plan.head_dim), n(group.heads.len()), n(plan.first + tokens.start), n(plan.held)],
             [window, n(blocks.start), n(blocks.len()), n(plan.heads)],
-            [n(group.heads.start * plan.group), n(first_row), n(group.values()), 0],
+            [n(group.heads.start * plan.group), n(first_row), n(group.values()), n(span)],
         ];
-        let bufs = [&q.digits, &q.exponents, &group.k, &group.v, &group.e, &scores, out, &fault];
-        call.dispatch(Kernel::Attention, &bufs, params.as_flattened(), count, 1);
+        let params = params.as_flattened();
+        if blocks.len() <= span {
+            let bufs = [&q.digits, &q.exponents, &group.k, &group.v, &group.e, &scores, out, &fault];
+            call.dispatch(Kernel::Attention, &bufs, params, count, 1);
+            continue;
+        }
+        let groups = count * blocks.len().div_ceil(span);
+        let sums = call.room(groups * (4 + 8 * q.words));
+        let bufs = [&q.digits, &q.exponents, &group.k, &group.e, &scores];
+        call.dispatch(Kernel::AttentionScores, &bufs, params, groups, 1);
+        call.dispatch(Kernel::AttentionSums, &[&group.v, &group.e, &scores, &sums], params, groups, 1);
+        call.dispatch(Kernel::AttentionEnd, &[&sums, out, &fault], params, count, 1);
     }
+}
+
+/// Words of the largest buffer that a query over so many blocks needs: its scores, or what its workgroups leave.
+pub(super) fn words_of_a_query(gpu: &Gpu, blocks: usize, head_dim: usize) -> usize {
+    let left = 4 + 2 * head_dim.next_multiple_of(PAD);
+    (blocks * KEPT).max(blocks.div_ceil(gpu.blocks_per_group) * left)
 }
 
 /// Whether one dispatch takes `rows` more queries of a cache, and one buffer its keys.
 pub(super) fn fits(gpu: &Gpu, kv: &KvLayer, rows: usize, heads: usize) -> bool {
     let held = kv.len() + rows;
-    let scores = rows * heads * held.div_ceil(KEY_BLOCK) * KEPT;
-    scores <= gpu.most_words && heads_at_once(gpu, kv.shape(), room_for(held)) == kv.shape().heads
+    let words = rows * heads * words_of_a_query(gpu, held.div_ceil(KEY_BLOCK), kv.shape().head_dim);
+    words <= gpu.most_words && heads_at_once(gpu, kv.shape(), room_for(held)) == kv.shape().heads
 }
 
 /// Some key and value heads of a cache on the device.

@@ -4,12 +4,6 @@
 // maxima of each block and of all; then, block by block, the weighted sums. A dispatch takes `heads` query heads of
 // `all_heads`, those of the key and value heads in its buffers.
 
-struct Params {
-  queries: u32, heads: u32, group: u32, words: u32,
-  head_dim: u32, kv_heads: u32, first: u32, held: u32,
-  window: u32, base: u32, blocks: u32, all_heads: u32,
-  first_head: u32, first_row: u32, values: u32, pad: u32,
-}
 @group(0) @binding(0) var<storage, read> q: array<vec2<u32>>;       // [token][head][word]: high digits, low digits
 @group(0) @binding(1) var<storage, read> qe: array<i32>;            // [token][head]
 @group(0) @binding(2) var<storage, read> k: array<vec2<u32>>;       // [position][kv head][word]
@@ -20,48 +14,18 @@ struct Params {
 @group(0) @binding(7) var<storage, read_write> fault: atomic<u32>;
 @group(0) @binding(8) var<uniform> p: Params;
 
-const LANES: u32 = 64u;
-const BLOCK: u32 = 64u;
-const KEPT: u32 = 66u;
-const MAX_SCORE: i32 = 1 << 30u;
-const MAX_P: u32 = 16383u;
-const NO_TOP: i32 = -0x40000000;
 var<workgroup> best: array<vec2<i32>, 64>;
 var<workgroup> weights: array<u32, 64>;                             // p in the low half, p' in the high half
 var<workgroup> den: vec2<u32>;
-
-// The exact dot product times 2^shift, nearest, held to MAX_SCORE: `spec::attention::score`.
-fn score(dot: vec2<u32>, shift: i32) -> i32 {
-  var s = dot;
-  if (shift < 0) { s = shift_round64(dot, u32(-shift)); }
-  let hi = bitcast<i32>(s.y); let lo = bitcast<i32>(s.x);
-  var held = lo;
-  if (hi != (lo >> 31u)) { held = select(MAX_SCORE, -MAX_SCORE, hi < 0); }
-  held = clamp(held, -MAX_SCORE, MAX_SCORE);
-  if (shift <= 0) { return held; }
-  if (held == 0) { return 0; }
-  // What a shift takes beyond the limit is held there.
-  if (abs(held) > (MAX_SCORE >> u32(min(shift, 31)))) { return select(MAX_SCORE, -MAX_SCORE, held < 0); }
-  return held << u32(shift);
-}
-fn probability(s: i32, below: i32) -> u32 {
-  return min(shift_round(exp2_q16(bitcast<u32>(s) & 0xffffu), u32(below) + 3u), MAX_P);
-}
-// 16 guard bits, then down to the maximum of all: `spec::attention::merge`.
-fn merge(sum: vec2<u32>, down: i32) -> vec2<u32> { return shift_round64(shl64(sum, 16u), u32(down)); }
-fn byte(word: u32, i: u32) -> i32 { return bitcast<i32>(word << (24u - 8u * i)) >> 24u; }
 
 @compute @workgroup_size(64)
 fn main(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) count: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
   let query = linear_group(id, count);
   if (query >= p.queries) { return; }
-  let token = query / p.heads;
-  let row_q = (p.first_row + token) * p.all_heads + p.first_head + query % p.heads;
-  let kv_head = (query % p.heads) / p.group;
-  let position = p.first + token;
-  // Which keys it sees: a window of 0 stands for all there are.
-  var end = position + 1u; var start = 0u;
-  if (p.window == 0u) { end = p.held; } else if (end > p.window) { start = end - p.window; }
+  let row_q = row_of(query);
+  let kv_head = kv_head_of(query);
+  let keys_seen = seen(position_of(query));
+  let start = keys_seen.x; let end = keys_seen.y;
   let first_block = start / BLOCK; let last_block = (end - 1u) / BLOCK;
   let kept = query * p.blocks - p.base;              // of a block: (kept + block) * KEPT
   let begin_q = row_q * p.words;

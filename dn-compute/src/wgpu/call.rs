@@ -1,10 +1,12 @@
 //! One call of an operation: inputs to the device, dispatches, outputs back.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
 
 use super::device::{Buffer, Gpu, Use};
 use super::kernels::{Kernel, LANES};
 use super::mapping::Mapping;
+use crate::spec::resident::Kept;
 use crate::spec::{DeviceFault, NumericError, Op};
 
 /// Where the first output stands in what comes back; before it stands the word of faults.
@@ -19,6 +21,13 @@ pub(super) struct Buf {
     pub(super) buffer: Buffer,
     /// Bytes in use.
     pub(super) bytes: u64,
+}
+
+/// Values that never change, and the device that has them.
+#[derive(Debug)]
+struct Constant {
+    gpu: u64,
+    buf: Buf,
 }
 
 /// What a call's dispatches found wrong. The device says *that* something is; the host finds out what and where.
@@ -46,6 +55,12 @@ pub(super) struct Call<'a> {
     fault: Buf,
     /// Why it cannot be done: then nothing more is recorded, and what [`room`](Self::room) gives is no room.
     failed: Option<DeviceFault>,
+    /// Room that kernels alone have written to, in the order of its giving out.
+    rooms: Vec<Buffer>,
+    /// Room that what is recorded from now on may have again, by size.
+    free: BTreeMap<u64, Vec<Buffer>>,
+    /// What comes back, and how much of it is taken.
+    back: Option<(Buffer, u64)>,
 }
 
 impl<'a> Call<'a> {
@@ -55,7 +70,17 @@ impl<'a> Call<'a> {
         let mut encoder = gpu.device.create_command_encoder(&::wgpu::CommandEncoderDescriptor::default());
         encoder.clear_buffer(&buffer, 0, Some(4));
         let fault = Buf { buffer: buffer.clone(), bytes: 4 };
-        Ok(Self { gpu, op, encoder, held: vec![(Use::Storage, buffer)], fault, failed: None })
+        Ok(Self {
+            gpu,
+            op,
+            encoder,
+            held: vec![(Use::Storage, buffer)],
+            fault,
+            failed: None,
+            rooms: Vec::new(),
+            free: BTreeMap::new(),
+            back: None,
+        })
     }
 
     /// A buffer for as long as the call lasts.
@@ -75,18 +100,61 @@ impl<'a> Call<'a> {
     /// Room for `words`, its contents unknown.
     pub(super) fn room(&mut self, words: usize) -> Buf {
         let bytes = 4 * words.max(1) as u64;
-        let buffer = self.hold(Use::Storage, bytes).unwrap_or_else(|| self.fault.buffer.clone());
+        let again = self.free.get_mut(&Gpu::size_of(bytes)).and_then(Vec::pop);
+        let buffer = match again.or_else(|| self.hold(Use::Storage, bytes)) {
+            Some(buffer) => {
+                self.rooms.push(buffer.clone());
+                buffer
+            }
+            None => self.fault.buffer.clone(),
+        };
         Buf { buffer, bytes }
     }
 
-    /// Values on their way to the device.
+    /// How much room was given out until now.
+    pub(super) fn mark(&self) -> usize {
+        self.rooms.len()
+    }
+
+    /// Lets what is recorded from now on have the room that was given out since `mark`: the device does one thing after another.
+    pub(super) fn recycle(&mut self, mark: usize) {
+        for buffer in self.rooms.drain(mark..) {
+            self.free.entry(buffer.size()).or_default().push(buffer);
+        }
+    }
+
+    /// Values on their way to the device. They arrive before anything that is recorded, so their room is never used again.
     pub(super) fn upload<T: bytemuck::NoUninit>(&mut self, values: &[T]) -> Buf {
         let bytes: &[u8] = bytemuck::cast_slice(values);
-        let buf = self.room(bytes.len() / 4);
-        if self.failed.is_none() {
-            self.gpu.write(&buf.buffer, 0, bytes);
+        let length = bytes.len().max(4) as u64;
+        match self.hold(Use::Storage, length) {
+            Some(buffer) => {
+                self.gpu.write(&buffer, 0, bytes);
+                Buf { buffer, bytes: length }
+            }
+            None => Buf { buffer: self.fault.buffer.clone(), bytes: length },
         }
-        buf
+    }
+
+    /// Values that never change: sent once, and kept with them.
+    pub(super) fn constant<T: bytemuck::NoUninit>(&mut self, values: &[T], kept: &Kept) -> Buf {
+        let gpu = self.gpu;
+        let bytes: &[u8] = bytemuck::cast_slice(values);
+        let send = || {
+            let buffer = gpu.create(Use::Storage, (bytes.len() as u64).next_multiple_of(16)).ok()?;
+            gpu.write(&buffer, 0, bytes);
+            Some(Constant { gpu: gpu.id, buf: Buf { buffer, bytes: bytes.len() as u64 } })
+        };
+        match kept.get_or(send) {
+            Some(constant) if constant.gpu == gpu.id => constant.buf.clone(),
+            // Another device keeps them, or this one has no room for good.
+            _ => self.upload(values),
+        }
+    }
+
+    /// Blocks of keys of a query that one workgroup of attention takes; where there are more, several do.
+    pub(super) const fn blocks_per_group(&self) -> usize {
+        self.gpu.blocks_per_group
     }
 
     /// The word that every kernel notes faults in.
@@ -157,27 +225,57 @@ impl<'a> Call<'a> {
         self.dispatch(kernel, bufs, params, items.div_ceil(LANES as usize), 1);
     }
 
+    /// Makes room for so many bytes of outputs to come back.
+    pub(super) fn expect(&mut self, bytes: u64) {
+        self.back = self.hold(Use::Readback, FIRST_OUT + bytes).map(|buffer| (buffer, FIRST_OUT));
+    }
+
+    /// Has the first bytes of a buffer, as they are after what was recorded so far, come back next.
+    pub(super) fn fetch(&mut self, buf: &Buf, bytes: u64) {
+        if let (None, Some((back, at))) = (&self.failed, &mut self.back)
+            && bytes > 0
+        {
+            self.encoder.copy_buffer_to_buffer(&buf.buffer, 0, back, *at, bytes);
+            *at += bytes;
+        }
+    }
+
     /// Submits what was recorded, waits, and copies outputs to the host; with a fault only where `always`.
     pub(super) async fn finish(
         mut self,
         outs: &mut [(&Buf, &mut [u8])],
         always: bool,
     ) -> Result<Faults, NumericError> {
+        self.expect(outs.iter().map(|(_, to)| to.len() as u64).sum());
+        for (buf, to) in outs.iter() {
+            self.fetch(buf, to.len() as u64);
+        }
+        let copy = |faults: Faults, mut from: &[u8]| {
+            if always || !faults.any() {
+                for (_, to) in outs.iter_mut() {
+                    let own;
+                    (own, from) = from.split_at(to.len());
+                    to.copy_from_slice(own);
+                }
+            }
+            faults
+        };
+        self.submit(copy).await
+    }
+
+    /// Submits what was recorded, waits, and hands over what the device noted and what came back.
+    pub(super) async fn submit<T>(
+        mut self,
+        read: impl FnOnce(Faults, &[u8]) -> T,
+    ) -> Result<T, NumericError> {
         let gpu = self.gpu;
-        let total: u64 = FIRST_OUT + outs.iter().map(|(_, to)| to.len() as u64).sum::<u64>();
-        let staging = self.hold(Use::Readback, total);
-        let (None, Some(staging)) = (&self.failed, staging) else {
+        let (None, Some((back, total))) = (&self.failed, self.back.take()) else {
             return Err(gpu.fault(self.op, self.failed.unwrap_or(DeviceFault::OutOfMemory)));
         };
-        self.encoder.copy_buffer_to_buffer(&self.fault.buffer, 0, &staging, 0, 4);
-        let mut at = FIRST_OUT;
-        for (buf, to) in outs.iter().filter(|(_, to)| !to.is_empty()) {
-            self.encoder.copy_buffer_to_buffer(&buf.buffer, 0, &staging, at, to.len() as u64);
-            at += to.len() as u64;
-        }
+        self.encoder.copy_buffer_to_buffer(&self.fault.buffer, 0, &back, 0, 4);
         let submission = gpu.queue.submit([self.encoder.finish()]);
         gpu.moved.submissions.fetch_add(1, Ordering::Relaxed);
-        let mapping = Mapping::start(&staging, total);
+        let mapping = Mapping::start(&back, total);
         let waited = gpu.wait(submission);
         gpu.check(self.op)?;
         waited.map_err(|fault| gpu.fault(self.op, fault))?;
@@ -187,24 +285,16 @@ impl<'a> Call<'a> {
         if !mapped {
             return Err(lost());
         }
-        let faults = {
-            let view = staging.slice(..total).get_mapped_range().map_err(|_| lost())?;
+        let result = {
+            let view = back.slice(..total).get_mapped_range().map_err(|_| lost())?;
             let word = view.first_chunk::<4>().map_or(0, |bytes| u32::from_le_bytes(*bytes));
-            let faults = Faults(word);
-            if always || !faults.any() {
-                let mut at = FIRST_OUT as usize;
-                for (_, to) in outs.iter_mut() {
-                    to.copy_from_slice(&view[at..at + to.len()]);
-                    at += to.len();
-                }
-            }
-            faults
+            read(Faults(word), &view[FIRST_OUT as usize..])
         };
         gpu.moved.from_device.fetch_add(total, Ordering::Relaxed);
-        staging.unmap();
+        back.unmap();
         for (what, buffer) in self.held {
             gpu.give(what, buffer);
         }
-        Ok(faults)
+        Ok(result)
     }
 }

@@ -1,6 +1,7 @@
 //! An open device: its queue, pipelines, buffers to be used again, and what went wrong with it.
 
 use std::collections::BTreeMap;
+use std::num::NonZeroUsize;
 use std::ops::Deref;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -17,6 +18,8 @@ use crate::spec::{DeviceFault, NumericError, Op};
 pub(super) const SMALLEST: u64 = 256;
 /// Most words of an input or output that a dispatch takes: 64 MiB, one row of the longest output.
 const MOST_WORDS: u64 = 1 << 24;
+/// Blocks of keys that one workgroup of attention takes: so many keys are read faster by several.
+const BLOCKS_PER_GROUP: usize = 8;
 /// Storage buffers of the largest kernel.
 const BINDINGS: u32 = 8;
 /// Longer than any submission takes, on a software driver too.
@@ -25,6 +28,8 @@ const PATIENCE: Duration = Duration::from_secs(300);
 /// An open device.
 #[derive(Debug)]
 pub(super) struct Gpu {
+    /// Unlike that of any other device that this program has opened.
+    pub(super) id: u64,
     pub(super) summary: AdapterSummary,
     pub(super) device: ::wgpu::Device,
     pub(super) queue: ::wgpu::Queue,
@@ -33,6 +38,8 @@ pub(super) struct Gpu {
     pub(super) max_binding: u64,
     /// Most words of an input or output of a dispatch.
     pub(super) most_words: usize,
+    /// Blocks of keys that one workgroup takes of a query.
+    pub(super) blocks_per_group: usize,
     /// Most workgroups in one dimension of a dispatch.
     pub(super) max_groups: u32,
     /// What went over the bus so far.
@@ -40,7 +47,7 @@ pub(super) struct Gpu {
     name: Arc<str>,
     pool: Pool,
     /// Most bytes of buffers.
-    pub(super) most_memory: u64,
+    most_memory: AtomicU64,
     /// Bytes of the device's memory, where the driver tells.
     pub(super) heap_bytes: Option<u64>,
     /// Bytes of all buffers that something holds.
@@ -141,11 +148,14 @@ impl Gpu {
             *lock(&on_loss) = Some(DeviceFault::Lost);
         });
         let max_binding = options.max_binding_bytes.map_or(found, |most| most.min(found));
+        static OPENED: AtomicU64 = AtomicU64::new(0);
         Ok(Self {
+            id: OPENED.fetch_add(1, Ordering::Relaxed),
             name: summary.name.as_str().into(),
             max_groups: limits.max_compute_workgroups_per_dimension,
             most_words: options.max_dispatch_words.unwrap_or(MOST_WORDS as usize),
             max_binding,
+            blocks_per_group: options.attention_blocks.map_or(BLOCKS_PER_GROUP, NonZeroUsize::get),
             summary,
             device,
             queue,
@@ -153,10 +163,22 @@ impl Gpu {
             pool: Pool::default(),
             moved: Moved::default(),
             heap_bytes: heap::bytes(&adapter),
-            most_memory: options.memory_limit.unwrap_or(u64::MAX),
+            most_memory: options.memory_limit.unwrap_or(u64::MAX).into(),
             used: Arc::default(),
             failed,
         })
+    }
+
+    /// Most bytes of buffers.
+    pub(super) fn most_memory(&self) -> u64 {
+        self.most_memory.load(Ordering::Relaxed)
+    }
+
+    /// Allows so many bytes of buffers, and lets go of those that nobody uses.
+    #[cfg(not(target_arch = "wasm32"))]
+    pub(super) fn limit(&self, bytes: u64) {
+        self.most_memory.store(bytes, Ordering::Relaxed);
+        lock(&self.pool.0).clear();
     }
 
     /// Bytes of all buffers that something holds.
@@ -177,9 +199,14 @@ impl Gpu {
         }
     }
 
+    /// The size of a buffer for a while that holds so many bytes.
+    pub(super) fn size_of(bytes: u64) -> u64 {
+        bytes.next_power_of_two().max(SMALLEST)
+    }
+
     /// A buffer of at least `bytes`, its contents unknown.
     pub(super) fn take(&self, what: Use, bytes: u64) -> Result<Buffer, DeviceFault> {
-        let size = bytes.next_power_of_two().max(SMALLEST);
+        let size = Self::size_of(bytes);
         let kept = lock(&self.pool.0).get_mut(&(what, size)).and_then(Vec::pop);
         kept.map_or_else(|| self.create(what, size), Ok)
     }
@@ -200,7 +227,8 @@ impl Gpu {
 
     /// Counts bytes as used, if they may be.
     fn reserve(&self, bytes: u64) -> bool {
-        let more = |used: u64| used.checked_add(bytes).filter(|sum| *sum <= self.most_memory);
+        let most = self.most_memory();
+        let more = |used: u64| used.checked_add(bytes).filter(|sum| *sum <= most);
         self.used.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).is_ok()
     }
 

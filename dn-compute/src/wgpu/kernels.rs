@@ -9,17 +9,50 @@ const GROUP: u32 = 128;
 /// Lanes of it that share a row of weights.
 const ROW_LANES: u32 = 32;
 /// Rows of weights that it takes.
-pub(super) const GROUP_ROWS: u32 = GROUP / ROW_LANES;
-/// Activation rows that pass at a time where there are as many.
-pub(super) const TILE_TOKENS: usize = 4;
+const GROUP_ROWS: u32 = GROUP / ROW_LANES;
+/// Activation rows that pass at a time where there are a few.
+const FEW_TOKENS: usize = 4;
+/// Rows of weights, and activation rows, that share a workgroup's memory where there are many.
+const TILE_ROWS: u32 = 32;
+const TILE_TOKENS: usize = 16;
+/// Activation rows of a lane of it.
+const OWN_TOKENS: usize = 4;
+
+/// How many activation rows a linear kernel is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Rows {
+    One,
+    Few,
+    /// Enough to load weights for all of them into memory that a workgroup shares.
+    Many,
+}
+
+impl Rows {
+    /// The kernel for so many.
+    pub(super) const fn of(tokens: usize) -> Self {
+        match tokens {
+            0 | 1 => Self::One,
+            2..=FEW_TOKENS => Self::Few,
+            _ => Self::Many,
+        }
+    }
+
+    /// Activation rows, and rows of weights, of a workgroup.
+    pub(super) const fn tile(self) -> (usize, usize) {
+        match self {
+            Self::One => (1, GROUP_ROWS as usize),
+            Self::Few => (FEW_TOKENS, GROUP_ROWS as usize),
+            Self::Many => (TILE_TOKENS, TILE_ROWS as usize),
+        }
+    }
+}
 
 /// A kernel in one of its forms.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kernel {
     Quantise,
     Linear {
-        /// Whether [`TILE_TOKENS`] pass at a time, or one.
-        tile: bool,
+        rows: Rows,
         /// Whether pieces of sixteen columns are needed, or of 32.
         short: bool,
         minima: bool,
@@ -30,13 +63,18 @@ pub(super) enum Kernel {
     RmsNorm,
     LayerNorm,
     Rope,
+    /// All of a query in one workgroup.
     Attention,
+    /// The same in three kernels, over several workgroups.
+    AttentionScores,
+    AttentionSums,
+    AttentionEnd,
     Silu,
     Gelu,
     Add,
 }
 
-const FORMS: usize = 18;
+const FORMS: usize = 25;
 
 impl Kernel {
     const fn index(self) -> usize {
@@ -49,9 +87,12 @@ impl Kernel {
             Self::Silu => 5,
             Self::Gelu => 6,
             Self::Add => 7,
-            Self::Embed { minima } => 8 + minima as usize,
-            Self::Linear { tile, short, minima } => {
-                10 + 4 * tile as usize + 2 * short as usize + minima as usize
+            Self::AttentionScores => 8,
+            Self::AttentionSums => 9,
+            Self::AttentionEnd => 10,
+            Self::Embed { minima } => 11 + minima as usize,
+            Self::Linear { rows, short, minima } => {
+                13 + 4 * rows as usize + 2 * short as usize + minima as usize
             }
         }
     }
@@ -63,6 +104,9 @@ impl Kernel {
             Self::LayerNorm => "layer_norm",
             Self::Rope => "rope",
             Self::Attention => "attention",
+            Self::AttentionScores => "attention_scores",
+            Self::AttentionSums => "attention_sums",
+            Self::AttentionEnd => "attention_end",
             Self::Silu => "silu",
             Self::Gelu => "gelu",
             Self::Add => "add",
@@ -78,21 +122,36 @@ impl Kernel {
             Self::RmsNorm => (String::new(), include_str!("rms_norm.wgsl")),
             Self::LayerNorm => (String::new(), include_str!("layer_norm.wgsl")),
             Self::Rope => (String::new(), include_str!("rope.wgsl")),
-            Self::Attention => (String::new(), include_str!("attention.wgsl")),
+            Self::Attention => (attention(), include_str!("attention.wgsl")),
+            Self::AttentionScores => (attention(), include_str!("attention_scores.wgsl")),
+            Self::AttentionSums => (attention(), include_str!("attention_sums.wgsl")),
+            Self::AttentionEnd => (attention(), include_str!("attention_end.wgsl")),
             Self::Silu => (String::new(), include_str!("silu.wgsl")),
             Self::Gelu => (String::new(), include_str!("gelu.wgsl")),
             Self::Add => (String::new(), include_str!("add.wgsl")),
             Self::Embed { minima } => (format!("const MINIMA = {minima};\n"), include_str!("embed.wgsl")),
-            Self::Linear { tile, short, minima } => {
-                let (tokens, vectors) = (if tile { TILE_TOKENS } else { 1 }, if short { 1 } else { 2 });
-                let constants = format!(
-                    "const GROUP = {GROUP}u;\nconst LANES = {ROW_LANES}u;\nconst TOKENS = {tokens}u;\nconst VECTORS = {vectors}u;\nconst MINIMA = {minima};\n"
+            Self::Linear { rows, short, minima } => {
+                let (tokens, weights) = rows.tile();
+                let vectors = if short { 1 } else { 2 };
+                let form = format!(
+                    "const TOKENS = {tokens}u;\nconst VECTORS = {vectors}u;\nconst MINIMA = {minima};\n"
                 );
-                (constants, include_str!("linear.wgsl"))
+                if rows == Rows::Many {
+                    let tile = format!("const ROWS = {weights}u;\nconst OWN = {OWN_TOKENS}u;\n");
+                    (form + &tile, include_str!("linear_tile.wgsl"))
+                } else {
+                    let lanes = format!("const GROUP = {GROUP}u;\nconst LANES = {ROW_LANES}u;\n");
+                    (form + &lanes, include_str!("linear.wgsl"))
+                }
             }
         };
         [&constants, include_str!("float.wgsl"), body].concat()
     }
+}
+
+/// What the kernels of attention share.
+fn attention() -> String {
+    include_str!("attention_shared.wgsl").to_owned()
 }
 
 /// Compiled pipelines.
@@ -133,14 +192,17 @@ mod tests {
             Kernel::LayerNorm,
             Kernel::Rope,
             Kernel::Attention,
+            Kernel::AttentionScores,
+            Kernel::AttentionSums,
+            Kernel::AttentionEnd,
             Kernel::Silu,
             Kernel::Gelu,
             Kernel::Add,
         ];
         for minima in [false, true] {
             all.push(Kernel::Embed { minima });
-            for tile in [false, true] {
-                all.extend([false, true].map(|short| Kernel::Linear { tile, short, minima }));
+            for rows in [Rows::One, Rows::Few, Rows::Many] {
+                all.extend([false, true].map(|short| Kernel::Linear { rows, short, minima }));
             }
         }
         all

@@ -3,7 +3,7 @@
 use super::call::{Buf, Call};
 use super::device::Gpu;
 use super::elements::{blame, bytes};
-use super::kernels::{GROUP_ROWS, Kernel, TILE_TOKENS};
+use super::kernels::{Kernel, Rows};
 use super::matrix::Resident;
 use super::own;
 use super::quantise::{Digits, PIECE, locate, quantise};
@@ -52,16 +52,16 @@ pub(super) async fn linear(
 /// Records the product of `tokens` quantised rows with a matrix.
 pub(super) fn multiply(call: &mut Call<'_>, w: &Resident, a: &Digits, tokens: usize) -> Buf {
     let (y, fault) = (call.room(tokens * w.rows()), call.fault());
-    let tile = tokens > 1;
-    let kernel = Kernel::Linear { tile, short: w.form.short(), minima: w.form.blocks.minima };
+    let rows = Rows::of(tokens);
+    let kernel = Kernel::Linear { rows, short: w.form.short(), minima: w.form.blocks.minima };
+    let (tile_tokens, tile_rows) = rows.tile();
     let (pieces, per_block) = w.form.pieces(w.cols());
     for part in &w.parts {
         let params =
             [part.rows, w.form.words, pieces, tokens, part.first, w.rows(), per_block, w.form.block_count]
                 .map(|n| n as u32);
         let bufs = [&part.q, &part.scales, &part.exponents, &a.digits, &a.exponents, &a.sums, &y, &fault];
-        let depth = tokens.div_ceil(if tile { TILE_TOKENS } else { 1 });
-        call.dispatch(kernel, &bufs, &params, part.rows.div_ceil(GROUP_ROWS as usize), depth);
+        call.dispatch(kernel, &bufs, &params, part.rows.div_ceil(tile_rows), tokens.div_ceil(tile_tokens));
     }
     y
 }

@@ -1,6 +1,6 @@
 //! What takes how much of the device's memory: the sizes that the other files give their buffers, told before.
 
-use super::attention::{KEPT, PAD, heads_at_once, room_for};
+use super::attention::{PAD, heads_at_once, room_for, words_of_a_query};
 use super::device::{Gpu, SMALLEST};
 use super::matrix::Form;
 use super::quantise::PIECE;
@@ -9,8 +9,10 @@ use crate::spec::{Blocks, DeviceMemory, KvShape, StepSize};
 
 /// The smallest buffer that is not for another use, and what every size is rounded up to.
 const ROUND: u64 = 16;
-/// Buffers of a call that hold parameters, a vector of weights or the word of faults.
+/// Buffers of a layer that hold its kernels' parameters, and at least as many as the rest of a pass has.
 const SMALL_BUFFERS: u64 = 64;
+/// Positions of a decoder's first rotations.
+const FIRST_POSITIONS: usize = 1024;
 
 impl DeviceMemory for Gpu {
     fn name(&self) -> &str {
@@ -18,7 +20,7 @@ impl DeviceMemory for Gpu {
     }
 
     fn capacity_bytes(&self) -> Option<u64> {
-        let limit = Some(self.most_memory).filter(|limit| *limit != u64::MAX);
+        let limit = Some(self.most_memory()).filter(|limit| *limit != u64::MAX);
         // The driver, the screen and other programs have their share.
         let heap = self.heap_bytes.map(|heap| heap / 10 * 9);
         [limit, heap].into_iter().flatten().min()
@@ -50,15 +52,13 @@ impl DeviceMemory for Gpu {
     }
 
     fn step_bytes(&self, size: &StepSize) -> u64 {
-        let words = [layer_words(self, size), logits_words(size)];
-        let bytes = |words: &[usize]| words.iter().map(|words| buffer_bytes(4 * *words as u64)).sum::<u64>();
-        words.iter().map(|words| bytes(words)).max().unwrap_or(0) + SMALL_BUFFERS * SMALLEST
+        let words = layer_words(self, size).into_iter().chain(logits_words(size)).chain([back_words(size)]);
+        let passing: u64 = words.map(|words| Gpu::size_of(4 * words as u64)).sum();
+        // Rotations stay, and while they grow the old ones are there too.
+        let positions = size.context.max(FIRST_POSITIONS).next_power_of_two();
+        let rotations = 2 * 4 * (positions * size.head_dim) as u64;
+        passing + rotations + SMALL_BUFFERS * SMALLEST * (size.layers as u64 + 1)
     }
-}
-
-/// What a buffer for a while takes.
-fn buffer_bytes(bytes: u64) -> u64 {
-    bytes.next_power_of_two().max(SMALLEST)
 }
 
 /// Words of quantised rows: digits, exponents, sums.
@@ -91,14 +91,19 @@ fn layer_words(gpu: &Gpu, size: &StepSize) -> Vec<usize> {
     ] {
         words.extend(digits(rows, cols, pad));
     }
-    // Scores, of all sequences together as long as a dispatch takes them.
-    let scores = tokens * heads * size.context.div_ceil(KEY_BLOCK) * KEPT;
-    words.push(2 * scores.min(size.sequences.saturating_mul(gpu.most_words)));
+    // Scores and what workgroups leave, of all sequences together as long as a dispatch takes them.
+    let query = words_of_a_query(gpu, size.context.div_ceil(KEY_BLOCK), head_dim);
+    let scores = (tokens * heads * query).min(size.sequences.saturating_mul(gpu.most_words));
+    words.extend([2 * scores; 2]);
     words.extend(std::iter::repeat_n(SMALLEST as usize / 4, size.sequences));
-    // What comes back.
-    let back = digits(tokens * kv_heads, head_dim, PAD);
-    words.push(stream + 2 * (back[0] + back[1]) + 4);
     words
+}
+
+/// What comes back of a pass: streams, keys and values, logits.
+fn back_words(size: &StepSize) -> usize {
+    let stream = size.tokens * size.width;
+    let [digits, exponents, _] = digits(size.tokens * size.kv_heads, size.head_dim, PAD);
+    size.layers * (stream + 2 * (digits + exponents)) + stream + size.logits * size.vocabulary + 4
 }
 
 /// The buffers of the logits.

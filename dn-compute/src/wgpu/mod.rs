@@ -4,7 +4,7 @@
 //! numbers are `u32` (`float.wgsl`), and sums are exact integers. A driver that computes integers rightly gives the
 //! reference's bits; `Wgpu::qualified` finds out whether it does before anything depends on it.
 //!
-//! Weights live on the device, and so does a copy of what a cache holds. A decoder's layer is one submission (`layer.rs`); a single
+//! Weights live on the device, and so does a copy of what a cache holds. A decoder's step is one submission (`pass.rs`); a single
 //! operation's values come and go with it. This first form is for being right, not for being fast (`docs/adr/0017-wgpu.md`).
 //!
 //! An operation that finds a fault (an input that is not finite, an overflow) sets a word; which element is to blame, the host
@@ -27,18 +27,19 @@ mod gelu;
 #[allow(unsafe_code)]
 mod heap;
 mod kernels;
-mod layer;
 mod layer_norm;
 mod linear;
 mod mapping;
 mod matrix;
 mod memory;
 mod operations;
+mod pass;
 mod quantise;
 mod rms_norm;
 mod rope;
 mod silu;
 
+use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -71,6 +72,9 @@ pub struct WgpuOptions {
     /// # Units
     /// Words of four bytes.
     pub max_dispatch_words: Option<usize>,
+    /// Blocks of 64 keys that one workgroup of attention takes; of longer contexts several share the work, and the bits are the
+    /// same.
+    pub attention_blocks: Option<NonZeroUsize>,
     /// Most bytes of buffers on the device; what would take more is refused as if its memory were used up. `None`: what the
     /// driver gives.
     ///

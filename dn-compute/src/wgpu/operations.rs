@@ -6,8 +6,10 @@
 use std::sync::Arc;
 
 use super::matrix::Resident;
-use super::{Wgpu, add, attention, embed, gelu, layer, layer_norm, linear, rms_norm, rope, silu};
-use crate::spec::{KvLayer, LayerCall, LayerPart, Mask, Matrix, NumericError, QuantMatrix, RopeTable};
+use super::{Wgpu, add, attention, embed, gelu, layer_norm, linear, pass, rms_norm, rope, silu};
+use crate::spec::{
+    KvLayer, Mask, Matrix, NumericError, PassCall, PassPart, PassValues, QuantMatrix, RopeTable,
+};
 
 /// Operations of a decoder, of an encoder, and a decoder's whole layer.
 ///
@@ -79,14 +81,14 @@ impl Wgpu {
         attention::attention(&self.gpu, kv, mask, heads, first, q, out).await
     }
 
-    /// As `Backend::layer`.
-    pub async fn layer_async(
+    /// As `Backend::pass`.
+    pub async fn pass_async(
         &self,
-        call: &LayerCall<'_>,
-        parts: &mut [LayerPart<'_>],
-        x: &mut [f32],
+        call: &PassCall<'_>,
+        parts: &mut [PassPart<'_>],
+        values: &mut PassValues<'_>,
     ) -> Result<bool, NumericError> {
-        layer::layer(&self.gpu, call, parts, x).await
+        pass::pass(&self.gpu, call, parts, values).await
     }
 
     /// As `Backend::silu_mul`.

@@ -28,19 +28,25 @@ pub(super) async fn rope(
     in_place(gpu, Op::Rope, x, step, part, |x| Reference.rope(table, positions, x)).await
 }
 
-/// Cosines and sines of some positions, on the device.
-pub(super) fn turns(call: &mut Call<'_>, table: &RopeTable, positions: &[u32]) -> Buf {
-    let turns: Vec<[f32; 2]> = positions.iter().flat_map(|p| table.row(*p)).copied().collect();
-    call.upload(&turns)
+/// Cosines and sines of all positions, on the device, and which positions are meant.
+pub(super) struct Turns {
+    table: Buf,
+    positions: Buf,
+}
+
+/// What rows at these positions are turned by.
+pub(super) fn turns(call: &mut Call<'_>, table: &RopeTable, positions: &[u32]) -> Turns {
+    let (values, kept) = table.all();
+    Turns { table: call.constant(values, kept), positions: call.upload(positions) }
 }
 
 /// Turns every head of every row.
-pub(super) fn record(call: &mut Call<'_>, x: &Buf, turns: &Buf, spec: &RopeSpec, plan: RopePlan) {
+pub(super) fn record(call: &mut Call<'_>, x: &Buf, turns: &Turns, spec: &RopeSpec, plan: RopePlan) {
     let fault = call.fault();
     let half_split = u32::from(spec.pairing == Pairing::HalfSplit);
     let [tokens, heads, head_dim, rotary] =
         [plan.tokens, plan.heads, spec.head_dim, spec.rotary_dim].map(|n| n as u32);
     let params = [tokens, heads, head_dim, rotary, half_split, 0, 0, 0];
     let items = plan.tokens * plan.heads * (spec.head_dim - spec.rotary_dim / 2);
-    call.dispatch_items(Kernel::Rope, &[x, turns, &fault], &params, items);
+    call.dispatch_items(Kernel::Rope, &[x, &turns.table, &turns.positions, &fault], &params, items);
 }

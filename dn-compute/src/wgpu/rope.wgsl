@@ -2,9 +2,10 @@
 
 struct Params { rows: u32, heads: u32, head_dim: u32, rotary_dim: u32, half_split: u32, pad0: u32, pad1: u32, pad2: u32 }
 @group(0) @binding(0) var<storage, read_write> x: array<u32>;       // [token][head][element]
-@group(0) @binding(1) var<storage, read> table: array<vec2<u32>>;   // [token][pair]: cosine, sine
-@group(0) @binding(2) var<storage, read_write> fault: atomic<u32>;
-@group(0) @binding(3) var<uniform> p: Params;
+@group(0) @binding(1) var<storage, read> table: array<vec2<u32>>;   // [position][pair]: cosine, sine
+@group(0) @binding(2) var<storage, read> positions: array<u32>;     // [token]
+@group(0) @binding(3) var<storage, read_write> fault: atomic<u32>;
+@group(0) @binding(4) var<uniform> p: Params;
 
 // An item is a pair, or one of the elements that stay.
 @compute @workgroup_size(64)
@@ -23,7 +24,7 @@ fn main(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) count: ve
   }
   var a = begin + 2u * i; var b = a + 1u;
   if (p.half_split == 1u) { a = begin + i; b = a + pairs; }
-  let turn = table[(head / p.heads) * pairs + i];
+  let turn = table[positions[head / p.heads] * pairs + i];
   let va = x[a]; let vb = x[b];
   let ya = sub(mul(va, turn.x), mul(vb, turn.y));
   let yb = add(mul(va, turn.y), mul(vb, turn.x));

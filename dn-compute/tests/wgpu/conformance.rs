@@ -1,9 +1,11 @@
 //! The conformance suite.
 
+use std::num::NonZeroUsize;
 use std::time::Instant;
 
 use dn_compute::conformance;
-use dn_compute::wgpu::WgpuOptions;
+use dn_compute::spec::{Backend, DeviceFault, NumericError};
+use dn_compute::wgpu::{Wgpu, WgpuOptions};
 
 use super::device;
 
@@ -21,12 +23,13 @@ fn every_case() {
     }
 }
 
-/// Small limits: every matrix, cache and call in many parts.
+/// Small limits: every matrix, cache and call in many parts, each block of keys with a workgroup of its own.
 #[test]
 fn parts_give_the_same_bits() {
     let options = WgpuOptions {
         max_binding_bytes: Some(1 << 12),
         max_dispatch_words: Some(1 << 10),
+        attention_blocks: NonZeroUsize::new(1),
         ..WgpuOptions::default()
     };
     let Some(device) = device(&options) else { return };
@@ -40,4 +43,16 @@ fn the_device_qualifies() {
     let Some(device) = device(&WgpuOptions::default()) else { return };
     let report = device.qualify().expect("a device that computes rightly");
     assert!(report.calls > 150 && report.refusals > 5, "{report:?}");
+}
+
+#[test]
+fn a_device_that_may_use_little_memory_computes_rightly_all_the_same() {
+    let options = WgpuOptions { memory_limit: Some(1000), ..WgpuOptions::default() };
+    if device(&options).is_none() {
+        return;
+    }
+    let small = Wgpu::qualified(&options).expect("a limit of memory is no wrong bit");
+    let full = small.add(&mut [1.0; 500], &[2.0; 500]).unwrap_err();
+    assert!(matches!(full, NumericError::Device { fault: DeviceFault::OutOfMemory, .. }), "{full}");
+    assert!(small.memory_bytes() <= 1000);
 }

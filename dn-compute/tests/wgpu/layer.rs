@@ -1,9 +1,9 @@
-//! A whole layer in one submission does what the operations do one by one.
+//! Layers, and a decoder's ends, in one submission do what the operations do one by one.
 
 use dn_compute::reference::Reference;
 use dn_compute::spec::{
-    Backend, KvLayer, KvShape, LayerCall, LayerPart, LayerWeights, Mask, Matrix, NumericError, Pairing,
-    QuantMatrix, RopeScaling, RopeSpec, RopeTable,
+    Backend, KvLayer, KvShape, LayerWeights, Mask, Matrix, NumericError, Pairing, PassCall, PassOutput,
+    PassPart, PassValues, QuantMatrix, RopeScaling, RopeSpec, RopeTable, Vector,
 };
 use dn_compute::wgpu::WgpuOptions;
 
@@ -29,18 +29,41 @@ impl Numbers {
     }
 }
 
-fn weights(backend: &dyn Backend, extras: bool) -> LayerWeights {
-    let mut numbers = Numbers(5);
+const VOCABULARY: usize = 77;
+const LAYERS: usize = 3;
+
+fn matrix(backend: &dyn Backend, numbers: &mut Numbers, rows: usize, cols: usize) -> Matrix {
+    let w = numbers.next(rows * cols);
+    let matrix = QuantMatrix::from_f32(rows, cols, &w).expect("finite weights of a valid shape");
+    backend.prepare(matrix).expect("room on the device")
+}
+
+/// A decoder without its forward pass.
+struct Model {
+    embedding: Matrix,
+    layers: Vec<LayerWeights>,
+    norm: Vector,
+    output: Matrix,
+}
+
+fn model(backend: &dyn Backend, extras: bool) -> Model {
+    let mut numbers = Numbers(7);
+    Model {
+        embedding: matrix(backend, &mut numbers, VOCABULARY, WIDTH),
+        layers: (0..LAYERS as u64).map(|seed| weights(backend, extras, seed)).collect(),
+        norm: numbers.next(WIDTH).into(),
+        output: matrix(backend, &mut numbers, VOCABULARY, WIDTH),
+    }
+}
+
+fn weights(backend: &dyn Backend, extras: bool, seed: u64) -> LayerWeights {
+    let mut numbers = Numbers(seed);
     let (row, kv_row) = (HEADS * HEAD_DIM, KV_HEADS * HEAD_DIM);
-    let mut matrix = |rows, cols| -> Matrix {
-        let w = numbers.next(rows * cols);
-        let matrix = QuantMatrix::from_f32(rows, cols, &w).expect("finite weights of a valid shape");
-        backend.prepare(matrix).expect("room on the device")
-    };
+    let mut matrix = |rows, cols| matrix(backend, &mut numbers, rows, cols);
     let [query, key, value] = [row, kv_row, kv_row].map(|rows| matrix(rows, WIDTH));
     let attention_output = matrix(WIDTH, row);
     let (gate, up, down) = (matrix(FFN, WIDTH), matrix(FFN, WIDTH), matrix(WIDTH, FFN));
-    let mut vector = |len| numbers.next(len);
+    let mut vector = |len| Vector::from(numbers.next(len));
     LayerWeights {
         attention_norm: vector(WIDTH),
         query,
@@ -57,14 +80,22 @@ fn weights(backend: &dyn Backend, extras: bool) -> LayerWeights {
     }
 }
 
-/// The operations one by one, as the decoder calls them.
-fn step_by_step(
+/// A sequence's caches, one for each layer.
+type Caches = Vec<KvLayer>;
+
+fn caches() -> Caches {
+    (0..LAYERS).map(|_| KvLayer::new(SHAPE).unwrap()).collect()
+}
+
+/// A layer, operation by operation, as the decoder calls them.
+fn layer(
     b: &dyn Backend,
-    call: &LayerCall<'_>,
-    parts: &mut [LayerPart<'_>],
+    call: &PassCall<'_>,
+    l: usize,
+    parts: &mut [PassPart<'_>],
     x: &mut [f32],
 ) -> Result<(), NumericError> {
-    let (w, eps, tokens) = (call.weights, call.eps, call.positions.len());
+    let (w, eps, tokens) = (&call.layers[l], call.eps, call.positions.len());
     let (row, kv_row) = (HEADS * HEAD_DIM, KV_HEADS * HEAD_DIM);
     let (mut h, mut a) = (vec![0.0; x.len()], vec![0.0; tokens * row]);
     let (mut q, mut k, mut v) = (a.clone(), vec![0.0; tokens * kv_row], vec![0.0; tokens * kv_row]);
@@ -86,9 +117,10 @@ fn step_by_step(
     let mut at = 0;
     for part in parts {
         let (own, own_kv) = (at * row..(at + part.rows) * row, at * kv_row..(at + part.rows) * kv_row);
-        let first = part.kv.len();
-        b.kv_append(part.kv, &k[own_kv.clone()], &v[own_kv])?;
-        b.attention(part.kv, call.mask, HEADS, first, &q[own.clone()], &mut a[own])?;
+        let kv = &mut part.kv[l];
+        let first = kv.len();
+        b.kv_append(kv, &k[own_kv.clone()], &v[own_kv])?;
+        b.attention(kv, call.mask, HEADS, first, &q[own.clone()], &mut a[own])?;
         at += part.rows;
     }
     b.linear(&[&w.attention_output], &a, tokens, &mut [&mut h])?;
@@ -102,6 +134,32 @@ fn step_by_step(
     b.silu_mul(&mut gate, &up)?;
     b.linear(&[&w.down], &gate, tokens, &mut [&mut h])?;
     b.add(x, &h)
+}
+
+/// What a pass gives, operation by operation: all streams, and logits.
+fn step_by_step(
+    b: &dyn Backend,
+    call: &PassCall<'_>,
+    parts: &mut [PassPart<'_>],
+    values: &mut PassValues<'_>,
+) -> Result<Vec<f32>, NumericError> {
+    let mut streams = Vec::new();
+    if let Some((table, tokens)) = call.embedding {
+        b.embed(table, tokens, values.stream)?;
+        streams.extend_from_slice(values.stream);
+    }
+    for l in 0..call.layers.len() {
+        layer(b, call, l, parts, values.stream)?;
+        streams.extend_from_slice(values.stream);
+    }
+    if let Some(output) = &call.output {
+        let picked: Vec<f32> =
+            output.rows.iter().flat_map(|row| &values.stream[row * WIDTH..][..WIDTH]).copied().collect();
+        let mut normed = picked.clone();
+        b.rms_norm(output.norm, call.eps, &picked, &mut normed)?;
+        b.linear(&[output.matrix], &normed, output.rows.len(), &mut [&mut *values.logits])?;
+    }
+    Ok(streams)
 }
 
 fn entries(kv: &KvLayer) -> Vec<u8> {
@@ -121,70 +179,175 @@ fn rope() -> RopeTable {
     RopeTable::new(spec, 200).expect("a valid table")
 }
 
-#[test]
-fn a_layer_is_its_operations() {
-    let Some(device) = device(&WgpuOptions::default()) else { return };
-    let rope = rope();
-    for (extras, mask) in [(false, Mask::Causal), (true, Mask::Window { positions: 30 })] {
-        let (ours, theirs) = (weights(&device, extras), weights(&Reference, extras));
-        let new = || [KvLayer::new(SHAPE).unwrap(), KvLayer::new(SHAPE).unwrap()];
-        let (mut own_kv, mut their_kv) = (new(), new());
-        let mut numbers = Numbers(9);
-        // Two sequences: prompts in two pieces, the second beyond a block and beyond the room of the first mirror, then a token each.
-        for rows in [[3, 40], [70, 5], [1, 1], [60, 1]] {
-            let first = [own_kv[0].len(), own_kv[1].len()];
-            let positions: Vec<u32> =
-                first.iter().zip(rows).flat_map(|(first, rows)| (*first as u32..).take(rows)).collect();
-            let mut own_x = numbers.next(positions.len() * WIDTH);
-            let mut their_x = own_x.clone();
-            let call = |weights| LayerCall {
-                weights,
-                eps: 1e-5,
-                heads: HEADS,
-                mask,
-                rope: &rope,
-                positions: &positions,
-            };
-            let (own_call, their_call) = (call(&ours), call(&theirs));
-            let mut parts: Vec<LayerPart<'_>> =
-                own_kv.iter_mut().zip(rows).map(|(kv, rows)| LayerPart { kv, rows }).collect();
-            assert_eq!(device.layer(&own_call, &mut parts, &mut own_x), Ok(true), "{rows:?} is done");
-            let mut parts: Vec<LayerPart<'_>> =
-                their_kv.iter_mut().zip(rows).map(|(kv, rows)| LayerPart { kv, rows }).collect();
-            step_by_step(&Reference, &their_call, &mut parts, &mut their_x).unwrap();
-            let bits = |x: &[f32]| x.iter().map(|x| x.to_bits()).collect::<Vec<_>>();
-            assert_eq!(bits(&own_x), bits(&their_x), "{rows:?}");
-            for (own, their) in own_kv.iter_mut().zip(&mut their_kv) {
-                assert_eq!(entries(own), entries(their));
-            }
-            // What is cut off is sent anew.
-            own_kv[1].truncate(38);
-            their_kv[1].truncate(38);
+fn bits(x: &[f32]) -> Vec<u32> {
+    x.iter().map(|x| x.to_bits()).collect()
+}
+
+/// What is asked of a pass: begin with tokens, end with logits, tell the streams between the layers.
+#[derive(Debug, Clone, Copy)]
+struct Asked {
+    embedding: bool,
+    logits: bool,
+    traced: bool,
+}
+
+/// A step, to be done on some backend.
+struct Step<'a> {
+    asked: Asked,
+    mask: Mask,
+    rope: &'a RopeTable,
+    positions: &'a [u32],
+    tokens: &'a [u32],
+    picked: &'a [usize],
+}
+
+impl<'a> Step<'a> {
+    fn call(&self, model: &'a Model) -> PassCall<'a> {
+        let Model { embedding, layers, norm, output } = model;
+        let asked = self.asked;
+        PassCall {
+            embedding: asked.embedding.then_some((embedding, self.tokens)),
+            layers,
+            output: asked.logits.then_some(PassOutput { norm, matrix: output, rows: self.picked }),
+            eps: 1e-5,
+            heads: HEADS,
+            mask: self.mask,
+            rope: self.rope,
+            positions: self.positions,
         }
     }
 }
 
 #[test]
-fn a_layer_that_must_refuse_changes_nothing() {
+fn a_pass_is_its_operations() {
     let Some(device) = device(&WgpuOptions::default()) else { return };
-    let (rope, weights) = (rope(), weights(&device, true));
+    let rope = rope();
+    let all = [false, true];
+    let asked = all
+        .iter()
+        .flat_map(|e| all.map(|l| (*e, l)))
+        .flat_map(|(embedding, logits)| all.map(|traced| Asked { embedding, logits, traced }));
+    let mut asked = asked.cycle();
+    for (extras, mask) in [(false, Mask::Causal), (true, Mask::Window { positions: 30 })] {
+        let (ours, theirs) = (model(&device, extras), model(&Reference, extras));
+        let (mut own_kv, mut their_kv) = ([caches(), caches()], [caches(), caches()]);
+        let mut numbers = Numbers(9);
+        // Two sequences: prompts in two pieces, the second beyond a block and beyond the room of the first mirror, then a token each.
+        for rows in [[3, 40], [70, 5], [1, 1], [60, 1]] {
+            let asked = asked.next().expect("it goes round");
+            let first = [own_kv[0][0].len(), own_kv[1][0].len()];
+            let positions: Vec<u32> =
+                first.iter().zip(rows).flat_map(|(first, rows)| (*first as u32..).take(rows)).collect();
+            let tokens: Vec<u32> = positions.iter().map(|p| p * 31 % VOCABULARY as u32).collect();
+            let picked = [rows[0] - 1, rows[0] + rows[1] - 1];
+            let step =
+                Step { asked, mask, rope: &rope, positions: &positions, tokens: &tokens, picked: &picked };
+            let (own_call, their_call) = (step.call(&ours), step.call(&theirs));
+            let mut own_x = numbers.next(positions.len() * WIDTH);
+            let mut their_x = own_x.clone();
+            let logits = if asked.logits { 2 * VOCABULARY } else { 0 };
+            let (mut own_logits, mut their_logits) = (vec![0.0; logits], vec![0.0; logits]);
+            let streams = LAYERS + usize::from(asked.embedding);
+            let mut boundaries = vec![0.0; streams * own_x.len()];
+            let mut values = PassValues {
+                stream: &mut own_x,
+                boundaries: asked.traced.then_some(&mut boundaries[..]),
+                logits: &mut own_logits,
+            };
+            let mut parts: Vec<PassPart<'_>> =
+                own_kv.iter_mut().zip(rows).map(|(kv, rows)| PassPart { kv, rows }).collect();
+            let before = device.traffic().submissions;
+            assert_eq!(device.pass(&own_call, &mut parts, &mut values), Ok(true), "{rows:?} {asked:?}");
+            assert_eq!(device.traffic().submissions, before + 1);
+            let mut parts: Vec<PassPart<'_>> =
+                their_kv.iter_mut().zip(rows).map(|(kv, rows)| PassPart { kv, rows }).collect();
+            let mut values = PassValues { stream: &mut their_x, boundaries: None, logits: &mut their_logits };
+            let expected = step_by_step(&Reference, &their_call, &mut parts, &mut values).unwrap();
+            if asked.traced {
+                assert_eq!(bits(&boundaries), bits(&expected), "{rows:?} {asked:?}");
+            }
+            if !asked.logits {
+                assert_eq!(bits(&own_x), bits(&their_x), "{rows:?} {asked:?}");
+            }
+            assert_eq!(bits(&own_logits), bits(&their_logits), "{rows:?} {asked:?}");
+            for (own, their) in own_kv.iter().flatten().zip(their_kv.iter().flatten()) {
+                assert_eq!(entries(own), entries(their));
+            }
+            // What is cut off is sent anew.
+            own_kv[1].iter_mut().chain(&mut their_kv[1]).for_each(|kv| kv.truncate(38));
+        }
+    }
+}
+
+#[test]
+fn a_pass_that_must_refuse_changes_nothing() {
+    let Some(device) = device(&WgpuOptions::default()) else { return };
+    let (rope, model) = (rope(), model(&device, true));
     let positions: Vec<u32> = (0..5).collect();
-    let call = LayerCall {
-        weights: &weights,
+    let call = PassCall {
+        embedding: None,
+        layers: &model.layers,
+        output: None,
         eps: 1e-5,
         heads: HEADS,
         mask: Mask::Causal,
         rope: &rope,
         positions: &positions,
     };
-    let mut kv = KvLayer::new(SHAPE).unwrap();
+    let mut kv = caches();
     for bad in [f32::NAN, f32::INFINITY, 2e30] {
         let mut x = Numbers(3).next(5 * WIDTH);
         x[100] = bad;
-        let before: Vec<u32> = x.iter().map(|x| x.to_bits()).collect();
-        let mut parts = [LayerPart { kv: &mut kv, rows: 5 }];
-        assert_eq!(device.layer(&call, &mut parts, &mut x), Ok(false));
-        assert_eq!(x.iter().map(|x| x.to_bits()).collect::<Vec<_>>(), before);
-        assert_eq!(kv.len(), 0);
+        let before = bits(&x);
+        let mut parts = [PassPart { kv: &mut kv, rows: 5 }];
+        let mut values = PassValues { stream: &mut x, boundaries: None, logits: &mut [] };
+        assert_eq!(device.pass(&call, &mut parts, &mut values), Ok(false));
+        assert_eq!(bits(&x), before);
+        assert!(kv.iter().all(KvLayer::is_empty));
     }
 }
+
+/// What goes over the bus for a token, to the byte: a change here is a change of speed on a real card.
+#[test]
+fn a_token_is_one_submission_and_few_bytes() {
+    let Some(device) = device(&WgpuOptions::default()) else { return };
+    let (rope, model) = (rope(), model(&device, false));
+    let mut kv = caches();
+    for position in 0..3u32 {
+        let (positions, tokens) = ([position], [position * 3]);
+        let call = PassCall {
+            embedding: Some((&model.embedding, &tokens)),
+            layers: &model.layers,
+            output: Some(PassOutput { norm: &model.norm, matrix: &model.output, rows: &[0] }),
+            eps: 1e-5,
+            heads: HEADS,
+            mask: Mask::Causal,
+            rope: &rope,
+            positions: &positions,
+        };
+        let (mut x, mut logits) = (vec![0.0; WIDTH], vec![0.0; VOCABULARY]);
+        let mut parts = [PassPart { kv: &mut kv, rows: 1 }];
+        let mut values = PassValues { stream: &mut x, boundaries: None, logits: &mut logits };
+        let before = device.traffic();
+        assert_eq!(device.pass(&call, &mut parts, &mut values), Ok(true));
+        let after = device.traffic();
+        assert_eq!(after.submissions - before.submissions, 1);
+        // The fault's word and its padding, keys and values of each layer with their exponents, logits.
+        let padded = HEAD_DIM.next_multiple_of(16);
+        let kv_bytes = 2 * KV_HEADS * (2 * padded + 4);
+        let down = 16 + LAYERS * kv_bytes + 4 * VOCABULARY;
+        assert_eq!(after.from_device_bytes - before.from_device_bytes, down as u64);
+        // The token, its position, and the kernels' parameters; norms and rotations went with the first token.
+        let up = after.to_device_bytes - before.to_device_bytes;
+        let parameters = LAYERS * PARAMETERS_OF_A_LAYER + PARAMETERS_OF_THE_ENDS;
+        let once = 4 * (WIDTH * (2 * LAYERS + 1) + 200 * HEAD_DIM);
+        let expected = 8 + parameters + if position == 0 { once } else { 0 };
+        assert_eq!(up, expected as u64, "position {position}");
+    }
+}
+
+/// Bytes of the parameters of a layer's kernels: two norms, four quantisations of rows and three of heads, seven products, two
+/// rotations, attention, two sums and a SiLU.
+const PARAMETERS_OF_A_LAYER: usize = 2 * 16 + 7 * 16 + 7 * 32 + 2 * 32 + 64 + 2 * 16 + 16;
+/// Of the embedding, a norm, a quantisation and a product.
+const PARAMETERS_OF_THE_ENDS: usize = 32 + 16 + 16 + 32;

@@ -175,7 +175,7 @@ impl Sizes {
             let bytes = match tensor.matrix {
                 Some((rows, blocks)) => device.matrix_bytes(rows, tensor.cols, blocks),
                 // Vectors may be kept there too.
-                None => tensor.canonical_bytes,
+                None => tensor.canonical_bytes.next_multiple_of(16),
             };
             match tensor.slot.place() {
                 Place::Embedding => sizes.embedding += bytes,
@@ -188,6 +188,7 @@ impl Sizes {
         sizes.kv = device.kv_bytes(shape) * u64::from(work.requests);
         let tokens = options.prefill_chunk.get();
         sizes.step = device.step_bytes(&StepSize {
+            layers: n(h.layers),
             tokens,
             logits: logits_rows(n(h.vocabulary)).min(tokens),
             sequences: n(work.requests.max(1)),
