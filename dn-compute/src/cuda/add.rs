@@ -22,7 +22,13 @@ pub(super) fn add(device: &Device, x: &mut [f32], y: &[f32]) -> Result<(), Numer
 }
 
 /// Adds `y` to `len` elements of `x`, over and over where it is shorter (`period`).
-pub(super) fn record(call: &Call<'_>, x: &Buf, y: &Buf, len: usize, period: usize) -> Result<(), NumericError> {
+pub(super) fn record(
+    call: &Call<'_>,
+    x: &Buf,
+    y: &Buf,
+    len: usize,
+    period: usize,
+) -> Result<(), NumericError> {
     let [low, high] = words(len);
     call.launch_items("add_to", len, &[x.at(), y.at(), call.fault()], &[low, high, period as u32])
 }

@@ -67,7 +67,13 @@ pub(super) struct Quantised {
 }
 
 impl Quantised {
-    pub(super) fn new(call: &Call<'_>, k: &Buf, v: &Buf, vectors: usize, d: usize) -> Result<Self, NumericError> {
+    pub(super) fn new(
+        call: &Call<'_>,
+        k: &Buf,
+        v: &Buf,
+        vectors: usize,
+        d: usize,
+    ) -> Result<Self, NumericError> {
         let [ok, ov] = [call.room(vectors * d / 2)?, call.room(vectors * d / 2)?];
         let [ke, ve] = [call.room(vectors)?, call.room(vectors)?];
         let addresses = [k.at(), v.at(), ok.at(), ov.at(), ke.at(), ve.at(), call.fault()];
@@ -138,6 +144,7 @@ fn page_bytes(shape: KvShape) -> usize {
 pub(super) fn sent(call: &Call<'_>, kv: &KvLayer, held: usize) -> Result<Pages, NumericError> {
     let mut mirror = kv.mirror().lock();
     let kept = mirror.held.as_ref().and_then(|held| held.downcast_ref::<Pages>());
+    let kept = kept.filter(|pages| call.device.owns(&pages.table));
     let needed = held.div_ceil(KEY_BLOCK);
     let pages = match kept {
         Some(pages) if pages.held.len() >= needed => pages.clone(),
@@ -162,7 +169,10 @@ pub(super) fn sent(call: &Call<'_>, kv: &KvLayer, held: usize) -> Result<Pages, 
         let quantised = Quantised::upload(call, &rows, kv.shape().head_dim)?;
         quantised.store(call, &pages, kv.shape(), 0..positions.len(), first)?;
     }
-    mirror.len = kv.len();
+    // What is launched later may still come to nothing: then it is sent again.
+    if !call.is_repeated() {
+        mirror.len = kv.len();
+    }
     Ok(pages)
 }
 
@@ -246,7 +256,8 @@ pub(super) fn record(
         Mask::Window { positions } => u32::try_from(positions).unwrap_or(u32::MAX),
         Mask::Full => 0,
     };
-    let (scores, block_tops) = (call.room(rows * blocks.len() * KEY_BLOCK)?, call.room(2 * rows * blocks.len())?);
+    let (scores, block_tops) =
+        (call.room(rows * blocks.len() * KEY_BLOCK)?, call.room(2 * rows * blocks.len())?);
     let (tops, num, den) = (call.room(2 * rows)?, call.room(2 * rows * d)?, call.room(2 * rows)?);
     let sums = [tops.at(), num.at(), den.at()];
     call.launch_items("attention_begin", rows * d, &sums, &[rows as u32, d as u32])?;

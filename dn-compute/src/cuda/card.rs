@@ -11,7 +11,7 @@ use cudarc::driver::{DriverError, result, sys};
 
 use super::CudaError;
 use super::compile::{self, Architecture};
-use super::driver::{Args, Download, Driver, Launch};
+use super::driver::{Args, Download, Driver, Launch, Recording};
 use super::kernels;
 use crate::spec::DeviceFault;
 
@@ -23,7 +23,7 @@ const STAGING: usize = 16 << 20;
 const SMALLEST: usize = 512;
 
 /// Functions of the driver that this file calls: all are looked for before the first call.
-const FUNCTIONS: [&str; 23] = [
+const FUNCTIONS: [&str; 30] = [
     "cuCtxSetCurrent",
     "cuDeviceGet",
     "cuDeviceGetAttribute",
@@ -34,6 +34,13 @@ const FUNCTIONS: [&str; 23] = [
     "cuDeviceTotalMem_v2",
     "cuDriverGetVersion",
     "cuGetErrorName",
+    "cuGraphAddKernelNode_v2",
+    "cuGraphCreate",
+    "cuGraphDestroy",
+    "cuGraphExecDestroy",
+    "cuGraphExecKernelNodeSetParams_v2",
+    "cuGraphInstantiateWithFlags",
+    "cuGraphLaunch",
     "cuInit",
     "cuLaunchKernel",
     "cuMemAlloc_v2",
@@ -158,7 +165,14 @@ fn summary(ordinal: i32, driver: &str) -> Result<CudaDevice, DriverError> {
     );
     // SAFETY: `device` came from the driver.
     let memory_bytes = unsafe { result::device::total_mem(device) }? as u64;
-    Ok(CudaDevice { name, driver: driver.to_owned(), capability, memory_bytes, isa: isa(capability), ordinal })
+    Ok(CudaDevice {
+        name,
+        driver: driver.to_owned(),
+        capability,
+        memory_bytes,
+        isa: isa(capability),
+        ordinal,
+    })
 }
 
 /// The usual word for a compute capability.
@@ -213,6 +227,21 @@ pub(super) struct Card {
     units: usize,
     up: Mutex<Staging>,
     down: Mutex<Staging>,
+    graphs: Mutex<Graphs>,
+}
+
+/// Recorded launches, and the number of the next.
+#[derive(Default)]
+struct Graphs {
+    all: HashMap<Recording, Graph>,
+    next: u64,
+}
+
+/// Recorded launches: the graph, which its nodes live in, and what is run.
+struct Graph {
+    graph: sys::CUgraph,
+    run: sys::CUgraphExec,
+    nodes: Vec<sys::CUgraphNode>,
 }
 
 /// Pinned memory.
@@ -272,13 +301,61 @@ impl Card {
         let staging = |memory: *mut c_void| Mutex::new(Staging { memory: memory.cast(), used: 0 });
         let units = usize::try_from(units).unwrap_or(1);
         let (up, down) = (staging(up), staging(down));
-        Ok(Self { device, context, stream, kernels: found, tiles, units, up, down })
+        let graphs = Mutex::default();
+        Ok(Self { device, context, stream, kernels: found, tiles, units, up, down, graphs })
     }
 
     /// Makes the context the thread's own.
     fn enter(&self) -> Result<(), DeviceFault> {
         // SAFETY: the context lives as long as this card.
         unsafe { result::ctx::set_current(self.context) }.map_err(fault)
+    }
+
+    fn kernel(&self, name: &str) -> Result<sys::CUfunction, DeviceFault> {
+        self.kernels.get(name).copied().ok_or_else(|| DeviceFault::Refused { detail: name.into() })
+    }
+
+    /// Calls `then` with a launch as a graph's node has it.
+    fn node<T>(
+        &self,
+        launch: &Launch,
+        then: impl FnOnce(&sys::CUDA_KERNEL_NODE_PARAMS_v2) -> T,
+    ) -> Result<T, DeviceFault> {
+        let mut args = launch.args;
+        let mut parameters = [ptr::from_mut::<Args>(&mut args).cast::<c_void>()];
+        let [x, y, z] = launch.grid;
+        let params = sys::CUDA_KERNEL_NODE_PARAMS_v2 {
+            func: self.kernel(launch.kernel)?,
+            gridDimX: x,
+            gridDimY: y,
+            gridDimZ: z,
+            blockDimX: launch.block,
+            blockDimY: 1,
+            blockDimZ: 1,
+            sharedMemBytes: 0,
+            kernelParams: parameters.as_mut_ptr(),
+            extra: ptr::null_mut(),
+            kern: ptr::null_mut(),
+            ctx: ptr::null_mut(),
+        };
+        Ok(then(&params))
+    }
+
+    /// Adds launches to a graph, each after the one before.
+    fn chain(&self, graph: sys::CUgraph, launches: &[Launch]) -> Result<Vec<sys::CUgraphNode>, DeviceFault> {
+        let mut nodes: Vec<sys::CUgraphNode> = Vec::with_capacity(launches.len());
+        for launch in launches {
+            let before = nodes.last().copied();
+            let (first, count) = before.as_ref().map_or((ptr::null(), 0), |node| (ptr::from_ref(node), 1));
+            let mut node = ptr::null_mut();
+            // SAFETY: the graph is being made, its nodes are its own, and the driver copies arguments before it returns.
+            let added = self.node(launch, |params| unsafe {
+                sys::cuGraphAddKernelNode_v2(&mut node, graph, first, count, params)
+            })?;
+            added.result().map_err(fault)?;
+            nodes.push(node);
+        }
+        Ok(nodes)
     }
 
     fn wait(&self) -> Result<(), DeviceFault> {
@@ -367,18 +444,71 @@ impl Driver for Card {
 
     fn launch(&self, launch: &Launch) -> Result<(), DeviceFault> {
         self.enter()?;
-        let Some(kernel) = self.kernels.get(launch.kernel) else {
-            return Err(DeviceFault::Refused { detail: launch.kernel.into() });
-        };
+        let kernel = self.kernel(launch.kernel)?;
         let [x, y, z] = launch.grid;
         let mut args = launch.args;
         let mut parameters = [ptr::from_mut::<Args>(&mut args).cast::<c_void>()];
         // SAFETY: every kernel takes one `Args` by value, which the driver copies before it returns; the addresses in it are of
         // memory that is given back only after the launch, in the stream's order.
         unsafe {
-            result::launch_kernel(*kernel, (x, y, z), (launch.block, 1, 1), 0, self.stream, &mut parameters)
+            result::launch_kernel(kernel, (x, y, z), (launch.block, 1, 1), 0, self.stream, &mut parameters)
         }
         .map_err(fault)
+    }
+
+    fn record(&self, launches: &[Launch]) -> Result<Recording, DeviceFault> {
+        self.enter()?;
+        let (mut graph, mut run) = (ptr::null_mut(), ptr::null_mut());
+        // SAFETY: the pointer is to a handle that outlives the call.
+        unsafe { sys::cuGraphCreate(&mut graph, 0) }.result().map_err(fault)?;
+        let made = self.chain(graph, launches).and_then(|nodes| {
+            // SAFETY: the graph was made above.
+            unsafe { sys::cuGraphInstantiateWithFlags(&mut run, graph, 0) }.result().map_err(fault)?;
+            Ok(nodes)
+        });
+        let nodes = made.inspect_err(|_| {
+            // SAFETY: made above and used nowhere.
+            let _ = unsafe { sys::cuGraphDestroy(graph) };
+        })?;
+        let mut graphs = lock(&self.graphs);
+        let recording = Recording(graphs.next);
+        graphs.next += 1;
+        graphs.all.insert(recording, Graph { graph, run, nodes });
+        Ok(recording)
+    }
+
+    fn change(&self, recording: Recording, index: usize, launch: &Launch) -> Result<(), DeviceFault> {
+        self.enter()?;
+        let graphs = lock(&self.graphs);
+        let known = graphs.all.get(&recording).and_then(|graph| Some((graph.run, *graph.nodes.get(index)?)));
+        let Some((run, node)) = known else {
+            return Err(DeviceFault::Refused { detail: "a recording that is not there".into() });
+        };
+        // SAFETY: run and node belong together; a repetition on its way keeps its arguments.
+        let changed =
+            self.node(launch, |params| unsafe { sys::cuGraphExecKernelNodeSetParams_v2(run, node, params) })?;
+        changed.result().map_err(fault)
+    }
+
+    fn repeat(&self, recording: Recording) -> Result<(), DeviceFault> {
+        self.enter()?;
+        let run = lock(&self.graphs).all.get(&recording).map(|graph| graph.run);
+        let Some(run) = run else {
+            return Err(DeviceFault::Refused { detail: "a recording that is not there".into() });
+        };
+        // SAFETY: the recording lives until `forget`, which waits.
+        unsafe { sys::cuGraphLaunch(run, self.stream) }.result().map_err(fault)
+    }
+
+    fn forget(&self, recording: Recording) {
+        let graph = lock(&self.graphs).all.remove(&recording);
+        if let Some(Graph { graph, run, .. }) = graph
+            && self.enter().is_ok()
+            && self.wait().is_ok()
+        {
+            // SAFETY: both were made by `record`, and no repetition is on its way.
+            let _ = unsafe { (sys::cuGraphExecDestroy(run), sys::cuGraphDestroy(graph)) };
+        }
     }
 
     fn has_tiles(&self) -> bool {

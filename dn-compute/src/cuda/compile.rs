@@ -45,10 +45,8 @@ impl Architecture {
     /// The best that NVRTC here can do for a device.
     pub(super) fn of(device: &CudaDevice) -> Result<Self, CudaError> {
         let (major, minor) = device.capability;
-        Self::choose(10 * major + minor, &supported()?).ok_or_else(|| CudaError::Architecture {
-            device: device.name.clone(),
-            found: device.capability,
-        })
+        Self::choose(10 * major + minor, &supported()?)
+            .ok_or_else(|| CudaError::Architecture { device: device.name.clone(), found: device.capability })
     }
 
     fn choose(own: u32, supported: &[u32]) -> Option<Self> {
@@ -196,7 +194,9 @@ fn compile_with(source: &str, architecture: Architecture, options: &[&str]) -> R
     unsafe { size(program.0, ptr::from_mut(&mut length)) }.result().map_err(|e| failed(e.to_string()))?;
     let mut image = vec![0u8; length];
     // SAFETY: there is room for as many bytes as the library said.
-    unsafe { get(program.0, image.as_mut_ptr().cast::<c_char>()) }.result().map_err(|e| failed(e.to_string()))?;
+    unsafe { get(program.0, image.as_mut_ptr().cast::<c_char>()) }
+        .result()
+        .map_err(|e| failed(e.to_string()))?;
     Ok(image)
 }
 

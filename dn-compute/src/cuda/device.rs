@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::driver::Driver;
+use super::driver::{Driver, Launch};
+use super::graphs::Graphs;
 use crate::spec::{DeviceFault, NumericError, Op};
 
 /// Most words of an input or output of a launch, unless told otherwise: 128 MiB.
@@ -23,6 +24,7 @@ struct Shared {
     driver: Box<dyn Driver>,
     /// Memory that nobody uses just now, by size.
     kept: Mutex<BTreeMap<usize, Vec<u64>>>,
+    graphs: Graphs,
 }
 
 /// Memory on the device; given back when the last holder drops it. A later use waits for an earlier one, since the device does
@@ -44,12 +46,17 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 impl Device {
     pub(super) fn new(driver: Box<dyn Driver>, name: &str, most_words: Option<usize>) -> Self {
-        let shared = Arc::new(Shared { driver, kept: Mutex::default() });
+        let shared = Arc::new(Shared { driver, kept: Mutex::default(), graphs: Graphs::default() });
         Self { shared, name: name.into(), most_words: most_words.unwrap_or(MOST_WORDS) }
     }
 
     pub(super) fn driver(&self) -> &dyn Driver {
         self.shared.driver.as_ref()
+    }
+
+    /// Runs launches one after another; those of the same `key` are mostly alike.
+    pub(super) fn run(&self, key: u64, launches: &[Launch]) -> Result<(), DeviceFault> {
+        self.shared.graphs.run(self.driver(), key, launches)
     }
 
     /// The error of an operation on a device that failed.
@@ -66,6 +73,11 @@ impl Device {
             None => self.allocate(op, class)?,
         };
         Ok(Buf(Arc::new(Memory { shared: Arc::clone(&self.shared), address, class: Some(class) })))
+    }
+
+    /// Whether the memory is this device's.
+    pub(super) fn owns(&self, buf: &Buf) -> bool {
+        Arc::ptr_eq(&self.shared, &buf.0.shared)
     }
 
     /// Memory that stays.
@@ -103,6 +115,7 @@ impl Shared {
 
 impl Drop for Shared {
     fn drop(&mut self) {
+        self.graphs.clear(self.driver.as_ref());
         self.give_up();
     }
 }

@@ -6,14 +6,14 @@ use crate::spec::DeviceFault;
 
 /// Addresses and numbers that a kernel is given: `Args` in `float.cu`.
 #[repr(C)]
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Args {
     pub(super) addresses: [u64; 10],
     pub(super) numbers: [u32; 16],
 }
 
 /// A kernel over a grid of blocks.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Launch {
     pub(super) kernel: &'static str,
     pub(super) grid: [u32; 3],
@@ -21,6 +21,10 @@ pub(super) struct Launch {
     pub(super) block: u32,
     pub(super) args: Args,
 }
+
+/// Launches that a device has prepared.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(super) struct Recording(pub(super) u64);
 
 /// Bytes on their way from the device: where they are, where they go.
 pub(super) type Download<'a> = (u64, &'a mut [u8]);
@@ -47,6 +51,18 @@ pub(super) trait Driver: Send + Sync + fmt::Debug {
 
     /// Runs a kernel.
     fn launch(&self, launch: &Launch) -> Result<(), DeviceFault>;
+
+    /// Prepares launches that are to be repeated together, one after another.
+    fn record(&self, launches: &[Launch]) -> Result<Recording, DeviceFault>;
+
+    /// Changes one of them, of the same kernel, from the next repetition on.
+    fn change(&self, recording: Recording, index: usize, launch: &Launch) -> Result<(), DeviceFault>;
+
+    /// Runs them.
+    fn repeat(&self, recording: Recording) -> Result<(), DeviceFault>;
+
+    /// Gives them up, once everything that was asked before has happened.
+    fn forget(&self, recording: Recording);
 
     /// Whether it has the int8 products of whole tiles that `linear_tiles.cu` uses.
     fn has_tiles(&self) -> bool;

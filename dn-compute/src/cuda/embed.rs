@@ -6,7 +6,12 @@ use super::elements::{bytes, rows_at_once};
 use super::own;
 use crate::spec::{Matrix, NumericError, Op, Prepared, embed::check_embed};
 
-pub(super) fn embed(device: &Device, table: &Matrix, tokens: &[u32], out: &mut [f32]) -> Result<(), NumericError> {
+pub(super) fn embed(
+    device: &Device,
+    table: &Matrix,
+    tokens: &[u32],
+    out: &mut [f32],
+) -> Result<(), NumericError> {
     check_embed(&**table, tokens, out)?;
     let w = own(Op::Embed, table)?;
     let (cols, step) = (w.cols(), rows_at_once(device, w.cols()));

@@ -12,7 +12,7 @@ use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
 use super::card::CudaDevice;
 use super::device::Device;
-use super::driver::{Args, Download, Driver, Launch};
+use super::driver::{Args, Download, Driver, Launch, Recording};
 use super::kernels::SOURCE;
 use super::{Cuda, CudaOptions};
 use crate::spec::DeviceFault;
@@ -69,6 +69,7 @@ struct Emulated {
     /// Length and start of what the system gave, by address.
     memory: Mutex<HashMap<u64, (usize, usize)>>,
     launches: AtomicU32,
+    recordings: Mutex<HashMap<Recording, Vec<Launch>>>,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -87,7 +88,8 @@ pub(super) fn emulated(options: Emulation) -> Option<Cuda> {
         ordinal: 0,
     };
     let memory = Mutex::default();
-    let driver = Emulated { kernels, options, memory, launches: AtomicU32::new(0) };
+    let driver =
+        Emulated { kernels, options, memory, launches: AtomicU32::new(0), recordings: Mutex::default() };
     let CudaOptions { max_launch_words, .. } =
         CudaOptions { max_launch_words: options.max_launch_words, ..CudaOptions::default() };
     Some(Cuda::over(Device::new(Box::new(driver), &summary.name, max_launch_words), summary))
@@ -126,7 +128,8 @@ fn build(options: Emulation) -> Option<&'static Kernels> {
         let dir = tempfile::tempdir_in(place.parent().unwrap()).unwrap();
         let (from, to) = (dir.path().join("kernels.cpp"), dir.path().join("kernels.so"));
         fs::write(&from, text).unwrap();
-        let output = Command::new(&compiler).args(FLAGS).arg(architecture).arg("-o").args([&to, &from]).output();
+        let output =
+            Command::new(&compiler).args(FLAGS).arg(architecture).arg("-o").args([&to, &from]).output();
         let output = output.unwrap();
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         fs::rename(&to, &place).unwrap();
@@ -155,7 +158,14 @@ impl Driver for Emulated {
         let length = inside + 2 * PAGE;
         // SAFETY: new pages, asked for without an address.
         let start = unsafe {
-            libc::mmap(std::ptr::null_mut(), length, libc::PROT_NONE, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS, -1, 0)
+            libc::mmap(
+                std::ptr::null_mut(),
+                length,
+                libc::PROT_NONE,
+                libc::MAP_PRIVATE | libc::MAP_ANONYMOUS,
+                -1,
+                0,
+            )
         };
         assert_ne!(start, libc::MAP_FAILED, "no memory for the emulated card");
         // SAFETY: these pages lie within those just given.
@@ -211,6 +221,30 @@ impl Driver for Emulated {
         // SAFETY: as above; kernels touch the memory whose addresses they are given.
         unsafe { (self.kernels.launch)(kernel, &launch.args, launch.grid.as_ptr(), launch.block, order) };
         Ok(())
+    }
+
+    fn record(&self, launches: &[Launch]) -> Result<Recording, DeviceFault> {
+        let mut recordings = lock(&self.recordings);
+        let next = recordings.keys().max().map_or(0, |last| last.0 + 1);
+        recordings.insert(Recording(next), launches.to_vec());
+        Ok(Recording(next))
+    }
+
+    fn change(&self, recording: Recording, index: usize, launch: &Launch) -> Result<(), DeviceFault> {
+        let mut recordings = lock(&self.recordings);
+        let own = &mut recordings.get_mut(&recording).expect("what is changed was recorded")[index];
+        assert_eq!(own.kernel, launch.kernel, "a recorded launch keeps its kernel");
+        *own = *launch;
+        Ok(())
+    }
+
+    fn repeat(&self, recording: Recording) -> Result<(), DeviceFault> {
+        let launches = lock(&self.recordings).get(&recording).expect("what is repeated was recorded").clone();
+        launches.iter().try_for_each(|launch| self.launch(launch))
+    }
+
+    fn forget(&self, recording: Recording) {
+        lock(&self.recordings).remove(&recording).expect("what is forgotten was recorded");
     }
 
     fn has_tiles(&self) -> bool {

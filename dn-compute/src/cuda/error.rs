@@ -8,7 +8,9 @@ use crate::spec::DeviceFault;
 #[non_exhaustive]
 pub enum CudaError {
     /// There is no driver.
-    #[error("no NVIDIA driver was found; install it (`nvidia-smi` must list the card), or use another backend")]
+    #[error(
+        "no NVIDIA driver was found; install it (`nvidia-smi` must list the card), or use another backend"
+    )]
     NoDriver,
     /// The driver is older than the backend.
     #[error("the NVIDIA driver lacks `{function}`; update it to one for CUDA 12 or later")]

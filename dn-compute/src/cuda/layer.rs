@@ -14,6 +14,9 @@ use crate::spec::{
     trig::score_scale,
 };
 
+/// Up to so many rows the launches are given to the device together: what they compute takes less than launching them.
+const REPEATED_TOKENS: usize = 8;
+
 /// The rows of a call and where they are on the device.
 struct Rows<'a> {
     call: Call<'a>,
@@ -35,7 +38,11 @@ pub(super) fn layer(
     if !fits(device, layer, shape, parts, x) {
         return Ok(false);
     }
-    let call = Call::new(device, Op::Attention)?;
+    let mut call = Call::new(device, Op::Layer)?;
+    if tokens <= REPEATED_TOKENS {
+        // Each layer has weights of its own; the same kernels run for every token.
+        call = call.repeated(own(Op::Layer, &layer.weights.query)?.q.at());
+    }
     let uploaded = call.upload(x)?;
     let rows = Rows { call, layer, tokens, width: x.len() / tokens, x: uploaded };
     let (q, k, v) = rows.project(shape)?;

@@ -57,7 +57,12 @@ pub(super) fn linear(
 }
 
 /// The product of `tokens` quantised rows with a matrix.
-pub(super) fn multiply(call: &Call<'_>, w: &Resident, a: &Digits, tokens: usize) -> Result<Buf, NumericError> {
+pub(super) fn multiply(
+    call: &Call<'_>,
+    w: &Resident,
+    a: &Digits,
+    tokens: usize,
+) -> Result<Buf, NumericError> {
     let y = call.room(tokens * w.rows())?;
     let (kernel, grid) = if tokens > FEW_TOKENS && call.device.driver().has_tiles() {
         let kernel = match w.blocks.length {

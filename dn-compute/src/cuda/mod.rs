@@ -27,6 +27,7 @@ mod embed;
 mod emulation;
 mod error;
 mod gelu;
+mod graphs;
 mod kernels;
 mod layer;
 mod layer_norm;

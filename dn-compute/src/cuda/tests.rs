@@ -5,6 +5,7 @@ use std::time::Instant;
 use super::Cuda;
 use super::emulation::{Emulation, emulated};
 use crate::conformance;
+use crate::reference::Reference;
 use crate::spec::{Backend, DeviceFault, NumericError, QuantMatrix};
 
 fn suite(card: &Cuda, every: usize, what: &str) -> conformance::Report {
@@ -22,7 +23,7 @@ fn suite(card: &Cuda, every: usize, what: &str) -> conformance::Report {
 fn every_case_with_tiles() {
     let Some(card) = emulated(Emulation::default()) else { return };
     let report = suite(&card, 1, "with tiles");
-    assert!(report.outputs > 1_000_000 && report.refusals > 50, "{report:?}");
+    assert!(report.outputs > 1_000_000 && report.refusals > 50 && report.layers > 10, "{report:?}");
 }
 
 #[test]
@@ -43,7 +44,11 @@ fn parts_give_the_same_bits() {
 fn a_full_card_is_an_error_of_its_own_and_the_next_call_works() {
     let Some(card) = emulated(Emulation { memory: 1 << 20, ..Emulation::default() }) else { return };
     let matrix = |rows| QuantMatrix::from_f32(rows, 64, &vec![0.5; rows * 64]).unwrap();
-    let small = card.prepare(matrix(100)).unwrap();
+    let (small, same) = (card.prepare(matrix(100)).unwrap(), Reference.prepare(matrix(100)).unwrap());
+    let product = |backend: &dyn Backend, weights, tokens: usize| {
+        let mut out = vec![0.0; tokens * 100];
+        backend.linear(&[weights], &vec![1.0; tokens * 64], tokens, &mut [&mut out]).map(|()| out)
+    };
     let full = |result: Result<(), NumericError>| match result {
         Err(NumericError::Device { device, fault, .. }) => {
             assert_eq!((&*device, fault), ("emulated card", DeviceFault::OutOfMemory));
@@ -51,14 +56,70 @@ fn a_full_card_is_an_error_of_its_own_and_the_next_call_works() {
         other => panic!("{other:?}"),
     };
     full(card.prepare(matrix(20_000)).map(|_| ()));
-    let multiply = |tokens: usize| {
-        let mut out = vec![0.0; tokens * 100];
-        card.linear(&[&small], &vec![1.0; tokens * 64], tokens, &mut [&mut out]).map(|()| assert_eq!(out[0], 32.0))
+    let multiply = |tokens| {
+        let found = product(&card, &small, tokens)?;
+        assert_eq!(found, product(&Reference, &same, tokens)?);
+        Ok(())
     };
     full(multiply(5000));
     multiply(7).unwrap();
     // What an earlier call left over makes room for a later one of another size.
     for tokens in [150, 230, 310, 390, 470] {
         multiply(tokens).unwrap();
+    }
+}
+
+/// What the emulated card is for: mistakes that a real one may hide are seen. (Others end the program: an address out of range, a
+/// barrier that not all threads reach, a shift too far.)
+#[test]
+fn mistakes_are_seen() {
+    for change in [
+        // The maximum of a row is read before all warps have written theirs.
+        ("room[threadIdx.x / LANES] = v;\n  __syncthreads();", "room[threadIdx.x / LANES] = v;"),
+        // A tile is multiplied before it is there.
+        ("__syncthreads();\n    if (chunk + 1 < chunks) {", "if (chunk + 1 < chunks) {"),
+        // The words of a fragment in another order.
+        ("to[1] = from[(row + 8) * (LINE / 4) + word];", "to[1] = from[row * (LINE / 4) + word + 4];"),
+        // Weights of the keys are used before all threads have computed theirs.
+        ("__syncthreads();\n    if (c < n.padded) {", "if (c < n.padded) {"),
+    ] {
+        let Some(card) = emulated(Emulation { change: Some(change), ..Emulation::default() }) else { return };
+        let seen = conformance::sample(&card, 11);
+        assert!(seen.is_err(), "{change:?}");
+    }
+}
+
+/// A model's tokens and trace roots, those of prompts in one pass and of tokens one by one.
+#[cfg(feature = "embedded-model")]
+#[test]
+fn the_embedded_model_answers_as_on_the_cpu() {
+    use std::ops::ControlFlow;
+    use std::sync::Arc;
+
+    use dn_core::objects::{Decoding, Sampling};
+
+    use crate::{ChatMessage, Engine, EngineOptions, GenerateRequest, Model};
+
+    let Some(card) = emulated(Emulation::default()) else { return };
+    let model = Arc::new(Model::from_bytes(crate::embedded::tiny_rust()).unwrap());
+    let cpu = Engine::new(Arc::clone(&model), EngineOptions::default()).unwrap();
+    let card = Engine::over(Arc::clone(&model), Box::new(card)).unwrap();
+    // More tokens than a block of keys has: some are read in one pass, some one by one.
+    let long = "What is ownership? ".repeat(12);
+    for (question, max_tokens) in [("What is ownership?", 12), (long.as_str(), 4)] {
+        let prompt = model.front().chat_prompt(&[ChatMessage::user(question)]).unwrap();
+        let request = GenerateRequest {
+            prompt: &prompt,
+            already: &[],
+            sampling: Sampling { temperature_micro: 700_000, seed: 7, ..Sampling::GREEDY },
+            decoding: Decoding::plain(),
+            max_tokens,
+            stop: &[],
+        };
+        let expected = cpu.generate(&request, &mut |_| ControlFlow::Continue(())).unwrap();
+        let found = card.generate(&request, &mut |_| ControlFlow::Continue(())).unwrap();
+        assert_eq!((&found.tokens, found.trace_root), (&expected.tokens, expected.trace_root));
+        let replay = card.replay(&request, &expected.tokens, expected.finish).unwrap();
+        assert_eq!((replay.divergence, replay.trace_root), (None, expected.trace_root));
     }
 }

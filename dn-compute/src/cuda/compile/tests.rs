@@ -54,8 +54,27 @@ fn has_compiler() -> bool {
 
 /// Float instructions that round as the spec says, or move and compare. Everything else that has a float type is refused.
 const ALLOWED: [&str; 22] = [
-    "abs", "add.rn", "copysign", "cvt.rn", "cvt.rni", "div.rn", "ld.global", "ld.local", "ld.param", "ld.shared",
-    "max", "min", "mov", "mul.rn", "neg", "selp", "setp", "sqrt.rn", "st.global", "st.local", "st.shared",
+    "abs",
+    "add.rn",
+    "copysign",
+    "cvt.rn",
+    "cvt.rni",
+    "div.rn",
+    "ld.global",
+    "ld.local",
+    "ld.param",
+    "ld.shared",
+    "max",
+    "min",
+    "mov",
+    "mul.rn",
+    "neg",
+    "selp",
+    "setp",
+    "sqrt.rn",
+    "st.global",
+    "st.local",
+    "st.shared",
     "sub.rn",
 ];
 
@@ -74,7 +93,8 @@ fn strays(ptx: &str) -> Vec<String> {
             continue;
         }
         let parts: Vec<&str> = name.split('.').collect();
-        let float = parts.iter().any(|part| ["f16", "f16x2", "bf16", "bf16x2", "f32", "f64", "tf32"].contains(part));
+        let float =
+            parts.iter().any(|part| ["f16", "f16x2", "bf16", "bf16x2", "f32", "f64", "tf32"].contains(part));
         let allowed = ALLOWED.iter().any(|allowed| {
             name.strip_prefix(allowed).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
         });
@@ -97,7 +117,8 @@ fn the_kernels_compile_and_no_float_instruction_is_loose() {
         return;
     }
     let supported = supported().unwrap();
-    let wanted: Vec<u32> = [61, 70, 75, 80, 90, 100, 120].into_iter().filter(|n| supported.contains(n)).collect();
+    let wanted: Vec<u32> =
+        [61, 70, 75, 80, 90, 100, 120].into_iter().filter(|n| supported.contains(n)).collect();
     assert!(wanted.len() >= 3, "{supported:?}");
     for number in wanted {
         let text = ptx(SOURCE, number, &OPTIONS);
@@ -109,6 +130,67 @@ fn the_kernels_compile_and_no_float_instruction_is_loose() {
         assert_eq!(tiles > 0, number >= 80, "{number}");
         assert!(text.contains("dp4a.s32.s32"), "{number}");
         println!("compute_{number}: {} bytes of PTX, {tiles} products of tiles", text.len());
+    }
+}
+
+/// Kernels that divide or take a root: what the assembler makes of these is fused by design, and rounds right.
+const DIVIDING: [&str; 4] = ["divide", "layer_norm", "rms_norm", "silu_mul"];
+
+/// Instructions of a disassembly that fuse or flush where no division needs it, with their kernels.
+fn fused(sass: &str) -> Vec<String> {
+    let mut kernel = "";
+    let mut found = Vec::new();
+    for line in sass.lines().map(str::trim) {
+        if let Some(name) = line.strip_prefix(".text.").and_then(|rest| rest.strip_suffix(':')) {
+            kernel = name;
+        }
+        let Some((_, instruction)) = line.split_once("*/") else { continue };
+        let words: Vec<&str> = instruction.split_whitespace().collect();
+        let name = words.iter().find(|word| !word.starts_with('@')).copied().unwrap_or_default();
+        let is = |starts: &[&str]| starts.iter().any(|start| name.starts_with(start));
+        // The half-precision unit also sets registers to constants: minus zero times zero, and a number.
+        let constant = name.starts_with("HFMA2") && instruction.contains("-RZ, RZ,");
+        let wide = is(&["DFMA", "DADD", "DMUL"]) || (is(&["HFMA2", "HADD2", "HMUL2"]) && !constant);
+        let loose = is(&["FFMA"]) || (is(&["FADD", "FMUL"]) && name.contains("FTZ"));
+        if wide || (loose && !DIVIDING.contains(&kernel)) {
+            found.push(format!("{kernel}: {instruction}"));
+        }
+    }
+    found
+}
+
+/// What an architecture really runs, where `DN_NVDISASM` names the disassembler.
+fn disassembled(source: &str, number: u32, options: &[&str]) -> Option<String> {
+    let Some(program) = std::env::var_os("DN_NVDISASM") else {
+        println!("SKIPPED: DN_NVDISASM names no disassembler");
+        return None;
+    };
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("kernels.cubin");
+    fs::write(&file, compile_with(source, Architecture::Own(number), options).unwrap()).unwrap();
+    // The wheel's program has lost its permission to run.
+    let runnable = dir.path().join("nvdisasm");
+    fs::copy(program, &runnable).unwrap();
+    #[cfg(unix)]
+    fs::set_permissions(&runnable, std::os::unix::fs::PermissionsExt::from_mode(0o700)).unwrap();
+    let output = std::process::Command::new(&runnable).arg("-c").arg(&file).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    Some(String::from_utf8(output.stdout).unwrap())
+}
+
+#[test]
+fn what_the_assembler_makes_fuses_nothing_either() {
+    if !has_compiler() {
+        return;
+    }
+    let planted = "extern \"C\" __global__ void planted(float* x) { x[0] = x[0] * x[1] + x[2]; }";
+    let Some(text) = disassembled(planted, 80, &["--fmad=true"]) else { return };
+    assert!(fused(&text).iter().any(|line| line.starts_with("planted: ") && line.contains("FFMA")), "{text}");
+    assert_eq!(fused(&disassembled(planted, 80, &OPTIONS).unwrap()), Vec::<String>::new());
+    let text = disassembled(SOURCE, 80, &OPTIONS).unwrap();
+    assert_eq!(fused(&text), Vec::<String>::new());
+    for (kernel, instruction) in [("linear_1", "IDP.4A.S8.S8"), ("linear_tiles_row", "IMMA.16832.S8.S8")] {
+        assert!(text.contains(&format!(".text.{kernel}:")) && text.contains(instruction), "{kernel}");
     }
 }
 
@@ -132,9 +214,8 @@ fn the_scan_finds_what_is_planted() {
         return;
     }
     let number = supported().unwrap().into_iter().filter(|n| *n >= 75).min().unwrap();
-    let planted = |body: &str| {
-        format!("extern \"C\" __global__ void planted(float* x, double* d) {{ {body} }}")
-    };
+    let planted =
+        |body: &str| format!("extern \"C\" __global__ void planted(float* x, double* d) {{ {body} }}");
     for (body, options, word) in [
         ("x[0] = x[0] * x[1] + x[2];", &["--fmad=true"][..], "fma.rn.f32"),
         ("x[0] = x[0] * x[1] + x[2];", &OPTIONS[..], ""),
@@ -149,7 +230,11 @@ fn the_scan_finds_what_is_planted() {
     ] {
         let found = strays(&ptx(&planted(body), number, options)).join("\n");
         assert!(found.contains(word), "{body} {options:?}: {found}");
-        assert_eq!(found.is_empty(), word.is_empty() && !options.contains(&"--ftz=true"), "{body} {options:?}: {found}");
+        assert_eq!(
+            found.is_empty(),
+            word.is_empty() && !options.contains(&"--ftz=true"),
+            "{body} {options:?}: {found}"
+        );
     }
     // Where contraction is allowed, the kernels themselves stay as they are: their arithmetic is explicit.
     assert_eq!(strays(&ptx(SOURCE, number, &["--fmad=true", "--std=c++17"])), Vec::<String>::new());
