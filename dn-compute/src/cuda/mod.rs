@@ -22,7 +22,7 @@ mod device;
 mod driver;
 mod elements;
 mod embed;
-#[cfg(test)]
+#[cfg(all(test, target_os = "linux"))]
 #[allow(unsafe_code)]
 mod emulation;
 mod error;
@@ -37,7 +37,7 @@ mod quantise;
 mod rms_norm;
 mod rope;
 mod silu;
-#[cfg(test)]
+#[cfg(all(test, target_os = "linux"))]
 mod tests;
 
 use std::path::PathBuf;

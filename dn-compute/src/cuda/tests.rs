@@ -6,7 +6,7 @@ use super::Cuda;
 use super::emulation::{Emulation, emulated};
 use crate::conformance;
 use crate::reference::Reference;
-use crate::spec::{Backend, DeviceFault, NumericError, QuantMatrix};
+use crate::spec::{Backend, DeviceFault, KvShape, Mask, NumericError, QuantMatrix};
 
 fn suite(card: &Cuda, every: usize, what: &str) -> conformance::Report {
     let started = Instant::now();
@@ -66,6 +66,29 @@ fn a_full_card_is_an_error_of_its_own_and_the_next_call_works() {
     // What an earlier call left over makes room for a later one of another size.
     for tokens in [150, 230, 310, 390, 470] {
         multiply(tokens).unwrap();
+    }
+}
+
+/// Lost at any launch, a card is named; what was not done is not there.
+#[test]
+fn a_lost_card_fails_the_call_and_leaves_the_cache() {
+    let shape = KvShape { heads: 2, head_dim: 8, capacity: 10 };
+    let values = [0.25; 3 * 2 * 8];
+    for lost_after in 0..9 {
+        let Some(card) = emulated(Emulation { lost_after, ..Emulation::default() }) else { return };
+        let mut kv = card.kv_layer(shape).unwrap();
+        let mut out = [9.0; 3 * 2 * 8];
+        let appended = card.kv_append(&mut kv, &values, &values);
+        assert_eq!(kv.len(), if appended.is_ok() { 3 } else { 0 });
+        let attended = appended.and_then(|()| card.attention(&kv, Mask::Causal, 2, 0, &values, &mut out));
+        // One launch quantises what is appended, six do the rest.
+        match attended {
+            Err(NumericError::Device { device, fault, .. }) if lost_after < 7 => {
+                assert_eq!((&*device, fault), ("emulated card", DeviceFault::Lost));
+            }
+            Ok(()) if lost_after >= 7 => assert!(out.iter().all(|v| (v - 0.25).abs() < 1e-3), "{out:?}"),
+            other => panic!("{lost_after}: {other:?}"),
+        }
     }
 }
 

@@ -138,7 +138,7 @@ impl Engine {
     }
 
     /// The same over a backend that no option names.
-    #[cfg(all(test, feature = "cuda", feature = "embedded-model"))]
+    #[cfg(all(test, target_os = "linux", feature = "cuda", feature = "embedded-model"))]
     pub(crate) fn over(
         model: Arc<Model>,
         backend: Box<dyn crate::spec::Backend>,
