@@ -7,6 +7,7 @@ use dn_compute::conformance;
 use dn_compute::cuda::{Cuda, CudaError, CudaOptions};
 
 /// The device, or `None` where there is none and none is required.
+#[allow(clippy::print_stdout, reason = "a skip must be seen")]
 fn device(options: &CudaOptions) -> Option<Cuda> {
     match Cuda::unchecked(options) {
         Ok(device) => Some(device),
