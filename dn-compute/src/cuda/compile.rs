@@ -8,7 +8,7 @@ use std::ptr;
 
 use cudarc::nvrtc::{result, sys};
 
-use super::card::CudaDevice;
+use super::devices::CudaDevice;
 use super::error::CudaError;
 use super::kernels::SOURCE;
 

@@ -10,8 +10,8 @@ use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
-use super::card::CudaDevice;
 use super::device::Device;
+use super::devices::CudaDevice;
 use super::driver::{Args, Download, Driver, Launch, Recording};
 use super::kernels::SOURCE;
 use super::{Cuda, CudaOptions};

@@ -19,6 +19,8 @@ mod card;
 #[allow(unsafe_code)]
 mod compile;
 mod device;
+#[allow(unsafe_code)]
+mod devices;
 mod driver;
 mod elements;
 mod embed;
@@ -49,7 +51,7 @@ use crate::spec::{
     RopeTable,
 };
 
-pub use card::{CudaDevice, devices};
+pub use devices::{CudaDevice, devices};
 pub use error::CudaError;
 
 use card::Card;
@@ -87,7 +89,7 @@ impl Cuda {
     /// # Errors
     /// No driver, no compiler, no such device, or one that lacks what the kernels need.
     pub fn unchecked(options: &CudaOptions) -> Result<Self, CudaError> {
-        let summary = card::choose(options.device.as_deref())?;
+        let summary = devices::choose(options.device.as_deref())?;
         let card = Card::open(&summary, options.cache.as_deref())?;
         Ok(Self::over(Device::new(Box::new(card), &summary.name, options.max_launch_words), summary))
     }
