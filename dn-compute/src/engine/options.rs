@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::num::NonZeroUsize;
+use std::path::Path;
 use std::str::FromStr;
 
 use super::EngineError;
@@ -24,17 +25,20 @@ pub enum BackendKind {
     /// A graphics card, through Vulkan, Metal or Direct3D 12 (feature `wgpu`). A device is compared with the reference before
     /// it is used, and refused for one wrong bit.
     Wgpu,
+    /// A card of NVIDIA's, through CUDA (feature `cuda`). Compared and refused in the same way.
+    Cuda,
 }
 
 impl BackendKind {
     /// Every backend.
-    pub const ALL: [Self; 3] = [Self::Cpu, Self::Reference, Self::Wgpu];
+    pub const ALL: [Self; 4] = [Self::Cpu, Self::Reference, Self::Wgpu, Self::Cuda];
 
     /// Whether this program was built with it.
     pub const fn is_built(self) -> bool {
         match self {
             Self::Cpu | Self::Reference => true,
             Self::Wgpu => cfg!(feature = "wgpu"),
+            Self::Cuda => cfg!(feature = "cuda"),
         }
     }
 
@@ -44,6 +48,7 @@ impl BackendKind {
             Self::Cpu => "cpu",
             Self::Reference => "reference",
             Self::Wgpu => "wgpu",
+            Self::Cuda => "cuda",
         }
     }
 }
@@ -56,7 +61,7 @@ impl fmt::Display for BackendKind {
 
 /// A name that is no backend.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("`{found}` is no backend, expected cpu, reference or wgpu")]
+#[error("`{found}` is no backend, expected cpu, reference, wgpu or cuda")]
 pub struct ParseBackendError {
     /// What came.
     pub found: String,
@@ -80,8 +85,10 @@ pub struct EngineOptions {
     pub backend: BackendKind,
     /// Instruction set of the CPU backend.
     pub isa: Isa,
-    /// Part of the name of the device of the wgpu backend; `None` is the best one.
+    /// Part of the name of the device of the wgpu or cuda backend; `None` is the best one.
     pub adapter: Option<&'static str>,
+    /// Directory for the compiled kernels of the cuda backend; `None` compiles them each time.
+    pub kernel_cache: Option<&'static Path>,
     /// Threads of the CPU backend; `None` is one per core.
     pub threads: Option<NonZeroUsize>,
     /// Most tokens fed at a time.
@@ -96,6 +103,7 @@ impl Default for EngineOptions {
             backend: BackendKind::default(),
             isa: Isa::default(),
             adapter: None,
+            kernel_cache: None,
             threads: None,
             prefill_chunk: PREFILL_CHUNK,
             memory_limit: None,
@@ -108,6 +116,7 @@ impl EngineOptions {
         match self.backend {
             BackendKind::Reference => Ok(Box::new(Reference)),
             BackendKind::Wgpu => device(self.adapter),
+            BackendKind::Cuda => cuda(self.adapter, self.kernel_cache),
             BackendKind::Cpu => {
                 let threads = self.threads.map_or_else(|| self.thread_count(), NonZeroUsize::get);
                 Ok(Box::new(Cpu::new(self.isa, threads)?))
@@ -126,4 +135,16 @@ fn device(adapter: Option<&str>) -> Result<Box<dyn Backend>, EngineError> {
 #[cfg(not(feature = "wgpu"))]
 const fn device(_: Option<&str>) -> Result<Box<dyn Backend>, EngineError> {
     Err(EngineError::NotBuilt { backend: BackendKind::Wgpu })
+}
+
+#[cfg(feature = "cuda")]
+fn cuda(adapter: Option<&str>, cache: Option<&Path>) -> Result<Box<dyn Backend>, EngineError> {
+    use crate::cuda::{Cuda, CudaOptions};
+    let (device, cache) = (adapter.map(str::to_owned), cache.map(Path::to_owned));
+    Ok(Box::new(Cuda::qualified(&CudaOptions { device, cache, ..CudaOptions::default() })?))
+}
+
+#[cfg(not(feature = "cuda"))]
+const fn cuda(_: Option<&str>, _: Option<&Path>) -> Result<Box<dyn Backend>, EngineError> {
+    Err(EngineError::NotBuilt { backend: BackendKind::Cuda })
 }

@@ -128,7 +128,9 @@ impl EngineOptions {
     /// Threads that load: those that will compute, or where that is the caller's alone one for each core.
     fn loading_threads(&self) -> usize {
         match (self.backend, self.thread_count()) {
-            (BackendKind::Reference | BackendKind::Wgpu, _) | (_, 1) => rayon::current_num_threads(),
+            (BackendKind::Reference | BackendKind::Wgpu | BackendKind::Cuda, _) | (_, 1) => {
+                rayon::current_num_threads()
+            }
             (_, threads) => threads,
         }
     }
