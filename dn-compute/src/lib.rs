@@ -40,6 +40,7 @@
 //! - [`reference`](mod@reference): the scalar meaning, safe and slow;
 //! - [`cpu`]: the same bits, fast, on threads and vector instructions;
 //! - `wgpu` (feature `wgpu`): the same bits on graphics cards, in integers only;
+//! - `cuda` (feature `cuda`): the same bits on NVIDIA's cards, through their driver;
 //! - [`conformance`]: the suite that compares any backend with the reference;
 //! - [`formats`], [`tokenizer`], [`chat`], [`model`]: from a file to a checked model;
 //! - [`runtime`]: the decoder over any backend; [`sampling`] and [`trace`]: what a receipt binds;
@@ -53,6 +54,8 @@ pub mod conformance;
 #[cfg(feature = "engine")]
 #[allow(unsafe_code)]
 pub mod cpu;
+#[cfg(feature = "cuda")]
+pub mod cuda;
 #[cfg(feature = "embedded-model")]
 pub mod embedded;
 #[cfg(feature = "engine")]

@@ -1,4 +1,5 @@
-//! Repository checks that are neither rustc's nor clippy's: `cargo xtask tidy`, and `cargo xtask miri`.
+//! Repository checks that are neither rustc's nor clippy's: `cargo xtask tidy`, `cargo xtask miri`, `cargo xtask cuda` and
+//! `cargo xtask gpu`.
 //!
 //! `tidy`:
 //!
@@ -11,6 +12,8 @@
 #![allow(clippy::print_stdout, clippy::print_stderr)]
 
 mod arrows;
+mod cuda;
+mod gpu;
 mod lengths;
 mod licences;
 mod miri;
@@ -29,8 +32,10 @@ fn main() -> ExitCode {
     match std::env::args().nth(1).as_deref() {
         Some("tidy") => tidy(),
         Some("miri") => miri::run(),
+        Some("cuda") => cuda::run(),
+        Some("gpu") => gpu::run(std::env::args().nth(2).as_deref()),
         _ => {
-            eprintln!("usage: cargo xtask tidy | miri");
+            eprintln!("usage: cargo xtask tidy | miri | cuda | gpu [MODEL]");
             ExitCode::from(2)
         }
     }

@@ -182,7 +182,6 @@ fn backend_rows() -> Vec<BackendRow> {
         row("reference", "scalar", true, "the plain definition: slow, for checks"),
     ];
     rows.extend(devices::rows());
-    rows.push(row("cuda", "", false, "not built in this version"));
     rows
 }
 

@@ -32,7 +32,7 @@ pub(crate) struct ComputeArgs {
     /// Instruction set of the `cpu` backend.
     #[arg(long, value_enum, default_value_t = IsaArg::Auto)]
     pub(crate) isa: IsaArg,
-    /// Device of the `wgpu` backend, by a part of its name; without it the best. `dn backends` lists them.
+    /// Device of the `wgpu` or `cuda` backend, by a part of its name; without it the best. `dn backends` lists them.
     #[arg(long, value_name = "NAME")]
     pub(crate) adapter: Option<String>,
     /// Threads; without it one per core.
@@ -55,6 +55,8 @@ pub(crate) enum Backend {
     Reference,
     /// A graphics card, if it computes rightly: it is compared with the reference first. Never chosen by `auto` yet.
     Wgpu,
+    /// An NVIDIA card through CUDA, if it computes rightly: it is compared with the reference first. Never chosen by `auto` yet.
+    Cuda,
 }
 
 /// The instruction sets.
@@ -127,6 +129,7 @@ impl ComputeArgs {
             Backend::Auto | Backend::Cpu => BackendKind::Cpu,
             Backend::Reference => BackendKind::Reference,
             Backend::Wgpu => BackendKind::Wgpu,
+            Backend::Cuda => BackendKind::Cuda,
         };
         let isa = match self.isa {
             IsaArg::Auto => Isa::Auto,
@@ -141,19 +144,21 @@ impl ComputeArgs {
         if backend == BackendKind::Reference && !matches!(isa, Isa::Auto | Isa::Scalar) {
             return Err(CliError::argument("--isa", "the reference backend is scalar; leave --isa away"));
         }
-        if backend == BackendKind::Wgpu && self.isa != IsaArg::Auto {
-            return Err(CliError::argument("--isa", "the wgpu backend has none; leave --isa away"));
+        let on_a_device = matches!(backend, BackendKind::Wgpu | BackendKind::Cuda);
+        if on_a_device && self.isa != IsaArg::Auto {
+            return Err(CliError::argument("--isa", "backends of devices have none; leave --isa away"));
         }
-        if backend != BackendKind::Wgpu && self.adapter.is_some() {
+        if !on_a_device && self.adapter.is_some() {
             return Err(CliError::argument(
                 "--adapter",
-                "only the wgpu backend has devices; add --backend wgpu",
+                "only the backends wgpu and cuda have devices; add --backend wgpu or --backend cuda",
             ));
         }
         // Options are passed around by value; a program has one name of a device in its life.
         let adapter = self.adapter.clone().map(|name| &*name.leak());
+        let kernel_cache = home::kernel_cache().map(|dir| &*dir.leak());
         let threads = self.threads.or(config.threads.and_then(NonZeroUsize::new));
-        Ok(EngineOptions { backend, isa, adapter, threads, ..EngineOptions::default() })
+        Ok(EngineOptions { backend, isa, adapter, kernel_cache, threads, ..EngineOptions::default() })
     }
 }
 

@@ -100,12 +100,14 @@ fn the_doctor_finds_nothing_wrong_and_names_what_is_not_there() {
     let home = tempfile::tempdir().unwrap();
     let report = json(&dn(home.path(), &["doctor", "--json"]));
     let backends = report["backends"].as_array().unwrap();
-    let cuda = backends.iter().find(|row| row["backend"] == "cuda").unwrap();
-    assert_eq!((&cuda["available"], &cuda["note"]), (&false.into(), &"not built in this version".into()));
     // A device that is here computes rightly, or the row says what is wrong.
-    let device = backends.iter().find(|row| row["backend"] == "wgpu").unwrap();
-    let note = device["note"].as_str().unwrap();
-    assert_eq!(device["available"] == true, note.contains("qualified"), "{note}");
+    for backend in ["wgpu", "cuda"] {
+        let device = backends.iter().find(|row| row["backend"] == backend).unwrap();
+        let note = device["note"].as_str().unwrap();
+        assert_eq!(device["available"] == true, note.contains("qualified"), "{note}");
+    }
+    let cuda = backends.iter().find(|row| row["backend"] == "cuda").unwrap();
+    assert!(cuda["available"] == true || cuda["note"].as_str().unwrap().contains("NV"), "{cuda}");
     let checks = report["checks"].as_array().unwrap();
     assert!(checks.iter().any(|check| check["name"] == "verified inference" && check["status"] == "ok"));
 }

@@ -8,6 +8,7 @@ mod add;
 mod attention;
 mod embed;
 mod gelu;
+mod layer;
 mod layer_norm;
 mod linear;
 mod rms_norm;
@@ -68,6 +69,8 @@ pub struct Report {
     pub outputs: usize,
     /// Calls that both refused, in the same way.
     pub refusals: usize,
+    /// Layers that the backend did in one call.
+    pub layers: usize,
 }
 
 /// Runs every case of every operation; a few seconds for a fast backend.
@@ -93,6 +96,7 @@ pub fn sample(backend: &dyn Backend, every: usize) -> Result<Report, Mismatch> {
     add::cases(&mut suite)?;
     layer_norm::cases(&mut suite)?;
     gelu::cases(&mut suite)?;
+    layer::cases(&mut suite)?;
     Ok(suite.report)
 }
 

@@ -19,6 +19,10 @@ pub enum EngineError {
     #[cfg(feature = "wgpu")]
     #[error(transparent)]
     Wgpu(#[from] crate::wgpu::WgpuError),
+    /// The CUDA backend cannot start.
+    #[cfg(feature = "cuda")]
+    #[error(transparent)]
+    Cuda(#[from] crate::cuda::CudaError),
     /// The program was built without this backend.
     #[error("this program was built without the {backend} backend; build it with the feature `{backend}`")]
     NotBuilt {

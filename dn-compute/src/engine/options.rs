@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::num::NonZeroUsize;
+use std::path::Path;
 use std::str::FromStr;
 use std::sync::Arc;
 
@@ -28,17 +29,20 @@ pub enum BackendKind {
     /// A graphics card, through Vulkan, Metal or Direct3D 12 (feature `wgpu`). A device is compared with the reference before
     /// it is used, and refused for one wrong bit.
     Wgpu,
+    /// A card of NVIDIA's, through CUDA (feature `cuda`). Compared and refused in the same way.
+    Cuda,
 }
 
 impl BackendKind {
     /// Every backend.
-    pub const ALL: [Self; 3] = [Self::Cpu, Self::Reference, Self::Wgpu];
+    pub const ALL: [Self; 4] = [Self::Cpu, Self::Reference, Self::Wgpu, Self::Cuda];
 
     /// Whether this program was built with it.
     pub const fn is_built(self) -> bool {
         match self {
             Self::Cpu | Self::Reference => true,
             Self::Wgpu => cfg!(feature = "wgpu"),
+            Self::Cuda => cfg!(feature = "cuda"),
         }
     }
 
@@ -48,6 +52,7 @@ impl BackendKind {
             Self::Cpu => "cpu",
             Self::Reference => "reference",
             Self::Wgpu => "wgpu",
+            Self::Cuda => "cuda",
         }
     }
 }
@@ -60,7 +65,7 @@ impl fmt::Display for BackendKind {
 
 /// A name that is no backend.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("`{found}` is no backend, expected cpu, reference or wgpu")]
+#[error("`{found}` is no backend, expected cpu, reference, wgpu or cuda")]
 pub struct ParseBackendError {
     /// What came.
     pub found: String,
@@ -84,7 +89,7 @@ pub struct EngineOptions {
     pub backend: BackendKind,
     /// Instruction set of the CPU backend.
     pub isa: Isa,
-    /// Part of the name of the device of the wgpu backend; `None` is the best one.
+    /// Part of the name of the device of the wgpu or cuda backend; `None` is the best one.
     pub adapter: Option<&'static str>,
     /// Bytes of the device's memory that may be used; `None` takes what its driver says it has.
     pub device_memory: Option<u64>,
@@ -93,6 +98,8 @@ pub struct EngineOptions {
     pub device_layers: Option<u32>,
     /// What is planned for, when layers are shared out.
     pub work: Workload,
+    /// Directory for the compiled kernels of the cuda backend; `None` compiles them each time.
+    pub kernel_cache: Option<&'static Path>,
     /// Threads of the CPU backend; `None` is one per core.
     pub threads: Option<NonZeroUsize>,
     /// Most tokens fed at a time.
@@ -110,6 +117,7 @@ impl Default for EngineOptions {
             device_memory: None,
             device_layers: None,
             work: Workload::default(),
+            kernel_cache: None,
             threads: None,
             prefill_chunk: PREFILL_CHUNK,
             memory_limit: None,
@@ -122,6 +130,7 @@ impl EngineOptions {
         match self.backend {
             BackendKind::Reference => Ok(Box::new(Reference)),
             BackendKind::Wgpu => device::open(self, true),
+            BackendKind::Cuda => cuda(self.adapter, self.kernel_cache),
             BackendKind::Cpu => self.cpu(),
         }
     }
@@ -138,7 +147,9 @@ impl EngineOptions {
     pub fn plan(&self, front: &ModelFront) -> Result<MemoryPlan, EngineError> {
         match self.backend {
             BackendKind::Wgpu => self.plan_on(front, device::open(self, false)?.as_ref()),
-            BackendKind::Cpu | BackendKind::Reference => MemoryPlan::new(front, self, None),
+            BackendKind::Cpu | BackendKind::Reference | BackendKind::Cuda => {
+                MemoryPlan::new(front, self, None)
+            }
         }
     }
 
@@ -187,4 +198,16 @@ mod device {
     pub(super) const fn open(_: &EngineOptions, _: bool) -> Result<Box<dyn Backend>, EngineError> {
         Err(EngineError::NotBuilt { backend: BackendKind::Wgpu })
     }
+}
+
+#[cfg(feature = "cuda")]
+fn cuda(adapter: Option<&str>, cache: Option<&Path>) -> Result<Box<dyn Backend>, EngineError> {
+    use crate::cuda::{Cuda, CudaOptions};
+    let (device, cache) = (adapter.map(str::to_owned), cache.map(Path::to_owned));
+    Ok(Box::new(Cuda::qualified(&CudaOptions { device, cache, ..CudaOptions::default() })?))
+}
+
+#[cfg(not(feature = "cuda"))]
+const fn cuda(_: Option<&str>, _: Option<&Path>) -> Result<Box<dyn Backend>, EngineError> {
+    Err(EngineError::NotBuilt { backend: BackendKind::Cuda })
 }

@@ -24,7 +24,7 @@ use super::float::{mul, recip, scale};
 use super::limits::{MAX_CONTEXT, MAX_HEAD_DIM};
 use super::linear::{check, check_tokens};
 use super::mask::Mask;
-#[cfg(feature = "wgpu")]
+#[cfg(any(feature = "cuda", feature = "wgpu"))]
 use super::mirror::Mirror;
 use super::trig::score_scale;
 
@@ -82,7 +82,7 @@ pub struct KvLayer {
     shape: KvShape,
     len: usize,
     pages: Vec<Arc<KvPage>>,
-    #[cfg(feature = "wgpu")]
+    #[cfg(any(feature = "cuda", feature = "wgpu"))]
     mirror: Mirror,
 }
 
@@ -118,7 +118,7 @@ impl KvLayer {
             shape,
             len: 0,
             pages: Vec::new(),
-            #[cfg(feature = "wgpu")]
+            #[cfg(any(feature = "cuda", feature = "wgpu"))]
             mirror: Mirror::default(),
         })
     }
@@ -143,13 +143,13 @@ impl KvLayer {
         if len < self.len {
             self.len = len;
             self.pages.truncate(len.div_ceil(KEY_BLOCK));
-            #[cfg(feature = "wgpu")]
+            #[cfg(any(feature = "cuda", feature = "wgpu"))]
             self.mirror.truncate(len);
         }
     }
 
     /// What a backend keeps of this cache on its device.
-    #[cfg(feature = "wgpu")]
+    #[cfg(any(feature = "cuda", feature = "wgpu"))]
     pub(crate) const fn mirror(&self) -> &Mirror {
         &self.mirror
     }

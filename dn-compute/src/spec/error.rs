@@ -29,6 +29,8 @@ pub enum Op {
     Gelu,
     /// Pooling to one vector of length one.
     Pool,
+    /// A decoder's whole layer.
+    Layer,
 }
 
 impl fmt::Display for Op {
@@ -45,6 +47,7 @@ impl fmt::Display for Op {
             Self::LayerNorm => "layer_norm",
             Self::Gelu => "gelu",
             Self::Pool => "pool",
+            Self::Layer => "layer",
         })
     }
 }

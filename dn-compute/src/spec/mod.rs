@@ -20,7 +20,7 @@ pub mod limits;
 pub mod linear;
 pub mod mask;
 pub mod matrix;
-#[cfg(feature = "wgpu")]
+#[cfg(any(feature = "cuda", feature = "wgpu"))]
 mod mirror;
 pub mod pass;
 pub mod pool;

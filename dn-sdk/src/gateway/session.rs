@@ -6,7 +6,7 @@
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
-use dn_core::{Address, Amount, ChannelId, ModelId};
+use dn_core::{Amount, ChannelId, ModelId};
 use dn_ledger::views::SessionView;
 
 /// What the ledger has claimed of lanes.
@@ -63,6 +63,8 @@ impl KnownSession {
 
 #[cfg(test)]
 mod tests {
+    use dn_core::Address;
+
     use super::*;
 
     fn session(change: impl FnOnce(&mut SessionView)) -> KnownSession {

@@ -2,8 +2,14 @@
 
 use super::BackendRow;
 
-/// A row for each device; one that says why where there is none.
+/// A row for each device of each way to it; one that says why where there is none.
 pub(super) fn rows() -> Vec<BackendRow> {
+    let mut rows = wgpu_rows();
+    rows.extend(cuda_rows());
+    rows
+}
+
+fn wgpu_rows() -> Vec<BackendRow> {
     let rows = found();
     if !rows.is_empty() {
         return rows;
@@ -37,4 +43,33 @@ fn found() -> Vec<BackendRow> {
 #[cfg(not(feature = "gpu"))]
 const fn found() -> Vec<BackendRow> {
     Vec::new()
+}
+
+#[cfg(feature = "cuda")]
+fn cuda_rows() -> Vec<BackendRow> {
+    use dn_compute::cuda::{Cuda, CudaDevice, CudaOptions, devices};
+
+    let row = |device: CudaDevice| {
+        let cache = crate::home::kernel_cache();
+        let options = CudaOptions { device: Some(device.name.clone()), cache, ..CudaOptions::default() };
+        let checked = Cuda::qualified(&options);
+        let CudaDevice { name, driver, isa, .. } = device;
+        let verdict = match &checked {
+            Ok(_) => "qualified".to_owned(),
+            Err(error) => format!("REFUSED: {error}"),
+        };
+        let note = format!("{name} ({driver}): {verdict}").into();
+        BackendRow { backend: "cuda", isa, available: checked.is_ok(), note }
+    };
+    match devices() {
+        Ok(devices) => devices.into_iter().map(row).collect(),
+        Err(error) => {
+            vec![BackendRow { backend: "cuda", isa: "", available: false, note: error.to_string().into() }]
+        }
+    }
+}
+
+#[cfg(not(feature = "cuda"))]
+fn cuda_rows() -> Vec<BackendRow> {
+    vec![BackendRow { backend: "cuda", isa: "", available: false, note: "not built in this version".into() }]
 }

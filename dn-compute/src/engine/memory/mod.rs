@@ -64,7 +64,7 @@ impl MemoryNeed {
     /// Of a model whose header is read, as far as the host holds it. Of a device's part see [`MemoryPlan`].
     pub fn new(front: &ModelFront, options: &EngineOptions, work: &Workload) -> Self {
         let split = match options.backend {
-            BackendKind::Wgpu => Split::whole(front.hyperparameters()),
+            BackendKind::Wgpu | BackendKind::Cuda => Split::whole(front.hyperparameters()),
             BackendKind::Cpu | BackendKind::Reference => Split::NONE,
         };
         Self::beside(front, options, work, split)
@@ -143,7 +143,9 @@ impl EngineOptions {
     /// Threads that load: those that will compute, or where that is the caller's alone one for each core.
     fn loading_threads(&self) -> usize {
         match (self.backend, self.thread_count()) {
-            (BackendKind::Reference | BackendKind::Wgpu, _) | (_, 1) => rayon::current_num_threads(),
+            (BackendKind::Reference | BackendKind::Wgpu | BackendKind::Cuda, _) | (_, 1) => {
+                rayon::current_num_threads()
+            }
             (_, threads) => threads,
         }
     }

@@ -1,0 +1,211 @@
+//! The GPU backend for NVIDIA's cards, over the CUDA driver: nothing of CUDA is needed to build it.
+//!
+//! Kernels are CUDA C++ texts (`.cu`), compiled for the device at hand by NVRTC, which is loaded when it is needed. Sums are exact
+//! integers; what is computed on floats is rounded explicitly in every operation, as `spec::float` says. [`Cuda::qualified`]
+//! compares a device with the reference before anything depends on it.
+//!
+//! The host code talks to the device through one interface (`driver.rs`), which tests implement once more: the same kernels, built
+//! by a C++ compiler over an emulated card. So the conformance suite tests them where there is no card
+//! (`docs/adr/0018-cuda.md`).
+//!
+//! An operation that finds a fault (an input that is not finite, an overflow) sets a word; which element is to blame, the host
+//! then finds with the spec's own functions.
+
+mod add;
+mod attention;
+mod call;
+#[allow(unsafe_code)]
+mod card;
+#[allow(unsafe_code)]
+mod compile;
+mod device;
+#[allow(unsafe_code)]
+mod devices;
+mod driver;
+mod elements;
+mod embed;
+#[cfg(all(test, target_os = "linux"))]
+#[allow(unsafe_code)]
+mod emulation;
+mod error;
+mod gelu;
+mod graphs;
+mod kernels;
+mod layer;
+mod layer_norm;
+mod linear;
+mod matrix;
+mod quantise;
+mod rms_norm;
+mod rope;
+mod silu;
+#[cfg(all(test, target_os = "linux"))]
+mod tests;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use crate::conformance::{self, Report};
+use crate::spec::{
+    Backend, BackendInfo, KvLayer, Mask, Matrix, NumericError, Op, PassCall, PassPart, PassValues,
+    QuantMatrix, RopeTable,
+};
+
+pub use devices::{CudaDevice, devices};
+pub use error::CudaError;
+
+use card::Card;
+use device::Device;
+use matrix::Resident;
+
+/// Of how many cases of the conformance suite a qualification takes one: a prime, so that it falls in step with no loop of cases.
+const QUALIFY_EVERY: usize = 13;
+
+/// Which device, and how much of it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct CudaOptions {
+    /// Part of the device's name; `None` takes the first.
+    pub device: Option<String>,
+    /// Directory for compiled kernels; `None` compiles them each time: seconds.
+    pub cache: Option<PathBuf>,
+    /// Largest input or output of a launch, if less than usual: larger calls are split.
+    ///
+    /// # Units
+    /// Words of four bytes.
+    pub max_launch_words: Option<usize>,
+}
+
+/// The CUDA backend.
+#[derive(Debug)]
+pub struct Cuda {
+    device: Device,
+    summary: CudaDevice,
+    threads: usize,
+}
+
+impl Cuda {
+    /// Opens a device without asking whether it computes rightly: for tests. Everything else uses [`qualified`](Self::qualified).
+    ///
+    /// # Errors
+    /// No driver, no compiler, no such device, or one that lacks what the kernels need.
+    pub fn unchecked(options: &CudaOptions) -> Result<Self, CudaError> {
+        let summary = devices::choose(options.device.as_deref())?;
+        let card = Card::open(&summary, options.cache.as_deref())?;
+        Ok(Self::over(Device::new(Box::new(card), &summary.name, options.max_launch_words), summary))
+    }
+
+    fn over(device: Device, summary: CudaDevice) -> Self {
+        let threads = std::thread::available_parallelism().map_or(1, usize::from);
+        Self { device, summary, threads }
+    }
+
+    /// Opens a device and compares it with the reference, on a part of the conformance suite.
+    ///
+    /// # Errors
+    /// As [`unchecked`](Self::unchecked); [`CudaError::Unqualified`] for a device with one wrong bit.
+    pub fn qualified(options: &CudaOptions) -> Result<Self, CudaError> {
+        let backend = Self::unchecked(options)?;
+        backend.qualify()?;
+        Ok(backend)
+    }
+
+    /// Compares the device with the reference; says how much was compared.
+    ///
+    /// # Errors
+    /// [`CudaError::Unqualified`].
+    pub fn qualify(&self) -> Result<Report, CudaError> {
+        conformance::sample(self, QUALIFY_EVERY).map_err(|source| {
+            let CudaDevice { name, driver, .. } = self.summary.clone();
+            CudaError::Unqualified { device: name, driver, source: Box::new(source) }
+        })
+    }
+
+    /// The device.
+    pub const fn device(&self) -> &CudaDevice {
+        &self.summary
+    }
+}
+
+fn own(op: Op, matrix: &Matrix) -> Result<&Resident, NumericError> {
+    matrix.as_any().downcast_ref().ok_or(NumericError::ForeignMatrix { op, backend: "cuda" })
+}
+
+impl Backend for Cuda {
+    fn info(&self) -> BackendInfo {
+        BackendInfo { name: "cuda", isa: self.summary.isa, threads: self.threads }
+    }
+
+    fn prepare(&self, matrix: QuantMatrix) -> Result<Matrix, NumericError> {
+        Ok(Arc::new(Resident::new(&self.device, &matrix)?))
+    }
+
+    fn linear(
+        &self,
+        weights: &[&Matrix],
+        x: &[f32],
+        tokens: usize,
+        out: &mut [&mut [f32]],
+    ) -> Result<(), NumericError> {
+        linear::linear(&self.device, weights, x, tokens, out)
+    }
+
+    fn embed(&self, table: &Matrix, tokens: &[u32], out: &mut [f32]) -> Result<(), NumericError> {
+        embed::embed(&self.device, table, tokens, out)
+    }
+
+    fn rms_norm(&self, weight: &[f32], eps: f32, x: &[f32], out: &mut [f32]) -> Result<(), NumericError> {
+        rms_norm::rms_norm(&self.device, weight, eps, x, out)
+    }
+
+    fn rope(&self, table: &RopeTable, positions: &[u32], x: &mut [f32]) -> Result<(), NumericError> {
+        rope::rope(&self.device, table, positions, x)
+    }
+
+    fn kv_append(&self, kv: &mut KvLayer, k: &[f32], v: &[f32]) -> Result<(), NumericError> {
+        attention::kv_append(&self.device, kv, k, v)
+    }
+
+    fn attention(
+        &self,
+        kv: &KvLayer,
+        mask: Mask,
+        heads: usize,
+        first: usize,
+        q: &[f32],
+        out: &mut [f32],
+    ) -> Result<(), NumericError> {
+        attention::attention(&self.device, kv, mask, heads, first, q, out)
+    }
+
+    fn pass(
+        &self,
+        call: &PassCall<'_>,
+        parts: &mut [PassPart<'_>],
+        values: &mut PassValues<'_>,
+    ) -> Result<bool, NumericError> {
+        layer::pass(&self.device, call, parts, values)
+    }
+
+    fn silu_mul(&self, gate: &mut [f32], up: &[f32]) -> Result<(), NumericError> {
+        silu::silu_mul(&self.device, gate, up)
+    }
+
+    fn layer_norm(
+        &self,
+        weight: &[f32],
+        bias: &[f32],
+        eps: f32,
+        x: &[f32],
+        out: &mut [f32],
+    ) -> Result<(), NumericError> {
+        layer_norm::layer_norm(&self.device, weight, bias, eps, x, out)
+    }
+
+    fn gelu(&self, x: &mut [f32]) -> Result<(), NumericError> {
+        gelu::gelu(&self.device, x)
+    }
+
+    fn add(&self, x: &mut [f32], y: &[f32]) -> Result<(), NumericError> {
+        add::add(&self.device, x, y)
+    }
+}

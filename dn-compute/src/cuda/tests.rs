@@ -1,0 +1,148 @@
+//! The backend over the emulated card: the conformance suite, whole layers, a whole model, and memory that is used up.
+
+use std::time::Instant;
+
+use super::Cuda;
+use super::emulation::{Emulation, emulated};
+use crate::conformance;
+use crate::reference::Reference;
+use crate::spec::{Backend, DeviceFault, KvShape, Mask, NumericError, QuantMatrix};
+
+fn suite(card: &Cuda, every: usize, what: &str) -> conformance::Report {
+    let started = Instant::now();
+    match conformance::sample(card, every) {
+        Ok(report) => {
+            println!("{what}, one of {every}: {report:?} in {:.1?}", started.elapsed());
+            report
+        }
+        Err(mismatch) => panic!("{what}: {mismatch}"),
+    }
+}
+
+#[test]
+fn every_case_with_tiles() {
+    let Some(card) = emulated(Emulation::default()) else { return };
+    let report = suite(&card, 1, "with tiles");
+    assert!(report.outputs > 1_000_000 && report.refusals > 50 && report.layers > 10, "{report:?}");
+}
+
+#[test]
+fn an_older_card_without_tiles() {
+    let Some(card) = emulated(Emulation { tiles: false, ..Emulation::default() }) else { return };
+    suite(&card, 3, "without tiles");
+}
+
+/// Small limits: every call in many parts.
+#[test]
+fn parts_give_the_same_bits() {
+    let options = Emulation { max_launch_words: Some(1 << 10), ..Emulation::default() };
+    let Some(card) = emulated(options) else { return };
+    suite(&card, 5, "in parts");
+}
+
+#[test]
+fn a_full_card_is_an_error_of_its_own_and_the_next_call_works() {
+    let Some(card) = emulated(Emulation { memory: 1 << 20, ..Emulation::default() }) else { return };
+    let matrix = |rows| QuantMatrix::from_f32(rows, 64, &vec![0.5; rows * 64]).unwrap();
+    let (small, same) = (card.prepare(matrix(100)).unwrap(), Reference.prepare(matrix(100)).unwrap());
+    let product = |backend: &dyn Backend, weights, tokens: usize| {
+        let mut out = vec![0.0; tokens * 100];
+        backend.linear(&[weights], &vec![1.0; tokens * 64], tokens, &mut [&mut out]).map(|()| out)
+    };
+    let full = |result: Result<(), NumericError>| match result {
+        Err(NumericError::Device { device, fault, .. }) => {
+            assert_eq!((&*device, fault), ("emulated card", DeviceFault::OutOfMemory));
+        }
+        other => panic!("{other:?}"),
+    };
+    full(card.prepare(matrix(20_000)).map(|_| ()));
+    let multiply = |tokens| {
+        let found = product(&card, &small, tokens)?;
+        assert_eq!(found, product(&Reference, &same, tokens)?);
+        Ok(())
+    };
+    full(multiply(5000));
+    multiply(7).unwrap();
+    // What an earlier call left over makes room for a later one of another size.
+    for tokens in [150, 230, 310, 390, 470] {
+        multiply(tokens).unwrap();
+    }
+}
+
+/// Lost at any launch, a card is named; what was not done is not there.
+#[test]
+fn a_lost_card_fails_the_call_and_leaves_the_cache() {
+    let shape = KvShape { heads: 2, head_dim: 8, capacity: 10 };
+    let values = [0.25; 3 * 2 * 8];
+    for lost_after in 0..9 {
+        let Some(card) = emulated(Emulation { lost_after, ..Emulation::default() }) else { return };
+        let mut kv = card.kv_layer(shape).unwrap();
+        let mut out = [9.0; 3 * 2 * 8];
+        let appended = card.kv_append(&mut kv, &values, &values);
+        assert_eq!(kv.len(), if appended.is_ok() { 3 } else { 0 });
+        let attended = appended.and_then(|()| card.attention(&kv, Mask::Causal, 2, 0, &values, &mut out));
+        // One launch quantises what is appended, six do the rest.
+        match attended {
+            Err(NumericError::Device { device, fault, .. }) if lost_after < 7 => {
+                assert_eq!((&*device, fault), ("emulated card", DeviceFault::Lost));
+            }
+            Ok(()) if lost_after >= 7 => assert!(out.iter().all(|v| (v - 0.25).abs() < 1e-3), "{out:?}"),
+            other => panic!("{lost_after}: {other:?}"),
+        }
+    }
+}
+
+/// What the emulated card is for: mistakes that a real one may hide are seen. (Others end the program: an address out of range, a
+/// barrier that not all threads reach, a shift too far.)
+#[test]
+fn mistakes_are_seen() {
+    for change in [
+        // The maximum of a row is read before all warps have written theirs.
+        ("room[threadIdx.x / LANES] = v;\n  __syncthreads();", "room[threadIdx.x / LANES] = v;"),
+        // A tile is multiplied before it is there.
+        ("__syncthreads();\n    if (chunk + 1 < chunks) {", "if (chunk + 1 < chunks) {"),
+        // The words of a fragment in another order.
+        ("to[1] = from[(row + 8) * (LINE / 4) + word];", "to[1] = from[row * (LINE / 4) + word + 4];"),
+        // Weights of the keys are used before all threads have computed theirs.
+        ("__syncthreads();\n    if (c < n.padded) {", "if (c < n.padded) {"),
+    ] {
+        let Some(card) = emulated(Emulation { change: Some(change), ..Emulation::default() }) else { return };
+        let seen = conformance::sample(&card, 11);
+        assert!(seen.is_err(), "{change:?}");
+    }
+}
+
+/// A model's tokens and trace roots, those of prompts in one pass and of tokens one by one.
+#[cfg(feature = "embedded-model")]
+#[test]
+fn the_embedded_model_answers_as_on_the_cpu() {
+    use std::ops::ControlFlow;
+    use std::sync::Arc;
+
+    use dn_core::objects::{Decoding, Sampling};
+
+    use crate::{ChatMessage, Engine, EngineOptions, GenerateRequest, Model};
+
+    let Some(card) = emulated(Emulation::default()) else { return };
+    let model = Arc::new(Model::from_bytes(crate::embedded::tiny_rust()).unwrap());
+    let cpu = Engine::new(Arc::clone(&model), EngineOptions::default()).unwrap();
+    let card = Engine::over(Arc::clone(&model), Box::new(card)).unwrap();
+    // More tokens than a block of keys has: some are read in one pass, some one by one.
+    let long = "What is ownership? ".repeat(12);
+    for (question, max_tokens) in [("What is ownership?", 12), (long.as_str(), 4)] {
+        let prompt = model.front().chat_prompt(&[ChatMessage::user(question)]).unwrap();
+        let request = GenerateRequest {
+            prompt: &prompt,
+            already: &[],
+            sampling: Sampling { temperature_micro: 700_000, seed: 7, ..Sampling::GREEDY },
+            decoding: Decoding::plain(),
+            max_tokens,
+            stop: &[],
+        };
+        let expected = cpu.generate(&request, &mut |_| ControlFlow::Continue(())).unwrap();
+        let found = card.generate(&request, &mut |_| ControlFlow::Continue(())).unwrap();
+        assert_eq!((&found.tokens, found.trace_root), (&expected.tokens, expected.trace_root));
+        let replay = card.replay(&request, &expected.tokens, expected.finish).unwrap();
+        assert_eq!((replay.divergence, replay.trace_root), (None, expected.trace_root));
+    }
+}
