@@ -9,7 +9,7 @@ use dn_compute::hub::{self, HubModel, HubOptions};
 use dn_compute::{BackendKind, Engine, EngineError, EngineOptions, Isa, Model, ModelError, ModelFront};
 
 use crate::error::CliError;
-use crate::home::Config;
+use crate::home::{self, Config};
 use crate::out;
 
 /// Which model, and how to compute it. The way of computing changes the speed, never a bit of the result.

@@ -210,4 +210,5 @@ fn text_of(bytes: &[c_char]) -> String {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::print_stdout, reason = "helpers of tests; a skip must be seen")]
 mod tests;

@@ -26,6 +26,7 @@ mod elements;
 mod embed;
 #[cfg(all(test, target_os = "linux"))]
 #[allow(unsafe_code)]
+#[allow(clippy::unwrap_used, clippy::print_stdout, reason = "for tests only; a skip must be seen")]
 mod emulation;
 mod error;
 mod gelu;
@@ -40,6 +41,7 @@ mod rms_norm;
 mod rope;
 mod silu;
 #[cfg(all(test, target_os = "linux"))]
+#[allow(clippy::unwrap_used, clippy::print_stdout, reason = "helpers of tests; what was compared is said")]
 mod tests;
 
 use std::path::PathBuf;
