@@ -92,9 +92,9 @@ pub use cpu::Isa;
 #[cfg(feature = "engine")]
 pub use engine::{
     BackendKind, BatchError, BatchEvent, BatchOptions, BatchRequest, BatchStatus, Batcher, CacheScope,
-    CancelHandle, Divergence, DivergenceKind, Engine, EngineError, EngineOptions, GenerateError,
-    GenerateRequest, Generation, MemoryNeed, Replay, ReplayRequest, RequestId, Runner, Ticket, Timings,
-    Untraced, Update, Workload, available_memory,
+    CancelHandle, DeviceNeed, Divergence, DivergenceKind, Engine, EngineError, EngineOptions, GenerateError,
+    GenerateRequest, Generation, MemoryNeed, MemoryPlan, Replay, ReplayRequest, RequestId, Runner, Ticket,
+    Timings, Untraced, Update, Workload, available_memory,
 };
 #[cfg(feature = "engine")]
 pub use grammar::GrammarError;

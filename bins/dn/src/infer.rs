@@ -9,7 +9,8 @@ use std::process::ExitCode;
 use std::sync::OnceLock;
 
 use dn_compute::{
-    ChatMessage, Engine, GenerateRequest, Generation, MemoryNeed, ModelFront, Role, Timings, Workload,
+    ChatMessage, Engine, EngineOptions, GenerateRequest, Generation, MemoryPlan, ModelFront, Role, Timings,
+    Workload,
 };
 use dn_core::objects::sampling::{MAX_GRAMMAR_BYTES, MAX_STOP_BYTES};
 use dn_core::objects::{Decoding, FinishReason, Grammar, Sampling};
@@ -52,6 +53,10 @@ pub(crate) struct Args {
     /// `logits` of shape [positions, vocabulary]. Row i is what token i + 1 was chosen from.
     #[arg(long, value_name = "FILE")]
     logits_out: Option<PathBuf>,
+    /// Only say what the model and this request would take of the host's memory and the device's, and which layers go where;
+    /// no weight is read.
+    #[arg(long)]
+    plan: bool,
     /// Print one JSON object instead of the text.
     #[arg(long)]
     json: bool,
@@ -173,7 +178,7 @@ struct Report<'a> {
     backend: &'static str,
     isa: &'static str,
     threads: usize,
-    memory: MemoryNeed,
+    memory: MemoryPlan,
     timings: TimingsReport,
 }
 
@@ -221,6 +226,9 @@ pub(crate) fn run(args: Args, config: &Config) -> Result<ExitCode, CliError> {
     let sampling = args.sampling.canonical()?;
     let decoding = args.sampling.decoding()?;
     let text = args.prompt.as_deref().or(args.chat.as_deref()).map(text_or_stdin).transpose()?;
+    if args.plan {
+        return plan(&args, text.as_deref().unwrap_or_default(), config);
+    }
     // A file that cannot be written is told before the work, not after it; so is whatever else can be known.
     let logits_out = args.logits_out.as_deref().map(LogitsFile::create).transpose()?;
     let request = |prompt, max_tokens| GenerateRequest {
@@ -246,8 +254,8 @@ pub(crate) fn run(args: Args, config: &Config) -> Result<ExitCode, CliError> {
     let (generation, text) = generate(engine, &request, !args.json)?;
     let info = engine.info();
     let positions = (prompt.len() as u32).saturating_add(args.max_tokens);
-    let work = Workload { context: positions, ..Workload::default() };
-    let memory = MemoryNeed::new(engine.model().front(), &loaded.options, &work);
+    let work = Workload { context: positions, ..loaded.options.work };
+    let memory = engine.memory(&EngineOptions { work, ..loaded.options });
     let timings = TimingsReport::new(loaded.load, &generation.timings);
     if !args.json {
         out::line("");
@@ -274,15 +282,30 @@ pub(crate) fn run(args: Args, config: &Config) -> Result<ExitCode, CliError> {
     } else {
         out::note(format_args!(
             "\n{} tokens · prefill {:.0} tok/s · decode {:.1} tok/s · {info}\n\
-             memory up to {:.0} MB, weights {:.0} MB\nmodel {}\ntrace {}",
+             {}\nmodel {}\ntrace {}",
             generation.tokens.len(),
             timings.prefill_tok_per_s,
             timings.decode_tok_per_s,
-            memory.total_bytes() as f64 / 1e6,
-            memory.weights_bytes as f64 / 1e6,
+            memory.sentences().join("\n"),
             engine.model().id(),
             generation.trace_root,
         ));
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Says what would be taken where.
+fn plan(args: &Args, text: &str, config: &Config) -> Result<ExitCode, CliError> {
+    let (_, front, mut options) = args.model.front(config)?;
+    let prompt = prompt_tokens(args, text, &front)?;
+    if args.model.compute.context.is_none() {
+        options.work.context = (prompt.len() as u32).saturating_add(args.max_tokens);
+    }
+    let plan = options.plan(&front)?;
+    if args.json {
+        out::json(&plan);
+    } else {
+        plan.sentences().iter().for_each(out::line);
     }
     Ok(ExitCode::SUCCESS)
 }

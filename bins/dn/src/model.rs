@@ -35,6 +35,15 @@ pub(crate) struct ComputeArgs {
     /// Device of the `wgpu` or `cuda` backend, by a part of its name; without it the best. `dn backends` lists them.
     #[arg(long, value_name = "NAME")]
     pub(crate) adapter: Option<String>,
+    /// How many of the model's first layers the device computes, the CPU the rest; without it as many as its memory takes.
+    #[arg(long, value_name = "N")]
+    pub(crate) gpu_layers: Option<u32>,
+    /// Bytes of the device's memory to use, such as `6G` (K, M and G are powers of 1024); without it what its driver tells.
+    #[arg(long, value_name = "BYTES", value_parser = bytes)]
+    pub(crate) device_memory: Option<u64>,
+    /// Positions of a request, prompt and answer, for which the device's memory is shared out [default: 1024].
+    #[arg(long, value_name = "N")]
+    pub(crate) context: Option<u32>,
     /// Threads; without it one per core.
     #[arg(long, env = "DN_THREADS", value_name = "N", value_parser = threads)]
     pub(crate) threads: Option<NonZeroUsize>,
@@ -42,6 +51,18 @@ pub(crate) struct ComputeArgs {
 
 fn threads(text: &str) -> Result<NonZeroUsize, String> {
     text.parse().map_err(|_| "a number of threads, at least 1, expected".to_owned())
+}
+
+/// A number of bytes.
+fn bytes(text: &str) -> Result<u64, String> {
+    let (digits, unit) = match text.char_indices().next_back() {
+        Some((at, 'K' | 'k')) => (&text[..at], 1 << 10),
+        Some((at, 'M' | 'm')) => (&text[..at], 1 << 20),
+        Some((at, 'G' | 'g')) => (&text[..at], 1 << 30),
+        _ => (text, 1u64),
+    };
+    let bytes = digits.parse::<u64>().ok().and_then(|number| number.checked_mul(unit));
+    bytes.ok_or_else(|| "a number of bytes expected, such as 6G".to_owned())
 }
 
 /// The ways to compute.
@@ -92,8 +113,30 @@ pub(crate) struct Loaded {
 impl ModelArgs {
     /// The embedded model, computed in the fastest way.
     pub(crate) fn automatic() -> Self {
-        let compute = ComputeArgs { backend: Backend::Auto, isa: IsaArg::Auto, adapter: None, threads: None };
+        let compute = ComputeArgs {
+            backend: Backend::Auto,
+            isa: IsaArg::Auto,
+            adapter: None,
+            gpu_layers: None,
+            device_memory: None,
+            context: None,
+            threads: None,
+        };
         Self { model: None, compute }
+    }
+
+    /// What text needs of the model, and how it is to be computed; no weight is read.
+    pub(crate) fn front(&self, config: &Config) -> Result<(String, ModelFront, EngineOptions), CliError> {
+        let options = self.compute.options(config)?;
+        let (name, path) = find(self.model.as_ref().or(config.model.as_ref()))?;
+        let front = match path {
+            Some(path) => ModelFront::load(&path),
+            None => ModelFront::from_bytes(dn_compute::embedded::tiny_rust()),
+        };
+        match front {
+            Ok(front) => Ok((name, front, options)),
+            Err(source) => Err(refused(name, source)),
+        }
     }
 
     /// Loads the model and prepares its weights.
@@ -154,11 +197,28 @@ impl ComputeArgs {
                 "only the backends wgpu and cuda have devices; add --backend wgpu or --backend cuda",
             ));
         }
+        let shares =
+            [("--gpu-layers", self.gpu_layers.is_some()), ("--device-memory", self.device_memory.is_some())];
+        for (flag, given) in shares {
+            if given && backend != BackendKind::Wgpu {
+                return Err(CliError::argument(
+                    flag,
+                    "only the wgpu backend shares a model with the CPU; add --backend wgpu",
+                ));
+            }
+        }
         // Options are passed around by value; a program has one name of a device in its life.
         let adapter = self.adapter.clone().map(|name| &*name.leak());
         let kernel_cache = home::kernel_cache().map(|dir| &*dir.leak());
         let threads = self.threads.or(config.threads.and_then(NonZeroUsize::new));
-        Ok(EngineOptions { backend, isa, adapter, kernel_cache, threads, ..EngineOptions::default() })
+        let mut options =
+            EngineOptions { backend, isa, adapter, kernel_cache, threads, ..EngineOptions::default() };
+        options.device_memory = self.device_memory;
+        options.device_layers = self.gpu_layers;
+        if let Some(context) = self.context {
+            options.work.context = context;
+        }
+        Ok(options)
     }
 }
 
@@ -215,5 +275,20 @@ fn refused(name: String, source: ModelError) -> CliError {
             CliError::File { action: "read the model file", path: path.into(), source }
         }
         source => CliError::Model { name, source },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_of_bytes_are_read() {
+        for (text, expected) in [("0", 0), ("700", 700), ("3K", 3072), ("2m", 2 << 20), ("6G", 6 << 30)] {
+            assert_eq!(bytes(text), Ok(expected), "{text}");
+        }
+        for bad in ["", "G", "-1", "1.5G", "6GB", "99999999999G", "٣", "1é"] {
+            assert!(bytes(bad).is_err(), "{bad}");
+        }
     }
 }

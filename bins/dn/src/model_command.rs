@@ -60,6 +60,8 @@ pub(crate) struct Inspect {
     /// List the tensors too.
     #[arg(long)]
     tensors: bool,
+    #[command(flatten)]
+    compute: model::ComputeArgs,
     /// Print JSON.
     #[arg(long)]
     json: bool,
@@ -152,6 +154,7 @@ fn form(blocks: Option<Blocks>) -> String {
 
 fn inspect(args: &Inspect, config: &Config) -> Result<ExitCode, CliError> {
     let (name, model) = model::load(args.source.as_ref().or(config.model.as_ref()))?;
+    let memory = args.compute.options(config)?.plan(model.front())?;
     if args.json {
         let tensors: Vec<_> = model
             .tensors()
@@ -161,7 +164,7 @@ fn inspect(args: &Inspect, config: &Config) -> Result<ExitCode, CliError> {
         out::json(&json!({
             "name": model.front().name(), "source": name, "model_id": model.id(), "manifest": model.manifest(),
             "weight_bytes": model.weight_bytes(), "kv_bytes_per_position": model.kv_bytes_per_position(),
-            "tiles": model.tiles().count(), "tensors": tensors,
+            "tiles": model.tiles().count(), "tensors": tensors, "memory": memory,
         }));
         return Ok(ExitCode::SUCCESS);
     }
@@ -185,6 +188,10 @@ fn inspect(args: &Inspect, config: &Config) -> Result<ExitCode, CliError> {
     row("tensors root", manifest.tensors_root.to_string());
     row("tiles", model.tiles().count().to_string());
     row("weights", format!("{} bytes", model.weight_bytes()));
+    for line in memory.sentences() {
+        let (place, rest) = line.split_once(": ").unwrap_or(("memory", &line));
+        row(&format!("memory: {place}"), rest.to_owned());
+    }
     row("stop tokens", format!("{:?}", manifest.stop_tokens));
     row("chat template", if front.chat_template().is_some() { "yes" } else { "none" }.to_owned());
     out::text(table.render_body());

@@ -154,10 +154,7 @@ impl Engine {
 
     /// The same over a backend that no option names.
     #[cfg(all(test, target_os = "linux", feature = "cuda", feature = "embedded-model"))]
-    pub(crate) fn over(
-        model: Arc<Model>,
-        backend: Box<dyn Backend>,
-    ) -> Result<Self, EngineError> {
+    pub(crate) fn over(model: Arc<Model>, backend: Box<dyn Backend>) -> Result<Self, EngineError> {
         let decoder = Decoder::new(&model, backend)?;
         Ok(Self { model, decoder, chunk: EngineOptions::default().prefill_chunk.get() })
     }
