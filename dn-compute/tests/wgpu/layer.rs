@@ -84,7 +84,7 @@ fn weights(backend: &dyn Backend, extras: bool, seed: u64) -> LayerWeights {
 type Caches = Vec<KvLayer>;
 
 fn caches() -> Caches {
-    (0..LAYERS).map(|_| KvLayer::new(SHAPE).unwrap()).collect()
+    (0..LAYERS).map(|_| KvLayer::new(SHAPE).expect("a valid shape")).collect()
 }
 
 /// A layer, operation by operation, as the decoder calls them.

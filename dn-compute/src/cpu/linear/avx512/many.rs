@@ -273,7 +273,7 @@ fn multiply<const G: usize, const T: usize>(
 
 /// Every bit of a mask twice.
 fn spread(rows: u16) -> u32 {
-    (0..16).fold(0, |mask, row| mask | u32::from(rows >> row & 1) * 3 << (2 * row))
+    (0..16).fold(0, |mask, row| mask | ((u32::from(rows >> row & 1) * 3) << (2 * row)))
 }
 
 const _: () = assert!(OCTS_AT_ONCE.is_multiple_of(CUT) && UNIT == UNIT_OCTS * OCT);
