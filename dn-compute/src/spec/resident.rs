@@ -11,6 +11,7 @@ pub struct Kept(OnceLock<Box<dyn Any + Send + Sync>>);
 
 impl Kept {
     /// What is kept, made if it is not there yet; `None` if another kind of backend keeps something, or `make` failed.
+    #[cfg(feature = "wgpu")]
     pub(crate) fn get_or<T: Any + Send + Sync>(&self, make: impl FnOnce() -> Option<T>) -> Option<&T> {
         if self.0.get().is_none()
             && let Some(made) = make()
@@ -49,6 +50,7 @@ pub struct Vector {
 
 impl Vector {
     /// For a backend with memory of its own.
+    #[cfg(feature = "wgpu")]
     pub(crate) const fn kept(&self) -> &Kept {
         &self.kept
     }

@@ -123,6 +123,7 @@ impl RopeTable {
     }
 
     /// `[cos, sin]` of every pair at every position, and what a backend keeps of them.
+    #[cfg(feature = "wgpu")]
     pub(crate) fn all(&self) -> (&[[f32; 2]], &Kept) {
         (&self.values, &self.kept)
     }
