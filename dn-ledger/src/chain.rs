@@ -15,7 +15,7 @@ use crate::events::Event;
 use crate::genesis::Genesis;
 use crate::referee::RefereeHandle;
 use crate::reject::Reject;
-use crate::state::{BEACON, Changes, PARAMS, State, Tree, Upgrade, VALIDATOR_SETS};
+use crate::state::{BEACON, Changes, PARAMS, Pending, State, Tree, Upgrade, VALIDATOR_SETS};
 use crate::supply::{self, Supply, SupplyError};
 use crate::tx::SignedTx;
 use crate::upgrades::{SUPPORTED_UPGRADES, unknown_upgrade};
@@ -148,7 +148,7 @@ pub enum BlockError {
 }
 
 /// What executing a block gives.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Executed {
     /// Of the transitions before the transactions.
     pub begin: Vec<Event>,
@@ -160,6 +160,8 @@ pub struct Executed {
     pub changes: Changes,
     /// The authenticated tree after them.
     pub tree: Tree,
+    /// What exists after them.
+    pub supply: Supply,
 }
 
 impl Executed {
@@ -364,7 +366,8 @@ impl Chain {
         }
         let validators = self.validators().hash();
         let end = end_block(&mut self.state, &ctx);
-        let tree = self.state.commitment();
+        let pending = self.state.pending();
+        let tree = self.state.commitment_of(&pending);
         let header = Header {
             chain_id: ctx.chain_id,
             height: ctx.height,
@@ -378,7 +381,8 @@ impl Chain {
             state: tree.hash(),
             reveal,
         };
-        let result = self.finish(&ctx, begin, outcomes, end, tree);
+        let result =
+            self.finish(&ctx, &pending, Executed { begin, outcomes, end, tree, ..Executed::default() });
         self.state.rollback(start);
         Ok(Proposal { block: Block { header, parent_certificate, txs }, executed: result?, rejected })
     }
@@ -403,12 +407,15 @@ impl Chain {
     }
 
     /// Makes a block that was proposed or validated here, and then decided, the tip. The engine has checked the certificate.
-    pub fn commit(&mut self, header: &Header, certificate: Certificate, executed: &Executed) {
-        self.supply = self.supply.after(&self.state, &executed.changes);
-        self.state.apply_known(&executed.changes, &executed.tree);
+    ///
+    /// Returns the tree of the block before: freeing its nodes takes a while, for which whoever holds a lock on the chain need not hold it.
+    pub fn commit(&mut self, header: &Header, certificate: Certificate, executed: &Executed) -> Tree {
+        self.supply = executed.supply;
+        let before = self.state.apply_known(&executed.changes, &executed.tree);
         self.tip = header.clone();
         self.certificate = certificate;
         self.look_ahead();
+        before
     }
 
     /// What a transaction would be refused for in the block after the tip, if it were the first one. The state is unchanged.
@@ -443,9 +450,10 @@ impl Chain {
             if expected == found { Ok(()) } else { Err(BlockError::Root { height, field, expected, found }) }
         };
         root("next_validators", self.validators().hash(), header.next_validators)?;
-        let tree = self.state.commitment();
+        let pending = self.state.pending();
+        let tree = self.state.commitment_of(&pending);
         root("state", tree.hash(), header.state)?;
-        self.finish(&ctx, begin, outcomes, end, tree)
+        self.finish(&ctx, &pending, Executed { begin, outcomes, end, tree, ..Executed::default() })
     }
 
     fn check_upgrades(&self, height: u64) -> Result<(), BlockError> {
@@ -523,22 +531,23 @@ impl Chain {
         found.verify(&self.tip, &self.tip_validators())
     }
 
+    /// Checks the supply equation over what the block changed, and completes what executing it gives.
     fn finish(
         &self,
         ctx: &BlockContext,
-        begin: Vec<Event>,
-        outcomes: Vec<Outcome>,
-        mut end: Vec<Event>,
-        tree: Tree,
+        pending: &[Pending<'_>],
+        mut executed: Executed,
     ) -> Result<Executed, BlockError> {
         let height = ctx.height;
-        let moved = supply::changed_holdings(&self.state);
+        let moved = supply::changed_holdings(pending);
         supply::check_changes(&moved).map_err(|source| BlockError::Supply { height, source })?;
-        end.extend(moved.iter().map(Event::from));
         if cfg!(debug_assertions) && ctx.ends_epoch() {
             supply::check_all(&self.state).map_err(|source| BlockError::Supply { height, source })?;
         }
-        Ok(Executed { begin, outcomes, end, changes: self.state.changes(), tree })
+        executed.end.extend(moved.iter().map(Event::from));
+        executed.supply = self.supply.after(&moved);
+        executed.changes = pending.iter().map(Pending::to_change).collect();
+        Ok(executed)
     }
 }
 

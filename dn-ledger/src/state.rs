@@ -7,7 +7,7 @@ mod records;
 mod tables;
 mod tree;
 
-pub use map::{Changes, Checkpoint, State};
+pub use map::{Changes, Checkpoint, Pending, State};
 pub use proof::{ProofEnd, ProofError, StateProof, bit, branch_hash};
 pub use records::{
     Account, Audit, AuditPhase, AuditResult, AuditTask, Batch, BatchStatus, Channel, Commission,

@@ -5,8 +5,8 @@ use dn_core::{Amount, Canonical};
 use dn_powr::StakePool;
 
 use crate::state::{
-    ACCOUNTS, Account, BACKING_POOLS, BACKING_RELEASES, BATCHES, Batch, CHANNELS, Changes, Channel, DOMAINS,
-    Domain, IDENTITIES, Identity, JOBS, JobEscrow, POOLS, Pool, STAKE_POOLS, State, UNBONDING_POOLS,
+    ACCOUNTS, Account, BACKING_POOLS, BACKING_RELEASES, BATCHES, Batch, CHANNELS, Channel, DOMAINS, Domain,
+    IDENTITIES, Identity, JOBS, JobEscrow, POOLS, Pending, Pool, STAKE_POOLS, State, UNBONDING_POOLS,
 };
 
 /// The supply equation does not hold: a bug, never the outcome of a transaction.
@@ -65,13 +65,12 @@ impl Supply {
         parts.into_iter().fold(Amount::ZERO, saturating_sum)
     }
 
-    /// What the state holds after changes that are not applied to it yet, when it holds this now.
+    /// What there is after changes.
     #[must_use]
-    pub(crate) fn after(mut self, state: &State, changes: &Changes) -> Self {
-        for (key, new) in changes {
-            let Some(part) = self.part_mut(key) else { continue };
-            let of = |value: Option<&[u8]>| value.map_or(Amount::ZERO, |value| holding(key, value));
-            *part = saturating_sum(part.saturating_sub(of(state.get(key))), of(new.as_deref()));
+    pub(crate) fn after(mut self, changes: &[HoldingChange<'_>]) -> Self {
+        for change in changes {
+            let Some(part) = self.part_mut(change.key) else { continue };
+            *part = saturating_sum(part.saturating_sub(change.before), change.after);
         }
         self
     }
@@ -131,10 +130,10 @@ pub struct HoldingChange<'a> {
 }
 
 /// Every record whose DN the pending changes move, in the order of the keys.
-pub fn changed_holdings(state: &State) -> Vec<HoldingChange<'_>> {
-    let changes = state.before().into_iter().map(|(key, before)| {
-        let of = |value: Option<&[u8]>| value.map_or(Amount::ZERO, |value| holding(key, value));
-        HoldingChange { key, before: of(before), after: of(state.get(key)) }
+pub fn changed_holdings<'a>(pending: &[Pending<'a>]) -> Vec<HoldingChange<'a>> {
+    let changes = pending.iter().map(|Pending { key, before, now }| {
+        let of = |value: &Option<&[u8]>| value.map_or(Amount::ZERO, |value| holding(key, value));
+        HoldingChange { key, before: of(before), after: of(now) }
     });
     changes.filter(|change| change.before != change.after).collect()
 }

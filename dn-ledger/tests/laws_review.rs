@@ -242,7 +242,7 @@ fn step(town: &mut Town, t: Try) -> bool {
     let mut state = town.w.state().clone();
     let ctx = town.w.chain.next_context(town.w.chain.tip().time_ms + 1_000);
     match apply(&mut state, &tx, &ctx) {
-        Ok(_) => supply::check_changes(&supply::changed_holdings(&state)).unwrap(),
+        Ok(_) => supply::check_changes(&supply::changed_holdings(&state.pending())).unwrap(),
         Err(_) => assert!(&state == town.w.state() && state.changes().is_empty()),
     }
     // `block` checks supply, commitment, and that a validator accepts the block.

@@ -52,13 +52,13 @@ impl Machine {
         let (fee, expires_height) = (self.ctx.params.min_tx_fee, self.ctx.height + 10);
         let tx = Tx { chain_id: CHAIN_ID, sender: address(who), nonce, expires_height, fee, payload };
         let outcome = apply(&mut self.state, &tx.sign(&key(who)), &self.ctx).ok();
-        supply::check_changes(&supply::changed_holdings(&self.state)).unwrap();
+        supply::check_changes(&supply::changed_holdings(&self.state.pending())).unwrap();
         outcome.map(|outcome| outcome.events)
     }
 
     fn next_block(&mut self) -> Vec<Event> {
         let mut events = end_block(&mut self.state, &self.ctx);
-        supply::check_changes(&supply::changed_holdings(&self.state)).unwrap();
+        supply::check_changes(&supply::changed_holdings(&self.state.pending())).unwrap();
         self.state.seal();
         self.ctx.height += 1;
         self.ctx.time_ms += 1_000;

@@ -8,6 +8,24 @@ use super::tree::{LeafHash, Tree};
 /// Changed keys with their new values; `None` is a removal.
 pub type Changes = BTreeMap<Vec<u8>, Option<Vec<u8>>>;
 
+/// A key that was changed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Pending<'a> {
+    /// The key.
+    pub key: &'a [u8],
+    /// Its value before.
+    pub before: Option<&'a [u8]>,
+    /// Its value now.
+    pub now: Option<&'a [u8]>,
+}
+
+impl Pending<'_> {
+    /// The key with its value now, as in [`Changes`].
+    pub fn to_change(&self) -> (Vec<u8>, Option<Vec<u8>>) {
+        (self.key.to_vec(), self.now.map(<[u8]>::to_vec))
+    }
+}
+
 /// A point to which changes can be taken back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Checkpoint(usize);
@@ -128,25 +146,25 @@ impl State {
         }
     }
 
-    /// For each key changed since the last [`seal`](Self::seal): its value before.
-    pub fn before(&self) -> BTreeMap<&[u8], Option<&[u8]>> {
-        let mut before = BTreeMap::new();
-        for (key, old) in &self.journal {
-            before.entry(key.as_slice()).or_insert(old.as_deref());
-        }
-        before
+    /// The keys changed since the last [`seal`](Self::seal), in order, without those whose changes came to nothing.
+    pub fn pending(&self) -> Vec<Pending<'_>> {
+        let mut first: Vec<_> =
+            self.journal.iter().map(|(key, old)| (key.as_slice(), old.as_deref())).collect();
+        // Stable: of several changes of one key the first one stays, which knows the value before all.
+        first.sort_by_key(|(key, _)| *key);
+        first.dedup_by_key(|(key, _)| *key);
+        let pending = first.into_iter().map(|(key, before)| Pending { key, before, now: self.get(key) });
+        pending.filter(|change| change.before != change.now).collect()
     }
 
-    /// The changes since the last [`seal`](Self::seal), without those that came to nothing.
+    /// What is [`pending`](Self::pending), to be applied to another state.
     pub fn changes(&self) -> Changes {
-        let changed = self.before().into_iter().filter(|(key, old)| self.get(key) != *old);
-        changed.map(|(key, _)| (key.to_vec(), self.get(key).map(<[u8]>::to_vec))).collect()
+        self.pending().iter().map(Pending::to_change).collect()
     }
 
     /// The authenticated tree over the state with all pending changes.
     pub fn commitment(&self) -> Tree {
-        let changed = self.before().into_iter().filter(|(key, old)| self.get(key) != *old);
-        self.tree.update(changed.map(|(key, _)| (key, self.get(key))))
+        self.commitment_of(&self.pending())
     }
 
     /// The authenticated tree as of the last [`seal`](Self::seal).
@@ -166,12 +184,23 @@ impl State {
         self.seal();
     }
 
-    /// Applies changes whose tree is known and seals them.
-    pub(crate) fn apply_known(&mut self, changes: &Changes, tree: &Tree) {
-        self.write(changes);
-        debug_assert_eq!(self.commitment().hash(), tree.hash());
-        self.tree = tree.clone();
-        self.journal.clear();
+    /// Applies changes whose tree is known, and seals them; nothing may be pending. Returns the tree before.
+    pub(crate) fn apply_known(&mut self, changes: &Changes, tree: &Tree) -> Tree {
+        debug_assert!(self.journal.is_empty());
+        debug_assert_eq!(self.tree.update(borrowed(changes)).hash(), tree.hash());
+        for (key, value) in changes {
+            match (value, self.entries.get_mut(key)) {
+                (Some(value), Some(place)) => place.clone_from(value),
+                (Some(value), None) => _ = self.entries.insert(key.clone(), value.clone()),
+                (None, _) => _ = self.entries.remove(key),
+            }
+        }
+        std::mem::replace(&mut self.tree, tree.clone())
+    }
+
+    /// What [`commitment`](Self::commitment) gives, of changes that the caller has asked for already.
+    pub(crate) fn commitment_of(&self, pending: &[Pending<'_>]) -> Tree {
+        self.tree.update(pending.iter().map(|change| (change.key, change.now)))
     }
 
     fn write(&mut self, changes: &Changes) {
@@ -182,6 +211,10 @@ impl State {
             }
         }
     }
+}
+
+fn borrowed(changes: &Changes) -> impl Iterator<Item = (&[u8], Option<&[u8]>)> {
+    changes.iter().map(|(key, value)| (key.as_slice(), value.as_deref()))
 }
 
 #[cfg(test)]
@@ -213,6 +246,11 @@ mod tests {
             replica.apply_changes(&changes);
             prop_assert_eq!(&replica, &state);
             prop_assert_eq!(replica.commitment(), state.commitment());
+            let mut known = State::default();
+            let empty = known.apply_known(&changes, &state.commitment());
+            prop_assert_eq!(empty, Tree::default());
+            prop_assert_eq!(&known, &state);
+            prop_assert_eq!(known.sealed(), &state.commitment());
             state.seal();
             let before = (state.clone(), state.commitment());
             let point = state.checkpoint();

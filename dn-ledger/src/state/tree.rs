@@ -37,6 +37,10 @@ type Change = (Hash32, Option<Hash32>);
 
 type Link = Option<Arc<Node>>;
 
+/// Changes below a branch from which on its sides are hashed on two threads: some hundred microseconds of work.
+#[cfg(feature = "node")]
+const WORTH_A_THREAD: usize = 128;
+
 #[derive(Debug)]
 enum Node {
     Leaf(LeafHash),
@@ -204,7 +208,9 @@ fn update(link: &Link, depth: usize, changes: &[Change]) -> Link {
     match link.as_deref() {
         Some(Node::Branch { left, right, .. }) => {
             let (l, r) = changes.split_at(changes.partition_point(|(key, _)| !bit(key, depth)));
-            join(update(left, depth + 1, l), update(right, depth + 1, r))
+            let (left, right) =
+                both(changes.len(), || update(left, depth + 1, l), || update(right, depth + 1, r));
+            join(left, right)
         }
         other => {
             let put = |(key, value): &Change| value.map(|value| LeafHash { key: *key, value });
@@ -217,6 +223,20 @@ fn update(link: &Link, depth: usize, changes: &[Change]) -> Link {
             build(&leaves, depth)
         }
     }
+}
+
+/// Both sides of a branch; on two threads, where there are any, if so many changes are worth it.
+#[cfg_attr(not(feature = "node"), allow(unused_variables, reason = "only a node has threads"))]
+fn both(
+    changes: usize,
+    left: impl FnOnce() -> Link + Send,
+    right: impl FnOnce() -> Link + Send,
+) -> (Link, Link) {
+    #[cfg(feature = "node")]
+    if changes >= WORTH_A_THREAD {
+        return rayon::join(left, right);
+    }
+    (left(), right())
 }
 
 #[cfg(test)]

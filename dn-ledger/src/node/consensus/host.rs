@@ -322,7 +322,8 @@ impl Host {
         // On disk first: nothing is answered, or visible to queries, that a crash could take back.
         self.shared.store.commit(&block, &certificate, &executed)?;
         self.measure(&block, &certificate, began.elapsed());
-        self.shared.chain_mut().commit(&block.header, certificate, &executed);
+        let before = self.shared.chain_mut().commit(&block.header, certificate, &executed);
+        rayon::spawn(move || drop(before));
         self.shared.answer(height.0, &executed);
         self.shared.look_again(height.0);
         self.undecided.prune(height.0)?;

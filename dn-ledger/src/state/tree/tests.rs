@@ -55,6 +55,16 @@ fn refuses_mutations(proof: &StateProof, root: Hash32, key: &[u8], value: Option
     }
 }
 
+/// So many changes at once that the sides of the upper branches are hashed on several threads.
+#[test]
+fn many_changes_at_once() {
+    let mut entries: Entries = (0..2_000).map(|n| (key(n), vec![1])).collect();
+    let tree = tree_of(&entries);
+    let ops: Ops = (0..1_500).map(|n| (n * 3, (n % 5 > 0).then_some(n as u8))).collect();
+    apply(&mut entries, &ops);
+    assert_eq!(updated(&tree, &ops).hash(), tree_of(&entries).hash());
+}
+
 proptest! {
     /// Along any way the tree is that of its entries; every proof holds, says nothing else, and survives no changed byte.
     #[test]
