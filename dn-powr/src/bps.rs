@@ -31,7 +31,27 @@ pub enum SplitError {
 
 /// `⌊amount · bps / 10,000⌋`, at most the amount.
 pub(crate) fn portion(amount: Amount, bps: u16) -> Amount {
-    amount.mul_div(bps.min(BPS).into(), BPS.into()).expect("a part is at most the whole")
+    Portions::of(amount).portion(bps)
+}
+
+/// An amount of which several portions are wanted: 10,000 · `units` + `rest`, divided once.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Portions {
+    units: u128,
+    rest: u32,
+}
+
+impl Portions {
+    pub(crate) fn of(amount: Amount) -> Self {
+        let (whole, base) = (amount.atto(), u128::from(BPS));
+        Self { units: whole / base, rest: (whole % base) as u32 }
+    }
+
+    /// `⌊amount · bps / 10,000⌋` = `units` · bps + `⌊rest · bps / 10,000⌋`, at most the amount.
+    pub(crate) fn portion(self, bps: u16) -> Amount {
+        let bps = u32::from(bps.min(BPS));
+        Amount::from_atto(self.units * u128::from(bps) + u128::from(self.rest * bps / u32::from(BPS)))
+    }
 }
 
 /// `⌈amount · bps / 10,000⌉`, at most the amount.
@@ -50,7 +70,17 @@ pub(crate) fn within(name: &'static str, found: u16, min: u16, max: u16) -> Resu
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+
+    proptest! {
+        #[test]
+        fn a_portion_is_the_product_divided(amount: u128, bps: u16, cut in 0..128u32) {
+            let amount = Amount::from_atto(amount >> cut);
+            prop_assert_eq!(Ok(portion(amount, bps)), amount.mul_div(bps.min(BPS).into(), BPS.into()));
+        }
+    }
 
     #[test]
     fn rounding() {

@@ -2,7 +2,7 @@
 
 use dn_core::{Amount, canonical_struct};
 
-use crate::bps::{SplitError, check_sum, portion, within};
+use crate::bps::{Portions, SplitError, check_sum, within};
 
 /// Shares of a fee, in basis points that add up to 10,000.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -177,9 +177,10 @@ impl FeeSplit {
     /// Divides a fee. Each share is rounded down; what is left over goes to the worker, so the sum is exactly the fee.
     pub fn split(&self, fee: Amount) -> FeeShares {
         let mut left = fee;
+        let portions = Portions::of(fee);
         // Saturating, so that a split that was never validated still divides no more than the fee.
         let mut take = |bps| {
-            let part = portion(fee, bps).min(left);
+            let part = portions.portion(bps).min(left);
             left = left.saturating_sub(part);
             part
         };
@@ -270,7 +271,7 @@ mod tests {
             let shares = split.split(fee);
             prop_assert_eq!(shares.total(), fee);
             // The dust is less than one atto for each of the six rounded shares.
-            let exact = portion(fee, split.worker);
+            let exact = crate::bps::portion(fee, split.worker);
             prop_assert!(shares.worker >= exact && shares.worker.atto() - exact.atto() <= 6);
         }
 

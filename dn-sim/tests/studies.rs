@@ -72,6 +72,40 @@ fn any_number_of_threads_gives_the_same_bits_and_they_are_pinned() {
     );
 }
 
+/// The epochs before an attack are played once for all attacks where the policy can be copied, and for each where it cannot.
+#[test]
+fn policies_that_cannot_be_copied_find_the_same() {
+    struct Alone(Box<dyn Policy>);
+    impl Policy for Alone {
+        fn name(&self) -> &str {
+            self.0.name()
+        }
+        fn join(&mut self, worker: usize) {
+            self.0.join(worker);
+        }
+        fn routing(&self, worker: usize) -> f64 {
+            self.0.routing(worker)
+        }
+        fn voice(&self, validator: usize, stake: f64) -> f64 {
+            self.0.voice(validator, stake)
+        }
+        fn audit_rate(&self, worker: usize) -> f64 {
+            self.0.audit_rate(worker)
+        }
+        fn close(&mut self, epoch: &Epoch, payment: &mut Payment) {
+            self.0.close(epoch, payment);
+        }
+    }
+    let build = |name: &str, s: &Scenario| policy::build(name, s).expect("known").expect("allowed");
+    let scenario = everything();
+    let mut study = study(scenario.clone());
+    for name in scenario.policies.clone() {
+        assert!(build(&name, &scenario).fork().is_some(), "{name}");
+        study.policy(&name.clone(), move |s| Box::new(Alone(build(&name, s))));
+    }
+    assert_eq!(digest(&run(&study, 2)), FORMULAS);
+}
+
 #[test]
 fn a_stopped_study_goes_on_where_it_was() {
     let whole = run(&study(scenario(10, 2, ATTACKS)), 2);

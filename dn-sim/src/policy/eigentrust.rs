@@ -10,6 +10,7 @@ use crate::scenario::Scenario;
 /// Workers say nothing of anybody, so they pass their trust on to the pretrusted; and nobody says anything of a validator. The fixed point is then
 /// known without iteration: the validators hold `1/(2 − alpha)` of all trust in proportion to pretrust, and what a validator passes on to
 /// workers goes by its normalised local trust. The tests compare with [`crate::baseline::eigentrust`].
+#[derive(Clone)]
 pub struct EigenTrustPolicy {
     /// `(good − bad)` of each validator about each worker.
     local: Vec<Vec<f64>>,
@@ -65,6 +66,10 @@ impl Policy for EigenTrustPolicy {
         shares(&pretrust, &self.local, &mut payment.workers);
         self.routing.learn(&payment.workers, epoch);
         by_stake(epoch, payment);
+    }
+
+    fn fork(&self) -> Option<Box<dyn Policy>> {
+        Some(Box::new(self.clone()))
     }
 }
 

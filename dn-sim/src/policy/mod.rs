@@ -167,6 +167,12 @@ pub trait Policy {
 
     /// Closes an epoch: learns from it and says who is paid. `payment` comes with zero points for everybody and `part` at 1.
     fn close(&mut self, epoch: &Epoch, payment: &mut Payment);
+
+    /// A copy with all that it has learnt. With it a study plays the epochs before an attack once for many attacks; without, as by default, again for
+    /// each, with the same result.
+    fn fork(&self) -> Option<Box<dyn Policy>> {
+        None
+    }
 }
 
 /// The built-in policies that are compared where a scenario names none. `yuma1`, `yuma2` and `yuma3-audits` are built in too.

@@ -18,6 +18,7 @@ use crate::scenario::{Scenario, ScenarioError};
 ///
 /// Work counts as far as its fees pay for it, and if no audit of the epoch failed; quality is [`Quality::of_epoch`] of what the committees agreed on; trust is
 /// [`WorkerTrust`]. Validators are paid by what their votes weigh, `min(stake, cap) × trust`.
+#[derive(Clone)]
 pub struct PowrPolicy {
     trust: Params,
     audit: AuditParams,
@@ -210,5 +211,9 @@ impl Policy for PowrPolicy {
             state.close_epoch(&self.trust, events);
             *trust = state.weight(&self.trust);
         }
+    }
+
+    fn fork(&self) -> Option<Box<dyn Policy>> {
+        Some(Box::new(self.clone()))
     }
 }

@@ -17,24 +17,27 @@ impl Policy for WorkOnly {
         }
         by_stake(epoch, payment);
     }
+
+    fn fork(&self) -> Option<Box<dyn Policy>> {
+        Some(Box::new(*self))
+    }
 }
 
 /// Another policy with audits: one task in ten is replayed, and who is found out, or cannot open what was asked for, gets nothing for
 /// the epoch. No record is kept.
-#[derive(Debug, Clone)]
-pub struct Audited<P> {
-    inner: P,
+pub struct Audited {
+    inner: Box<dyn Policy>,
     name: String,
 }
 
-impl<P: Policy> Audited<P> {
+impl Audited {
     /// The policy with audits; its name says so.
-    pub fn new(inner: P) -> Self {
-        Self { name: format!("{}-audits", inner.name()), inner }
+    pub fn new(inner: impl Policy + 'static) -> Self {
+        Self { name: format!("{}-audits", inner.name()), inner: Box::new(inner) }
     }
 }
 
-impl<P: Policy> Policy for Audited<P> {
+impl Policy for Audited {
     fn name(&self) -> &str {
         &self.name
     }
@@ -63,6 +66,10 @@ impl<P: Policy> Policy for Audited<P> {
             }
         }
     }
+
+    fn fork(&self) -> Option<Box<dyn Policy>> {
+        Some(Box::new(Self { inner: self.inner.fork()?, name: self.name.clone() }))
+    }
 }
 
 /// Pays those whom stake holders score well, each worker by the stake-weighted mean of its scores whatever it worked; validators by stake.
@@ -89,6 +96,10 @@ impl Policy for StakeOnly {
             *points = if weight > 0.0 { *points / weight } else { 0.0 };
         }
         by_stake(epoch, payment);
+    }
+
+    fn fork(&self) -> Option<Box<dyn Policy>> {
+        Some(Box::new(*self))
     }
 }
 

@@ -14,6 +14,7 @@ use crate::scenario::Scenario;
 ///
 /// A validator's opinion of a worker is a moving average of its scores; one that has not scored a worker yet gives it nothing. With
 /// canaries a validator's stake counts as stake × trust, where trust comes from known answers alone, as in PoWR.
+#[derive(Clone)]
 pub struct YumaPolicy {
     name: String,
     yuma: Yuma<f64>,
@@ -25,6 +26,7 @@ pub struct YumaPolicy {
 }
 
 /// Trust in validators from known answers.
+#[derive(Clone)]
 struct Canaries {
     params: Params,
     review: ReviewParams,
@@ -156,5 +158,9 @@ impl Policy for YumaPolicy {
         payment.workers.copy_from_slice(&found.incentive);
         self.routing.learn(&found.incentive, epoch);
         payment.validators.copy_from_slice(&found.dividends);
+    }
+
+    fn fork(&self) -> Option<Box<dyn Policy>> {
+        Some(Box::new(self.clone()))
     }
 }

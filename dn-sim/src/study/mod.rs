@@ -1,5 +1,6 @@
 //! Studies: every policy against every attack with every seed, in parallel, resumable, the same for any number of threads.
 
+mod eve;
 mod gates;
 mod parallel;
 mod search;
@@ -16,6 +17,7 @@ pub use store::{Store, StoreError};
 use dn_core::Hash32;
 use serde::{Deserialize, Serialize};
 
+use self::eve::Eve;
 use self::parallel::parallel;
 use self::search::Searches;
 use crate::attack::{AttackSpec, Attacker, Group, Honest, Kind, Script};
@@ -23,7 +25,7 @@ use crate::import::Snapshot;
 use crate::outcome::{Cell, CellKey};
 use crate::policy::{self, Policy};
 use crate::scenario::{Problem, Scenario, ScenarioError};
-use crate::world::{RunError, Simulation, Trajectory};
+use crate::world::{RunError, Simulation};
 
 /// Why a study stops.
 #[derive(Debug, thiserror::Error)]
@@ -323,23 +325,14 @@ impl Study {
         jobs
     }
 
-    /// A run; `None` when it was told to stop.
-    fn simulate(
-        &self,
-        (policy, seed): (usize, u64),
-        group: &Group,
-        attacker: &mut dyn Attacker,
-        stop: &AtomicBool,
-        key: &dyn Fn() -> CellKey,
-    ) -> Result<Option<Trajectory>, StudyError> {
-        let mut policy = (self.policies[policy].1)(&self.scenario)?;
-        let run =
-            Simulation::new(&self.scenario, seed).with_group(*group).with_snapshot(self.snapshot.as_ref());
-        match run.until(stop).run(attacker, policy.as_mut()) {
-            Ok(run) => Ok(Some(run)),
-            Err(RunError::Stopped) => Ok(None),
-            Err(source) => Err(StudyError::Run { key: Box::new(key()), source }),
-        }
+    /// The population of a seed with a group in it, under a policy.
+    fn eve<'a>(&'a self, (policy, seed): (usize, u64), group: Group, stop: &'a AtomicBool) -> Eve<'a> {
+        let run = Simulation::new(&self.scenario, seed).with_group(group);
+        Eve::new(
+            &self.scenario,
+            run.with_snapshot(self.snapshot.as_ref()).until(stop),
+            &self.policies[policy].1,
+        )
     }
 
     fn play(
@@ -351,8 +344,9 @@ impl Study {
     ) -> Result<(), StudyError> {
         let key = |attack: usize| self.key(job.policy, attack, job.seed);
         let of = (job.policy, job.seed);
-        let twin = self.simulate(of, &job.twin, &mut Honest, stop, &|| key(job.attacks[0]))?;
-        let Some(twin) = twin else { return Ok(()) };
+        let eve = played(self.eve(of, job.twin, stop).warmed(), || key(job.attacks[0]))?;
+        let Some(eve) = eve else { return Ok(()) };
+        let Some(twin) = played(eve.run(&mut Honest), || key(job.attacks[0]))? else { return Ok(()) };
         for &attack in &job.attacks {
             let entry = &self.attacks[attack];
             let mut attacker: Box<dyn Attacker> = match &entry.play {
@@ -366,11 +360,23 @@ impl Study {
                     None => return Ok(()),
                 },
             };
-            let run = self.simulate(of, &entry.group, attacker.as_mut(), stop, &|| key(attack))?;
-            let Some(run) = run else { return Ok(()) };
+            let run = match entry.group == job.twin {
+                true => eve.run(attacker.as_mut()),
+                false => self.eve(of, entry.group, stop).run(attacker.as_mut()),
+            };
+            let Some(run) = played(run, || key(attack))? else { return Ok(()) };
             keep(Kept::Cell(Box::new(Cell::of(key(attack), self.scenario.warmup, &run, &twin))))?;
         }
         Ok(())
+    }
+}
+
+/// What was played; `None` when it was told to stop.
+fn played<T>(run: Result<T, RunError>, key: impl Fn() -> CellKey) -> Result<Option<T>, StudyError> {
+    match run {
+        Ok(run) => Ok(Some(run)),
+        Err(RunError::Stopped) => Ok(None),
+        Err(source) => Err(StudyError::Run { key: Box::new(key()), source }),
     }
 }
 

@@ -4,7 +4,7 @@
 use std::sync::atomic::AtomicBool;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use super::{Play, Study, StudyError};
+use super::{Play, Study, StudyError, played};
 use crate::attack::{Script, VoteRule};
 use crate::outcome::CellKey;
 use crate::rng::{Purpose, Stream};
@@ -53,6 +53,12 @@ impl Study {
         let entry = &self.attacks[attack];
         let Play::Search { start, candidates } = &entry.play else { return Ok(None) };
         let key = || CellKey { seed: TRAINING, ..self.key(policy, attack, 0) };
+        let mut eves = Vec::new();
+        for trial in 0..TRIALS {
+            let eve = self.eve((policy, TRAINING + trial), entry.group, stop).warmed();
+            let Some(eve) = played(eve, key)? else { return Ok(None) };
+            eves.push(eve);
+        }
         // The same candidates for every policy.
         let mut stream = Stream::new(attack as u64, Purpose::Search, (0, 0));
         let (mut best, mut most) = (*start, f64::NEG_INFINITY);
@@ -64,10 +70,8 @@ impl Study {
                 _ => change(best, &mut stream),
             };
             let mut gain = 0.0;
-            for trial in 0..TRIALS {
-                let of = (policy, TRAINING + trial);
-                let run = self.simulate(of, &entry.group, &mut script.clone(), stop, &key)?;
-                let Some(run) = run else { return Ok(None) };
+            for eve in &eves {
+                let Some(run) = played(eve.run(&mut script.clone()), key)? else { return Ok(None) };
                 gain += run.attackers.net();
             }
             if gain > most {

@@ -35,6 +35,7 @@ impl From<Account> for Ledger {
 }
 
 /// The books of a run.
+#[derive(Clone)]
 pub(super) struct Books {
     rewards: Rewards,
     split: FeeSplit,

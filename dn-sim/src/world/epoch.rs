@@ -16,6 +16,7 @@ use crate::scenario::Scenario;
 const UNKNOWN_QUALITY: f64 = 0.5;
 
 /// The network between epochs, with the room that an epoch needs.
+#[derive(Clone)]
 pub(super) struct World<'a> {
     pub(super) scenario: &'a Scenario,
     pub(super) seed: u64,

@@ -8,6 +8,7 @@ mod population;
 mod run;
 mod shift;
 
+pub(crate) use run::Game;
 pub use run::{Ledger, RunError, Simulation, Trajectory};
 
 /// Operations in a unit of work.

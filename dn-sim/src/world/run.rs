@@ -159,6 +159,13 @@ impl<'a> Simulation<'a> {
     /// # Errors
     /// [`RunError`] when the population is too large, or the policy pays nonsense.
     pub fn run(&self, attacker: &mut dyn Attacker, policy: &mut dyn Policy) -> Result<Trajectory, RunError> {
+        let mut game = self.start(policy)?;
+        game.play(self.scenario.total_epochs(), attacker, policy)?;
+        Ok(game.finish())
+    }
+
+    /// The run before its first epoch.
+    pub(crate) fn start(&self, policy: &mut dyn Policy) -> Result<Game<'a>, RunError> {
         let scenario = self.scenario;
         let slash = scenario.powr.slash_params()?;
         let roster = Roster::draw(scenario, self.snapshot, &self.group, self.seed);
@@ -166,40 +173,84 @@ impl<'a> Simulation<'a> {
         if tasks > MAX_TASKS {
             return Err(RunError::Tasks { found: tasks });
         }
-        let mut books = Books::new(scenario, slash, roster.workers.len());
-        let mut world = World::new(scenario, self.seed, roster, policy);
+        Ok(Game {
+            books: Books::new(scenario, slash, roster.workers.len()),
+            world: World::new(scenario, self.seed, roster, policy),
+            stop: self.stop,
+            trajectory: Trajectory::default(),
+            epochs: 0,
+            quality: 0.0,
+            work: 0.0,
+        })
+    }
+}
+
+/// A run between two epochs: everything but what attacker and policy know.
+#[derive(Clone)]
+pub(crate) struct Game<'a> {
+    world: World<'a>,
+    books: Books,
+    stop: Option<&'a AtomicBool>,
+    trajectory: Trajectory,
+    /// Epochs that are played.
+    epochs: u32,
+    /// Quality × work of what users were given in the measured epochs, in units.
+    quality: f64,
+    /// Work of it, in units.
+    work: f64,
+}
+
+impl Game<'_> {
+    /// Plays on until so many epochs are played.
+    pub(crate) fn play(
+        &mut self,
+        until: u32,
+        attacker: &mut dyn Attacker,
+        policy: &mut dyn Policy,
+    ) -> Result<(), RunError> {
+        let scenario = self.world.scenario;
         let mut players = Players { attacker, policy, measured: None };
-        let (mut t, mut epoch, mut payment) = (Trajectory::default(), Epoch::default(), Payment::default());
-        let (mut quality, mut work) = (0.0, 0.0);
+        let (mut epoch, mut payment) = (Epoch::default(), Payment::default());
         let sample = (scenario.total_epochs() / 128).max(1);
-        for number in 0..scenario.total_epochs() {
+        while self.epochs < until {
             if self.stop.is_some_and(|stop| stop.load(Ordering::Relaxed)) {
                 return Err(RunError::Stopped);
             }
+            let number = self.epochs;
             epoch.number = number;
             players.measured = number.checked_sub(scenario.warmup);
             let measured = players.measured.is_some();
-            let spent = world.play(&mut players, &mut epoch);
+            let spent = self.world.play(&mut players, &mut epoch);
             payment.start(&epoch);
             players.policy.close(&epoch, &mut payment);
             check(players.policy.name(), number, &payment)?;
             if measured {
-                add(&mut books.attackers.costs, spent.group);
-                quality += spent.quality;
-                work += spent.work;
+                add(&mut self.books.attackers.costs, spent.group);
+                self.quality += spent.quality;
+                self.work += spent.work;
             }
-            let (group, total) = books.close(&mut world.roster, &epoch, &payment, measured);
+            let (group, total) = self.books.close(&mut self.world.roster, &epoch, &payment, measured);
+            let t = &mut self.trajectory;
             t.group.push(in_dn(group));
             t.total.push(in_dn(total));
-            observe(&world.roster, players.policy, &mut t);
+            observe(&self.world.roster, players.policy, t);
             let last = number + 1 == scenario.total_epochs();
             let before = t.gini.last().copied().unwrap_or(0.0);
             let due = measured && (number % sample == 0 || last);
-            t.gini.push(if due { gini(&world.roster, &books.earned) } else { before });
+            t.gini.push(if due { gini(&self.world.roster, &self.books.earned) } else { before });
+            self.epochs += 1;
         }
-        (t.attackers, t.honest) = (books.attackers.into(), books.honest.into());
-        t.user_quality = if work > 0.0 { quality / work } else { 0.0 };
-        Ok(t)
+        Ok(())
+    }
+
+    /// What was played.
+    pub(crate) fn finish(self) -> Trajectory {
+        Trajectory {
+            attackers: self.books.attackers.into(),
+            honest: self.books.honest.into(),
+            user_quality: if self.work > 0.0 { self.quality / self.work } else { 0.0 },
+            ..self.trajectory
+        }
     }
 }
 

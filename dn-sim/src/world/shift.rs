@@ -165,13 +165,14 @@ impl World<'_> {
             }
             epoch.validators[v].timely += 1;
             let truth = (truth + validator.noise * shift.votes.normal()).clamp(0.0, 1.0);
-            let recognised = shift.votes.chance(players.attacker.detects_canaries());
+            // Drawn also where nobody attacks, so that an attack and its twin share all other chance.
+            let (attacks, chance) = (players.measured.is_some(), shift.votes.unit());
             let score = match validator.member {
-                Some(index) if players.measured.is_some() => players.attacker.vote(&Ballot {
+                Some(index) if attacks => players.attacker.vote(&Ballot {
                     friend: shift.worker.member.is_some(),
                     truth,
                     published: self.published[shift.index],
-                    canary: known.is_some() && recognised,
+                    canary: known.is_some() && chance < players.attacker.detects_canaries(),
                     index,
                 }),
                 _ => truth,
