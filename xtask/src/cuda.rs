@@ -34,12 +34,12 @@ pub(crate) fn run() -> ExitCode {
         path.push(before);
     }
     // The whole workspace, so that nothing is built again with other features.
-    let status = Command::new("cargo")
-        .args(["test", "--workspace", "--lib", "--locked", "cuda::compile", "--", "--nocapture"])
-        .env("LD_LIBRARY_PATH", path)
-        .env("DN_REQUIRE_NVRTC", "1")
-        .env("DN_NVDISASM", fetched[1].join("nvdisasm"))
-        .status();
+    let status =
+        crate::cargo(&["test", "--workspace", "--lib", "--locked", "cuda::compile", "--", "--nocapture"])
+            .env("LD_LIBRARY_PATH", path)
+            .env("DN_REQUIRE_NVRTC", "1")
+            .env("DN_NVDISASM", fetched[1].join("nvdisasm"))
+            .status();
     match status {
         Ok(status) if status.success() => ExitCode::SUCCESS,
         Ok(_) => ExitCode::FAILURE,

@@ -8,6 +8,8 @@ use std::process::{Command, ExitCode, Output};
 
 use serde_json::Value;
 
+use crate::cargo;
+
 /// Most of an output's end that goes into the report.
 const MOST_BYTES: usize = 20_000;
 /// What is computed on every backend, whose trace roots must be equal.
@@ -113,15 +115,9 @@ impl Report {
     }
 }
 
-fn cargo(args: &[&str]) -> Command {
-    let mut command = Command::new("cargo");
-    command.args(args);
-    command
-}
-
 fn dn(args: &[&str], model: Option<&str>) -> Command {
-    let mut command = Command::new("cargo");
-    command.args(["run", "--release", "--locked", "--quiet", "-p", "dn", "--"]).args(args);
+    let mut command = cargo(&["run", "--release", "--locked", "--quiet", "-p", "dn", "--"]);
+    command.args(args);
     if let Some(model) = model {
         command.args(["--model", model]);
     }

@@ -69,11 +69,21 @@ fn tidy() -> ExitCode {
     if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS }
 }
 
+/// Cargo as it starts from a shell. What `cargo run` tells this program about its own package is left out: build scripts that look at it (`ring`'s)
+/// would run again, and everything that depends on theirs be built again, here and by whoever calls cargo next.
+fn cargo(args: &[&str]) -> Command {
+    let mut command = Command::new("cargo");
+    command.args(args);
+    let own = |name: &str| name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_");
+    for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_str().is_some_and(own)) {
+        command.env_remove(name);
+    }
+    command
+}
+
 fn cargo_metadata() -> Result<serde_json::Value, String> {
-    let output = Command::new("cargo")
-        .args(["metadata", "--format-version", "1", "--locked"])
-        .output()
-        .map_err(|e| e.to_string())?;
+    let output =
+        cargo(&["metadata", "--format-version", "1", "--locked"]).output().map_err(|e| e.to_string())?;
     if !output.status.success() {
         return Err(String::from_utf8_lossy(&output.stderr).into_owned());
     }

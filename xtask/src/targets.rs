@@ -67,7 +67,7 @@ fn installed(target: &str, report: &mut Report) -> bool {
 }
 
 fn cargo(args: &[&str], report: &mut Report) {
-    if !Command::new("cargo").args(args).status().is_ok_and(|s| s.success()) {
+    if !crate::cargo(args).status().is_ok_and(|s| s.success()) {
         report.problems.push(format!("`cargo {}` failed", args.join(" ")));
     }
 }
