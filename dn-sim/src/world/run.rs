@@ -236,7 +236,7 @@ impl Game<'_> {
             observe(&self.world.roster, players.policy, t);
             let last = number + 1 == scenario.total_epochs();
             let before = t.gini.last().copied().unwrap_or(0.0);
-            let due = measured && (number % sample == 0 || last);
+            let due = measured && (number.is_multiple_of(sample) || last);
             t.gini.push(if due { gini(&self.world.roster, &self.books.earned) } else { before });
             self.epochs += 1;
         }
