@@ -6,6 +6,7 @@
 
 use std::sync::Arc;
 
+use dn_core::amount::SUPPLY_CAP;
 use dn_core::{Address, BlockHash, Canonical, Hash32, SecretKey, TxId};
 
 use crate::apply::{BlockContext, Outcome, Signatures, apply_with, begin_block, end_block};
@@ -546,6 +547,10 @@ impl Chain {
         }
         executed.end.extend(moved.iter().map(Event::from));
         executed.supply = self.supply.after(&moved);
+        let (expected, found) = (SUPPLY_CAP, executed.supply.total());
+        if found != expected {
+            return Err(BlockError::Supply { height, source: SupplyError { expected, found } });
+        }
         executed.changes = pending.iter().map(Pending::to_change).collect();
         Ok(executed)
     }

@@ -290,6 +290,10 @@ impl Params {
             // No public chain decides disputes by weight, or draws by what a proposer can choose.
             dispute: DisputeParams { referee: 1, ..DisputeParams::devnet() },
             beacon: BeaconParams { required: true, ..BeaconParams::devnet() },
+            // The design's constants, which the studies of docs/economics.md are of; a local network lives faster.
+            trust: dn_trust::Params::default(),
+            staking: StakingParams::main(),
+            governance: GovernanceParams::main(),
             ..Self::devnet()
         }
     }

@@ -404,7 +404,9 @@ impl LedgerClient {
     }
 
     async fn light_block(&self, height: u64) -> Result<LightBlock, LedgerError> {
-        self.header(height).await?.ok_or_else(|| LedgerError::NoHeader { url: self.0.url.clone(), height })
+        // Another height would lead nowhere, for ever.
+        let block = self.header(height).await?.filter(|block| block.header.height == height);
+        block.ok_or_else(|| LedgerError::NoHeader { url: self.0.url.clone(), height })
     }
 
     fn untrue(&self, source: SubjectError) -> LedgerError {

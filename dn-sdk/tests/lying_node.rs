@@ -180,6 +180,16 @@ async fn a_lying_node_is_found_out() {
     let elsewhere = LedgerClient::trusting(&net.url, wrong).unwrap();
     let error = untrue(elsewhere.account(holder).await.unwrap_err());
     assert!(matches!(error, SubjectError::Light(LightError::Trusted { height: 0, .. })), "{error}");
+    // The header of another height than the one that is needed.
+    net.lie(|method, result| {
+        if method == "dn_header" {
+            result["header"]["height"] = json!(5);
+        }
+    });
+    let lost = LedgerClient::trusting(&net.url, trusted).unwrap();
+    let error = lost.account(holder).await.unwrap_err();
+    assert!(matches!(error, LedgerError::NoHeader { height: 0, .. }), "{error}");
+    net.lie(|_, _| {});
     // The honest node goes on being believed.
     assert_eq!(client.account(holder).await.unwrap().balance, Amount::from_dn(7));
     net.node.shutdown().await;

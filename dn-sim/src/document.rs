@@ -24,6 +24,9 @@ use serde_json::{Map, Value};
 /// The longest text that is read as a number, in bytes.
 pub const MAX_NUMBER_LEN: usize = 64;
 
+/// The most digits behind the point: more than any JSON number has.
+const MAX_PLACES: i32 = 400;
+
 /// The most characters of a name or text that an error shows.
 const MAX_SHOWN: usize = 64;
 
@@ -245,7 +248,7 @@ impl<'a> Node<'a> {
     /// [`DocumentError::Value`].
     pub fn integer(&self, min: u128, max: u128) -> Result<u128, DocumentError> {
         let found = match self.value {
-            Value::Number(n) => n.as_u64().map(u128::from),
+            Value::Number(n) => n.as_u64().or_else(|| n.as_f64().and_then(whole)).map(u128::from),
             Value::String(s) if s.len() <= MAX_NUMBER_LEN && s.bytes().all(|b| b.is_ascii_digit()) => {
                 s.parse().ok()
             }
@@ -296,7 +299,7 @@ impl<'a> Node<'a> {
     /// A number exactly as it is written, not negative.
     ///
     /// # Errors
-    /// [`DocumentError::Value`], also for more than 38 digits before and behind the point together.
+    /// [`DocumentError::Value`], also for more than 38 digits from the first that is not zero to the last, or from there to the point.
     pub fn decimal(&self) -> Result<Decimal, DocumentError> {
         let found = match self.value {
             Value::Number(n) => parse_decimal(&n.to_string()),
@@ -306,13 +309,13 @@ impl<'a> Node<'a> {
         found.ok_or_else(|| self.refuse("a decimal number, not negative, of at most 38 digits"))
     }
 
-    /// A number from 0 to 1, rounded down to a multiple of 2^-32.
+    /// A number from 0 to 1, rounded up to a multiple of 2^-32: a product with it that is rounded down, such as ⌊10 · 0.7⌋, is that of the decimal number.
     ///
     /// # Errors
     /// [`DocumentError::Value`].
     pub fn unit(&self) -> Result<Unit, DocumentError> {
         // A power of two changes no digit; the product is from 0 to 2^32.
-        Ok(Unit::from_bits((self.number(0.0, 1.0)? * 4_294_967_296.0) as u64))
+        Ok(Unit::from_bits((self.number(0.0, 1.0)? * 4_294_967_296.0).ceil() as u64))
     }
 
     fn object(&self) -> Result<&'a Map<String, Value>, DocumentError> {
@@ -355,6 +358,11 @@ fn cut(text: &str) -> String {
     }
 }
 
+/// A number with a fraction of zero, as some programs write integers: `1000.0`, `1e3`. Up to 2^53, where every integer is a float.
+fn whole(number: f64) -> Option<u64> {
+    ((0.0..=9_007_199_254_740_992.0).contains(&number) && number.fract() == 0.0).then_some(number as u64)
+}
+
 /// Whether a text has the letters of a decimal number only: words such as `nan` and `inf` are numbers to the standard library.
 fn plain(text: &str) -> bool {
     text.len() <= MAX_NUMBER_LEN && text.bytes().all(|b| b.is_ascii_digit() || b"+-.eE".contains(&b))
@@ -386,7 +394,7 @@ fn parse_decimal(text: &str) -> Option<Decimal> {
         digits = digits.checked_mul(10_u128.checked_pow(places.unsigned_abs())?)?;
         places = 0;
     }
-    (places <= 38).then(|| Decimal { digits, places: places.unsigned_abs() })
+    (places <= MAX_PLACES).then(|| Decimal { digits, places: places.unsigned_abs() })
 }
 
 #[cfg(test)]

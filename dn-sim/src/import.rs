@@ -1,5 +1,6 @@
 //! Populations from snapshots of real networks.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use dn_core::{Hash32, keccak256};
@@ -57,6 +58,14 @@ pub enum ImportError {
         /// What was expected there.
         expected: &'static str,
     },
+    /// An id that came before.
+    #[error("{path}: the same as {first}")]
+    Duplicate {
+        /// Where.
+        path: String,
+        /// Where it came first.
+        first: String,
+    },
 }
 
 fn shape(path: impl Into<String>, expected: &'static str) -> ImportError {
@@ -91,19 +100,28 @@ impl Snapshot {
         let digest = Hash32(keccak256(&[b"DeepNode snapshot v1", text.as_bytes()]));
         let mut snapshot = Self { digest, ..Self::default() };
         let mut incentives = Vec::new();
+        let mut ids = BTreeMap::new();
         for i in 0..neurons.len() {
+            if let Some(id) = neurons.value(i, "uid")
+                && let Some(first) = ids.insert(id.to_string(), i)
+            {
+                return Err(ImportError::Duplicate {
+                    path: neurons.path(i, "uid"),
+                    first: neurons.path(first, "uid"),
+                });
+            }
             let number = |names: &[&str]| neurons.number(i, names);
             let permit = match neurons.value(i, "validator_permit") {
                 None => number(&["dividends"])?.is_some_and(|d| d > 0.0),
                 Some(Value::Bool(permit)) => *permit,
                 Some(Value::Number(n)) => n.as_f64() == Some(1.0),
-                Some(_) => return Err(shape(format!("[{i}].validator_permit"), "true or false")),
+                Some(_) => return Err(shape(neurons.path(i, "validator_permit"), "true or false")),
             };
             if permit {
                 let stake = number(&["total_stake", "stake"])?;
                 snapshot
                     .validator_stakes
-                    .push(stake.ok_or_else(|| shape(format!("[{i}].stake"), "a number"))?);
+                    .push(stake.ok_or_else(|| shape(neurons.path(i, "stake"), "a number"))?);
             } else {
                 incentives.push(number(&["incentive"])?.unwrap_or(0.0));
                 let quality = number(&["rank", "trust"])?.unwrap_or(1.0);
@@ -142,7 +160,9 @@ impl<'a> Neurons<'a> {
             return Err(shape("document", "a list of neurons or an object of columns"));
         };
         let mut columns: Vec<(_, &[Value])> = Vec::new();
-        for key in ["stake", "total_stake", "validator_permit", "dividends", "incentive", "rank", "trust"] {
+        for key in
+            ["uid", "stake", "total_stake", "validator_permit", "dividends", "incentive", "rank", "trust"]
+        {
             let Some(column) = known.get(key) else { continue };
             let column = column.as_array().ok_or_else(|| shape(key, "a list"))?;
             if columns.first().is_some_and(|(_, first)| first.len() != column.len()) {
@@ -157,6 +177,14 @@ impl<'a> Neurons<'a> {
         match self {
             Self::Rows(rows) => rows.len(),
             Self::Columns(columns) => columns.first().map_or(0, |(_, column)| column.len()),
+        }
+    }
+
+    /// Where a value is.
+    fn path(&self, at: usize, name: &str) -> String {
+        match self {
+            Self::Rows(_) => format!("[{at}].{name}"),
+            Self::Columns(_) => format!("{name}[{at}]"),
         }
     }
 
@@ -179,7 +207,7 @@ impl<'a> Neurons<'a> {
         };
         match number {
             Some(n) if (0.0..=1e18).contains(&n) => Ok(Some(n)),
-            _ => Err(shape(format!("[{at}].{name}"), "a number from 0 to 10^18")),
+            _ => Err(shape(self.path(at, name), "a number from 0 to 10^18")),
         }
     }
 }
@@ -220,6 +248,14 @@ mod tests {
         assert_eq!(
             error(r#"{"stake": [1], "incentive": [1, 2]}"#),
             "incentive: a list as long as the other columns"
+        );
+        assert_eq!(
+            error(r#"{"stake": [1, -1], "validator_permit": [1, 1]}"#),
+            "stake[1]: a number from 0 to 10^18"
+        );
+        assert_eq!(
+            error(r#"[{"uid": 1, "incentive": 1}, {"uid": 2, "incentive": 1}, {"uid": 1, "incentive": 1}]"#),
+            "[2].uid: the same as [0].uid"
         );
     }
 }

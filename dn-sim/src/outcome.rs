@@ -1,5 +1,7 @@
 //! What a run of the simulator leaves.
 
+use std::fmt;
+
 use serde::{Deserialize, Serialize};
 
 use crate::world::{Ledger, Trajectory};
@@ -16,6 +18,14 @@ pub struct CellKey {
     pub level: String,
     /// The seed of the run.
     pub seed: u64,
+}
+
+impl fmt::Display for CellKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { policy, attack, level, seed } = self;
+        let space = if level.is_empty() { "" } else { " " };
+        write!(f, "{attack}{space}{level} against {policy}, seed {seed}")
+    }
 }
 
 /// A finished run.

@@ -137,16 +137,29 @@ pub(crate) struct KeyArgs {
     #[arg(long, env = "DN_KEY", value_name = "KEY")]
     key: String,
     #[command(flatten)]
-    dir: DirArgs,
-    #[command(flatten)]
-    password: PasswordArgs,
+    keystore: KeystoreArgs,
 }
 
 impl KeyArgs {
     /// Opens the keystore.
     pub(crate) fn open(&self, config: &Config) -> Result<SecretKey, CliError> {
-        let path = find(&self.key, &self.dir.dir(config))?;
-        decrypt(&path, &self.password)
+        self.keystore.open(&self.key, config)
+    }
+}
+
+/// Where keys are, and what opens them.
+#[derive(Debug, clap::Args)]
+pub(crate) struct KeystoreArgs {
+    #[command(flatten)]
+    dir: DirArgs,
+    #[command(flatten)]
+    password: PasswordArgs,
+}
+
+impl KeystoreArgs {
+    /// Opens a key.
+    pub(crate) fn open(&self, key: &str, config: &Config) -> Result<SecretKey, CliError> {
+        decrypt(&find(key, &self.dir.dir(config))?, &self.password)
     }
 }
 

@@ -4,6 +4,7 @@
 mod common;
 
 use std::fs;
+use std::io::{BufRead, BufReader};
 use std::process::{Command, Stdio};
 
 use common::{dn, dn_with, error, json};
@@ -216,6 +217,35 @@ fn a_package_is_written_inspected_and_verified() {
     fs::write(&package, bytes).unwrap();
     let message = error(&dn(home.path(), &["model", "verify", path]));
     assert!(message.contains("tensor `blk.4.") && message.contains("rows"), "{message}");
+}
+
+/// As the operators' guide starts one, with a key of its own from a keystore.
+#[test]
+fn a_node_runs_with_its_key() {
+    let home = tempfile::tempdir().unwrap();
+    let path = |name: &str| home.path().join(name).to_str().unwrap().to_owned();
+    fs::write(path("pw"), "a password\n").unwrap();
+    let new =
+        ["wallet", "new", "--name", "node", "--kdf", "pbkdf2", "--password-file", &path("pw"), "--json"];
+    let keystore = json(&dn(home.path(), &new))["path"].as_str().unwrap().to_owned();
+    fs::write(path("plan.toml"), dn(home.path(), &["genesis", "example"]).stdout).unwrap();
+    let built = dn(home.path(), &["genesis", "build", &path("plan.toml"), "--out", &path("g.json")]);
+    assert!(built.status.success());
+    for key in ["node", &keystore] {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_dn"));
+        command.env("DN_HOME", home.path()).env("XDG_CONFIG_HOME", home.path());
+        command.args(["ledger", "run", "--genesis", &path("g.json"), "--key", key]);
+        command.args(["--password-file", &path("pw"), "--data-dir", &path("chain"), "--json"]);
+        command.args(["--rpc-listen", "127.0.0.1:0", "--listen", "127.0.0.1:0"]);
+        let mut node = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut line = String::new();
+        BufReader::new(node.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        node.kill().unwrap();
+        let said = String::from_utf8_lossy(&node.wait_with_output().unwrap().stderr).into_owned();
+        assert!(line.contains("\"rpc\""), "{line}{said}");
+    }
+    let without = dn(home.path(), &["ledger", "run", "--genesis", &path("g.json")]);
+    assert!(error(&without).contains("--follow"));
 }
 
 #[test]

@@ -117,7 +117,12 @@ fn sim_sweeps_over_every_point() {
     };
     let refused = sweep("powr.trust.history_gain=128,-1");
     assert_eq!(refused.status.code(), Some(2));
-    assert!(error(&refused).contains("powr.trust.history_gain"));
+    let text = error(&refused);
+    assert!(
+        text.contains("powr.trust.history_gain") && text.contains("a whole number from 0 to 4294967295"),
+        "{text}"
+    );
+    assert!(error(&sweep("epochs=8,8")).contains("the value 8 is there twice"));
     assert!(!out.exists(), "every point is checked before the first is run");
     let summary = json(&sweep("powr.trust.history_gain=128,512"));
     let levels: Vec<_> =
@@ -130,6 +135,47 @@ fn sim_sweeps_over_every_point() {
     for name in ["report.html", "point-0/report.html", "point-1/runs.jsonl"] {
         assert!(files.contains_key(name), "{name} of {:?}", files.keys());
     }
+
+    // The report is written again of what is there; points that were not come to are left out.
+    let report = || dn(home.path(), &["sim", "report", out.to_str().unwrap()]);
+    fs::remove_file(out.join("report.html")).unwrap();
+    assert!(report().status.success());
+    assert!(fs::read(out.join("report.html")).unwrap() == files["report.html"]);
+    fs::remove_dir_all(out.join("point-1")).unwrap();
+    let shown = String::from_utf8(report().stdout).unwrap();
+    assert!(shown.contains("history_gain=128") && !shown.contains("history_gain=512"), "{shown}");
+}
+
+/// An interruption ends a run in its next epoch, also in a search that has finished nothing yet.
+#[cfg(unix)]
+#[test]
+fn sim_stops_in_the_middle_of_a_run() {
+    let home = tempfile::tempdir().unwrap();
+    let (scenario, out) = (home.path().join("long.toml"), home.path().join("out"));
+    let long =
+        ADAPTIVE.replace("epochs = 30", "epochs = 100000").replace("candidates = 2", "candidates = 64");
+    fs::write(&scenario, long).unwrap();
+    let args = ["sim", "run", scenario.to_str().unwrap(), "--threads", "1", "--out", out.to_str().unwrap()];
+    let mut command = Command::new(env!("CARGO_BIN_EXE_dn"));
+    command.args(args).env("DN_HOME", home.path()).env("XDG_CONFIG_HOME", home.path());
+    let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+    let start = Instant::now();
+    // Written right before the first run.
+    while !out.join("study.json").exists() {
+        assert!(start.elapsed() < Duration::from_secs(60) && child.try_wait().unwrap().is_none());
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    std::thread::sleep(Duration::from_millis(500));
+    assert!(Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap().success());
+    while child.try_wait().unwrap().is_none() {
+        if start.elapsed() > Duration::from_secs(120) {
+            child.kill().unwrap();
+            panic!("it plays on");
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    let text = error(&child.wait_with_output().unwrap());
+    assert!(text.contains("stopping") && text.contains("stopped; 0 of 6000 runs"), "{text}");
 }
 
 #[test]

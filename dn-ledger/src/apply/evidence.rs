@@ -21,9 +21,9 @@ impl Step<'_> {
             return Err(EvidenceFault::Own { validator }.into());
         }
         let key = (Role::Validator, validator);
-        if !IDENTITIES.contains(self.state, &key) {
+        let Some(identity) = IDENTITIES.get(self.state, &key) else {
             return Err(Reject::UnknownIdentity { address: validator, role: Role::Validator });
-        }
+        };
         let object = SignedObject::ConsensusMessage;
         let ((found, offence_height), expected) = (evidence.place(), self.ctx.chain_id);
         if found != expected {
@@ -33,7 +33,8 @@ impl Step<'_> {
             return Err(EvidenceFault::NoConflict {}.into());
         }
         self.check_age(offence_height)?;
-        if OFFENCES.contains(self.state, &(validator, offence_height)) {
+        // Once, whatever else it signed: its delegators pay most of it, and a quarter goes to whoever reports, perhaps to the validator itself.
+        if matches!(identity.status, IdentityStatus::Jailed { .. }) {
             return Err(EvidenceFault::Known { validator, height: offence_height }.into());
         }
         for (digest, signature) in evidence.signed() {
@@ -69,9 +70,6 @@ impl Step<'_> {
         let waited = identity.status.release_epoch();
         let release_epoch =
             waited.unwrap_or_else(|| self.ctx.epoch().saturating_add(self.ctx.params.unbonding_epochs));
-        if matches!(identity.status, IdentityStatus::Jailed { .. }) {
-            return;
-        }
         identity.status = IdentityStatus::Jailed { release_epoch };
         IDENTITIES.put(self.state, &key, &identity);
         self.events.push(Event::Jailed { validator, height, release_epoch });

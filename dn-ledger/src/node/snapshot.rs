@@ -277,6 +277,14 @@ pub enum JoinError {
     /// The snapshot cannot be had.
     #[error(transparent)]
     Source(#[from] SnapshotFileError),
+    /// Another header than the one that was asked for.
+    #[error("the peer gave the header of height {found}; {expected} was asked for")]
+    OtherHeight {
+        /// What was asked for.
+        expected: u64,
+        /// What came.
+        found: u64,
+    },
     /// The snapshot's header is not one that the light client accepts.
     #[error(transparent)]
     Light(#[from] LightError),
@@ -312,8 +320,14 @@ fn follow(peer: &Peer, light: &mut LightClient, target: &LightBlock, now_ms: u64
                 ahead.pop();
             }
             Err(LightError::Trust { height, trusted, .. }) => {
-                let middle = json!({ "height": trusted + (height - trusted) / 2 });
-                ahead.push(peer.call("dn_header", &middle, MAX_BLOCK_BYTES)?);
+                let middle = trusted + (height - trusted) / 2;
+                let found: LightBlock =
+                    peer.call("dn_header", &json!({ "height": middle }), MAX_BLOCK_BYTES)?;
+                // Another height would lead nowhere, for ever.
+                if found.header.height != middle {
+                    return Err(JoinError::OtherHeight { expected: middle, found: found.header.height });
+                }
+                ahead.push(found);
             }
             Err(error) => return Err(error.into()),
         }

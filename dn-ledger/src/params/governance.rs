@@ -42,6 +42,11 @@ impl StakingParams {
         }
     }
 
+    /// For a main network with hourly epochs: who hears of a raise has the time of unbonding to leave.
+    pub(super) const fn main() -> Self {
+        Self { min_self_bond: Amount::from_dn(10_000), commission_delay_epochs: 168, ..Self::devnet() }
+    }
+
     pub(super) fn validate(&self) -> Result<(), ParamsError> {
         let cap = dn_core::amount::SUPPLY_CAP.atto();
         within("staking.min_self_bond", self.min_self_bond.atto(), 0, cap)?;
@@ -109,6 +114,17 @@ impl GovernanceParams {
             quorum: 5_000,
             pass: 5_000,
             veto: 3_340,
+        }
+    }
+
+    /// For a main network with a block a second: a week for deposits, a week to vote, two days until it counts.
+    pub(super) const fn main() -> Self {
+        Self {
+            min_deposit: Amount::from_dn(10_000),
+            deposit_blocks: 604_800,
+            voting_blocks: 604_800,
+            execution_delay_blocks: 172_800,
+            ..Self::devnet()
         }
     }
 

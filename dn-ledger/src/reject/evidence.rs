@@ -24,7 +24,7 @@ pub enum EvidenceFault {
     /// Messages from before the unbonding time: what was at stake may be free.
     #[error("the messages are of epoch {found}; {oldest} is the oldest that is still bonded")]
     TooOld { oldest: u64, found: u64 },
-    /// An offence that was punished.
-    #[error("{validator} was punished for height {height} already")]
+    /// An offence of a validator that was punished, for this height or another one.
+    #[error("{validator} was punished already and is out for good: messages of height {height} add nothing")]
     Known { validator: Address, height: u64 },
 }

@@ -13,6 +13,10 @@ const MAX_WALKS: u64 = 1 << 34;
 /// Trust has settled when a step changes all of it together by no more than this.
 pub const TOLERANCE: f64 = 1e-14;
 
+/// It has also settled when the changes are at most this and have not become smaller for [`PATIENCE`] steps: only rounding is left.
+const ROUNDING: f64 = 1e-12;
+const PATIENCE: u64 = 64;
+
 /// Why trust cannot be computed.
 #[derive(Debug, Clone, PartialEq, Error)]
 #[non_exhaustive]
@@ -92,7 +96,7 @@ pub enum EigenTrustError {
 /// Global trust t with t = (1 − alpha)·Cᵀt + alpha·p, where C is `local` with each row divided by its sum and p is `pretrust` divided by its sum.
 ///
 /// Peers who trust nobody trust as p does. Trust starts at p and each step takes it through the equation, until the changes of all peers
-/// together are at most [`TOLERANCE`]; the result sums to one but for rounding. Only sums, products and quotients are taken, in the order of the peers, so that every
+/// together are at most [`TOLERANCE`], or nothing but rounding; the result sums to one but for rounding. Only sums, products and quotients are taken, in the order of the peers, so that every
 /// machine finds the same bits.
 ///
 /// ```
@@ -131,11 +135,13 @@ pub fn eigentrust<R: AsRef<[f64]>>(
     let mut change = f64::INFINITY;
     let walks: u64 = rows.iter().map(|row| row.len() as u64 + 1).sum();
     let steps = MAX_STEPS.min(MAX_WALKS / walks);
+    let (mut least, mut since) = (f64::INFINITY, 0);
     for _ in 0..steps {
         step(&rows, &pretrust, alpha, &trust, &mut next);
         change = trust.iter().zip(&next).map(|(old, new)| (new - old).abs()).sum();
         std::mem::swap(&mut trust, &mut next);
-        if change <= TOLERANCE {
+        (least, since) = if change < least { (change, 0) } else { (least, since + 1) };
+        if change <= TOLERANCE || (change <= ROUNDING && since >= PATIENCE) {
             return Ok(trust);
         }
     }

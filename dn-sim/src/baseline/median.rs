@@ -1,5 +1,6 @@
 //! The stake-weighted median of values, exactly.
 
+use num_bigint::BigUint;
 use thiserror::Error;
 
 use crate::document::Decimal;
@@ -28,9 +29,6 @@ pub enum MedianError {
     /// More support is asked for than all stake.
     #[error("support is more than all stake")]
     Support,
-    /// Sums or products beyond 2^128.
-    #[error("stake and support together have more than 38 digits")]
-    Digits,
 }
 
 /// The largest value such that the stake voting at least that value is at least `support`.
@@ -47,7 +45,7 @@ pub enum MedianError {
 /// ```
 ///
 /// # Errors
-/// Lengths that differ, a value that is no number, no stake, support beyond all stake, or numbers with too many digits.
+/// Lengths that differ, a value that is no number, no stake, or support beyond all stake.
 ///
 /// # Source
 /// Subtensor, `pallets/subtensor/src/epoch/math.rs`, `weighted_median_col`.
@@ -60,39 +58,37 @@ pub fn weighted_median(stake: &[Decimal], values: &[f64], support: Decimal) -> R
     }
     let places = stake.iter().map(|stake| stake.places).max().unwrap_or(0);
     let mut votes = Vec::with_capacity(values.len());
-    let mut total = 0_u128;
+    let mut total = BigUint::ZERO;
     for (stake, value) in stake.iter().zip(values).filter(|(stake, _)| stake.digits > 0) {
-        let stake = scaled(stake.digits, places - stake.places)?;
-        total = total.checked_add(stake).ok_or(MedianError::Digits)?;
+        let stake = scaled(stake.digits, places - stake.places);
+        total += &stake;
         votes.push((*value, stake));
     }
     if votes.is_empty() {
         return Err(MedianError::NoStake);
     }
-    let one = scaled(1, support.places)?;
+    let unit = scaled(1, support.places);
     // What the summed stake × `unit` is compared with.
-    let (unit, needed) = if support.digits <= one {
-        (one, total.checked_mul(support.digits).ok_or(MedianError::Digits)?)
-    } else {
-        (one, scaled(support.digits, places)?)
+    let needed = match BigUint::from(support.digits) <= unit {
+        true => &total * support.digits,
+        false => scaled(support.digits, places),
     };
-    if needed > total.checked_mul(unit).ok_or(MedianError::Digits)? {
+    if needed > total * &unit {
         return Err(MedianError::Support);
     }
     votes.sort_by(|left, right| right.0.total_cmp(&left.0));
-    let mut above = 0_u128;
+    let mut above = BigUint::ZERO;
     for (value, stake) in &votes {
-        above += stake;
-        if above * unit >= needed {
+        above += stake * &unit;
+        if above >= needed {
             return Ok(*value);
         }
     }
     Err(MedianError::Support)
 }
 
-fn scaled(digits: u128, places: u32) -> Result<u128, MedianError> {
-    let power = 10_u128.checked_pow(places).ok_or(MedianError::Digits)?;
-    digits.checked_mul(power).ok_or(MedianError::Digits)
+fn scaled(digits: u128, places: u32) -> BigUint {
+    BigUint::from(10u8).pow(places) * digits
 }
 
 #[cfg(test)]
@@ -143,14 +139,24 @@ mod tests {
     #[test]
     fn what_cannot_be_decided_is_refused() {
         let one = Decimal { digits: 1, places: 0 };
-        let huge = Decimal { digits: u128::MAX, places: 0 };
         assert_eq!(weighted_median(&[], &[], one), Err(MedianError::NoStake));
         assert_eq!(weighted_median(&[one], &[f64::NAN], one), Err(MedianError::Value { index: 0 }));
-        assert_eq!(weighted_median(&[huge, one], &[1.0, 2.0], one), Err(MedianError::Digits));
         assert_eq!(
             weighted_median(&[one], &[1.0, 2.0], one),
             Err(MedianError::Length { stakes: 1, values: 2 })
         );
+    }
+
+    /// The smallest and the largest stakes that a document can hold, side by side.
+    #[test]
+    fn digits_are_no_limit() {
+        let huge = Decimal { digits: u128::MAX, places: 0 };
+        let tiny = Decimal { digits: 1, places: 400 };
+        let median = |stake: &[Decimal], support| weighted_median(stake, &[1.0, 2.0], support);
+        let half = Decimal { digits: 5, places: 1 };
+        assert_eq!(median(&[huge, tiny], half), Ok(1.0));
+        assert_eq!(median(&[huge, huge], half), Ok(2.0));
+        assert_eq!(median(&[tiny, tiny], Decimal { digits: 50_000_000_000_001, places: 14 }), Ok(1.0));
     }
 
     proptest! {

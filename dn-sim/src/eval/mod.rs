@@ -10,7 +10,7 @@
 //!
 //! Keys that an operation does not know are refused; one that is null is as good as absent.
 //! Integers are JSON integers or decimal strings (over 2^64 − 1 only strings, since JSON readers round); numbers are JSON numbers or decimal
-//! strings; a number from 0 to 1 is rounded down to a multiple of 2^-32, and comes out both as a number, with every digit, and as its bits
+//! strings; a number from 0 to 1 is rounded up to a multiple of 2^-32, and comes out both as a number, with every digit, and as its bits
 //! (`…_q32`). Amounts and scores come out as decimal strings.
 //!
 //! # `trust`: a record's indicators and weight
@@ -42,7 +42,7 @@
 //! ```
 //!
 //! # `split`: a fee's shares
-//! `fee` in atto, or `fee_dn` in DN as a decimal string; `shares` replaces basis points of the default split by name, and all seven must add up to 10,000.
+//! `fee` in atto, or `fee_dn` in DN; `shares` replaces basis points of the default split by name, and all seven must add up to 10,000.
 //! (The bounds within which a model may move its shares are governance's and not checked here.)
 //! ```
 //! let line = r#"{"id": null, "op": "split", "in": {"fee": "999", "shares": {"worker": 7000, "owner": 1500}}}"#;
@@ -56,7 +56,7 @@
 //! `bonds0` \[validator\]\[miner\] in \[0, 1\] (default zeros), `kappa` (default 32767 ÷ 65535), `bond_penalty` (default 1), `liquid_alpha` (default
 //! `false`), `alpha_low` (default 45875 ÷ 65535), `alpha_high` (default 58982 ÷ 65535), `alpha_steepness` (default 10), `bond_rate`, what a bond takes in of the new per
 //! epoch when liquid alpha is off (default 0.1), `arithmetic`: `f64` (default) or `i32f32`, the chain's, and `bond_storage`: `full` (default) or `u16`, the chain's.
-//! The defaults are those of subtensor's runtime. Shares may be written as the chain stores them: above one they are parts of 65,535, and a
+//! The defaults are those of subtensor's runtime. Shares may be written as the chain stores them: above one they are parts of 65,535 and whole, and a
 //! steepness above 100 is in hundredths.
 //!
 //! Out, for every epoch: `dividends` \[epoch\]\[validator\] and `incentive` \[epoch\]\[miner\], which each sum to one or are all zero, `consensus`

@@ -2,7 +2,7 @@
 
 use dn_core::Amount;
 use dn_powr::{BPS, FeeSplit};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::EvalError;
 use crate::document::Node;
@@ -13,7 +13,13 @@ pub(super) fn eval(input: &Node<'_>) -> Result<String, EvalError> {
     input.known(&["fee", "fee_dn", "shares"])?;
     let fee = match input.one_of(&["fee", "fee_dn"])? {
         (0, atto) => Amount::from_atto(atto.u128()?),
-        (_, dn) => dn.text()?.parse().map_err(|source| EvalError::Amount { path: dn.path(), source })?,
+        (_, dn) => {
+            let text = match dn.value() {
+                Value::Number(number) => number.to_string(),
+                _ => dn.text()?.to_owned(),
+            };
+            text.parse().map_err(|source| EvalError::Amount { path: dn.path(), source })?
+        }
     };
     let mut split = FeeSplit::default();
     if let Some(shares) = input.optional("shares")? {

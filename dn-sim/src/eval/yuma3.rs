@@ -78,8 +78,13 @@ fn choice(input: &Node<'_>, name: &'static str, words: [&str; 2]) -> Result<bool
 
 fn share(input: &Node<'_>, name: &'static str, default: f64) -> Result<f64, EvalError> {
     let Some(node) = input.optional(name)? else { return Ok(default) };
-    let share = node.number_as(0.0, WHOLE, "a share from 0 to 1, or in parts of 65535 above")?;
-    Ok(if share > 1.0 { share / WHOLE } else { share })
+    let expected = "a share from 0 to 1, or a whole number of parts of 65535 above";
+    let share = node.number_as(0.0, WHOLE, expected)?;
+    match share > 1.0 {
+        true if share.fract() > 0.0 => Err(node.refuse(expected).into()),
+        true => Ok(share / WHOLE),
+        false => Ok(share),
+    }
 }
 
 /// A list for every epoch.

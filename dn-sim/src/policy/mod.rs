@@ -169,7 +169,7 @@ pub trait Policy {
     fn close(&mut self, epoch: &Epoch, payment: &mut Payment);
 
     /// A copy with all that it has learnt. With it a study plays the epochs before an attack once for many attacks; without, as by default, again for
-    /// each, with the same result.
+    /// each, with the same result. The copy and the original are then used apart: they must share nothing that changes.
     fn fork(&self) -> Option<Box<dyn Policy>> {
         None
     }

@@ -197,6 +197,21 @@ pub struct Scenario {
     pub attacks: Vec<AttackSpec>,
 }
 
+/// A reader's message about a number, with what is allowed instead of the name of a type.
+fn in_words(message: &str) -> String {
+    let whole = |most: u64| format!("expected a whole number from 0 to {most}");
+    let kinds = [
+        ("expected usize", whole(u64::MAX)),
+        ("expected u64", whole(u64::MAX)),
+        ("expected u32", whole(u32::MAX.into())),
+        ("expected u16", whole(u16::MAX.into())),
+        ("expected f64", "expected a number".to_owned()),
+        (" as i128", String::new()),
+        (" as u128", String::new()),
+    ];
+    kinds.iter().fold(message.to_owned(), |text, (kind, words)| text.replace(kind, words))
+}
+
 impl Scenario {
     /// Reads and checks a scenario.
     ///
@@ -208,7 +223,7 @@ impl Scenario {
         }
         let parse = |path: String, message: &str| {
             let path = if path == "." { "document".to_owned() } else { cut(&path, MAX_SHOWN) };
-            ScenarioError::Parse { path, message: cut(message.trim_end(), MAX_MESSAGE) }
+            ScenarioError::Parse { path, message: cut(&in_words(message.trim_end()), MAX_MESSAGE) }
         };
         let document = toml::Deserializer::parse(text)
             .map_err(|error| parse(position(text, error.span()), error.message()))?;

@@ -374,7 +374,7 @@ fn with_defaults<T: Default + Serialize + serde::de::DeserializeOwned>(
     }
     serde_path_to_error::deserialize(toml::Value::Table(table)).map_err(|e| ScenarioError::Parse {
         path: format!("{path}.{}", e.path()),
-        message: e.inner().message().to_owned(),
+        message: super::in_words(e.inner().message()),
     })
 }
 

@@ -35,7 +35,7 @@ pub enum StudyError {
     #[error(transparent)]
     Scenario(#[from] ScenarioError),
     /// A policy paid nonsense.
-    #[error("{key:?}: {source}")]
+    #[error("{key}: {source}")]
     Run {
         /// The run.
         key: Box<CellKey>,
@@ -251,6 +251,20 @@ impl Study {
         store: Option<&mut Store>,
         progress: &(dyn Fn(Progress) -> bool + Sync),
     ) -> Result<Vec<Cell>, StudyError> {
+        self.run_until(&AtomicBool::new(false), threads, store, progress)
+    }
+
+    /// [`run`](Self::run) that also stops, within an epoch of every run that is being played, once the flag is set.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn run_until(
+        &self,
+        stop: &AtomicBool,
+        threads: usize,
+        store: Option<&mut Store>,
+        progress: &(dyn Fn(Progress) -> bool + Sync),
+    ) -> Result<Vec<Cell>, StudyError> {
         let keys = self.keys();
         let mut finished: BTreeMap<CellKey, Cell> = BTreeMap::new();
         if let Some(store) = &store {
@@ -263,9 +277,8 @@ impl Study {
         let jobs = self.jobs(&finished);
         let searches = Searches::new(self.policies.len(), self.attacks.len());
         let state = Mutex::new((finished, store));
-        let stop = AtomicBool::new(false);
-        let result = parallel(threads, jobs.len(), &stop, &|n| {
-            self.play(&jobs[n], &searches, &stop, &|kept| {
+        let result = parallel(threads, jobs.len(), stop, &|n| {
+            self.play(&jobs[n], &searches, stop, &|kept| {
                 let mut state = state.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
                 let (finished, store) = &mut *state;
                 let cell = match kept {

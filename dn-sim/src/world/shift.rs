@@ -165,7 +165,7 @@ impl World<'_> {
             }
             epoch.validators[v].timely += 1;
             let truth = (truth + validator.noise * shift.votes.normal()).clamp(0.0, 1.0);
-            // Drawn also where nobody attacks, so that an attack and its twin share all other chance.
+            // Drawn also where nobody attacks, so that what follows is the same for an attack and its twin.
             let (attacks, chance) = (players.measured.is_some(), shift.votes.unit());
             let score = match validator.member {
                 Some(index) if attacks => players.attacker.vote(&Ballot {

@@ -14,7 +14,7 @@ use super::local;
 use crate::error::CliError;
 use crate::home::{Config, data_dir};
 use crate::out;
-use crate::wallet::KeyArgs;
+use crate::wallet::KeystoreArgs;
 
 /// Snapshots that a node keeps.
 const KEPT_SNAPSHOTS: usize = 2;
@@ -43,8 +43,11 @@ pub(crate) struct Args {
     /// Follow the chain without a key.
     #[arg(long, conflicts_with_all = ["key", "local_key"])]
     follow: bool,
+    /// The validator's key: name in the keystore directory, address, or path of a keystore file.
+    #[arg(long, env = "DN_KEY", value_name = "KEY")]
+    key: Option<String>,
     #[command(flatten)]
-    key: Option<KeyArgs>,
+    keystore: KeystoreArgs,
     /// The key of this validator of `dn ledger local`: everybody knows it.
     #[arg(long, value_name = "N", hide = true, conflicts_with = "key")]
     local_key: Option<usize>,
@@ -82,7 +85,7 @@ pub(crate) fn run(args: Args, config: &Config) -> Result<ExitCode, CliError> {
     let key = match (args.follow, args.local_key, &args.key) {
         (true, ..) => None,
         (false, Some(index), _) => Some(local::key(index)),
-        (false, None, Some(key)) => Some(key.open(config)?),
+        (false, None, Some(key)) => Some(args.keystore.open(key, config)?),
         (false, None, None) => {
             return Err(CliError::argument(
                 "--key",

@@ -13,6 +13,7 @@ use dn_sim::scenario::{BUILTIN, MAX_BYTES, Scenario};
 use dn_sim::stats::Interval;
 use dn_sim::study::{Found, Progress, Store, Study, StudyError, gates};
 
+use super::sweep;
 use crate::error::CliError;
 use crate::out;
 
@@ -133,6 +134,7 @@ fn run(study: &Study, store: &mut Store, options: &Options) -> Result<Vec<Cell>,
     let runtime = crate::runtime()?;
     runtime.spawn(async move {
         if tokio::signal::ctrl_c().await.is_ok() {
+            out::note("stopping; once more to end at once");
             flag.store(true, Ordering::Relaxed);
         }
         // Once more, and it ends at once: finished runs are kept anyway.
@@ -143,7 +145,7 @@ fn run(study: &Study, store: &mut Store, options: &Options) -> Result<Vec<Cell>,
     let bar = Mutex::new((out::runs(), false));
     let threads =
         options.threads.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from));
-    let result = study.run(threads, Some(store), &|progress: Progress| {
+    let result = study.run_until(&stop, threads, Some(store), &|progress: Progress| {
         let mut bar = bar.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
         if !bar.1 {
             bar.0.set_length((progress.total - progress.resumed) as u64);
@@ -151,7 +153,7 @@ fn run(study: &Study, store: &mut Store, options: &Options) -> Result<Vec<Cell>,
             bar.1 = true;
         }
         bar.0.set_position((progress.done - progress.resumed) as u64);
-        !stop.load(Ordering::Relaxed)
+        true
     });
     bar.into_inner().unwrap_or_else(|poisoned| poisoned.into_inner()).0.finish_and_clear();
     match result {
@@ -240,24 +242,36 @@ impl<'a> Summary<'a> {
     }
 }
 
-/// Writes the files of a folder again, of its finished runs.
+/// Writes the files of a study's or a sweep's folder again, of its finished runs.
 pub(super) fn report(folder: &Path) -> Result<ExitCode, CliError> {
-    let path = folder.join("study.json");
-    let meta = fs::metadata(&path).map_err(CliError::file("read", &path))?;
-    if !meta.is_file() || meta.len() > 2 * MAX_BYTES as u64 {
-        return Err(CliError::Other(format!("{} is not what `dn sim run` wrote", path.display())));
-    }
-    let text = fs::read(&path).map_err(CliError::file("read", &path))?;
-    let provenance: Provenance = serde_json::from_slice(&text)
-        .map_err(|error| CliError::Other(format!("{}: {error}", path.display())))?;
-    let store = Store::open(folder, &provenance.study(), &provenance.formulas)?;
-    if store.cells().is_empty() {
+    let (provenance, cells) = match sweep::kept(folder)? {
+        Some(sweep) => sweep,
+        None => kept(folder)?,
+    };
+    if cells.is_empty() {
         return Err(CliError::Other(format!("{} has no finished run yet", folder.display())));
     }
-    let mut cells: Vec<_> = store.cells().to_vec();
-    cells.sort_by(|a, b| a.key.cmp(&b.key));
-    cells.dedup_by(|a, b| a.key == b.key);
     report::write_all(folder, &provenance, &gates(&cells), &cells)?;
     summary(&cells, folder, false);
     Ok(ExitCode::SUCCESS)
+}
+
+/// A study's finished runs, sorted.
+pub(super) fn kept(folder: &Path) -> Result<(Provenance, Vec<Cell>), CliError> {
+    let provenance: Provenance = own(&folder.join("study.json"))?;
+    let store = Store::open(folder, &provenance.study(), &provenance.formulas)?;
+    let mut cells: Vec<_> = store.cells().to_vec();
+    cells.sort_by(|a, b| a.key.cmp(&b.key));
+    cells.dedup_by(|a, b| a.key == b.key);
+    Ok((provenance, cells))
+}
+
+/// Reads a file that this program wrote.
+pub(super) fn own<T: serde::de::DeserializeOwned>(path: &Path) -> Result<T, CliError> {
+    let meta = fs::metadata(path).map_err(CliError::file("read", path))?;
+    if !meta.is_file() || meta.len() > 2 * MAX_BYTES as u64 {
+        return Err(CliError::Other(format!("{} is not what `dn sim run` wrote", path.display())));
+    }
+    let text = fs::read(path).map_err(CliError::file("read", path))?;
+    serde_json::from_slice(&text).map_err(|error| CliError::Other(format!("{}: {error}", path.display())))
 }

@@ -1,9 +1,10 @@
 //! `dn sim sweep`: a scenario with some of its values changed, one study for each point of the grid.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use dn_sim::report;
+use dn_sim::outcome::Cell;
+use dn_sim::report::{self, Provenance};
 use dn_sim::scenario::Scenario;
 use dn_sim::study::{Study, gates};
 
@@ -34,6 +35,9 @@ fn axis(text: &str) -> Result<Axis, CliError> {
     let values: Vec<_> = values.split(',').map(str::trim).filter(|v| !v.is_empty()).map(value).collect();
     if values.is_empty() {
         return Err(wrong("it gives no value"));
+    }
+    if let Some(twice) = (1..values.len()).find(|at| values[..*at].contains(&values[*at])) {
+        return Err(wrong(&format!("the value {} is there twice", values[twice])));
     }
     let path = path.trim().to_owned();
     Ok(Axis { label: path.clone(), path, values })
@@ -75,22 +79,68 @@ pub(super) fn run(scenario: &Path, sets: &[String], options: &Options) -> Result
         grid = next;
     }
     let root = options.out.clone().unwrap_or_else(|| format!("sweep-{}", base.name).into());
+    let sets: Vec<_> = sets.iter().map(|set| format!(" --set {}", quoted(set))).collect();
+    let command = format!("dn sim sweep {}{}", quoted(&scenario.display().to_string()), sets.concat());
+    let whole = run::provenance(&base, &text, &command);
+    let file = SweepFile { provenance: whole, points: grid.iter().map(|(label, _)| label.clone()).collect() };
+    std::fs::create_dir_all(&root).map_err(CliError::file("create", &root))?;
+    report::replace(&root.join(FILE), &serde_json::to_vec_pretty(&file).expect("strings and numbers"))?;
     let mut all = Vec::new();
     for (n, (label, text)) in grid.iter().enumerate() {
         out::note(format_args!("{} of {points}: {label}", n + 1));
         let scenario = run::parse(text, options)?;
-        let command = format!("dn sim sweep {} --set {}", base.name, sets.join(" --set "));
         let provenance = run::provenance(&scenario, text, &command);
         let study = Study::beside(scenario, folder.as_deref().unwrap_or(Path::new(".")))?;
         let provenance = provenance.with_snapshot(study.snapshot_digest());
-        let cells = run::finish(&study, &root.join(format!("point-{n}")), &provenance, options)?;
-        all.extend(cells.into_iter().map(|mut cell| {
-            cell.key.level = format!("{label} {}", cell.key.level).trim_end().to_owned();
-            cell
-        }));
+        let cells = run::finish(&study, &point(&root, n), &provenance, options)?;
+        all.extend(labelled(cells, label));
     }
-    let command = format!("dn sim sweep {} --set {}", scenario.display(), sets.join(" --set "));
-    report::write_all(&root, &run::provenance(&base, &text, &command), &gates(&all), &all)?;
+    report::write_all(&root, &file.provenance, &gates(&all), &all)?;
     run::summary(&all, &root, options.json);
     Ok(ExitCode::SUCCESS)
+}
+
+/// What a sweep's folder says of it.
+const FILE: &str = "sweep.json";
+
+#[derive(serde::Serialize, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+struct SweepFile {
+    provenance: Provenance,
+    /// What each point changes, in order.
+    points: Vec<String>,
+}
+
+fn point(root: &Path, n: usize) -> PathBuf {
+    root.join(format!("point-{n}"))
+}
+
+fn labelled<'a>(cells: Vec<Cell>, label: &'a str) -> impl Iterator<Item = Cell> + 'a {
+    cells.into_iter().map(move |mut cell| {
+        cell.key.level = format!("{label} {}", cell.key.level).trim_end().to_owned();
+        cell
+    })
+}
+
+/// A sweep's finished runs; none if the folder is not a sweep's.
+pub(super) fn kept(root: &Path) -> Result<Option<(Provenance, Vec<Cell>)>, CliError> {
+    if !root.join(FILE).exists() {
+        return Ok(None);
+    }
+    let SweepFile { provenance, points } = run::own(&root.join(FILE))?;
+    let mut all = Vec::new();
+    for (n, label) in points.iter().enumerate() {
+        let point = point(root, n);
+        // Points that the sweep has not come to have no folder.
+        if point.join("study.json").exists() {
+            all.extend(labelled(run::kept(&point)?.1, label));
+        }
+    }
+    Ok(Some((provenance, all)))
+}
+
+/// A word as a shell takes it.
+fn quoted(word: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "=.,_/+-".contains(c);
+    if word.chars().all(plain) { word.to_owned() } else { format!("'{}'", word.replace('\'', r"'\''")) }
 }

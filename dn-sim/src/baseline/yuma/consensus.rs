@@ -29,7 +29,7 @@ impl<N: Number> Majority<N> {
         let mut units = vec![N::Units::default(); shares.len()];
         let mut all = N::Units::default();
         for (voter, stake) in voters.into_iter().zip(&stake) {
-            units[voter] = stake.units();
+            units[voter] = stake.units() + N::RAISED;
             all = all + units[voter];
         }
         // Without need for support the largest vote is the majority's: any unit will do.

@@ -81,6 +81,8 @@ pub trait Number:
     type Units: Copy + Debug + Default + Ord + Add<Output = Self::Units> + Send + Sync;
     /// The smallest stake that counts.
     const ONE_UNIT: Self::Units;
+    /// What each voter's units are raised by, so that stake that is exactly a majority is one whatever its shares were rounded to.
+    const RAISED: Self::Units;
     /// How vectors of an instruction set are used.
     #[doc(hidden)]
     type Pack<S: Simd>: Pack<Self>;
@@ -148,6 +150,8 @@ impl Number for I32F32 {
     type Divisor = FixedDivisor;
     type Units = i64;
     const ONE_UNIT: i64 = 1;
+    // The chain's ties fall as its divisions are cut.
+    const RAISED: i64 = 0;
     type Pack<S: Simd> = Plain;
 
     #[inline(always)]
@@ -228,7 +232,7 @@ impl Number for I32F32 {
 }
 
 macro_rules! float {
-    ($float:ty, $rate:expr, $units:ty, $all:expr, $parts:expr, $in_order:expr, ($simd:pat) => $made:expr, $pack:ty) => {
+    ($float:ty, $rate:expr, $units:ty, $all:expr, $raised:expr, $parts:expr, $in_order:expr, ($simd:pat) => $made:expr, $pack:ty) => {
         impl Number for $float {
             const ZERO: Self = 0.0;
             const ONE: Self = 1.0;
@@ -240,6 +244,7 @@ macro_rules! float {
             type Divisor = $float;
             type Units = $units;
             const ONE_UNIT: $units = 1;
+            const RAISED: $units = $raised;
             type Pack<S: Simd> = $pack;
 
             #[inline(always)]
@@ -306,9 +311,9 @@ macro_rules! float {
     };
 }
 
-// The order of sums in `f64` is that of the pinned studies.
-float!(f64, |difference, liquid: &Liquid<f64>| liquid.rate_by(difference, sigmoid), i64, (1_i64 << 61) as f64, 16, true, (_) => Plain, Plain);
-float!(f32, rate_f32, i32, (1_i32 << 30) as f64, 4, false, (simd) => Short(simd), Short<S>);
+// The order of sums in `f64` is that of the pinned studies. A share is divided twice: it is right to 2^-53 of the whole each time, 2^8 units.
+float!(f64, |difference, liquid: &Liquid<f64>| liquid.rate_by(difference, sigmoid), i64, (1_i64 << 61) as f64, 1 << 9, 16, true, (_) => Plain, Plain);
+float!(f32, rate_f32, i32, (1_i32 << 30) as f64, 0, 4, false, (simd) => Short(simd), Short<S>);
 
 /// 1 ÷ 13! up to 1 ÷ 0!.
 const INVERSE_FACTORIALS: [f64; 14] = {

@@ -166,6 +166,29 @@ proptest! {
 
 }
 
+/// Stake that is exactly the majority is one in `f64`, whatever it is counted in: all triples of small integers, whole, in tenths and in thirds.
+#[test]
+fn ties_are_majorities_at_every_scale() {
+    for (a, b, c) in (1..8).flat_map(|a| (1..8).flat_map(move |b| (1..8).map(move |c| (a, b, c)))) {
+        let stake = [a, b, c];
+        let all: u32 = stake.iter().sum();
+        for (support, of) in [(1, 2), (1, 3), (2, 3), (3, 5)] {
+            let votes = [[1.0, 1.0, 0.0], [0.0, 1.0, 1.0], [1.0, 0.0, 0.0]];
+            let expected = votes.map(|votes| {
+                let behind: u32 = stake.iter().zip(votes).filter(|(_, v)| *v > 0.0).map(|(s, _)| s).sum();
+                f64::from(u8::from(behind * of >= support * all))
+            });
+            for scale in [1.0, 0.1, 1.0 / 3.0, 7e20] {
+                let stakes = stake.map(|stake| f64::from(stake) * scale);
+                let shares = <f64 as Number>::shares(&stakes).expect("finite");
+                let kappa = f64::from(support) / f64::from(of);
+                let found = searched::<f64>(&shares, kappa, &votes.map(|votes| votes.to_vec()));
+                assert_eq!(found, expected, "{stakes:?} {kappa}");
+            }
+        }
+    }
+}
+
 // Slow without optimisation, and all of it on every instruction set.
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(24))]

@@ -75,11 +75,15 @@ fn errors_say_where() {
         ),
         (
             with("kappa", json!(-0.5)),
-            "in.kappa: expected a share from 0 to 1, or in parts of 65535 above, found -0.5",
+            "in.kappa: expected a share from 0 to 1, or a whole number of parts of 65535 above, found -0.5",
+        ),
+        (
+            with("kappa", json!(1.5)),
+            "in.kappa: expected a share from 0 to 1, or a whole number of parts of 65535 above, found 1.5",
         ),
         (
             with("kappa", json!("NaN")),
-            "in.kappa: expected a share from 0 to 1, or in parts of 65535 above, found \"NaN\"",
+            "in.kappa: expected a share from 0 to 1, or a whole number of parts of 65535 above, found \"NaN\"",
         ),
         (
             with("bonds0", json!([[0, 0], [0, 0], [0, 2]])),
