@@ -13,6 +13,7 @@ mod load;
 mod memory;
 mod options;
 mod replay;
+mod settings;
 
 #[cfg(test)]
 mod tests;
@@ -31,6 +32,9 @@ pub use batch::{
 pub use error::{EngineError, GenerateError};
 pub use memory::{DeviceNeed, MemoryNeed, MemoryPlan, Workload, available_memory};
 pub use options::{BackendKind, EngineOptions, ParseBackendError};
+pub use settings::{
+    BackendChoice, ByteSize, ComputeSettings, ComputeSettingsError, ParseBackendChoiceError, ParseByteSizeError,
+};
 pub use replay::{Divergence, DivergenceKind, Replay, ReplayRequest};
 
 use crate::model::Model;
