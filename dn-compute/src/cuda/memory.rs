@@ -101,3 +101,7 @@ fn ends_words(size: &StepSize) -> Vec<usize> {
     words.push(rows * vocabulary);
     words
 }
+
+#[cfg(all(test, target_os = "linux"))]
+#[allow(clippy::unwrap_used, reason = "helpers of tests")]
+mod tests;

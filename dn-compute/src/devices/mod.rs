@@ -102,9 +102,10 @@ impl Survey {
     }
 
     #[cfg(not(any(feature = "cuda", feature = "wgpu")))]
-    fn look(_: &EngineOptions, _: Depth) -> Self {
+    fn look(options: &EngineOptions, _: Depth) -> Self {
         let absent = [BackendKind::Cuda, BackendKind::Wgpu].map(|backend| (backend, EngineError::NotBuilt { backend }));
-        Self { candidates: vec![cpu("", None)], absent: absent.into(), taken: 0 }
+        let isa = options.cpu().map_or("", |cpu| cpu.info().isa);
+        Self { candidates: vec![cpu(isa, None)], absent: absent.into(), taken: 0 }
     }
 
     #[cfg(any(feature = "cuda", feature = "wgpu"))]

@@ -156,13 +156,6 @@ impl Engine {
         Ok(Self { model, decoder, chunk: options.prefill_chunk.get() })
     }
 
-    /// The same over a backend that no option names.
-    #[cfg(all(test, target_os = "linux", feature = "cuda", feature = "embedded-model"))]
-    pub(crate) fn over(model: Arc<Model>, backend: Box<dyn Backend>) -> Result<Self, EngineError> {
-        let decoder = Decoder::new(&model, backend)?;
-        Ok(Self { model, decoder, chunk: EngineOptions::default().prefill_chunk.get() })
-    }
-
     /// The model.
     pub const fn model(&self) -> &Arc<Model> {
         &self.model

@@ -5,7 +5,7 @@ use dn_compute::devices::{Candidate, Depth, State, Survey};
 
 use super::BackendRow;
 
-/// A row for each device of each way to it; one that says why where there is none. The first is the CPU as `auto` takes it.
+/// A row for each device of each way to it, CUDA's last; one that says why where there is none.
 pub(super) fn rows(survey: &Survey) -> Vec<BackendRow> {
     let devices = survey.candidates.iter().enumerate().skip(1);
     let mut rows: Vec<BackendRow> =
@@ -17,7 +17,6 @@ pub(super) fn rows(survey: &Survey) -> Vec<BackendRow> {
         };
         BackendRow { note, ..BackendRow::new(backend.name(), "") }
     }));
-    // As their flags are listed: what is not chosen yet comes after what is older.
     rows.sort_by_key(|row| row.backend == BackendKind::Cuda.name());
     rows
 }
