@@ -8,12 +8,12 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 /// What a device runs, what calls it, and what it is compared with.
-const DIRECTORIES: [&str; 6] =
+pub(crate) const DIRECTORIES: [&str; 6] =
     ["src/conformance", "src/cpu", "src/cuda", "src/reference", "src/spec", "src/wgpu"];
 /// Crates between the kernels and a driver.
 const CRATES: [&str; 7] = ["ash", "cudarc", "metal", "naga", "wgpu", "wgpu-core", "wgpu-hal"];
 /// Where their versions are, in this repository.
-const LOCK: &str = "../Cargo.lock";
+pub(crate) const LOCK: &str = "../Cargo.lock";
 
 fn main() -> io::Result<()> {
     println!("cargo:rerun-if-changed=build.rs");
@@ -28,7 +28,7 @@ fn main() -> io::Result<()> {
 }
 
 /// A number that is another one, up to chance, after any change of a file.
-fn fingerprint(root: &Path) -> io::Result<u64> {
+pub(crate) fn fingerprint(root: &Path) -> io::Result<u64> {
     let mut hasher = DefaultHasher::new();
     for directory in DIRECTORIES {
         let mut files = Vec::new();
@@ -44,7 +44,7 @@ fn fingerprint(root: &Path) -> io::Result<u64> {
     Ok(hasher.finish())
 }
 
-fn collect(directory: &Path, files: &mut Vec<PathBuf>) -> io::Result<()> {
+pub(crate) fn collect(directory: &Path, files: &mut Vec<PathBuf>) -> io::Result<()> {
     for entry in fs::read_dir(directory)? {
         let path = entry?.path();
         if path.is_dir() {

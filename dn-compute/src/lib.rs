@@ -98,10 +98,11 @@ pub use chat::{ChatError, ChatMessage, ChatTemplate, Role};
 pub use cpu::Isa;
 #[cfg(feature = "engine")]
 pub use engine::{
-    BackendChoice, BackendKind, BatchError, BatchEvent, BatchOptions, BatchRequest, BatchStatus, Batcher, ByteSize, CacheScope,
-    CancelHandle, ComputeSettings, ComputeSettingsError, DeviceNeed, Divergence, DivergenceKind, Engine, EngineError, EngineOptions, GenerateError,
-    GenerateRequest, Generation, MemoryNeed, MemoryPlan, Replay, ReplayRequest, RequestId, Runner, Ticket,
-    Timings, Untraced, Update, Workload, available_memory,
+    BackendChoice, BackendKind, BatchError, BatchEvent, BatchOptions, BatchRequest, BatchStatus, Batcher,
+    ByteSize, CacheScope, CancelHandle, ComputeSettings, ComputeSettingsError, DeviceNeed, Divergence,
+    DivergenceKind, Engine, EngineError, EngineOptions, GenerateError, GenerateRequest, Generation,
+    MemoryNeed, MemoryPlan, Replay, ReplayRequest, RequestId, Runner, Ticket, Timings, Untraced, Update,
+    Workload, available_memory,
 };
 #[cfg(feature = "engine")]
 pub use grammar::GrammarError;

@@ -8,7 +8,9 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Parser;
-use dn_sdk::operator::{BackendChoice, ByteSize, DN, Trusted, WorkerSettings, layered, start_worker, stop_signal};
+use dn_sdk::operator::{
+    BackendChoice, ByteSize, DN, Trusted, WorkerSettings, layered, start_worker, stop_signal,
+};
 use serde::Serialize;
 
 /// Runs models for the DeepNode network.

@@ -164,7 +164,8 @@ impl ComputeArgs {
             threads: self.threads.or(config.threads.and_then(NonZeroUsize::new)),
             cache: devices::user_cache(),
         };
-        let mut options = settings.options().map_err(|error| CliError::argument(flag(&error), error.to_string()))?;
+        let mut options =
+            settings.options().map_err(|error| CliError::argument(flag(&error), error.to_string()))?;
         if let Some(context) = self.context {
             options.work.context = context;
         }

@@ -124,9 +124,11 @@ fn a_card_is_compared_once_and_refused_for_one_wrong_bit() {
         driver: "none".into(),
         code: code.into(),
     };
-    let change = Some(("to[1] = from[(row + 8) * (LINE / 4) + word];", "to[1] = from[row * (LINE / 4) + word + 4];"));
+    let change =
+        Some(("to[1] = from[(row + 8) * (LINE / 4) + word];", "to[1] = from[row * (LINE / 4) + word + 4];"));
     let Some(wrong) = emulated(Emulation { change, ..Emulation::default() }) else { return };
-    let Err(CudaError::Unqualified { device, driver, source }) = wrong.judge(cache, &subject("1"), false) else {
+    let Err(CudaError::Unqualified { device, driver, source }) = wrong.judge(cache, &subject("1"), false)
+    else {
         panic!("a wrong card qualified")
     };
     assert_eq!((&*device, &*driver), ("emulated card", "none"));
@@ -135,7 +137,10 @@ fn a_card_is_compared_once_and_refused_for_one_wrong_bit() {
     let known = right.judge(cache, &subject("1"), false).unwrap_err();
     let text = known.to_string();
     assert!(matches!(known, CudaError::KnownUnqualified { .. }), "{known:?}");
-    assert!(text.contains("emulated card") && text.contains("none") && text.contains(&source.to_string()), "{text}");
+    assert!(
+        text.contains("emulated card") && text.contains("none") && text.contains(&source.to_string()),
+        "{text}"
+    );
     assert!(text.contains("dn backends"), "{text}");
     // Other kernels are compared; after that a card that would be wrong is not compared either.
     right.judge(cache, &subject("2"), false).unwrap();

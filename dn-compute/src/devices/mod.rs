@@ -8,6 +8,7 @@ mod found;
 #[cfg(any(feature = "cuda", feature = "wgpu"))]
 mod rate;
 
+#[cfg(any(feature = "cuda", feature = "wgpu", test))]
 use std::cmp::Reverse;
 use std::env;
 use std::path::PathBuf;
@@ -103,7 +104,8 @@ impl Survey {
 
     #[cfg(not(any(feature = "cuda", feature = "wgpu")))]
     fn look(options: &EngineOptions, _: Depth) -> Self {
-        let absent = [BackendKind::Cuda, BackendKind::Wgpu].map(|backend| (backend, EngineError::NotBuilt { backend }));
+        let absent = [BackendKind::Cuda, BackendKind::Wgpu]
+            .map(|backend| (backend, EngineError::NotBuilt { backend }));
         let isa = options.cpu().map_or("", |cpu| cpu.info().isa);
         Self { candidates: vec![cpu(isa, None)], absent: absent.into(), taken: 0 }
     }
@@ -138,6 +140,7 @@ fn cpu(isa: &'static str, weights_per_s: Option<u64>) -> Candidate {
 
 /// The place of the fastest that is right. The first is the CPU, which always is; of equal ones an earlier is taken. What is not
 /// faster than the CPU is not asked whether it is right.
+#[cfg(any(feature = "cuda", feature = "wgpu", test))]
 fn fastest(rates: &[Option<u64>], mut is_right: impl FnMut(usize) -> bool) -> usize {
     let Some(cpu) = rates.first() else { return 0 };
     let mut order: Vec<usize> = (1..rates.len()).filter(|index| rates[*index] > *cpu).collect();

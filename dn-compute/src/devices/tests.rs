@@ -61,8 +61,9 @@ fn a_machine_is_looked_at_once() {
     let has_devices = first.candidates.len() > 1;
     assert_eq!(kept.is_empty(), !has_devices, "without a device nothing is measured");
     let second = Survey::of(&options, Depth::Choose);
-    let rates =
-        |survey: &Survey| survey.candidates.iter().map(|c| (c.name.clone(), c.weights_per_s)).collect::<Vec<_>>();
+    let rates = |survey: &Survey| {
+        survey.candidates.iter().map(|c| (c.name.clone(), c.weights_per_s)).collect::<Vec<_>>()
+    };
     assert_eq!(rates(&second), rates(&first), "to the digit, so nothing was measured");
     assert_eq!((second.taken, files()), (first.taken, kept));
 }

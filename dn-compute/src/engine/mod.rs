@@ -32,10 +32,11 @@ pub use batch::{
 pub use error::{EngineError, GenerateError};
 pub use memory::{DeviceNeed, MemoryNeed, MemoryPlan, Workload, available_memory};
 pub use options::{BackendKind, EngineOptions, ParseBackendError};
-pub use settings::{
-    BackendChoice, ByteSize, ComputeSettings, ComputeSettingsError, ParseBackendChoiceError, ParseByteSizeError,
-};
 pub use replay::{Divergence, DivergenceKind, Replay, ReplayRequest};
+pub use settings::{
+    BackendChoice, ByteSize, ComputeSettings, ComputeSettingsError, ParseBackendChoiceError,
+    ParseByteSizeError,
+};
 
 use crate::model::Model;
 use crate::runtime::{Backends, Decoder, OnLogits, Place, Session, Split};

@@ -125,7 +125,9 @@ impl<'de> Deserialize<'de> for ByteSize {
             }
 
             fn visit_i64<E: serde::de::Error>(self, bytes: i64) -> Result<ByteSize, E> {
-                u64::try_from(bytes).map(ByteSize).map_err(|_| E::custom(format!("`{bytes}` is no number of bytes")))
+                u64::try_from(bytes)
+                    .map(ByteSize)
+                    .map_err(|_| E::custom(format!("`{bytes}` is no number of bytes")))
             }
         }
         d.deserialize_any(Either)
@@ -275,7 +277,8 @@ mod tests {
     #[test]
     fn what_does_not_go_together_is_named() {
         use BackendKind::{Cpu, Cuda, Reference, Wgpu};
-        let named = |kind| ComputeSettings { backend: BackendChoice::Named(kind), ..ComputeSettings::default() };
+        let named =
+            |kind| ComputeSettings { backend: BackendChoice::Named(kind), ..ComputeSettings::default() };
         let of = |settings: ComputeSettings| settings.options().map(|_| ()).map_err(|error| error.setting());
         let isa = Isa::Avx2;
         assert_eq!(of(ComputeSettings { isa, ..named(Reference) }), Err("isa"));
@@ -283,7 +286,8 @@ mod tests {
         for device in [Wgpu, Cuda] {
             assert_eq!(of(ComputeSettings { isa, ..named(device) }), Err("isa"));
             let (gpu_layers, device_memory) = (Some(1), Some(ByteSize(2)));
-            let all = ComputeSettings { adapter: Some("x".into()), gpu_layers, device_memory, ..named(device) };
+            let all =
+                ComputeSettings { adapter: Some("x".into()), gpu_layers, device_memory, ..named(device) };
             let options = all.options().unwrap();
             assert_eq!((options.backend, options.adapter), (device, Some("x")));
             assert_eq!((options.device_layers, options.device_memory), (Some(1), Some(2)));
@@ -292,7 +296,10 @@ mod tests {
             let own = || other.clone();
             assert_eq!(of(ComputeSettings { adapter: Some("x".into()), ..own() }), Err("adapter"));
             assert_eq!(of(ComputeSettings { gpu_layers: Some(1), ..own() }), Err("gpu_layers"));
-            assert_eq!(of(ComputeSettings { device_memory: Some(ByteSize(1)), ..own() }), Err("device_memory"));
+            assert_eq!(
+                of(ComputeSettings { device_memory: Some(ByteSize(1)), ..own() }),
+                Err("device_memory")
+            );
         }
     }
 

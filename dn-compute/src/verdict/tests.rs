@@ -4,6 +4,10 @@ use std::fs;
 use super::*;
 use crate::spec::{DeviceFault, NumericError, Op};
 
+#[path = "../../build.rs"]
+#[allow(dead_code, clippy::print_stdout, reason = "its `main` runs when the crate is built")]
+mod build;
+
 fn subject() -> Subject {
     let text = str::to_owned;
     Subject { backend: "wgpu", device: text("card"), driver: text("driver 1.0"), code: text("kernels") }
@@ -57,7 +61,9 @@ fn a_device_is_compared_once() {
 fn a_wrong_device_stays_refused_and_says_what_differed() {
     let dir = tempfile::tempdir().unwrap();
     assert!(matches!(asked(dir.path(), &subject(), false, wrong), (Err(Refusal::Differs(_)), true)));
-    let (Err(Refusal::Known(difference)), false) = asked(dir.path(), &subject(), false, right) else { panic!() };
+    let (Err(Refusal::Known(difference)), false) = asked(dir.path(), &subject(), false, right) else {
+        panic!()
+    };
     assert_eq!(difference, wrong().unwrap_err().to_string());
     // The remedy compares again, and what it finds is what holds.
     assert!(matches!(asked(dir.path(), &subject(), true, right), (Ok(()), true)));
@@ -69,8 +75,11 @@ fn a_wrong_device_stays_refused_and_says_what_differed() {
 #[test]
 fn another_driver_or_other_kernels_are_compared_again_in_the_same_file() {
     let dir = tempfile::tempdir().unwrap();
-    let changes: [fn(&mut Subject); 3] =
-        [|s| s.driver.push('1'), |s| s.code.push('1'), |s| (s.driver, s.code) = (s.code.clone(), s.driver.clone())];
+    let changes: [fn(&mut Subject); 3] = [
+        |s| s.driver.push('1'),
+        |s| s.code.push('1'),
+        |s| (s.driver, s.code) = (s.code.clone(), s.driver.clone()),
+    ];
     for change in changes {
         let mut other = subject();
         change(&mut other);
@@ -81,7 +90,8 @@ fn another_driver_or_other_kernels_are_compared_again_in_the_same_file() {
         }
     }
     // Another device, or another way to it, has a verdict of its own.
-    for other in [Subject { device: "card 2".into(), ..subject() }, Subject { backend: "cuda", ..subject() }] {
+    for other in [Subject { device: "card 2".into(), ..subject() }, Subject { backend: "cuda", ..subject() }]
+    {
         assert!(matches!(asked(dir.path(), &other, false, right), (Ok(()), true)));
         assert!(matches!(asked(dir.path(), &subject(), false, wrong), (Ok(()), false)));
     }
@@ -207,41 +217,38 @@ fn a_long_difference_and_a_rate_are_kept_within_bounds() {
 }
 
 /// The fingerprint of the code is computed of what is there: any change of a kernel or of what it is compared with changes it.
-mod code {
-    #![allow(dead_code, reason = "its `main` runs when the crate is built")]
-    include!("../../build.rs");
+#[test]
+fn every_change_of_a_kernel_is_another_code() {
+    use build::{DIRECTORIES, LOCK, collect, fingerprint};
 
-    #[test]
-    fn every_change_of_a_kernel_is_another_code() {
-        let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-        let parent = tempfile::tempdir().unwrap();
-        let copy = parent.path().join("crate");
-        for directory in DIRECTORIES {
-            let mut files = Vec::new();
-            collect(&root.join(directory), &mut files).unwrap();
-            assert!(!files.is_empty(), "{directory}");
-            for file in files {
-                let to = copy.join(file.strip_prefix(root).unwrap());
-                fs::create_dir_all(to.parent().unwrap()).unwrap();
-                fs::copy(file, to).unwrap();
-            }
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let parent = tempfile::tempdir().unwrap();
+    let copy = parent.path().join("crate");
+    for directory in DIRECTORIES {
+        let mut files = Vec::new();
+        collect(&root.join(directory), &mut files).unwrap();
+        assert!(!files.is_empty(), "{directory}");
+        for file in files {
+            let to = copy.join(file.strip_prefix(root).unwrap());
+            fs::create_dir_all(to.parent().unwrap()).unwrap();
+            fs::copy(file, to).unwrap();
         }
-        let lock = root.join(LOCK);
-        fs::copy(lock, copy.join(LOCK)).unwrap();
-        let own = fingerprint(&copy).unwrap();
-        assert_eq!(format!("{own:016x}"), super::CODE);
-        for file in ["src/wgpu/linear.wgsl", "src/wgpu/pass.rs", "src/cuda/attention.cu", "src/spec/linear.rs"] {
-            let place = copy.join(file);
-            let before = fs::read_to_string(&place).unwrap();
-            fs::write(&place, format!("{before} ")).unwrap();
-            assert_ne!(fingerprint(&copy).unwrap(), own, "{file}");
-            fs::write(&place, before).unwrap();
-            assert_eq!(fingerprint(&copy).unwrap(), own, "{file}");
-        }
-        let lock = fs::read_to_string(copy.join(LOCK)).unwrap();
-        let place = lock.find("name = \"naga\"\nversion = \"").unwrap() + 25;
-        let newer = format!("{}9{}", &lock[..place], &lock[place..]);
-        fs::write(copy.join(LOCK), newer).unwrap();
-        assert_ne!(fingerprint(&copy).unwrap(), own, "another translator");
     }
+    let lock = root.join(LOCK);
+    fs::copy(lock, copy.join(LOCK)).unwrap();
+    let own = fingerprint(&copy).unwrap();
+    assert_eq!(format!("{own:016x}"), CODE);
+    for file in ["src/wgpu/linear.wgsl", "src/wgpu/pass.rs", "src/cuda/attention.cu", "src/spec/linear.rs"] {
+        let place = copy.join(file);
+        let before = fs::read_to_string(&place).unwrap();
+        fs::write(&place, format!("{before} ")).unwrap();
+        assert_ne!(fingerprint(&copy).unwrap(), own, "{file}");
+        fs::write(&place, before).unwrap();
+        assert_eq!(fingerprint(&copy).unwrap(), own, "{file}");
+    }
+    let lock = fs::read_to_string(copy.join(LOCK)).unwrap();
+    let place = lock.find("name = \"naga\"\nversion = \"").unwrap() + 25;
+    let newer = format!("{}9{}", &lock[..place], &lock[place..]);
+    fs::write(copy.join(LOCK), newer).unwrap();
+    assert_ne!(fingerprint(&copy).unwrap(), own, "another translator");
 }

@@ -410,9 +410,14 @@ mod tests {
         // Without a word it is the CPU, whatever devices there are.
         let options = read("").unwrap().compute().options().unwrap();
         assert_eq!((options.backend, options.threads), (BackendKind::Cpu, None));
-        let all = "backend = \"cuda\"\nadapter = \"H200\"\ngpu_layers = 7\ndevice_memory = \"6G\"\nthreads = 3";
+        let all =
+            "backend = \"cuda\"\nadapter = \"H200\"\ngpu_layers = 7\ndevice_memory = \"6G\"\nthreads = 3";
         let settings = read(all).unwrap();
-        assert_eq!(layered::<WorkerSettings>(None, &settings).unwrap(), settings, "what is written is read again");
+        assert_eq!(
+            layered::<WorkerSettings>(None, &settings).unwrap(),
+            settings,
+            "what is written is read again"
+        );
         let options = settings.compute().options().unwrap();
         assert_eq!((options.backend, options.adapter), (BackendKind::Cuda, Some("H200")));
         assert_eq!((options.device_layers, options.device_memory), (Some(7), Some(6 << 30)));

@@ -76,7 +76,9 @@ mod tests {
 
     #[test]
     fn rates_are_short() {
-        for (rate, expected) in [(0, "0"), (999_999, "999999"), (1_500_000, "1.5 M"), (3_149_000_000, "3.1 G")] {
+        for (rate, expected) in
+            [(0, "0"), (999_999, "999999"), (1_500_000, "1.5 M"), (3_149_000_000, "3.1 G")]
+        {
             assert_eq!(short(rate), expected);
         }
     }

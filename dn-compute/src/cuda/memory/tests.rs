@@ -14,7 +14,9 @@ use crate::formats::gguf::TensorType;
 use crate::runtime::{Backends, Decoder, Split};
 use crate::spec::{Backend, DeviceFault, NumericError};
 use crate::testing::Shape;
-use crate::{Engine, EngineError, EngineOptions, GenerateError, GenerateRequest, MemoryPlan, Model, Workload};
+use crate::{
+    Engine, EngineError, EngineOptions, GenerateError, GenerateRequest, MemoryPlan, Model, Workload,
+};
 
 fn card() -> Option<Arc<Cuda>> {
     emulated(Emulation::default()).map(Arc::new)
@@ -69,7 +71,10 @@ fn engine(model: &Arc<Model>, backends: impl Into<Backends>) -> Result<Engine, E
 fn is_full(error: &NumericError) -> bool {
     let named = matches!(error, NumericError::Device { device, .. } if &**device == "emulated card");
     let text = error.to_string();
-    named && text.contains("emulated card") && text.contains("fewer layers") && is(error, DeviceFault::OutOfMemory)
+    named
+        && text.contains("emulated card")
+        && text.contains("fewer layers")
+        && is(error, DeviceFault::OutOfMemory)
 }
 
 fn is(error: &NumericError, expected: DeviceFault) -> bool {
@@ -124,7 +129,9 @@ fn layers_that_do_not_fit_are_the_cpus() {
     let one = plan(&model, &ask(1), &card).unwrap().split;
     assert_eq!(one, Split { layers: 1, ..Split::NONE });
     let refused = plan(&model, &ask(3), &card).unwrap_err();
-    assert!(matches!(&refused, EngineError::DeviceMemory { device, layers: 3, .. } if device == "emulated card"));
+    assert!(
+        matches!(&refused, EngineError::DeviceMemory { device, layers: 3, .. } if device == "emulated card")
+    );
     card.device.limit(1000);
     assert_eq!(plan(&model, &options(), &card).unwrap().split, Split::NONE);
 }

@@ -6,7 +6,10 @@ use crate::cpu::Cpu;
 use crate::spec::{DeviceFault, NumericError, Op};
 
 /// A device that says how it was opened.
-fn device(subject: Option<Subject>, open: impl Fn(How) -> Opened + 'static) -> (Found, Rc<RefCell<Vec<String>>>) {
+fn device(
+    subject: Option<Subject>,
+    open: impl Fn(How) -> Opened + 'static,
+) -> (Found, Rc<RefCell<Vec<String>>>) {
     let calls = Rc::new(RefCell::new(Vec::new()));
     let seen = Rc::clone(&calls);
     let found = Found {
