@@ -136,7 +136,7 @@ fn garbage_is_no_verdict() {
         vec![0xff; 100],
         b"right".to_vec(),
         vec![b'r'; 1 << 20],
-        hashed(&[&content[..], &vec![b'x'; 1 << 20]].concat()),
+        hashed(&[content, &[b'x'].repeat(1 << 20)].concat()),
         hashed(text.replace("right", "Right").as_bytes()),
         hashed(text.replace("\n-\n", "\n-1\n").as_bytes()),
         hashed(text.replace("\n-\n", "\n99999999999999999999999\n").as_bytes()),
