@@ -44,9 +44,12 @@
 //! - [`conformance`]: the suite that compares any backend with the reference;
 //! - [`formats`], [`tokenizer`], [`chat`], [`model`]: from a file to a checked model;
 //! - [`runtime`]: the decoder over any backend; [`sampling`] and [`trace`]: what a receipt binds;
+//! - [`devices`]: which ways to compute this machine has, and the fastest that is right;
 //! - [`engine`]: all of it together; [`encoder`]: embeddings, of models of the BERT family.
 #![deny(unsafe_code)]
 
+#[cfg(all(any(feature = "cuda", feature = "wgpu"), not(target_arch = "wasm32")))]
+mod cached;
 #[cfg(feature = "engine")]
 pub mod chat;
 #[cfg(any(feature = "engine", feature = "wgpu"))]
@@ -56,6 +59,8 @@ pub mod conformance;
 pub mod cpu;
 #[cfg(feature = "cuda")]
 pub mod cuda;
+#[cfg(feature = "engine")]
+pub mod devices;
 #[cfg(feature = "embedded-model")]
 pub mod embedded;
 #[cfg(feature = "engine")]
@@ -81,6 +86,8 @@ mod testing;
 #[cfg(feature = "engine")]
 pub mod tokenizer;
 pub mod trace;
+#[cfg(all(any(feature = "cuda", feature = "wgpu"), not(target_arch = "wasm32")))]
+mod verdict;
 pub mod verify;
 #[cfg(feature = "wgpu")]
 pub mod wgpu;
@@ -91,10 +98,11 @@ pub use chat::{ChatError, ChatMessage, ChatTemplate, Role};
 pub use cpu::Isa;
 #[cfg(feature = "engine")]
 pub use engine::{
-    BackendKind, BatchError, BatchEvent, BatchOptions, BatchRequest, BatchStatus, Batcher, CacheScope,
-    CancelHandle, DeviceNeed, Divergence, DivergenceKind, Engine, EngineError, EngineOptions, GenerateError,
-    GenerateRequest, Generation, MemoryNeed, MemoryPlan, Replay, ReplayRequest, RequestId, Runner, Ticket,
-    Timings, Untraced, Update, Workload, available_memory,
+    BackendChoice, BackendKind, BatchError, BatchEvent, BatchOptions, BatchRequest, BatchStatus, Batcher,
+    ByteSize, CacheScope, CancelHandle, ComputeSettings, ComputeSettingsError, DeviceNeed, Divergence,
+    DivergenceKind, Engine, EngineError, EngineOptions, GenerateError, GenerateRequest, Generation,
+    MemoryNeed, MemoryPlan, Replay, ReplayRequest, RequestId, Runner, Ticket, Timings, Untraced, Update,
+    Workload, available_memory,
 };
 #[cfg(feature = "engine")]
 pub use grammar::GrammarError;

@@ -4,6 +4,7 @@
 mod settings;
 mod start;
 
+pub use dn_compute::{BackendChoice, ByteSize};
 pub use dn_ledger::node::LOG_FILTERS;
 pub use settings::{
     ApiKeySettings, DN, GatewaySettings, Settings, SettingsError, Trusted, ValidatorSettings, WorkerSettings,

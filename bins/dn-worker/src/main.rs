@@ -8,7 +8,9 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Parser;
-use dn_sdk::operator::{DN, Trusted, WorkerSettings, layered, start_worker, stop_signal};
+use dn_sdk::operator::{
+    BackendChoice, ByteSize, DN, Trusted, WorkerSettings, layered, start_worker, stop_signal,
+};
 use serde::Serialize;
 
 /// Runs models for the DeepNode network.
@@ -76,6 +78,23 @@ struct Flags {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[arg(long, env = "DN_THREADS", value_name = "N")]
     threads: Option<NonZeroUsize>,
+    /// How to compute: `cpu`, `wgpu` (a graphics card), `cuda` (an NVIDIA card), `reference`, or `auto`, the fastest that is right; a
+    /// card is compared with the reference before it is used [default: cpu].
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[arg(long, env = "DN_BACKEND", value_name = "BACKEND")]
+    backend: Option<BackendChoice>,
+    /// Device of the backend `wgpu` or `cuda`, by a part of its name [default: the best]; `dn backends` lists them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[arg(long, env = "DN_ADAPTER", value_name = "NAME")]
+    adapter: Option<String>,
+    /// How many of a model's first layers the device computes, the CPU the rest [default: as many as its memory takes].
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[arg(long, env = "DN_GPU_LAYERS", value_name = "N")]
+    gpu_layers: Option<u32>,
+    /// Bytes of the device's memory for each model, such as `6G` (K, M and G are powers of 1024) [default: what its driver tells].
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[arg(long, env = "DN_DEVICE_MEMORY", value_name = "BYTES")]
+    device_memory: Option<ByteSize>,
     /// Register under this name if the key is not registered as a worker yet.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[arg(long, env = "DN_NAME")]
@@ -130,5 +149,32 @@ mod tests {
     #[test]
     fn the_command_line_is_consistent() {
         <Cli as clap::CommandFactory>::command().debug_assert();
+    }
+
+    /// Every flag is a setting of the same name, with the value that was given.
+    #[test]
+    fn flags_become_settings() {
+        let args = [
+            "dn-worker",
+            "--keystore=k",
+            "--password-file=p",
+            "--data-dir=d",
+            "--gateway=http://g",
+            "--backend=cuda",
+            "--adapter=H200",
+            "--gpu-layers=9",
+            "--device-memory=6G",
+        ];
+        let settings: WorkerSettings = layered(None, &Cli::parse_from(args).flags).unwrap();
+        assert_eq!(settings.backend.to_string(), "cuda");
+        assert_eq!((settings.adapter.as_deref(), settings.gpu_layers), (Some("H200"), Some(9)));
+        assert_eq!(settings.device_memory, Some(ByteSize(6 << 30)));
+        for (flag, value, expected) in [
+            ("--backend", "gpu", "auto, cpu, reference, wgpu or cuda"),
+            ("--device-memory", "6 GB", "number of bytes"),
+        ] {
+            let error = Cli::try_parse_from(["dn-worker", flag, value]).unwrap_err().to_string();
+            assert!(error.contains(expected), "{error}");
+        }
     }
 }

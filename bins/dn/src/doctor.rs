@@ -10,6 +10,7 @@ use std::process::ExitCode;
 use std::thread;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use dn_compute::devices::Survey;
 use dn_compute::{GenerateRequest, Isa};
 use dn_core::objects::{Decoding, Sampling};
 use serde::Serialize;
@@ -63,7 +64,18 @@ struct BackendRow {
     backend: &'static str,
     isa: &'static str,
     available: bool,
+    /// Whether `--backend auto` takes it.
+    auto: bool,
+    /// How fast it is with one token at a time, where that was measured.
+    weights_per_s: Option<u64>,
     note: Cow<'static, str>,
+}
+
+impl BackendRow {
+    /// One that is not here.
+    const fn new(backend: &'static str, isa: &'static str) -> Self {
+        Self { backend, isa, available: false, auto: false, weights_per_s: None, note: Cow::Borrowed("") }
+    }
 }
 
 #[derive(Debug, Serialize)]
@@ -80,18 +92,21 @@ struct Machine {
 struct Report {
     machine: Machine,
     backends: Vec<BackendRow>,
+    /// What `--backend auto` takes, and why.
+    auto: String,
     checks: Vec<Check>,
 }
 
 /// Lists the ways to compute.
 pub(crate) fn backends(args: Args) -> Result<ExitCode, CliError> {
     let waiting = out::spinner("comparing devices with the reference");
-    let rows = backend_rows();
+    let survey = devices::survey(true);
+    let (rows, auto) = (backend_rows(&survey), devices::sentence(&survey));
     waiting.finish_and_clear();
     if args.json {
-        out::json(&serde_json::json!({ "backends": rows }));
+        out::json(&serde_json::json!({ "backends": rows, "auto": auto }));
     } else {
-        show_backends(&rows);
+        show_backends(&rows, &auto);
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -108,7 +123,8 @@ pub(crate) fn run(args: Args, config: &Config) -> Result<ExitCode, CliError> {
         check_loopback(),
         check_clock(),
     ];
-    let backends = backend_rows();
+    let survey = devices::survey(false);
+    let (backends, auto) = (backend_rows(&survey), devices::sentence(&survey));
     waiting.finish_and_clear();
     let failed = checks.iter().any(|check| check.status == Status::Failed);
     let machine = Machine {
@@ -119,7 +135,7 @@ pub(crate) fn run(args: Args, config: &Config) -> Result<ExitCode, CliError> {
         memory_total_bytes: memory.total,
         memory_available_bytes: memory.available,
     };
-    let report = Report { machine, backends, checks };
+    let report = Report { machine, backends, auto, checks };
     if args.json {
         out::json(&report);
     } else {
@@ -134,7 +150,7 @@ fn show(report: &Report) {
         "dn {} on {} {}, {} threads\n",
         machine.version, machine.os, machine.arch, machine.threads
     ));
-    show_backends(&report.backends);
+    show_backends(&report.backends, &report.auto);
     out::line("");
     let mut table = out::Table::new(&[("check", Align::Left), ("", Align::Left), ("found", Align::Left)]);
     for check in &report.checks {
@@ -153,35 +169,52 @@ fn show(report: &Report) {
     }
 }
 
-fn show_backends(rows: &[BackendRow]) {
-    let columns =
-        [("backend", Align::Left), ("isa", Align::Left), ("here", Align::Left), ("note", Align::Left)];
+fn show_backends(rows: &[BackendRow], auto: &str) {
+    let columns = [
+        ("backend", Align::Left),
+        ("isa", Align::Left),
+        ("here", Align::Left),
+        ("weights/s", Align::Right),
+        ("note", Align::Left),
+    ];
     let mut table = out::Table::new(&columns);
     for row in rows {
-        let here = if row.available { "yes" } else { "no" };
-        table.row([row.backend.to_owned(), row.isa.to_owned(), here.to_owned(), row.note.to_string()]);
+        let here = match (row.available, row.auto) {
+            (true, true) => "auto",
+            (true, false) => "yes",
+            (false, _) => "no",
+        };
+        let rate = row.weights_per_s.map(devices::short).unwrap_or_default();
+        table.row([row.backend.to_owned(), row.isa.to_owned(), here.to_owned(), rate, row.note.to_string()]);
     }
     out::text(table.render());
+    out::line(auto);
 }
 
-fn backend_rows() -> Vec<BackendRow> {
+fn backend_rows(survey: &Survey) -> Vec<BackendRow> {
     let row = |backend, isa, available, note: &'static str| BackendRow {
-        backend,
-        isa,
         available,
         note: note.into(),
+        ..BackendRow::new(backend, isa)
     };
+    let cpu = |isa: Isa, note| row("cpu", isa.name(), isa.is_available(), note);
     let mut rows = vec![
-        row("cpu", "scalar", Isa::Scalar.is_available(), "portable code"),
-        row("cpu", "avx2", Isa::Avx2.is_available(), "256-bit vectors (x86-64)"),
-        row("cpu", "avx-vnni", Isa::AvxVnni.is_available(), "256-bit vectors with VNNI (x86-64)"),
-        row("cpu", "avx512", Isa::Avx512.is_available(), "512-bit vectors with VNNI (x86-64)"),
-        row("cpu", "amx", Isa::Amx.is_available(), "the same and tiles of bytes (x86-64)"),
-        row("cpu", "neon", Isa::Neon.is_available(), "128-bit vectors (ARM)"),
-        row("cpu", "neon-dot", Isa::NeonDot.is_available(), "the same with products of four bytes (ARM)"),
+        cpu(Isa::Scalar, "portable code"),
+        cpu(Isa::Avx2, "256-bit vectors (x86-64)"),
+        cpu(Isa::AvxVnni, "256-bit vectors with VNNI (x86-64)"),
+        cpu(Isa::Avx512, "512-bit vectors with VNNI (x86-64)"),
+        cpu(Isa::Amx, "the same and tiles of bytes (x86-64)"),
+        cpu(Isa::Neon, "128-bit vectors (ARM)"),
+        cpu(Isa::NeonDot, "the same with products of four bytes (ARM)"),
         row("reference", "scalar", true, "the plain definition: slow, for checks"),
     ];
-    rows.extend(devices::rows());
+    // The CPU's rate belongs to the instruction set that it takes by itself.
+    let own = &survey.candidates[0];
+    if let Some(row) = rows.iter_mut().find(|row| row.backend == "cpu" && row.isa == own.isa) {
+        row.weights_per_s = own.weights_per_s;
+        row.auto = survey.is_taken(0);
+    }
+    rows.extend(devices::rows(survey));
     rows
 }
 

@@ -64,11 +64,6 @@ pub(crate) fn data_dir() -> PathBuf {
     }
 }
 
-/// The directory for compiled kernels, which can be made again: `deepnode/kernels` where the system keeps a user's caches.
-pub(crate) fn kernel_cache() -> Option<PathBuf> {
-    directory("XDG_CACHE_HOME", ".cache").map(|dir| dir.join("kernels"))
-}
-
 fn directory(variable: &str, under_home: &str) -> Option<PathBuf> {
     let set = |name: &str| env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
     let base = set(variable).or_else(|| Some(set("HOME")?.join(under_home)))?;

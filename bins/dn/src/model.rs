@@ -6,10 +6,13 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use dn_compute::hub::{self, HubModel, HubOptions};
-use dn_compute::{BackendKind, Engine, EngineError, EngineOptions, Isa, Model, ModelError, ModelFront};
+use dn_compute::{
+    BackendChoice, ByteSize, ComputeSettings, ComputeSettingsError, Engine, EngineError, EngineOptions, Isa,
+    Model, ModelError, ModelFront, devices,
+};
 
 use crate::error::CliError;
-use crate::home::{self, Config};
+use crate::home::Config;
 use crate::out;
 
 /// Which model, and how to compute it. The way of computing changes the speed, never a bit of the result.
@@ -26,10 +29,11 @@ pub(crate) struct ModelArgs {
 /// How to compute. It changes the speed, never a bit of the result.
 #[derive(Debug, Clone, clap::Args)]
 pub(crate) struct ComputeArgs {
-    /// How to compute.
-    #[arg(long, value_enum, default_value_t = Backend::Auto)]
-    pub(crate) backend: Backend,
-    /// Instruction set of the `cpu` backend.
+    /// How to compute: `auto`, the fastest that is right on this machine (`dn backends` shows which, and why); `cpu`; `reference`, the
+    /// plain definition, slow; `wgpu`, a graphics card; `cuda`, an NVIDIA card. A card is compared with the reference before it is used.
+    #[arg(long, value_name = "BACKEND", default_value_t)]
+    pub(crate) backend: BackendChoice,
+    /// Instruction set of the `cpu` backend; one that is named means that backend.
     #[arg(long, value_enum, default_value_t = IsaArg::Auto)]
     pub(crate) isa: IsaArg,
     /// Device of the `wgpu` or `cuda` backend, by a part of its name; without it the best. `dn backends` lists them.
@@ -39,8 +43,8 @@ pub(crate) struct ComputeArgs {
     #[arg(long, value_name = "N")]
     pub(crate) gpu_layers: Option<u32>,
     /// Bytes of the device's memory to use, such as `6G` (K, M and G are powers of 1024); without it what its driver tells.
-    #[arg(long, value_name = "BYTES", value_parser = bytes)]
-    pub(crate) device_memory: Option<u64>,
+    #[arg(long, value_name = "BYTES")]
+    pub(crate) device_memory: Option<ByteSize>,
     /// Positions of a request, prompt and answer, for which the device's memory is shared out [default: 1024].
     #[arg(long, value_name = "N")]
     pub(crate) context: Option<u32>,
@@ -51,33 +55,6 @@ pub(crate) struct ComputeArgs {
 
 fn threads(text: &str) -> Result<NonZeroUsize, String> {
     text.parse().map_err(|_| "a number of threads, at least 1, expected".to_owned())
-}
-
-/// A number of bytes.
-fn bytes(text: &str) -> Result<u64, String> {
-    let (digits, unit) = match text.char_indices().next_back() {
-        Some((at, 'K' | 'k')) => (&text[..at], 1 << 10),
-        Some((at, 'M' | 'm')) => (&text[..at], 1 << 20),
-        Some((at, 'G' | 'g')) => (&text[..at], 1 << 30),
-        _ => (text, 1u64),
-    };
-    let bytes = digits.parse::<u64>().ok().and_then(|number| number.checked_mul(unit));
-    bytes.ok_or_else(|| "a number of bytes expected, such as 6G".to_owned())
-}
-
-/// The ways to compute.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-pub(crate) enum Backend {
-    /// The fastest that works here.
-    Auto,
-    /// Threads and vector instructions.
-    Cpu,
-    /// The plain scalar definition: slow, and right by being simple.
-    Reference,
-    /// A graphics card, if it computes rightly: it is compared with the reference first. Never chosen by `auto` yet.
-    Wgpu,
-    /// An NVIDIA card through CUDA, if it computes rightly: it is compared with the reference first. Never chosen by `auto` yet.
-    Cuda,
 }
 
 /// The instruction sets.
@@ -114,7 +91,7 @@ impl ModelArgs {
     /// The embedded model, computed in the fastest way.
     pub(crate) fn automatic() -> Self {
         let compute = ComputeArgs {
-            backend: Backend::Auto,
+            backend: BackendChoice::Auto,
             isa: IsaArg::Auto,
             adapter: None,
             gpu_layers: None,
@@ -168,12 +145,6 @@ impl ModelArgs {
 impl ComputeArgs {
     /// The same for the library.
     pub(crate) fn options(&self, config: &Config) -> Result<EngineOptions, CliError> {
-        let backend = match self.backend {
-            Backend::Auto | Backend::Cpu => BackendKind::Cpu,
-            Backend::Reference => BackendKind::Reference,
-            Backend::Wgpu => BackendKind::Wgpu,
-            Backend::Cuda => BackendKind::Cuda,
-        };
         let isa = match self.isa {
             IsaArg::Auto => Isa::Auto,
             IsaArg::Scalar => Isa::Scalar,
@@ -184,41 +155,31 @@ impl ComputeArgs {
             IsaArg::Neon => Isa::Neon,
             IsaArg::NeonDot => Isa::NeonDot,
         };
-        if backend == BackendKind::Reference && !matches!(isa, Isa::Auto | Isa::Scalar) {
-            return Err(CliError::argument("--isa", "the reference backend is scalar; leave --isa away"));
-        }
-        let on_a_device = matches!(backend, BackendKind::Wgpu | BackendKind::Cuda);
-        if on_a_device && self.isa != IsaArg::Auto {
-            return Err(CliError::argument("--isa", "backends of devices have none; leave --isa away"));
-        }
-        if !on_a_device && self.adapter.is_some() {
-            return Err(CliError::argument(
-                "--adapter",
-                "only the backends wgpu and cuda have devices; add --backend wgpu or --backend cuda",
-            ));
-        }
-        let shares =
-            [("--gpu-layers", self.gpu_layers.is_some()), ("--device-memory", self.device_memory.is_some())];
-        for (flag, given) in shares {
-            if given && backend != BackendKind::Wgpu {
-                return Err(CliError::argument(
-                    flag,
-                    "only the wgpu backend shares a model with the CPU; add --backend wgpu",
-                ));
-            }
-        }
-        // Options are passed around by value; a program has one name of a device in its life.
-        let adapter = self.adapter.clone().map(|name| &*name.leak());
-        let kernel_cache = home::kernel_cache().map(|dir| &*dir.leak());
-        let threads = self.threads.or(config.threads.and_then(NonZeroUsize::new));
+        let settings = ComputeSettings {
+            backend: self.backend,
+            isa,
+            adapter: self.adapter.clone(),
+            gpu_layers: self.gpu_layers,
+            device_memory: self.device_memory,
+            threads: self.threads.or(config.threads.and_then(NonZeroUsize::new)),
+            cache: devices::user_cache(),
+        };
         let mut options =
-            EngineOptions { backend, isa, adapter, kernel_cache, threads, ..EngineOptions::default() };
-        options.device_memory = self.device_memory;
-        options.device_layers = self.gpu_layers;
+            settings.options().map_err(|error| CliError::argument(flag(&error), error.to_string()))?;
         if let Some(context) = self.context {
             options.work.context = context;
         }
         Ok(options)
+    }
+}
+
+/// The flag of a setting.
+fn flag(error: &ComputeSettingsError) -> &'static str {
+    match error.setting() {
+        "isa" => "--isa",
+        "adapter" => "--adapter",
+        "gpu_layers" => "--gpu-layers",
+        _ => "--device-memory",
     }
 }
 
@@ -275,20 +236,5 @@ fn refused(name: String, source: ModelError) -> CliError {
             CliError::File { action: "read the model file", path: path.into(), source }
         }
         source => CliError::Model { name, source },
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn numbers_of_bytes_are_read() {
-        for (text, expected) in [("0", 0), ("700", 700), ("3K", 3072), ("2m", 2 << 20), ("6G", 6 << 30)] {
-            assert_eq!(bytes(text), Ok(expected), "{text}");
-        }
-        for bad in ["", "G", "-1", "1.5G", "6GB", "99999999999G", "٣", "1é"] {
-            assert!(bytes(bad).is_err(), "{bad}");
-        }
     }
 }

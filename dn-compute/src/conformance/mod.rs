@@ -16,7 +16,7 @@ mod rope;
 mod silu;
 
 use crate::reference::Reference;
-use crate::spec::{Backend, NumericError, Op};
+use crate::spec::{Backend, DeviceFault, NumericError, Op};
 
 /// Where a backend differs from the reference.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -58,6 +58,17 @@ pub enum Mismatch {
         /// Why.
         source: NumericError,
     },
+}
+
+impl Mismatch {
+    /// Whether the backend's device failed, instead of computing something else: full memory, a lost device, a driver that
+    /// refuses. That says nothing about its bits.
+    pub fn is_failure(&self) -> bool {
+        let (Self::Outcome { found: Some(error), .. } | Self::Prepare { source: error, .. }) = self else {
+            return false;
+        };
+        matches!(error, NumericError::Device { fault, .. } if *fault != DeviceFault::Wrong)
+    }
 }
 
 /// What was compared.

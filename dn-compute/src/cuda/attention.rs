@@ -136,7 +136,7 @@ pub(super) struct Pages {
     table: Buf,
 }
 
-fn page_bytes(shape: KvShape) -> usize {
+pub(super) fn page_bytes(shape: KvShape) -> usize {
     shape.heads * KEY_BLOCK * (4 * shape.head_dim.next_multiple_of(PAD) + 8)
 }
 

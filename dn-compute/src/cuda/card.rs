@@ -183,6 +183,11 @@ impl Driver for Card {
         }
     }
 
+    fn free_bytes(&self) -> Option<u64> {
+        self.enter().ok()?;
+        result::mem_get_info().ok().map(|(free, _)| free as u64)
+    }
+
     fn size_class(&self, bytes: usize) -> usize {
         bytes.next_power_of_two().max(SMALLEST)
     }

@@ -1,8 +1,6 @@
 //! From the kernels' text to what a device runs: NVRTC, and a directory that keeps what it made.
 
 use std::ffi::{CString, c_char, c_int};
-use std::fs::{self, File};
-use std::io::{Read, Write};
 use std::path::Path;
 use std::ptr;
 
@@ -11,6 +9,7 @@ use cudarc::nvrtc::{result, sys};
 use super::devices::CudaDevice;
 use super::error::CudaError;
 use super::kernels::SOURCE;
+use crate::cached;
 
 /// Nothing is contracted, flushed or approximated. (The kernels' own arithmetic is explicit about it as well.)
 const OPTIONS: [&str; 5] =
@@ -72,48 +71,31 @@ impl Architecture {
 
 /// The kernels for an architecture: a cubin, or PTX with a zero behind it.
 pub(super) fn image(architecture: &Architecture, cache: Option<&Path>) -> Result<Vec<u8>, CudaError> {
+    let key = key(architecture)?;
+    let place = cache.map(|dir| dir.join(format!("cuda-{key}.bin")));
+    kept(place.as_deref(), || compile(SOURCE, *architecture))
+}
+
+/// What an image depends on: the kernels' text, the compiler and its version, what it is told, what it compiles for.
+pub(super) fn key(architecture: &Architecture) -> Result<String, CudaError> {
     let (major, minor) = version()?;
     let mut key = blake3::Hasher::new();
     for part in [SOURCE, &OPTIONS.join(" "), &architecture.option(), &format!("{major}.{minor}")] {
         key.update(&(part.len() as u64).to_le_bytes()).update(part.as_bytes());
     }
-    let place = cache.map(|dir| dir.join(format!("cuda-{}.bin", key.finalize().to_hex())));
-    cached(place.as_deref(), || compile(SOURCE, *architecture))
+    Ok(key.finalize().to_hex().to_string())
 }
 
 /// What a file keeps, if it is whole; else what `make` makes, kept there. A directory that cannot be written costs time only.
-fn cached<E>(place: Option<&Path>, make: impl FnOnce() -> Result<Vec<u8>, E>) -> Result<Vec<u8>, E> {
-    if let Some(image) = place.and_then(read) {
+fn kept<E>(place: Option<&Path>, make: impl FnOnce() -> Result<Vec<u8>, E>) -> Result<Vec<u8>, E> {
+    if let Some(image) = place.and_then(|place| cached::read(place, MOST_BYTES)) {
         return Ok(image);
     }
     let image = make()?;
     if let Some(place) = place {
-        let _ = write(place, &image);
+        let _ = cached::write(place, &image);
     }
     Ok(image)
-}
-
-/// The content behind its own hash; `None` for anything else.
-fn read(place: &Path) -> Option<Vec<u8>> {
-    let mut bytes = Vec::new();
-    File::open(place).ok()?.take(MOST_BYTES).read_to_end(&mut bytes).ok()?;
-    let (hash, image) = bytes.split_first_chunk::<{ blake3::OUT_LEN }>()?;
-    (!image.is_empty() && blake3::hash(image) == *hash).then(|| image.to_vec())
-}
-
-/// Writes to a file of another name first: nobody reads half of it.
-fn write(place: &Path, image: &[u8]) -> std::io::Result<()> {
-    if let Some(dir) = place.parent() {
-        fs::create_dir_all(dir)?;
-    }
-    let beside = place.with_extension(format!("{}.part", std::process::id()));
-    let mut file = File::create(&beside)?;
-    let written = file.write_all(blake3::hash(image).as_bytes()).and_then(|()| file.write_all(image));
-    let moved = written.and_then(|()| fs::rename(&beside, place));
-    if moved.is_err() {
-        let _ = fs::remove_file(&beside);
-    }
-    moved
 }
 
 /// Loads NVRTC; what it lacks is told instead of met later.

@@ -3,12 +3,14 @@
 use cudarc::driver::{DriverError, result, sys};
 
 use super::CudaError;
+use super::compile::{self, Architecture};
 use crate::spec::DeviceFault;
+use crate::verdict::{CODE, Subject};
 
 /// What the kernels need: products of four bytes.
 const NEEDED: (u32, u32) = (6, 1);
 /// Functions of the driver that this backend calls: all are looked for before the first call.
-const FUNCTIONS: [&str; 30] = [
+const FUNCTIONS: [&str; 31] = [
     "cuCtxSetCurrent",
     "cuDeviceGet",
     "cuDeviceGetAttribute",
@@ -31,6 +33,7 @@ const FUNCTIONS: [&str; 30] = [
     "cuMemAlloc_v2",
     "cuMemFreeHost",
     "cuMemFree_v2",
+    "cuMemGetInfo_v2",
     "cuMemHostAlloc",
     "cuMemcpyDtoHAsync_v2",
     "cuMemcpyHtoDAsync_v2",
@@ -55,10 +58,25 @@ pub struct CudaDevice {
     /// # Units
     /// Bytes.
     pub memory_bytes: u64,
+    /// Whether its memory is the host's too.
+    pub is_integrated: bool,
     /// The capability in one word, as [`BackendInfo`](crate::spec::BackendInfo) has it.
     pub isa: &'static str,
     /// Its number in the driver's order.
     pub(super) ordinal: i32,
+}
+
+impl CudaDevice {
+    /// What a verdict about it is about; the compiler has its part in it.
+    pub(crate) fn subject(&self) -> Result<Subject, CudaError> {
+        let compiled = compile::key(&Architecture::of(self)?)?;
+        Ok(Subject {
+            backend: "cuda",
+            device: self.name.clone(),
+            driver: self.driver.clone(),
+            code: format!("{CODE} {compiled}"),
+        })
+    }
 }
 
 /// The devices of this machine, in the driver's order.
@@ -75,13 +93,15 @@ pub fn devices() -> Result<Vec<CudaDevice>, CudaError> {
     if devices.is_empty() { Err(CudaError::NoDevice) } else { Ok(devices) }
 }
 
-/// The first device, or the first whose name contains `wanted` (upper and lower case alike).
+/// The first device, or the one called `wanted`, or the first whose name contains it (upper and lower case alike).
 pub(super) fn choose(wanted: Option<&str>) -> Result<CudaDevice, CudaError> {
     let devices = devices()?;
-    let fits = |device: &CudaDevice| {
+    let is_called = |device: &&CudaDevice| wanted.is_some_and(|wanted| device.name == wanted);
+    let fits = |device: &&CudaDevice| {
         wanted.is_none_or(|wanted| device.name.to_lowercase().contains(&wanted.to_lowercase()))
     };
-    let Some(device) = devices.iter().find(|device| fits(device)) else {
+    // A whole name may be a part of another.
+    let Some(device) = devices.iter().find(is_called).or_else(|| devices.iter().find(fits)) else {
         let found = devices.into_iter().map(|device| device.name).collect();
         return Err(CudaError::UnknownDevice { wanted: wanted.unwrap_or_default().to_owned(), found });
     };
@@ -148,6 +168,7 @@ fn summary(ordinal: i32, driver: &str) -> Result<CudaDevice, DriverError> {
         attribute(Attribute::CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR)?,
         attribute(Attribute::CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR)?,
     );
+    let is_integrated = attribute(Attribute::CU_DEVICE_ATTRIBUTE_INTEGRATED)? != 0;
     // SAFETY: `device` came from the driver.
     let memory_bytes = unsafe { result::device::total_mem(device) }? as u64;
     Ok(CudaDevice {
@@ -155,6 +176,7 @@ fn summary(ordinal: i32, driver: &str) -> Result<CudaDevice, DriverError> {
         driver: driver.to_owned(),
         capability,
         memory_bytes,
+        is_integrated,
         isa: isa(capability),
         ordinal,
     })

@@ -37,6 +37,9 @@ pub(super) trait Driver: Send + Sync + fmt::Debug {
     /// Gives memory back, once everything that was asked before has happened.
     fn free(&self, address: u64);
 
+    /// Bytes that are free, where the device tells.
+    fn free_bytes(&self) -> Option<u64>;
+
     /// The size in which memory for so many bytes is kept for another use.
     fn size_class(&self, bytes: usize) -> usize;
 

@@ -86,6 +86,7 @@ pub(super) fn emulated(options: Emulation) -> Option<Cuda> {
         driver: "none".to_owned(),
         capability: if options.tiles { (8, 0) } else { (7, 0) },
         memory_bytes: options.memory as u64,
+        is_integrated: false,
         isa: "emulated",
         ordinal: 0,
     };
@@ -191,6 +192,11 @@ impl Driver for Emulated {
         let (length, start) = lock(&self.memory).remove(&address).expect("what is freed was allocated");
         // SAFETY: given by `allocate` and not freed before.
         assert_eq!(unsafe { libc::munmap(start as *mut c_void, length) }, 0);
+    }
+
+    fn free_bytes(&self) -> Option<u64> {
+        let all = Some(self.options.memory).filter(|all| *all != usize::MAX)?;
+        Some(all.saturating_sub(self.used()) as u64)
     }
 
     /// As it is: what lies behind must not be touched.

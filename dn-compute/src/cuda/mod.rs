@@ -36,6 +36,7 @@ mod layer;
 mod layer_norm;
 mod linear;
 mod matrix;
+mod memory;
 mod quantise;
 mod rms_norm;
 mod rope;
@@ -44,14 +45,15 @@ mod silu;
 #[allow(clippy::unwrap_used, clippy::print_stdout, reason = "helpers of tests; what was compared is said")]
 mod tests;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::conformance::{self, Report};
+use crate::conformance::{self, Mismatch, Report};
 use crate::spec::{
-    Backend, BackendInfo, KvLayer, Mask, Matrix, NumericError, Op, PassCall, PassPart, PassValues,
-    QuantMatrix, RopeTable,
+    Backend, BackendInfo, DeviceMemory, KvLayer, Mask, Matrix, NumericError, Op, PassCall, PassPart,
+    PassValues, QuantMatrix, RopeTable,
 };
+use crate::verdict::{self, Refusal, Subject};
 
 pub use devices::{CudaDevice, devices};
 pub use error::CudaError;
@@ -68,8 +70,15 @@ const QUALIFY_EVERY: usize = 13;
 pub struct CudaOptions {
     /// Part of the device's name; `None` takes the first.
     pub device: Option<String>,
-    /// Directory for compiled kernels; `None` compiles them each time: seconds.
+    /// Directory that keeps compiled kernels, and whether a device computes rightly; `None` compiles and compares each time:
+    /// seconds.
     pub cache: Option<PathBuf>,
+    /// Most bytes of the device's memory; what would take more is refused as if its memory were used up. `None`: what the driver
+    /// gives.
+    ///
+    /// # Units
+    /// Bytes.
+    pub memory_limit: Option<u64>,
     /// Largest input or output of a launch, if less than usual: larger calls are split.
     ///
     /// # Units
@@ -93,7 +102,9 @@ impl Cuda {
     pub fn unchecked(options: &CudaOptions) -> Result<Self, CudaError> {
         let summary = devices::choose(options.device.as_deref())?;
         let card = Card::open(&summary, options.cache.as_deref())?;
-        Ok(Self::over(Device::new(Box::new(card), &summary.name, options.max_launch_words), summary))
+        let device = Device::new(Box::new(card), &summary.name, options.max_launch_words);
+        device.limit(options.memory_limit.unwrap_or(u64::MAX));
+        Ok(Self::over(device, summary))
     }
 
     fn over(device: Device, summary: CudaDevice) -> Self {
@@ -101,25 +112,56 @@ impl Cuda {
         Self { device, summary, threads }
     }
 
-    /// Opens a device and compares it with the reference, on a part of the conformance suite.
+    /// Opens a device that computes rightly. That is compared on a part of the conformance suite, which takes seconds: once for a
+    /// device, its driver, the compiler and this program's kernels, if there is a directory that keeps it.
     ///
     /// # Errors
-    /// As [`unchecked`](Self::unchecked); [`CudaError::Unqualified`] for a device with one wrong bit.
+    /// As [`unchecked`](Self::unchecked); [`CudaError::Unqualified`] for a device with one wrong bit,
+    /// [`CudaError::KnownUnqualified`] for one that had it earlier, [`CudaError::Unfinished`] for one that failed meanwhile.
     pub fn qualified(options: &CudaOptions) -> Result<Self, CudaError> {
-        let backend = Self::unchecked(options)?;
-        backend.qualify()?;
+        Self::judged(options, false)
+    }
+
+    /// As [`qualified`](Self::qualified), whatever is kept: it is compared, and what is kept is written anew.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn qualified_anew(options: &CudaOptions) -> Result<Self, CudaError> {
+        Self::judged(options, true)
+    }
+
+    fn judged(options: &CudaOptions, anew: bool) -> Result<Self, CudaError> {
+        // Too little memory for the suite's longest rows is no wrong bit: the limit holds from then on.
+        let backend = Self::unchecked(&CudaOptions { memory_limit: None, ..options.clone() })?;
+        backend.judge(options.cache.as_deref(), &backend.summary.subject()?, anew)?;
+        backend.device.limit(options.memory_limit.unwrap_or(u64::MAX));
         Ok(backend)
     }
 
-    /// Compares the device with the reference; says how much was compared.
+    fn judge(&self, cache: Option<&Path>, subject: &Subject, anew: bool) -> Result<(), CudaError> {
+        let found = verdict::judge(cache, subject, anew, || self.compare());
+        found.map_err(|refusal| CudaError::refused(&self.summary, refusal))
+    }
+
+    /// Compares the device with the reference; says how much was compared. Nothing of it is kept.
     ///
     /// # Errors
-    /// [`CudaError::Unqualified`].
+    /// [`CudaError::Unqualified`] or [`CudaError::Unfinished`].
     pub fn qualify(&self) -> Result<Report, CudaError> {
-        conformance::sample(self, QUALIFY_EVERY).map_err(|source| {
-            let CudaDevice { name, driver, .. } = self.summary.clone();
-            CudaError::Unqualified { device: name, driver, source: Box::new(source) }
-        })
+        let refusal = |found: Mismatch| match found.is_failure() {
+            true => Refusal::Failed(Box::new(found)),
+            false => Refusal::Differs(Box::new(found)),
+        };
+        self.compare().map_err(|found| CudaError::refused(&self.summary, refusal(found)))
+    }
+
+    fn compare(&self) -> Result<Report, Mismatch> {
+        conformance::sample(self, QUALIFY_EVERY)
+    }
+
+    /// Bytes of the device's memory that it takes now: weights, keys and values, and what is kept for the next call.
+    pub fn memory_bytes(&self) -> u64 {
+        self.device.used_bytes()
     }
 
     /// The device.
@@ -135,6 +177,10 @@ fn own(op: Op, matrix: &Matrix) -> Result<&Resident, NumericError> {
 impl Backend for Cuda {
     fn info(&self) -> BackendInfo {
         BackendInfo { name: "cuda", isa: self.summary.isa, threads: self.threads }
+    }
+
+    fn device_memory(&self) -> Option<&dyn DeviceMemory> {
+        Some(self)
     }
 
     fn prepare(&self, matrix: QuantMatrix) -> Result<Matrix, NumericError> {

@@ -2,11 +2,12 @@
 
 use std::time::Instant;
 
-use super::Cuda;
 use super::emulation::{Emulation, emulated};
+use super::{Cuda, CudaError};
 use crate::conformance;
 use crate::reference::Reference;
 use crate::spec::{Backend, DeviceFault, KvShape, Mask, NumericError, QuantMatrix};
+use crate::verdict::Subject;
 
 fn suite(card: &Cuda, every: usize, what: &str) -> conformance::Report {
     let started = Instant::now();
@@ -112,6 +113,41 @@ fn mistakes_are_seen() {
     }
 }
 
+/// The verdict is the card's own, by everything that it depends on.
+#[test]
+fn a_card_is_compared_once_and_refused_for_one_wrong_bit() {
+    let dir = tempfile::tempdir().unwrap();
+    let cache = Some(dir.path());
+    let subject = |code: &str| Subject {
+        backend: "cuda",
+        device: "emulated card".into(),
+        driver: "none".into(),
+        code: code.into(),
+    };
+    let change =
+        Some(("to[1] = from[(row + 8) * (LINE / 4) + word];", "to[1] = from[row * (LINE / 4) + word + 4];"));
+    let Some(wrong) = emulated(Emulation { change, ..Emulation::default() }) else { return };
+    let Err(CudaError::Unqualified { device, driver, source }) = wrong.judge(cache, &subject("1"), false)
+    else {
+        panic!("a wrong card qualified")
+    };
+    assert_eq!((&*device, &*driver), ("emulated card", "none"));
+    // Said again without being compared: this one would be right.
+    let right = emulated(Emulation::default()).unwrap();
+    let known = right.judge(cache, &subject("1"), false).unwrap_err();
+    let text = known.to_string();
+    assert!(matches!(known, CudaError::KnownUnqualified { .. }), "{known:?}");
+    assert!(
+        text.contains("emulated card") && text.contains("none") && text.contains(&source.to_string()),
+        "{text}"
+    );
+    assert!(text.contains("dn backends"), "{text}");
+    // Other kernels are compared; after that a card that would be wrong is not compared either.
+    right.judge(cache, &subject("2"), false).unwrap();
+    wrong.judge(cache, &subject("2"), false).unwrap();
+    assert!(matches!(wrong.judge(cache, &subject("2"), true), Err(CudaError::Unqualified { .. })));
+}
+
 /// A model's tokens and trace roots, those of prompts in one pass and of tokens one by one.
 #[cfg(feature = "embedded-model")]
 #[test]
@@ -126,7 +162,8 @@ fn the_embedded_model_answers_as_on_the_cpu() {
     let Some(card) = emulated(Emulation::default()) else { return };
     let model = Arc::new(Model::from_bytes(crate::embedded::tiny_rust()).unwrap());
     let cpu = Engine::new(Arc::clone(&model), EngineOptions::default()).unwrap();
-    let card = Engine::over(Arc::clone(&model), Box::new(card)).unwrap();
+    let card: Arc<dyn Backend> = Arc::new(card);
+    let card = Engine::on(Arc::clone(&model), card, EngineOptions::default()).unwrap();
     // More tokens than a block of keys has: some are read in one pass, some one by one.
     let long = "What is ownership? ".repeat(12);
     for (question, max_tokens) in [("What is ownership?", 12), (long.as_str(), 4)] {

@@ -13,6 +13,7 @@ mod load;
 mod memory;
 mod options;
 mod replay;
+mod settings;
 
 #[cfg(test)]
 mod tests;
@@ -32,6 +33,10 @@ pub use error::{EngineError, GenerateError};
 pub use memory::{DeviceNeed, MemoryNeed, MemoryPlan, Workload, available_memory};
 pub use options::{BackendKind, EngineOptions, ParseBackendError};
 pub use replay::{Divergence, DivergenceKind, Replay, ReplayRequest};
+pub use settings::{
+    BackendChoice, ByteSize, ComputeSettings, ComputeSettingsError, ParseBackendChoiceError,
+    ParseByteSizeError,
+};
 
 use crate::model::Model;
 use crate::runtime::{Backends, Decoder, OnLogits, Place, Session, Split};
@@ -150,13 +155,6 @@ impl Engine {
     ) -> Result<Self, EngineError> {
         let decoder = Decoder::on(&model, backends)?;
         Ok(Self { model, decoder, chunk: options.prefill_chunk.get() })
-    }
-
-    /// The same over a backend that no option names.
-    #[cfg(all(test, target_os = "linux", feature = "cuda", feature = "embedded-model"))]
-    pub(crate) fn over(model: Arc<Model>, backend: Box<dyn Backend>) -> Result<Self, EngineError> {
-        let decoder = Decoder::new(&model, backend)?;
-        Ok(Self { model, decoder, chunk: EngineOptions::default().prefill_chunk.get() })
     }
 
     /// The model.

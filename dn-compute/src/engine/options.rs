@@ -98,8 +98,9 @@ pub struct EngineOptions {
     pub device_layers: Option<u32>,
     /// What is planned for, when layers are shared out.
     pub work: Workload,
-    /// Directory for the compiled kernels of the cuda backend; `None` compiles them each time.
-    pub kernel_cache: Option<&'static Path>,
+    /// Directory that keeps what can be found out again: compiled kernels, whether a device computes rightly, how fast. `None`:
+    /// that is done each time, in seconds.
+    pub cache: Option<&'static Path>,
     /// Threads of the CPU backend; `None` is one per core.
     pub threads: Option<NonZeroUsize>,
     /// Most tokens fed at a time.
@@ -117,7 +118,7 @@ impl Default for EngineOptions {
             device_memory: None,
             device_layers: None,
             work: Workload::default(),
-            kernel_cache: None,
+            cache: None,
             threads: None,
             prefill_chunk: PREFILL_CHUNK,
             memory_limit: None,
@@ -129,13 +130,13 @@ impl EngineOptions {
     pub(crate) fn backend(&self) -> Result<Box<dyn Backend>, EngineError> {
         match self.backend {
             BackendKind::Reference => Ok(Box::new(Reference)),
-            BackendKind::Wgpu => device::open(self, true),
-            BackendKind::Cuda => cuda(self.adapter, self.kernel_cache),
+            BackendKind::Wgpu => wgpu::open(self, true),
+            BackendKind::Cuda => cuda::open(self, true),
             BackendKind::Cpu => self.cpu(),
         }
     }
 
-    fn cpu(&self) -> Result<Box<dyn Backend>, EngineError> {
+    pub(crate) fn cpu(&self) -> Result<Box<dyn Backend>, EngineError> {
         let threads = self.threads.map_or_else(|| self.thread_count(), NonZeroUsize::get);
         Ok(Box::new(Cpu::new(self.isa, threads)?))
     }
@@ -146,10 +147,9 @@ impl EngineOptions {
     /// [`EngineError`] as loading would give it.
     pub fn plan(&self, front: &ModelFront) -> Result<MemoryPlan, EngineError> {
         match self.backend {
-            BackendKind::Wgpu => self.plan_on(front, device::open(self, false)?.as_ref()),
-            BackendKind::Cpu | BackendKind::Reference | BackendKind::Cuda => {
-                MemoryPlan::new(front, self, None)
-            }
+            BackendKind::Wgpu => self.plan_on(front, wgpu::open(self, false)?.as_ref()),
+            BackendKind::Cuda => self.plan_on(front, cuda::open(self, false)?.as_ref()),
+            BackendKind::Cpu | BackendKind::Reference => MemoryPlan::new(front, self, None),
         }
     }
 
@@ -177,14 +177,15 @@ impl EngineOptions {
 }
 
 #[cfg(feature = "wgpu")]
-mod device {
-    use super::{Backend, EngineError, EngineOptions};
+mod wgpu {
+    use super::{Backend, EngineError, EngineOptions, Path};
     use crate::wgpu::{Wgpu, WgpuOptions};
 
     pub(super) fn open(options: &EngineOptions, compare: bool) -> Result<Box<dyn Backend>, EngineError> {
         let options = WgpuOptions {
             adapter: options.adapter.map(str::to_owned),
             memory_limit: options.device_memory,
+            cache: options.cache.map(Path::to_owned),
             ..WgpuOptions::default()
         };
         Ok(Box::new(if compare { Wgpu::qualified(&options)? } else { Wgpu::unchecked(&options)? }))
@@ -192,7 +193,7 @@ mod device {
 }
 
 #[cfg(not(feature = "wgpu"))]
-mod device {
+mod wgpu {
     use super::{Backend, BackendKind, EngineError, EngineOptions};
 
     pub(super) const fn open(_: &EngineOptions, _: bool) -> Result<Box<dyn Backend>, EngineError> {
@@ -201,13 +202,26 @@ mod device {
 }
 
 #[cfg(feature = "cuda")]
-fn cuda(adapter: Option<&str>, cache: Option<&Path>) -> Result<Box<dyn Backend>, EngineError> {
+mod cuda {
+    use super::{Backend, EngineError, EngineOptions, Path};
     use crate::cuda::{Cuda, CudaOptions};
-    let (device, cache) = (adapter.map(str::to_owned), cache.map(Path::to_owned));
-    Ok(Box::new(Cuda::qualified(&CudaOptions { device, cache, ..CudaOptions::default() })?))
+
+    pub(super) fn open(options: &EngineOptions, compare: bool) -> Result<Box<dyn Backend>, EngineError> {
+        let options = CudaOptions {
+            device: options.adapter.map(str::to_owned),
+            memory_limit: options.device_memory,
+            cache: options.cache.map(Path::to_owned),
+            ..CudaOptions::default()
+        };
+        Ok(Box::new(if compare { Cuda::qualified(&options)? } else { Cuda::unchecked(&options)? }))
+    }
 }
 
 #[cfg(not(feature = "cuda"))]
-const fn cuda(_: Option<&str>, _: Option<&Path>) -> Result<Box<dyn Backend>, EngineError> {
-    Err(EngineError::NotBuilt { backend: BackendKind::Cuda })
+mod cuda {
+    use super::{Backend, BackendKind, EngineError, EngineOptions};
+
+    pub(super) const fn open(_: &EngineOptions, _: bool) -> Result<Box<dyn Backend>, EngineError> {
+        Err(EngineError::NotBuilt { backend: BackendKind::Cuda })
+    }
 }

@@ -72,6 +72,17 @@ impl AdapterSummary {
         Self { name: info.name, driver, api, kind, max_binding_bytes }
     }
 
+    /// What a verdict about it is about.
+    #[cfg(not(target_arch = "wasm32"))]
+    pub(crate) fn subject(&self) -> crate::verdict::Subject {
+        crate::verdict::Subject {
+            backend: "wgpu",
+            device: format!("{} ({})", self.name, self.api),
+            driver: self.driver.clone(),
+            code: crate::verdict::CODE.to_owned(),
+        }
+    }
+
     /// Cards first, software last.
     fn rank(&self) -> usize {
         match self.kind {
@@ -95,7 +106,7 @@ pub async fn adapters_async() -> Vec<AdapterSummary> {
     all().await.into_iter().map(|(summary, _)| summary).collect()
 }
 
-/// The best device, or the best one whose name contains `wanted` (upper and lower case alike).
+/// The best device, or the one called `wanted`, or the best one whose name contains it (upper and lower case alike).
 pub(super) fn choose(
     all: Vec<(AdapterSummary, ::wgpu::Adapter)>,
     wanted: Option<&str>,
@@ -107,9 +118,11 @@ pub(super) fn choose(
         return all.into_iter().next().ok_or(WgpuError::NoAdapter);
     };
     let found: Vec<String> = all.iter().map(|(summary, _)| summary.name.clone()).collect();
-    let fits = |summary: &AdapterSummary| summary.name.to_lowercase().contains(&wanted.to_lowercase());
-    all.into_iter()
-        .find(|(summary, _)| fits(summary))
+    let fits = |name: &String| name.to_lowercase().contains(&wanted.to_lowercase());
+    // A whole name may be a part of another.
+    let place = found.iter().position(|name| name == wanted).or_else(|| found.iter().position(fits));
+    place
+        .and_then(|place| all.into_iter().nth(place))
         .ok_or_else(|| WgpuError::UnknownAdapter { wanted: wanted.to_owned(), found })
 }
 

@@ -5,12 +5,13 @@
 
 use pollster::block_on;
 
-use super::{AdapterSummary, QUALIFY_EVERY, Wgpu, WgpuError, WgpuOptions};
-use crate::conformance::{self, Report};
+use super::{QUALIFY_EVERY, Wgpu, WgpuError, WgpuOptions};
+use crate::conformance::{self, Mismatch, Report};
 use crate::spec::{
     Backend, BackendInfo, DeviceMemory, KvLayer, Mask, Matrix, NumericError, PassCall, PassPart, PassValues,
     QuantMatrix, RopeTable,
 };
+use crate::verdict::{self, Refusal};
 
 impl Wgpu {
     /// Opens a device without asking whether it computes rightly: for tests. Everything else uses [`qualified`](Self::qualified).
@@ -21,27 +22,48 @@ impl Wgpu {
         block_on(Self::unchecked_async(options))
     }
 
-    /// Opens a device and compares it with the reference, on a part of the conformance suite: seconds.
+    /// Opens a device that computes rightly. That is compared on a part of the conformance suite, which takes seconds: once for a
+    /// device, its driver and this program's kernels, if there is a directory that keeps it.
     ///
     /// # Errors
-    /// As [`unchecked`](Self::unchecked); [`WgpuError::Unqualified`] for a device with one wrong bit.
+    /// As [`unchecked`](Self::unchecked); [`WgpuError::Unqualified`] for a device with one wrong bit,
+    /// [`WgpuError::KnownUnqualified`] for one that had it earlier, [`WgpuError::Unfinished`] for one that failed meanwhile.
     pub fn qualified(options: &WgpuOptions) -> Result<Self, WgpuError> {
+        Self::judged(options, false)
+    }
+
+    /// As [`qualified`](Self::qualified), whatever is kept: it is compared, and what is kept is written anew.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn qualified_anew(options: &WgpuOptions) -> Result<Self, WgpuError> {
+        Self::judged(options, true)
+    }
+
+    fn judged(options: &WgpuOptions, anew: bool) -> Result<Self, WgpuError> {
         // Too little memory for the suite's longest rows is no wrong bit: the limit holds from then on.
         let backend = Self::unchecked(&WgpuOptions { memory_limit: None, ..options.clone() })?;
-        backend.qualify()?;
+        let summary = &backend.gpu.summary;
+        let found = verdict::judge(options.cache.as_deref(), &summary.subject(), anew, || backend.compare());
+        found.map_err(|refusal| WgpuError::refused(summary, refusal))?;
         backend.gpu.limit(options.memory_limit.unwrap_or(u64::MAX));
         Ok(backend)
     }
 
-    /// Compares the device with the reference; says how much was compared.
+    /// Compares the device with the reference; says how much was compared. Nothing of it is kept.
     ///
     /// # Errors
-    /// [`WgpuError::Unqualified`].
+    /// [`WgpuError::Unqualified`] or [`WgpuError::Unfinished`].
     pub fn qualify(&self) -> Result<Report, WgpuError> {
-        conformance::sample(self, QUALIFY_EVERY).map_err(|source| {
-            let AdapterSummary { name, driver, .. } = self.gpu.summary.clone();
-            WgpuError::Unqualified { device: name, driver, source: Box::new(source) }
-        })
+        let refusal = |found: Mismatch| match found.is_failure() {
+            true => Refusal::Failed(Box::new(found)),
+            false => Refusal::Differs(Box::new(found)),
+        };
+        self.compare().map_err(|found| WgpuError::refused(&self.gpu.summary, refusal(found)))
+    }
+
+    fn compare(&self) -> Result<Report, Mismatch> {
+        conformance::sample(self, QUALIFY_EVERY)
     }
 }
 

@@ -81,6 +81,9 @@ pub struct WgpuOptions {
     /// # Units
     /// Bytes.
     pub memory_limit: Option<u64>,
+    /// Directory in which `qualified` keeps what it found out; `None` compares the device each time: seconds.
+    #[cfg(not(target_arch = "wasm32"))]
+    pub cache: Option<std::path::PathBuf>,
 }
 
 /// What went between host and device since it was opened.

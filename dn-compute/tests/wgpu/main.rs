@@ -33,3 +33,32 @@ fn an_unknown_device_is_named() {
         other => panic!("{other:?}"),
     }
 }
+
+/// The first start compares the device, later ones believe what is kept: of this device, this driver and these kernels.
+#[test]
+fn a_device_is_compared_once() {
+    if device(&WgpuOptions::default()).is_none() {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let options = WgpuOptions { cache: Some(dir.path().to_owned()), ..WgpuOptions::default() };
+    let kept = || {
+        let entries = std::fs::read_dir(dir.path()).unwrap();
+        entries.map(|entry| std::fs::read(entry.unwrap().path()).unwrap()).collect::<Vec<_>>()
+    };
+    let started = std::time::Instant::now();
+    let first = Wgpu::qualified(&options).expect("a driver that computes rightly");
+    let compared = started.elapsed();
+    assert_eq!(kept().len(), 1);
+    assert!(first.traffic().submissions > 100, "it was asked");
+    let second = Wgpu::qualified(&options).unwrap();
+    assert_eq!(second.traffic().submissions, 0, "it was not asked again");
+    let anew = Wgpu::qualified_anew(&options).unwrap();
+    assert!(anew.traffic().submissions > 100, "it was asked, since somebody wanted that ({compared:.1?})");
+    // Garbage is no verdict.
+    let path = std::fs::read_dir(dir.path()).unwrap().next().unwrap().unwrap().path();
+    let whole = kept();
+    std::fs::write(&path, b"right").unwrap();
+    assert!(Wgpu::qualified(&options).unwrap().traffic().submissions > 100);
+    assert_eq!(kept(), whole);
+}

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
+use dn_compute::{BackendChoice, BackendKind};
 use dn_core::{Address, ChannelId};
 use dn_ledger::Chain;
 use dn_ledger::light::TrustedHash;
@@ -89,6 +90,10 @@ pub fn write_config(
             slots: 2,
             batch_interval_ms: 2_000,
             threads: None,
+            backend: BackendChoice::Named(BackendKind::Cpu),
+            adapter: None,
+            gpu_layers: None,
+            device_memory: None,
             name: None,
             collateral: None,
         };

@@ -5,6 +5,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
+use dn_compute::{BackendChoice, BackendKind, ByteSize, ComputeSettings, devices};
 use dn_core::{Amount, ChannelId};
 use dn_ledger::light::{ParseTrustedError, TrustedHash};
 use serde::de::{DeserializeOwned, Error as _};
@@ -158,6 +159,11 @@ fn embedded() -> Vec<PathBuf> {
     vec![EMBEDDED.into()]
 }
 
+/// A worker's bond hangs on every bit: it computes on a device when its operator says so.
+fn cpu() -> BackendChoice {
+    BackendChoice::Named(BackendKind::Cpu)
+}
+
 fn two() -> u16 {
     2
 }
@@ -258,12 +264,39 @@ pub struct WorkerSettings {
     /// Threads for inference; without it one per core.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub threads: Option<std::num::NonZeroUsize>,
+    /// How to compute: `cpu`, `wgpu`, `cuda`, `reference`, or `auto`, the fastest that is right.
+    #[serde(default = "cpu")]
+    pub backend: BackendChoice,
+    /// Device of the backend wgpu or cuda, by a part of its name; without it the best.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub adapter: Option<String>,
+    /// How many of a model's first layers the device computes, the CPU the rest; without it as many as its memory takes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gpu_layers: Option<u32>,
+    /// How much of the device's memory each model may use, such as `"6G"`; without it what the driver says there is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub device_memory: Option<ByteSize>,
     /// Registers under this name if the key is not registered as a worker yet.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
     /// The bond to register with; without it the smallest that the chain takes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub collateral: Option<DN>,
+}
+
+impl WorkerSettings {
+    /// How it computes.
+    pub fn compute(&self) -> ComputeSettings {
+        ComputeSettings {
+            backend: self.backend,
+            adapter: self.adapter.clone(),
+            gpu_layers: self.gpu_layers,
+            device_memory: self.device_memory,
+            threads: self.threads,
+            cache: devices::user_cache(),
+            ..ComputeSettings::default()
+        }
+    }
 }
 
 impl Settings for WorkerSettings {
@@ -364,6 +397,42 @@ mod tests {
             let over: Table = format!("{base}trusted = \"{bad}\"").parse().unwrap();
             let error = layered::<WorkerSettings>(None, &over).unwrap_err().to_string();
             assert!(error.contains(bad) && error.contains("height"), "{error}");
+        }
+    }
+
+    #[test]
+    fn how_a_worker_computes_is_read_or_refused_by_name() {
+        let base = "keystore = \"w\"\npassword_file = \"p\"\ndata_dir = \"d\"\ngateways = []\n";
+        let read = |more: &str| {
+            let over: Table = format!("{base}{more}").parse().unwrap();
+            layered::<WorkerSettings>(None, &over).map_err(|error| error.to_string())
+        };
+        // Without a word it is the CPU, whatever devices there are.
+        let options = read("").unwrap().compute().options().unwrap();
+        assert_eq!((options.backend, options.threads), (BackendKind::Cpu, None));
+        let all =
+            "backend = \"cuda\"\nadapter = \"H200\"\ngpu_layers = 7\ndevice_memory = \"6G\"\nthreads = 3";
+        let settings = read(all).unwrap();
+        assert_eq!(
+            layered::<WorkerSettings>(None, &settings).unwrap(),
+            settings,
+            "what is written is read again"
+        );
+        let options = settings.compute().options().unwrap();
+        assert_eq!((options.backend, options.adapter), (BackendKind::Cuda, Some("H200")));
+        assert_eq!((options.device_layers, options.device_memory), (Some(7), Some(6 << 30)));
+        assert_eq!(options.threads, std::num::NonZeroUsize::new(3));
+        let bytes = read("backend = \"wgpu\"\ndevice_memory = 1000000").unwrap();
+        assert_eq!(bytes.device_memory, Some(ByteSize(1_000_000)));
+        for (bad, expected) in [
+            ("backend = \"gpu\"", "auto, cpu, reference, wgpu or cuda"),
+            ("backend = 1", "expected a string"),
+            ("device_memory = \"6 GB\"", "`6 GB` is no number of bytes"),
+            ("device_memory = -1", "`-1` is no number of bytes"),
+            ("gpu_layers = -1", "-1"),
+        ] {
+            let error = read(bad).unwrap_err();
+            assert!(error.contains(expected), "{bad}: {error}");
         }
     }
 

@@ -8,7 +8,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use dn_compute::{
-    BatchOptions, Engine, EngineError, EngineOptions, Model, ModelError, ModelFront, available_memory,
+    BackendKind, BatchOptions, ComputeSettingsError, Engine, EngineError, EngineOptions, Model, ModelError,
+    ModelFront, available_memory,
 };
 use dn_core::keystore::{Keystore, KeystoreError};
 use dn_core::{Amount, SecretKey};
@@ -65,6 +66,12 @@ pub enum OperatorError {
         path: PathBuf,
         /// Why.
         source: GenesisError,
+    },
+    /// Settings of how to compute do not go together.
+    #[error("{}: {source}", source.setting())]
+    Compute {
+        /// Which, and why.
+        source: ComputeSettingsError,
     },
     /// The engine cannot run a model.
     #[error(transparent)]
@@ -128,8 +135,7 @@ pub fn load_model(path: &Path) -> Result<Arc<Model>, OperatorError> {
     model.map(Arc::new).map_err(|source| OperatorError::Model { path: path.to_owned(), source })
 }
 
-fn engines(models: &[PathBuf], threads: Option<NonZeroUsize>) -> Result<Vec<Arc<Engine>>, OperatorError> {
-    let options = EngineOptions { threads, ..EngineOptions::default() };
+fn engines(models: &[PathBuf], options: EngineOptions) -> Result<Vec<Arc<Engine>>, OperatorError> {
     let load = |path: &PathBuf| {
         let loaded = if path == Path::new(EMBEDDED) {
             Engine::load_bytes(dn_compute::embedded::tiny_rust(), options)
@@ -246,7 +252,8 @@ pub async fn start_validator(settings: &ValidatorSettings) -> Result<RunningVali
     let auditor = if settings.audit {
         let ledger = ledger_client(&url, settings.trusted)?;
         wait_for_ledger(&ledger).await?;
-        let engines = engines(&settings.models, settings.threads)?;
+        let options = EngineOptions { threads: settings.threads, ..EngineOptions::default() };
+        let engines = engines(&settings.models, options)?;
         let config = AuditorConfig::new(key, ledger, engines, settings.data_dir.join("auditor"));
         Some(Auditor::start(config).await?)
     } else {
@@ -255,13 +262,24 @@ pub async fn start_validator(settings: &ValidatorSettings) -> Result<RunningVali
     Ok(RunningValidator { node, auditor })
 }
 
+/// How a worker computes. A device's layers are shared out for all of its jobs at a time.
+fn worker_options(settings: &WorkerSettings) -> Result<EngineOptions, OperatorError> {
+    let mut options = settings.compute().options().map_err(|source| OperatorError::Compute { source })?;
+    if matches!(options.backend, BackendKind::Wgpu | BackendKind::Cuda) {
+        options.work.requests = settings.slots.max(1).into();
+        let device = options.adapter.unwrap_or("the best");
+        tracing::info!(backend = %options.backend, device, "computing on a device");
+    }
+    Ok(options)
+}
+
 /// Starts a worker: registers it and offers its models where that has not happened yet.
 ///
 /// # Errors
 /// [`OperatorError`].
 pub async fn start_worker(settings: &WorkerSettings) -> Result<Worker, OperatorError> {
     let key = open_keystore(&settings.keystore, &settings.password_file)?;
-    let engines = engines(&settings.models, settings.threads)?;
+    let engines = engines(&settings.models, worker_options(settings)?)?;
     let ledger = ledger_client(&settings.ledger, settings.trusted)?;
     wait_for_ledger(&ledger).await?;
     register(&ledger, &key, Role::Worker, settings.name.as_deref(), settings.collateral, "").await?;
@@ -350,4 +368,33 @@ pub async fn stop_signal() {
     }
     // Without handlers the system's default applies, which stops the process just as well.
     let _ = tokio::signal::ctrl_c().await;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::operator::layered;
+
+    /// The same words as `dn` has for them, with the setting's name before.
+    #[test]
+    fn what_a_worker_cannot_combine_is_named() {
+        let base = "keystore = \"w\"\npassword_file = \"p\"\ndata_dir = \"d\"\ngateways = []\nslots = 5\n";
+        let with = |more: &str| {
+            let table: toml::Table = format!("{base}{more}").parse().unwrap();
+            worker_options(&layered::<WorkerSettings>(None, &table).unwrap())
+        };
+        for (bad, expected) in [
+            ("adapter = \"x\"", "adapter: only the backends wgpu and cuda"),
+            ("backend = \"cpu\"\ngpu_layers = 1", "gpu_layers: only the backends wgpu and cuda"),
+            ("backend = \"auto\"\ndevice_memory = \"1G\"", "device_memory: only the backends wgpu and cuda"),
+        ] {
+            let error = with(bad).unwrap_err();
+            assert!(matches!(error, OperatorError::Compute { .. }), "{error:?}");
+            assert!(error.to_string().starts_with(expected), "{error}");
+        }
+        let on = |backend| with(&format!("backend = \"{backend}\"")).unwrap();
+        assert_eq!((on("cuda").backend, on("cuda").work.requests), (BackendKind::Cuda, 5));
+        // The CPU takes memory as it goes.
+        assert_eq!(on("cpu").work, EngineOptions::default().work);
+    }
 }

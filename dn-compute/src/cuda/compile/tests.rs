@@ -1,5 +1,7 @@
 //! The cache; and, where NVRTC is, that the kernels compile and what they compile to.
 
+use std::fs;
+
 use super::*;
 
 #[test]
@@ -17,26 +19,26 @@ fn what_is_kept_is_used_and_what_is_broken_is_made_again() {
     let dir = tempfile::tempdir().unwrap();
     let place = dir.path().join("deeper").join("image.bin");
     let make = |byte: u8| move || Ok::<_, ()>(vec![byte; 100]);
-    assert_eq!(cached(Some(place.as_path()), make(1)).unwrap(), vec![1; 100]);
-    assert_eq!(cached(Some(place.as_path()), make(2)).unwrap(), vec![1; 100], "the file is used");
+    assert_eq!(kept(Some(place.as_path()), make(1)).unwrap(), vec![1; 100]);
+    assert_eq!(kept(Some(place.as_path()), make(2)).unwrap(), vec![1; 100], "the file is used");
     let whole = fs::read(&place).unwrap();
     for at in [0, 31, 32, whole.len() - 1] {
         let mut broken = whole.clone();
         broken[at] ^= 1;
         fs::write(&place, broken).unwrap();
-        assert_eq!(cached(Some(place.as_path()), make(1)).unwrap(), vec![1; 100], "byte {at}");
+        assert_eq!(kept(Some(place.as_path()), make(1)).unwrap(), vec![1; 100], "byte {at}");
         assert_eq!(fs::read(&place).unwrap(), whole, "and written again");
     }
     for length in [0, 5, 32, whole.len() - 1] {
         fs::write(&place, &whole[..length]).unwrap();
-        assert_eq!(cached(Some(place.as_path()), make(3)).unwrap(), vec![3; 100], "{length} bytes");
+        assert_eq!(kept(Some(place.as_path()), make(3)).unwrap(), vec![3; 100], "{length} bytes");
     }
     assert_eq!(fs::read_dir(place.parent().unwrap()).unwrap().count(), 1, "nothing is left beside it");
     // A directory that cannot be is no reason to fail.
     let under_a_file = place.join("below").join("image.bin");
-    assert_eq!(cached(Some(under_a_file.as_path()), make(4)).unwrap(), vec![4; 100]);
-    assert_eq!(cached(Some(place.as_path()), || Err::<Vec<u8>, _>("refused")).unwrap(), vec![3; 100]);
-    assert_eq!(cached(None, || Err::<Vec<u8>, _>("refused")), Err("refused"));
+    assert_eq!(kept(Some(under_a_file.as_path()), make(4)).unwrap(), vec![4; 100]);
+    assert_eq!(kept(Some(place.as_path()), || Err::<Vec<u8>, _>("refused")).unwrap(), vec![3; 100]);
+    assert_eq!(kept(None, || Err::<Vec<u8>, _>("refused")), Err("refused"));
 }
 
 /// Whether NVRTC is here; `cargo xtask cuda` fetches it and sets `DN_REQUIRE_NVRTC=1`.

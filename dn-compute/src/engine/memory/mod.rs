@@ -121,7 +121,7 @@ impl Weight {
             (Some(_), _) if split.has(tensor.slot.place()) => {
                 return Self { held: 0, passing: tensor.deriving_bytes + 2 * tensor.canonical_bytes };
             }
-            (Some((rows, blocks)), BackendKind::Cpu | BackendKind::Wgpu) => {
+            (Some((rows, blocks)), BackendKind::Cpu | BackendKind::Wgpu | BackendKind::Cuda) => {
                 crate::cpu::prepared_bytes(options.isa, rows, tensor.cols, blocks, tensor.four_bits)
             }
             // The reference holds the canonical form, and a vector has no other.
