@@ -82,7 +82,7 @@ canonical_struct!(Penalty {
 });
 
 impl SlashParams {
-    /// Checks the bounds: no fraction over one, and at most half to the reporter, so that nobody gains by reporting himself.
+    /// Checks the bounds: no fraction over one, and at most half to the reporter, so that nobody gains by reporting himself, of what is his own.
     ///
     /// # Errors
     /// [`SplitError::OutOfBounds`].
