@@ -11,7 +11,7 @@ mod rate;
 #[cfg(any(feature = "cuda", feature = "wgpu", test))]
 use std::cmp::Reverse;
 use std::env;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use crate::engine::{BackendKind, EngineError, EngineOptions};
 
@@ -146,6 +146,13 @@ fn fastest(rates: &[Option<u64>], mut is_right: impl FnMut(usize) -> bool) -> us
     let mut order: Vec<usize> = (1..rates.len()).filter(|index| rates[*index] > *cpu).collect();
     order.sort_by_key(|index| Reverse(rates[*index]));
     order.into_iter().find(|index| is_right(*index)).unwrap_or(0)
+}
+
+/// Whether there may be a graphics card, told without asking a driver: on Linux each kind has a file in `/dev` (direct rendering, NVIDIA, AMD
+/// compute, Windows beneath). A software driver has none: it computes on the CPU, slower than the CPU backend does.
+pub(crate) fn may_have_a_card() -> bool {
+    const FILES: [&str; 4] = ["/dev/dri", "/dev/nvidiactl", "/dev/kfd", "/dev/dxg"];
+    !cfg!(target_os = "linux") || FILES.iter().any(|file| Path::new(file).exists())
 }
 
 /// Where what devices need and what can be found out again is kept: `deepnode/kernels` in the user's caches (`XDG_CACHE_HOME`, or

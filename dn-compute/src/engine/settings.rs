@@ -10,7 +10,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::{BackendKind, EngineOptions};
 use crate::cpu::Isa;
-use crate::devices::{Depth, Survey};
+use crate::devices::{Depth, Survey, may_have_a_card};
 
 /// What computes: a backend, or the fastest one that is right.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
@@ -186,7 +186,7 @@ impl ComputeSettingsError {
 }
 
 impl ComputeSettings {
-    /// The same for an engine. With [`BackendChoice::Auto`] this looks at the machine's devices, which the first time takes up to
+    /// The same for an engine. With [`BackendChoice::Auto`] this looks at the machine's devices, if it may have a card, which the first time takes up to
     /// seconds: see [`Survey`].
     ///
     /// # Errors
@@ -208,7 +208,7 @@ impl ComputeSettings {
         };
         Ok(match self.backend {
             BackendChoice::Named(backend) => EngineOptions { backend, ..options },
-            BackendChoice::Auto if self.isa != Isa::Auto => options,
+            BackendChoice::Auto if self.isa != Isa::Auto || !may_have_a_card() => options,
             BackendChoice::Auto => Survey::of(&options, Depth::Choose).apply(options),
         })
     }
