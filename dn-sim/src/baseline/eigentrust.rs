@@ -216,6 +216,19 @@ mod tests {
         }
     }
 
+    /// Two peers that trust each other alone: the steps swing by 1 − alpha, and end in rounding above [`TOLERANCE`].
+    #[test]
+    fn a_small_alpha_settles() {
+        let (first, second) = (0.068_787_564_031_738_69, 0.433_188_276_332_965_2);
+        let alpha = 0.001;
+        let trust = eigentrust(&[first, second], &[[0.0, 592.0], [45.0, 0.0]], alpha).unwrap();
+        // t = (1 − alpha)·(1 − t) + alpha·p.
+        let exact = (1.0 - alpha + alpha * first / (first + second)) / (2.0 - alpha);
+        assert!((trust[0] - exact).abs() < 1e-11 && (trust[0] + trust[1] - 1.0).abs() < 1e-12, "{trust:?}");
+        // Without pretrust they swing for ever.
+        assert!(eigentrust(&[first, second], &[[0.0, 1.0], [1.0, 0.0]], 0.0).is_err());
+    }
+
     #[test]
     fn bad_input_is_refused() {
         let fails =

@@ -135,6 +135,18 @@ fn a_population_by_hand() {
     assert_eq!(got["carried_over"], json!("340282366920938463463374607431768211455"));
 }
 
+/// Decimals count as they are written: none loses a whole point to the multiple of 2^-32 below it. Amounts may be numbers.
+#[test]
+fn decimals_are_what_they_say() {
+    let node = |id: &str, quality: f64| json!({"id": id, "work": 10, "quality": quality, "trust": 1});
+    let got = out("powr", json!({"pot": "100", "nodes": [node("a", 0.1), node("b", 0.3), node("c", 0.7)]}));
+    let scores: Vec<_> = got["nodes"].as_array().unwrap().iter().map(|node| &node["score"]).collect();
+    assert_eq!(scores, ["1", "3", "7"]);
+    assert_eq!(out("split", json!({"fee_dn": 1.5})), out("split", json!({"fee": "1500000000000000000"})));
+    let median = json!({"stake": [2.5e-300, 1e37], "values": [2, 1], "support": 0.51});
+    assert_eq!(out("weighted_median", median), json!({"median": 1.0}));
+}
+
 #[test]
 fn refusals_say_where_and_what() {
     for (op, input, says) in [
