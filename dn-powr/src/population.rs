@@ -94,6 +94,7 @@ impl Block<'_> {
     ///
     /// # Errors
     /// [`PopulationError::Length`]; nothing has changed then.
+    #[inline(always)]
     pub fn close(self, params: &Params) -> Result<u128, PopulationError> {
         let rows = self.states.len();
         for (column, found) in [
@@ -118,6 +119,7 @@ impl Block<'_> {
 
     /// A block of at most [`STRIP`] rows. Each step runs over all rows before the next: the chain of roots of one row is
     /// long, those of its neighbours do not wait for it.
+    #[inline(always)]
     fn strip(self, params: &Params) -> u128 {
         let mut busy = [0u8; STRIP];
         let mut count = 0;

@@ -146,7 +146,7 @@ fn what_adaptive_attackers_found_survives_a_stop() {
     for finished in 1..=6 {
         let study = study(scenario.clone());
         let mut store = Store::open(folder.path(), "study 1", FORMULAS).expect("opens");
-        let result = study.run(1, Some(&mut store), &|_| false);
+        let result = study.run(1, Some(&mut store), &|now| now.done == now.resumed);
         assert_eq!(matches!(result, Err(StudyError::Stopped { .. })), finished < 6, "{result:?}");
         assert_eq!(study.found().len(), finished.min(3), "one more policy at each start");
         assert!(study.found().iter().all(|found| whole.found().contains(found)));

@@ -5,7 +5,10 @@ use dn_core::encoding::{Canonical, DecodeError, Reader};
 
 use crate::fixed::Unit;
 use crate::params::Params;
-use crate::root::{LANES, product, reciprocal_root};
+
+mod bound;
+
+pub(crate) use bound::lower_bounds;
 
 /// One unit of weight in Q16.
 const ONE: u64 = 1 << 16;
@@ -148,68 +151,11 @@ impl Counts {
         self.quick_bound(params).unwrap_or_else(|| self.exact_bound(params))
     }
 
-    /// [`lower_bound`](Self::lower_bound) of each, at most [`LANES`] of them; each step is taken for all before the next.
-    #[inline]
-    pub(crate) fn lower_bounds(counts: &[Self], params: &Params, bounds: &mut [u64]) {
-        let mut steps = [Radicand::default(); LANES];
-        for (step, counts) in steps.iter_mut().zip(counts) {
-            *step = counts.radicand();
-        }
-        for step in &mut steps[..counts.len().min(LANES)] {
-            step.root = reciprocal_root(step.root);
-        }
-        for (bound, step) in bounds.iter_mut().zip(&steps) {
-            *bound = step.deviation(params);
-        }
-        for (bound, counts) in bounds.iter_mut().zip(counts) {
-            *bound = counts.quotient(*bound).unwrap_or_else(|| counts.exact_bound(params)).bits();
-        }
-    }
-
     /// The lower bound by 64-bit arithmetic, or `None` where that is too coarse to tell its last bit: once in 1,000 for newcomers,
     /// more rarely for others.
     #[inline]
     fn quick_bound(self, params: &Params) -> Option<Unit> {
-        let mut step = self.radicand();
-        step.root = reciprocal_root(step.root);
-        self.quotient(step.deviation(params))
-    }
-
-    /// Factors are shifted so that the high half of a product is what is wanted: ab·2^S below 2^63 and (n+1)·2^T below 2^64.
-    /// In both cases the high half of the radicand is at least 2^36.
-    #[inline]
-    fn radicand(self) -> Radicand {
-        // n below 2^25: 512 units of work.
-        if u64::from(self.good) + u64::from(self.bad) < (1 << 25) - 2 * ONE {
-            self.scaled_radicand::<14, 38>()
-        } else {
-            self.scaled_radicand::<2, 32>()
-        }
-    }
-
-    #[inline]
-    fn scaled_radicand<const S: u32, const T: u32>(self) -> Radicand {
-        let (a, b) = (u64::from(self.good) + ONE, u64::from(self.bad) + ONE);
-        let shifted = (a * b) << S;
-        let radicand = product(shifted, (a + b + ONE) << T).0;
-        let half = radicand.leading_zeros() / 2;
-        // The shift is at least 3.
-        Radicand { shifted, root: radicand << (2 * half), shift: 31 - (T - S) / 2 - half }
-    }
-
-    /// The bound from z times the deviation in Q15 over the 24 bits of the bound, if there is no doubt about it.
-    #[inline]
-    fn quotient(self, scaled: u64) -> Option<Unit> {
-        let a = u64::from(self.good) + ONE;
-        let n = a + u64::from(self.bad) + ONE;
-        // z·2^24·y in the Q16 scale of `a`: below 2^49. Relative errors: 2^-37 of the reciprocal root, half of 2^-36 of the radicand, 2^-38 of y,
-        // which is at least 2^38: less than 2^-35 together. One more at most for the cut here.
-        let error = (scaled >> 50) + 2;
-        let low = (a << 24).saturating_sub((scaled >> 15) + error);
-        // The exact value lies between `low` and `low + 2·error`. Where it is negative, both are below n: the error is below 2^15, n at least 2^17.
-        let bound = low / n;
-        // Below one, as b is not 0.
-        (low - bound * n + 2 * error < n).then(|| Unit::from_fraction((bound << 8) as u32))
+        bound::quick(self, params).map(Unit::from_fraction)
     }
 
     /// The definition of [`lower_bound`](Self::lower_bound), with all bits of the deviation.
@@ -224,25 +170,6 @@ impl Counts {
         let deviation = if floor * floor == square { floor } else { floor + 1 };
         let bound = (a << 24).saturating_sub(deviation) / n;
         Unit::from_bits(u64::try_from(bound << 8).unwrap_or(u64::MAX))
-    }
-}
-
-/// On the way to a lower bound: y = √(ab/(n+1)) = ab / √(ab(n+1)).
-#[derive(Debug, Clone, Copy, Default)]
-struct Radicand {
-    /// ab, scaled to below 2^63.
-    shifted: u64,
-    /// The radicand, scaled to at least 2^62; then its reciprocal root.
-    root: u64,
-    shift: u32,
-}
-
-impl Radicand {
-    /// z·y, y in Q31.
-    #[inline]
-    fn deviation(self, params: &Params) -> u64 {
-        let y = product(self.shifted, self.root << 23).0 >> self.shift;
-        y.saturating_mul(params.confidence.into())
     }
 }
 

@@ -1,5 +1,5 @@
-//! Wide products, and square roots of 64-bit integers: a table of the reciprocal root, one step of Newton's method, and an exact correction.
-//! Multiplications and shifts only.
+//! Square roots of 64-bit integers, and the tables of reciprocals that the divisions of this crate start from.
+//! Multiplications and shifts only; all factors have 32 bits, so that the lanes of a vector can do it too.
 //!
 //! `x` is scaled by an even power of two into `[1, 4)`. There the table holds `1/√x` at multiples of 1/256, and a straight line joins
 //! its neighbours. The line is too high by at most `(1/256)²/8 · 3/4·x^-2 < 2^-19.4` of the function; the table is lower by as much, so that
@@ -13,99 +13,127 @@ pub(crate) const fn product(a: u64, b: u64) -> (u64, u64) {
     ((wide >> 64) as u64, wide as u64)
 }
 
+/// The product of two numbers of 32 bits. Bits above are not looked at: so a compiler knows that one narrow multiplication does it.
+#[inline(always)]
+pub(crate) const fn narrow(a: u64, b: u64) -> u64 {
+    (a as u32 as u64) * (b as u32 as u64)
+}
+
+/// Rows that are worked on together, step by step: intermediate results stay in the first-level cache, and where a processor has
+/// vectors of 64-bit integers a compiler can use them.
+pub(crate) const LANES: usize = 64;
+
+/// A number for each row.
+pub(crate) type Lanes = [u64; LANES];
+
 /// Entries per unit of `x`.
 const STEPS: usize = 256;
 
-/// `1/√x` in Q31 and how much it falls to the next entry, at index `256·x` for `x` from 1 to below 4; the entries below are not used,
-/// and spare a subtraction and a bounds check.
-static TABLE: [(u32, u32); 4 * STEPS] = table();
+/// Straight lines between neighbouring entries: the value in the low half, in the high half how much it falls to the next entry.
+type Table<const N: usize> = [u64; N];
 
-const fn table() -> [(u32, u32); 4 * STEPS] {
-    // 2^31 / √(i / 256) = √(2^70 / i), less the 3·2^-21 by which a line is too high, and what roundings add.
-    const fn entry(i: usize) -> u32 {
+/// `1/√x` in Q31 at index `256·x` for `x` from 1 to below 4; the entries below are not used, and spare a subtraction and a bounds check.
+static ROOTS: Table<{ 4 * STEPS }> = {
+    // 2^31 / √(i / 256) = √(2^70 / i), less the 3·2^-21 by which a line is too high, and what roundings add here and in the argument.
+    const fn entry(i: usize) -> u64 {
         let exact = ((1u128 << 70) / i as u128).isqrt() as u64;
-        (exact - (3 * exact).div_ceil(1 << 21) - 2) as u32
+        exact - (3 * exact).div_ceil(1 << 21) - 4
     }
-    let mut table = [(0, 0); 4 * STEPS];
+    let mut table = [0; 4 * STEPS];
     let mut i = STEPS;
     while i < table.len() {
-        let (here, next) = (entry(i), entry(i + 1));
-        table[i] = (here, here - next);
+        table[i] = entry(i) | ((entry(i) - entry(i + 1)) << 32);
         i += 1;
     }
     table
+};
+
+/// `1/x` in Q31 at index `256·x` for `x` from 1 to below 2.
+static RECIPROCALS: Table<{ 2 * STEPS }> = {
+    // A line is too high by at most (1/256)²/8 · 2·x^-3.
+    const fn entry(i: usize) -> u64 {
+        let exact = (1 << 39) / i as u64;
+        exact - exact.div_ceil(1 << 18) - 2
+    }
+    let mut table = [0; 2 * STEPS];
+    let mut i = STEPS;
+    while i < table.len() {
+        table[i] = entry(i) | ((entry(i) - entry(i + 1)) << 32);
+        i += 1;
+    }
+    table
+};
+
+/// The line above `x`: its entry, 24 bits between it and the next.
+#[inline(always)]
+const fn on_line(line: u64, between: u64) -> u64 {
+    (line & 0xffff_ffff) - (narrow(line >> 32, between & 0xff_ffff) >> 24)
 }
 
-/// `2^31 / √(v / 2^62)` less at most 2^-19.3 of it, for `v` of at least 2^62.
-#[inline]
-const fn coarse(v: u64) -> u64 {
-    let (start, fall) = TABLE[(v >> 54) as usize];
-    let between = (v >> 30) & 0xff_ffff;
-    start as u64 - ((fall as u64 * between) >> 24)
+/// The line of [`reciprocal_root`] for `v` of at least 2^62.
+#[inline(always)]
+pub(crate) const fn root_line(v: u64) -> u64 {
+    ROOTS[(v >> 54) as usize]
 }
 
-/// `2^40 / √(v / 2^62)` to a relative error of 2^-37, for `v` of at least 2^62.
-#[inline]
-pub(crate) const fn reciprocal_root(v: u64) -> u64 {
-    let r = coarse(v);
-    // 1 − x·r² in Q60: below 2^42 in size.
-    let error = (1i64 << 60) - product(v, r * r).0 as i64;
-    // r + r·error/2 in Q40; the product of Q31 and Q48 stays below 2^61.
-    ((r << 9) as i64 + ((r as i64 * (error >> 12)) >> 40)) as u64
+/// `2^31 / √(v / 2^62)` less at most 2^-19.2 of it, for `v` of at least 2^62 and its line; 0 for 0.
+#[inline(always)]
+pub(crate) const fn reciprocal_root(v: u64, line: u64) -> u64 {
+    on_line(line, v >> 30)
 }
 
-/// `⌊√x⌋`. Zero takes the same way as the rest: an early return would let the compiler count leading zeros by an instruction that
-/// waits for the last user of its target register, here the root before.
+/// The line of [`reciprocal`] for `v` of at least 2^63.
+#[inline(always)]
+pub(crate) const fn reciprocal_line(v: u64) -> u64 {
+    RECIPROCALS[(v >> 55) as usize]
+}
+
+/// `2^31 / (v / 2^63)` less at most 2^-17 of it, for `v` of at least 2^63 and its line.
+#[inline(always)]
+pub(crate) const fn reciprocal(v: u64, line: u64) -> u64 {
+    on_line(line, v >> 31)
+}
+
+/// `⌊√x⌋`.
 #[inline]
 pub(crate) const fn square_root(x: u64) -> u64 {
-    HalfWay::of(x).root(x)
+    let scale = even_zeros(x);
+    finish_root(x, scale, root_line(x << scale))
 }
 
-/// [`square_root`] of each number, at most [`LANES`] of them. A processor looks ahead some hundred instructions: with all steps of one
-/// root before the next it would wait for products most of the time.
-#[inline]
-pub(crate) fn square_roots(numbers: &mut [u64]) {
-    let mut half = [HalfWay::default(); LANES];
-    for (half, x) in half.iter_mut().zip(&*numbers) {
-        *half = HalfWay::of(*x);
+/// [`square_root`] of each number. A processor looks ahead some hundred instructions: with all steps of one root before the next it would wait for
+/// products most of the time. The look into the table is a loop of its own: it is the one step that vectors are bad at.
+#[inline(always)]
+pub(crate) fn square_roots(numbers: &mut Lanes) {
+    let (mut lines, mut scales) = ([0; LANES], [0; LANES]);
+    for ((line, scale), x) in lines.iter_mut().zip(&mut scales).zip(&*numbers) {
+        *scale = even_zeros(*x);
+        *line = x << *scale;
     }
-    for (x, half) in numbers.iter_mut().zip(&half) {
-        *x = half.root(*x);
+    for line in &mut lines {
+        *line = root_line(*line);
+    }
+    for ((x, line), scale) in numbers.iter_mut().zip(&lines).zip(&scales) {
+        *x = finish_root(*x, *scale, *line);
     }
 }
 
-/// Rows that are worked on together, step by step: intermediate results stay in the first-level cache.
-pub(crate) const LANES: usize = 64;
-
-/// A root before the step of Newton's method.
-#[derive(Clone, Copy, Default)]
-struct HalfWay {
-    /// The root of the scaled number, too low by at most 2^-19 of it.
-    s: u32,
-    r: u32,
-    /// Even; 0 for 0.
-    shift: u32,
+/// Leading zeros, of an odd number one less. 62 for zero, which takes the same way as the rest: an early return would be a branch.
+#[inline(always)]
+pub(crate) const fn even_zeros(x: u64) -> u64 {
+    x.leading_zeros() as u64 & 62
 }
 
-impl HalfWay {
-    #[inline]
-    const fn of(x: u64) -> Self {
-        let shift = x.leading_zeros() & 62;
-        let v = x << shift;
-        let r = coarse(v);
-        // s = v·r is √v·(1 − ε) with ε > 0, also where bits are cut off.
-        let s = ((v >> 32) * r) >> 30;
-        Self { s: s as u32, r: r as u32, shift }
-    }
-
-    #[inline]
-    const fn root(self, x: u64) -> u64 {
-        let (v, s) = (x << self.shift, self.s as u64);
-        // s + (v − s²)·r/2 is √v·(1 − 3/2·ε² + …): too low, by less than one.
-        let step = (((v - s * s) >> 16) * self.r as u64) >> 47;
-        let root = (s + step) >> (self.shift / 2);
-        root + (x - root * root > 2 * root) as u64
-    }
+#[inline(always)]
+const fn finish_root(x: u64, scale: u64, line: u64) -> u64 {
+    let v = x << scale;
+    let r = reciprocal_root(v, line);
+    // s = v·r is √v·(1 − ε) with ε > 0, also where bits are cut off.
+    let s = narrow(v >> 32, r) >> 30;
+    // s + (v − s²)·r/2 is √v·(1 − 3/2·ε² + …): too low, by less than one.
+    let step = narrow((v - narrow(s, s)) >> 16, r) >> 47;
+    let root = (s + step) >> (scale / 2);
+    root + (x - narrow(root, root) > 2 * root) as u64
 }
 
 #[cfg(test)]
@@ -129,20 +157,28 @@ mod tests {
             .for_each(|x| assert_eq!(square_root(x), x.isqrt(), "{x}"));
     }
 
-    /// The error that `Counts::lower_bound` relies on, by exact arithmetic: r(1 − 2^-37) ≤ R ≤ r(1 + 2^-37), squared.
-    fn reciprocal_is_close(v: u64) -> bool {
-        // R² · v / 2^142 = 1 ± 2^-36, but for 2^-74.
-        let r = u128::from(reciprocal_root(v));
-        let (high, low) = dn_core::wide::mul(r * r, u128::from(v));
-        let scaled = (high << 64) | (low >> 64); // in 2^-78
-        scaled.abs_diff(1 << 78) <= (1 << 42) + (1 << 4)
+    /// `2^31 / √(v / 2^62)`: low, by less than 2^-19.2 of it. Squares, so that numbers stay whole: (1 − 2^-19.2)² > 1 − 2^-18.2 > 1 − 14/2^22.
+    fn root_is_low_and_near(v: u64) -> bool {
+        let r = reciprocal_root(v, root_line(v));
+        // r²·v / 2^124, in 2^-60. As far as an argument that is low by 2^-31 of itself lets it: less than one.
+        let scaled = |v: u64| (u128::from(r * r) * u128::from(v)) >> 64;
+        scaled(v) > (1 << 60) - (14 << 38) && scaled(v + (v >> 31)) < 1 << 60
+    }
+
+    /// `2^31 / (v / 2^63)`: low, by less than 2^-17 of it.
+    fn reciprocal_is_low_and_near(v: u64) -> bool {
+        let scaled = (u128::from(reciprocal(v, reciprocal_line(v))) * u128::from(v)) >> 64; // in 2^-30
+        scaled > (1 << 30) - (1 << 13) && scaled < 1 << 30
     }
 
     #[test]
-    fn reciprocals_at_the_table_s_ends_and_middles() {
+    fn reciprocals_at_the_tables_ends_and_middles() {
         for v in (STEPS as u64..4 * STEPS as u64).map(|i| i << 54) {
-            for inside in [0, 1, 1 << 53, (1 << 54) - 1] {
-                assert!(reciprocal_is_close(v + inside), "{v} + {inside}");
+            for inside in [0, 1, 1 << 53, (1 << 53) + 1, (1 << 54) - 1] {
+                // The tests' larger argument would be beyond the table at its very end.
+                let v = (v + inside).min(u64::MAX - (1 << 34));
+                assert!(root_is_low_and_near(v), "{v}");
+                assert!(v < 1 << 63 || reciprocal_is_low_and_near(v), "{v}");
             }
         }
     }
@@ -164,16 +200,16 @@ mod tests {
         }
 
         #[test]
-        fn roots_together_are_roots(x in prop::collection::vec(any::<u64>(), 0..=LANES), shift in 0..64u32) {
-            let mut roots: Vec<_> = x.iter().map(|x| x >> shift).collect();
+        fn roots_together_are_roots(x in prop::collection::vec(any::<u64>(), LANES), shift in 0..64u32) {
+            let mut roots: Lanes = std::array::from_fn(|row| x[row] >> shift);
             square_roots(&mut roots);
-            let single: Vec<_> = x.iter().map(|x| (x >> shift).isqrt()).collect();
-            prop_assert_eq!(roots, single);
+            prop_assert_eq!(roots, std::array::from_fn(|row| (x[row] >> shift).isqrt()));
         }
 
         #[test]
-        fn reciprocals_are_close(v in 1u64 << 62..) {
-            prop_assert!(reciprocal_is_close(v));
+        fn reciprocals_are_low_and_near(v in 1u64 << 62..u64::MAX - (1 << 34)) {
+            prop_assert!(root_is_low_and_near(v));
+            prop_assert!(reciprocal_is_low_and_near(v | 1 << 63));
         }
     }
 
@@ -191,8 +227,9 @@ mod tests {
 
             #[test]
             #[ignore = "long: cargo test --release -p dn-trust -- --ignored"]
-            fn reciprocals_are_close(v in 1u64 << 62..) {
-                prop_assert!(reciprocal_is_close(v));
+            fn reciprocals_are_low_and_near(v in 1u64 << 62..u64::MAX - (1 << 34)) {
+                prop_assert!(root_is_low_and_near(v));
+                prop_assert!(reciprocal_is_low_and_near(v | 1 << 63));
             }
         }
     }

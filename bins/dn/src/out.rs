@@ -3,7 +3,7 @@
 use std::fmt::Display;
 use std::io::{self, IsTerminal, Write};
 use std::process;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
@@ -105,17 +105,65 @@ pub(crate) fn download() -> ProgressBar {
     bar
 }
 
-/// A bar for the runs of a study on standard error, with rate and time left; nothing where that is not a terminal.
-pub(crate) fn runs() -> ProgressBar {
-    if !io::stderr().is_terminal() {
-        return ProgressBar::hidden();
+/// How far the runs of a study are, with rate and time left, on standard error: a bar on a terminal, elsewhere a line now and then.
+pub(crate) struct Runs {
+    bar: Option<ProgressBar>,
+    started: Instant,
+    said: Instant,
+}
+
+impl Runs {
+    /// Between lines.
+    const PAUSE: Duration = Duration::from_secs(30);
+
+    /// Before the first run; some of `total` may have been finished before.
+    pub(crate) fn new(total: usize, finished: usize) -> Self {
+        let missing = total.saturating_sub(finished);
+        let now = Instant::now();
+        if !io::stderr().is_terminal() {
+            let before = if finished > 0 { format!(", {finished} finished before") } else { String::new() };
+            note(format_args!("{total} runs{before}"));
+            return Self { bar: None, started: now, said: now };
+        }
+        let bar = ProgressBar::new(missing as u64);
+        if let Ok(style) = ProgressStyle::with_template("{wide_bar} {pos}/{len} runs  {per_sec}  {eta} left")
+        {
+            bar.set_style(style);
+        }
+        bar.enable_steady_tick(Duration::from_millis(200));
+        Self { bar: Some(bar), started: now, said: now }
     }
-    let bar = ProgressBar::new(0);
-    if let Ok(style) = ProgressStyle::with_template("{wide_bar} {pos}/{len} runs  {per_sec}  {eta} left") {
-        bar.set_style(style);
+
+    /// So many of the `missing` runs are done.
+    pub(crate) fn show(&mut self, done: usize, missing: usize) {
+        if let Some(bar) = &self.bar {
+            bar.set_position(done as u64);
+        } else if self.said.elapsed() >= Self::PAUSE {
+            self.said = Instant::now();
+            note(rate(done, missing, self.started.elapsed()));
+        }
     }
-    bar.enable_steady_tick(Duration::from_millis(200));
-    bar
+}
+
+impl Drop for Runs {
+    fn drop(&mut self) {
+        if let Some(bar) = &self.bar {
+            bar.finish_and_clear();
+        }
+    }
+}
+
+/// A line such as `120 of 8190 runs, 26.1 a second, 5 min 9 s left`.
+fn rate(done: usize, missing: usize, elapsed: Duration) -> String {
+    let per_second = done as f64 / elapsed.as_secs_f64().max(1e-3);
+    let left = missing.saturating_sub(done) as f64 / per_second;
+    let left = match left.ceil() {
+        s if !s.is_finite() => "unknown time".to_owned(),
+        s if s < 60.0 => format!("{s} s"),
+        s if s < 3_600.0 => format!("{} min {} s", (s / 60.0).floor(), s % 60.0),
+        s => format!("{} h {} min", (s / 3_600.0).floor(), (s % 3_600.0 / 60.0).ceil()),
+    };
+    format!("{done} of {missing} runs, {per_second:.1} a second, {left} left")
 }
 
 /// How a column's cells line up.
@@ -209,6 +257,15 @@ impl Table {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn rates_say_when_it_is_done() {
+        let rate = |done, missing, s| rate(done, missing, Duration::from_secs(s));
+        assert_eq!(rate(60, 120, 30), "60 of 120 runs, 2.0 a second, 30 s left");
+        assert_eq!(rate(10, 1_000, 10), "10 of 1000 runs, 1.0 a second, 16 min 30 s left");
+        assert_eq!(rate(10, 10_000, 10), "10 of 10000 runs, 1.0 a second, 2 h 47 min left");
+        assert_eq!(rate(0, 10, 30), "0 of 10 runs, 0.0 a second, unknown time left");
+    }
 
     #[test]
     fn columns_line_up_by_characters_not_bytes() {

@@ -33,7 +33,7 @@ pub(crate) enum Command {
     Sweep {
         /// The scenario (TOML), or the name of a built-in one.
         scenario: PathBuf,
-        /// A value and what to try for it, such as `powr.trust.history_gain=128,256,512`; several make a grid.
+        /// A value and what to try for it, such as `powr.trust.history_gain=128,256,512` or `attacks[0].stake=0.3,0.45`; several make a grid.
         #[arg(long = "set", required = true, value_name = "PATH=V,V,…")]
         sets: Vec<String>,
         #[command(flatten)]

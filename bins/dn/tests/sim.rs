@@ -93,6 +93,10 @@ fn sim_names_what_is_wrong_with_a_scenario() {
         (format!("{SCENARIO}[workrs]\n"), "workrs"),
         ("name =".to_owned(), "line 1"),
         (format!("{SCENARIO}population.snapshot = 'none.json'\n"), "population.snapshot: cannot read"),
+        (
+            format!("{SCENARIO}demand.task = 0.001\nworkers.power = 1000\n"),
+            "demand.task: the workers can do 6000000 tasks of this size",
+        ),
     ] {
         fs::write(&path, text).unwrap();
         let output = dn(home.path(), &at);
@@ -135,6 +139,17 @@ fn sim_sweeps_over_every_point() {
     for name in ["report.html", "point-0/report.html", "point-1/runs.jsonl"] {
         assert!(files.contains_key(name), "{name} of {:?}", files.keys());
     }
+    // An attack's own parameter; the label does not pass for the level of an attack.
+    let at =
+        ["sim", "sweep", path.to_str().unwrap(), "--set", "attacks[0].stake=0.3", "--seeds", "1", "--json"];
+    let mut command = Command::new(env!("CARGO_BIN_EXE_dn"));
+    command.args(at).env("DN_HOME", home.path()).current_dir(home.path());
+    let output = command.output().unwrap();
+    assert_eq!(json(&output)["cells"][0]["level"], "attacks[0].stake=0.3 stake=0.3");
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(said.contains("1 of 1: attacks[0].stake=0.3\n2 runs\n"), "{said}");
+    let by_default = home.path().join("sweep-tiny-attacks-0-.stake");
+    assert!(by_default.join("report.html").exists(), "sweeps of other values go elsewhere");
 
     // The report is written again of what is there; points that were not come to are left out.
     let report = || dn(home.path(), &["sim", "report", out.to_str().unwrap()]);
@@ -212,7 +227,16 @@ fn sim_prints_scenarios_that_run() {
     fs::write(&path, columns).unwrap();
     let output = dn(home.path(), &["sim", "import", path.to_str().unwrap()]);
     assert_eq!(read(&output).population.snapshot.as_deref(), Some(&*path));
-    assert!(String::from_utf8(output.stdout).unwrap().starts_with("# 3 workers"));
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(
+        text.starts_with("# 3 workers") && text.ends_with("\n[review]\ncommittee = 2\nauditors = 2\n"),
+        "{text}"
+    );
+    fs::write(home.path().join("net.toml"), text).unwrap();
+    let at = ["sim", "run", "net.toml", "--seeds", "1", "--json", "--out", "net"];
+    let mut command = Command::new(env!("CARGO_BIN_EXE_dn"));
+    let output = command.args(at).env("DN_HOME", home.path()).current_dir(home.path()).output().unwrap();
+    assert!(output.status.success(), "two validators make a committee: {}", error(&output));
     fs::write(&path, "[{}, 3]").unwrap();
     let wrong = error(&dn(home.path(), &["sim", "import", path.to_str().unwrap()]));
     assert!(wrong.contains("net.json: [1]: an object"), "{wrong}");

@@ -154,7 +154,7 @@ impl Kind {
             Self::WeightCopying => &[const { stake(0.2) }],
             Self::LazyValidation => &[const { stake(0.2) }, const { share("score", 0.85) }],
             Self::Sybil => &[const { count("identities", 10.0, 1.0, 10_000.0) }],
-            Self::WashWork => &[const { share("volume", 1.0) }, const { workers(0.1) }],
+            Self::WashWork => &[const { stake(0.0) }, const { share("volume", 1.0) }, const { workers(0.1) }],
             Self::CanaryDetection => {
                 &[const { stake(0.3) }, const { share("detect", 0.5) }, const { workers(0.2) }]
             }
@@ -232,7 +232,10 @@ impl Kind {
                 let group = Group { identities: whole("identities"), ..Group::new(0.0, 0.0) };
                 (group, honest)
             }
-            Self::WashWork => (Group::new(value("workers"), 0.0), Script { wash: value("volume"), ..honest }),
+            Self::WashWork => {
+                let script = Script { wash: value("volume"), ..honest };
+                (Group::new(value("workers"), value("stake")), script)
+            }
             Self::Cabal => (Group::new(value("workers"), value("stake")), cabal()),
             Self::CanaryDetection => {
                 let script = Script { detect: value("detect"), ..cabal() };

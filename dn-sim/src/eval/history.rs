@@ -38,24 +38,22 @@ pub(super) trait Epoch: Default {
     const WEIGHED: &'static [&'static str];
     /// Names of the events that have none.
     const COUNTED: &'static [&'static str];
+    /// Names of the events that need more than a size.
+    const SPECIAL: &'static [&'static str] = &[];
 
     /// Adds the event of this name, which is one of the two lists.
     fn add(&mut self, name: &str, size: Size);
 
-    /// Adds an event that needs more than a size; false when there is none of this name.
-    fn add_special(
-        &mut self,
-        _event: &Node<'_>,
-        _name: &str,
-        _params: &Params,
-    ) -> Result<bool, DocumentError> {
-        Ok(false)
+    /// Adds an event that needs more than a size and is of the third list.
+    fn add_special(&mut self, _event: &Node<'_>, _params: &Params) -> Result<(), DocumentError> {
+        Ok(())
     }
 }
 
 impl Epoch for WorkerEpoch {
     const WEIGHED: &'static [&'static str] = &["completed", "failed", "audit_passed", "audit_failed"];
     const COUNTED: &'static [&'static str] = &["proven_fraud", "online", "offline"];
+    const SPECIAL: &'static [&'static str] = &["latency"];
 
     fn add(&mut self, name: &str, size: Size) {
         match name {
@@ -69,16 +67,13 @@ impl Epoch for WorkerEpoch {
         }
     }
 
-    fn add_special(&mut self, event: &Node<'_>, name: &str, params: &Params) -> Result<bool, DocumentError> {
-        if name != "latency" {
-            return Ok(false);
-        }
+    fn add_special(&mut self, event: &Node<'_>, params: &Params) -> Result<(), DocumentError> {
         event.known(&["event", "weight", "work", "own_ms", "class_median_ms"])?;
         let ms = |name| -> Result<u32, DocumentError> {
             Ok(event.field(name)?.integer(0, u32::MAX.into())? as u32) // at most 32 bits
         };
         self.latency(size_of(event, params)?.weight, ms("class_median_ms")?, ms("own_ms")?);
-        Ok(true)
+        Ok(())
     }
 }
 
@@ -161,8 +156,12 @@ fn add_event<E: Epoch>(epoch: &mut E, event: &Node<'_>, params: &Params) -> Resu
             event.known(&["event"])?;
         }
         epoch.add(name, Size::one(params));
-    } else if !epoch.add_special(event, name, params)? {
-        let known = [E::WEIGHED, E::COUNTED].concat().join(", ");
+    } else if E::SPECIAL.contains(&name) && !plain {
+        epoch.add_special(event, params)?;
+    } else if E::SPECIAL.contains(&name) {
+        return Err(event.refuse(format!("an object: `{name}` needs more than its name")));
+    } else {
+        let known = [E::WEIGHED, E::COUNTED, E::SPECIAL].concat().join(", ");
         return Err(named.refuse(format!("one of {known}")));
     }
     Ok(())

@@ -10,7 +10,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::history::{epoch, params};
-use super::trust::number;
+use super::trust::{MAX_EPOCHS, number};
 use super::{EvalError, written};
 use crate::document::{DocumentError, Node};
 
@@ -106,6 +106,7 @@ fn scored<'a>(id: Id<'a>, node: &Node<'_>, rules: &Rules) -> Result<Scored<'a>, 
     let trust = match node.one_of(&["trust", "history"])? {
         (0, trust) => Trust::new(trust.unit()?),
         (_, history) => {
+            history.length(0, MAX_EPOCHS)?;
             let mut worker = WorkerTrust::newcomer(&rules.params);
             for e in history.items()? {
                 worker.close_epoch(&rules.params, &epoch::<WorkerEpoch>(&e, &rules.params)?);

@@ -159,7 +159,17 @@ fn refusals_say_where_and_what() {
         (
             "trust",
             json!({"role": "worker", "epochs": [[], ["liked"]]}),
-            "in.epochs[1][0]: expected one of completed,",
+            "in.epochs[1][0]: expected one of completed, failed, audit_passed, audit_failed, proven_fraud, online, offline, latency, found",
+        ),
+        (
+            "trust",
+            json!({"role": "worker", "epochs": [["latency"]]}),
+            "in.epochs[0][0]: expected an object: `latency` needs more than its name, found \"latency\"",
+        ),
+        (
+            "powr",
+            json!({"pot": 1, "nodes": [{"id": 1, "work": 1, "quality": 1, "history": vec![json!([]); (1 << 17) + 1]}]}),
+            "in.nodes[0].history: expected a list of 0 to 131072, found a list of 131073",
         ),
         (
             "trust",

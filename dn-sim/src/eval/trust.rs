@@ -9,8 +9,8 @@ use super::EvalError;
 use super::history::{epoch, params};
 use crate::document::Node;
 
-/// The most epochs of one question: fifteen years of hours. An empty epoch takes three bytes and its answer hundreds.
-const MAX_EPOCHS: usize = 1 << 17;
+/// The most epochs of one history: fifteen years of hours. An empty epoch takes three bytes and its answer hundreds.
+pub(super) const MAX_EPOCHS: usize = 1 << 17;
 
 pub(super) fn eval(input: &Node<'_>) -> Result<String, EvalError> {
     input.known(&["role", "epochs", "class_median_work", "params"])?;

@@ -175,9 +175,17 @@ pub trait Policy {
     }
 }
 
-/// The built-in policies that are compared where a scenario names none. `yuma1`, `yuma2` and `yuma3-audits` are built in too.
+/// The built-in policies that are compared where a scenario names none. [`MORE_NAMES`] are built in too.
 pub const NAMES: [&str; 7] =
     ["powr", "yuma3", "yuma3-canaries", "eigentrust", "work", "work-audits", "stake"];
+
+/// Built-in policies that only a scenario that names them compares.
+pub const MORE_NAMES: [&str; 3] = ["yuma1", "yuma2", "yuma3-audits"];
+
+/// Whether a built-in policy has this name.
+pub(crate) fn is_known(name: &str) -> bool {
+    NAMES.contains(&name) || MORE_NAMES.contains(&name)
+}
 
 pub(crate) fn all_names() -> Vec<String> {
     NAMES.map(String::from).to_vec()

@@ -87,6 +87,16 @@ pub enum Problem {
         /// The most characters.
         max: usize,
     },
+    /// A population that is too large for the size of its tasks.
+    #[error(
+        "the workers can do {found:.0} tasks of this size in an epoch; at most {max} are played: raise it, or lower workers.power or workers.count"
+    )]
+    Tasks {
+        /// What they can do.
+        found: f64,
+        /// The most.
+        max: f64,
+    },
     /// Parameters that the economy refuses.
     #[error("{0}")]
     Trust(#[from] dn_trust::ParamError),
@@ -257,11 +267,11 @@ impl Scenario {
         Ok(())
     }
 
-    /// The scenario with one value replaced, for sweeps: `path` is dotted, such as `powr.trust.epoch_cap`, and may name a key that the
-    /// document leaves at its default.
+    /// The scenario with one value replaced, for sweeps: `path` is dotted, such as `powr.trust.epoch_cap` or, in a list, `attacks[0].stake`, and may name
+    /// a key that the document leaves at its default.
     ///
     /// # Errors
-    /// [`ScenarioError`] when the path leads through something that is no table, or the new scenario is not allowed.
+    /// [`ScenarioError`] when the path leads through something that is no table, or no entry of a list, or the new scenario is not allowed.
     pub fn with_value(text: &str, path: &str, value: &toml::Value) -> Result<String, ScenarioError> {
         let error =
             |message: &str| ScenarioError::Parse { path: cut(path, MAX_SHOWN), message: message.to_owned() };
@@ -279,7 +289,20 @@ impl Scenario {
             None => (Vec::new(), path),
         };
         for part in parents {
-            let next = place.entry(part).or_insert_with(|| toml::Value::Table(toml::Table::new()));
+            let (key, entry) = match part.strip_suffix(']').and_then(|part| part.split_once('[')) {
+                Some((key, at)) => (key, Some(at)),
+                None => (part, None),
+            };
+            let next = match entry {
+                None => place.entry(key).or_insert_with(|| toml::Value::Table(toml::Table::new())),
+                Some(at) => place
+                    .get_mut(key)
+                    .and_then(toml::Value::as_array_mut)
+                    .and_then(|list| list.get_mut(at.parse::<usize>().ok()?))
+                    .ok_or_else(|| {
+                        error("the path leads to an entry that the document's list does not have")
+                    })?,
+            };
             place = next
                 .as_table_mut()
                 .ok_or_else(|| error("the path leads through a value that is no table"))?;

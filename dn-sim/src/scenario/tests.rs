@@ -112,6 +112,14 @@ fn sweeps_set_any_value() {
     assert_eq!(found, "name.x: the path leads through a value that is no table");
     let found = Scenario::with_value(LEAST, "workers.count", &value(1)).expect_err("refused").to_string();
     assert!(found.starts_with("workers.count: 1 is out of range"), "{found}");
+    let stake = toml::Value::Float(0.25);
+    let text = Scenario::with_value(LEAST, "attacks[0].stake", &stake).expect("allowed");
+    assert_eq!(Scenario::from_toml(&text).expect("allowed").attacks[0].level(), "stake=0.25");
+    for path in ["attacks[1].stake", "attacks[x].stake", "attacks[0.stake", "policies[0].x", "seeds[0].count"]
+    {
+        let found = Scenario::with_value(LEAST, path, &stake).expect_err("refused").to_string();
+        assert!(found.starts_with(&format!("{path}: ")) || path == "attacks[0.stake", "{found}");
+    }
 }
 
 /// A document of a megabyte has no error of a megabyte, and no path builds tables that overflow the stack.

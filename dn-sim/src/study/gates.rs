@@ -1,8 +1,12 @@
-//! The design's gates for PoWR, judged on a study's cells.
+//! The design's gates for PoWR, and for policies of one's own, judged on a study's cells.
 
 use crate::outcome::{Cell, Metrics};
+use crate::policy;
 use crate::report::Gate;
 use crate::stats::Interval;
+
+/// The policy that the gates were made for.
+const POWR: &str = "powr";
 
 /// Value of a parameter in a level such as `stake=0.45 workers=0.2`.
 fn value(level: &str, name: &str) -> Option<f64> {
@@ -49,14 +53,18 @@ fn rules(cell: &Cell) -> Vec<Rule> {
     rules
 }
 
-/// Judges the cells of PoWR: a gate is met when the mean over the seeds is at most the bound.
+/// Judges the cells of PoWR and of policies that are not built in, whose names stand before their gates: a gate is met when the mean over the seeds
+/// is at most the bound. The built-in others are there to be compared with.
 ///
 /// A gate for whose attack there is no cell is not listed.
 pub fn gates(cells: &[Cell]) -> Vec<Gate> {
     let mut judged: Vec<(Rule, Vec<f64>)> = Vec::new();
-    for cell in cells.iter().filter(|cell| cell.key.policy == "powr") {
-        for rule in rules(cell) {
+    for cell in cells.iter().filter(|cell| cell.key.policy == POWR || !policy::is_known(&cell.key.policy)) {
+        for mut rule in rules(cell) {
             let Some(figure) = (rule.figure)(&cell.metrics) else { continue };
+            if cell.key.policy != POWR {
+                rule.name = format!("{}: {}", cell.key.policy, rule.name);
+            }
             match judged.iter_mut().find(|(known, _)| known.name == rule.name) {
                 Some((_, figures)) => figures.push(figure),
                 None => judged.push((rule, vec![figure])),
@@ -81,4 +89,34 @@ pub fn gates(cells: &[Cell]) -> Vec<Gate> {
             }
         })
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::outcome::CellKey;
+    use crate::world::Trajectory;
+
+    /// A policy of one's own is judged like PoWR, under its name; what it is compared with is not.
+    #[test]
+    fn whose_gates_are_judged() {
+        let cells: Vec<_> = ["powr", "mine", "yuma1", "yuma3", "stake"]
+            .into_iter()
+            .map(|policy| {
+                let key = CellKey {
+                    policy: policy.into(),
+                    attack: "sybil".into(),
+                    level: "identities=2".into(),
+                    seed: 1,
+                };
+                let nothing = Trajectory::default();
+                let mut cell = Cell::of(key, 0, &nothing, &nothing);
+                cell.metrics.gain = Some(if policy == "mine" { 2.0 } else { 1.0 });
+                cell
+            })
+            .collect();
+        let judged: Vec<_> = gates(&cells).into_iter().map(|gate| (gate.name, gate.met)).collect();
+        let expected = [("sybil identities=2", true), ("mine: sybil identities=2", false)];
+        assert_eq!(judged, expected.map(|(name, met)| (name.to_owned(), Some(met))));
+    }
 }

@@ -153,7 +153,7 @@ impl Study {
     /// The study of a checked scenario whose files are in this folder.
     ///
     /// # Errors
-    /// [`ScenarioError`] as for [`Study::new`], or when a file that it names is refused.
+    /// [`ScenarioError`] as for [`Study::new`], when a file that it names is refused, or when the population of the first seed is too large.
     pub fn beside(mut scenario: Scenario, folder: &Path) -> Result<Self, ScenarioError> {
         let snapshot = scenario.population.snapshot.as_ref().map(|p| Snapshot::read(&folder.join(p)));
         let snapshot = snapshot.transpose()?;
@@ -182,6 +182,8 @@ impl Study {
         for spec in &study.scenario.attacks {
             study.attacks.push(entry(spec));
         }
+        let first = study.scenario.seeds.first;
+        Simulation::new(&study.scenario, first).with_snapshot(study.snapshot.as_ref()).check()?;
         Ok(study)
     }
 
@@ -240,8 +242,8 @@ impl Study {
         CellKey { policy, attack: attack.name.clone(), level: attack.level.clone(), seed }
     }
 
-    /// Runs what is not in the store yet and returns all cells, sorted by key. `progress` is told after each run, from any thread, and stops
-    /// the study by returning false.
+    /// Runs what is not in the store yet and returns all cells, sorted by key. `progress` is told before the first run and after each, from any
+    /// thread, and stops the study by returning false.
     ///
     /// # Errors
     /// [`StudyError`]; finished runs are in the store.
@@ -274,6 +276,9 @@ impl Study {
         let known = store.as_ref().map_or(&[][..], |store| store.found());
         *self.found.lock().unwrap_or_else(|poisoned| poisoned.into_inner()) = known.iter().cloned().collect();
         let resumed = finished.len();
+        if !progress(Progress { done: resumed, total: keys.len(), resumed }) {
+            stop.store(true, Ordering::Relaxed);
+        }
         let jobs = self.jobs(&finished);
         let searches = Searches::new(self.policies.len(), self.attacks.len());
         let state = Mutex::new((finished, store));

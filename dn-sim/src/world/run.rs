@@ -11,7 +11,7 @@ use crate::attack::{Attacker, Group};
 use crate::border::{add, in_dn};
 use crate::import::Snapshot;
 use crate::policy::{Epoch, Payment, Policy};
-use crate::scenario::Scenario;
+use crate::scenario::{Problem, Scenario, ScenarioError};
 
 /// What one side was paid over the measured epochs, in DN.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
@@ -72,7 +72,7 @@ pub enum RunError {
     Stopped,
     /// Constants that are refused.
     #[error(transparent)]
-    Scenario(#[from] crate::scenario::ScenarioError),
+    Scenario(#[from] ScenarioError),
     /// Too much to play.
     #[error(
         "the workers can do {found:.0} tasks in an epoch; at most {MAX_TASKS} are played: raise demand.task or lower workers.power"
@@ -154,6 +154,21 @@ impl<'a> Simulation<'a> {
         Self { stop: Some(stop), ..self }
     }
 
+    /// That the population can be played; who attacks in it does not matter.
+    pub(crate) fn check(&self) -> Result<(), ScenarioError> {
+        let roster = Roster::draw(self.scenario, self.snapshot, &self.group, self.seed);
+        self.tasks(&roster).map(drop).map_err(|found| ScenarioError::Invalid {
+            path: "demand.task".into(),
+            problem: Problem::Tasks { found, max: MAX_TASKS },
+        })
+    }
+
+    /// The tasks that its workers can do in an epoch, or how many too many they are.
+    fn tasks(&self, roster: &Roster) -> Result<f64, f64> {
+        let tasks = roster.power / self.scenario.demand.task;
+        if tasks > MAX_TASKS { Err(tasks) } else { Ok(tasks) }
+    }
+
     /// Plays it.
     ///
     /// # Errors
@@ -169,10 +184,7 @@ impl<'a> Simulation<'a> {
         let scenario = self.scenario;
         let slash = scenario.powr.slash_params()?;
         let roster = Roster::draw(scenario, self.snapshot, &self.group, self.seed);
-        let tasks = roster.power / scenario.demand.task;
-        if tasks > MAX_TASKS {
-            return Err(RunError::Tasks { found: tasks });
-        }
+        self.tasks(&roster).map_err(|found| RunError::Tasks { found })?;
         Ok(Game {
             books: Books::new(scenario, slash, roster.workers.len()),
             world: World::new(scenario, self.seed, roster, policy),

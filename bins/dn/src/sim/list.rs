@@ -5,9 +5,10 @@ use std::process::ExitCode;
 
 use dn_sim::attack::Kind;
 use dn_sim::import::Snapshot;
-use dn_sim::policy::NAMES;
-use dn_sim::scenario::{Scenario, defaults as all_defaults};
+use dn_sim::policy::{MORE_NAMES, NAMES};
+use dn_sim::scenario::{Review, Scenario, defaults as all_defaults};
 use dn_sim::stats;
+use dn_sim::study::Study;
 
 use crate::error::CliError;
 use crate::out::{self, Align, Table};
@@ -33,7 +34,7 @@ pub(super) fn attacks() -> Result<ExitCode, CliError> {
         }
     }
     out::text(table.render());
-    out::line(format_args!("\n  policies: {} (also yuma1, yuma2, yuma3-audits)", NAMES.join(", ")));
+    out::line(format_args!("\n  policies: {} (also {})", NAMES.join(", "), MORE_NAMES.join(", ")));
     Ok(ExitCode::SUCCESS)
 }
 
@@ -47,10 +48,18 @@ pub(super) fn import(path: &Path) -> Result<ExitCode, CliError> {
         Snapshot::read(path).map_err(|error| CliError::Other(format!("{}: {error}", path.display())))?;
     let power: Vec<f64> = snapshot.workers.iter().map(|w| w.power).collect();
     let gini = |values: &[f64]| stats::gini(values).unwrap_or(0.0);
+    // A committee needs validators to be drawn from.
+    let review = match snapshot.validator_stakes.len() {
+        few if few < Review::default().committee => {
+            let auditors = few.min(Review::default().auditors);
+            format!("\n[review]\ncommittee = {few}\nauditors = {auditors}\n")
+        }
+        _ => String::new(),
+    };
     let scenario = format!(
         "# {} workers (Gini of their power {:.3}), {} validators (Gini of their stake {:.3})\n\
          name = \"snapshot\"\nattacks = [{{ kind = \"cabal\", stake = 0.45 }}, {{ kind = \"cheaper-model\", rate = 0.1 }}]\n\n\
-         [population]\nsnapshot = {}\n",
+         [population]\nsnapshot = {}\n{review}",
         snapshot.workers.len(),
         gini(&power),
         snapshot.validator_stakes.len(),
@@ -59,7 +68,7 @@ pub(super) fn import(path: &Path) -> Result<ExitCode, CliError> {
             std::path::absolute(path).unwrap_or_else(|_| path.to_owned()).display().to_string()
         ),
     );
-    Scenario::from_toml(&scenario)?;
+    Study::new(Scenario::from_toml(&scenario)?)?;
     out::text(scenario);
     Ok(ExitCode::SUCCESS)
 }

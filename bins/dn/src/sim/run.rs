@@ -20,7 +20,7 @@ use crate::out;
 /// How a study is run.
 #[derive(Debug, Clone, clap::Args)]
 pub(crate) struct Options {
-    /// Where results go; runs that are there already are not run again. Default: `sim-NAME`.
+    /// Where results go; runs that are there already are not run again. Default: `sim-NAME`, for a sweep `sweep-NAME-VALUES`.
     #[arg(long, value_name = "DIR")]
     pub(crate) out: Option<PathBuf>,
     /// Seeds, in place of the scenario's number.
@@ -142,20 +142,17 @@ fn run(study: &Study, store: &mut Store, options: &Options) -> Result<Vec<Cell>,
             std::process::exit(130);
         }
     });
-    let bar = Mutex::new((out::runs(), false));
+    let shown: Mutex<Option<out::Runs>> = Mutex::default();
     let threads =
         options.threads.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from));
     let result = study.run_until(&stop, threads, Some(store), &|progress: Progress| {
-        let mut bar = bar.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-        if !bar.1 {
-            bar.0.set_length((progress.total - progress.resumed) as u64);
-            bar.0.reset_eta();
-            bar.1 = true;
-        }
-        bar.0.set_position((progress.done - progress.resumed) as u64);
+        let mut shown = shown.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        shown
+            .get_or_insert_with(|| out::Runs::new(progress.total, progress.resumed))
+            .show(progress.done - progress.resumed, progress.total - progress.resumed);
         true
     });
-    bar.into_inner().unwrap_or_else(|poisoned| poisoned.into_inner()).0.finish_and_clear();
+    drop(shown);
     match result {
         Err(StudyError::Stopped { done, total }) => Err(CliError::Other(format!(
             "stopped; {done} of {total} runs are finished: the same command goes on from there, `dn sim report` shows them"

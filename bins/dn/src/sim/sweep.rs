@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use dn_sim::attack::Kind;
 use dn_sim::outcome::Cell;
 use dn_sim::report::{self, Provenance};
 use dn_sim::scenario::Scenario;
@@ -43,12 +44,14 @@ fn axis(text: &str) -> Result<Axis, CliError> {
     Ok(Axis { label: path.clone(), path, values })
 }
 
-/// Shows of each path only its last part, where that tells the axes apart.
+/// Shows of each path only its last part, where that tells the axes apart, and from an attack's parameters.
 fn shorten(axes: &mut [Axis]) {
+    let of_an_attack =
+        |name: &str| Kind::ALL.iter().flat_map(|kind| kind.parameters()).any(|p| p.name == name);
     let last = |path: &str| path.rsplit('.').next().unwrap_or(path).to_owned();
     let short: Vec<_> = axes.iter().map(|axis| last(&axis.path)).collect();
     for (i, axis) in axes.iter_mut().enumerate() {
-        if short.iter().filter(|other| **other == short[i]).count() == 1 {
+        if short.iter().filter(|other| **other == short[i]).count() == 1 && !of_an_attack(&short[i]) {
             axis.label = short[i].clone();
         }
     }
@@ -78,7 +81,7 @@ pub(super) fn run(scenario: &Path, sets: &[String], options: &Options) -> Result
         }
         grid = next;
     }
-    let root = options.out.clone().unwrap_or_else(|| format!("sweep-{}", base.name).into());
+    let root = options.out.clone().unwrap_or_else(|| folder_of(&base.name, &axes));
     let sets: Vec<_> = sets.iter().map(|set| format!(" --set {}", quoted(set))).collect();
     let command = format!("dn sim sweep {}{}", quoted(&scenario.display().to_string()), sets.concat());
     let whole = run::provenance(&base, &text, &command);
@@ -98,6 +101,13 @@ pub(super) fn run(scenario: &Path, sets: &[String], options: &Options) -> Result
     report::write_all(&root, &file.provenance, &gates(&all), &all)?;
     run::summary(&all, &root, options.json);
     Ok(ExitCode::SUCCESS)
+}
+
+/// Where a sweep's results go: sweeps of other values have another folder.
+fn folder_of(scenario: &str, axes: &[Axis]) -> PathBuf {
+    let words = axes.iter().map(|axis| format!("-{}", axis.label)).collect::<String>();
+    let plain = |c: char| if c.is_ascii_alphanumeric() || "-_.".contains(c) { c } else { '-' };
+    format!("sweep-{scenario}{}", words.chars().map(plain).take(128).collect::<String>()).into()
 }
 
 /// What a sweep's folder says of it.
