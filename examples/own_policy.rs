@@ -4,7 +4,7 @@ use std::{error::Error, path::Path};
 use dn_sim::attack::{Attacker, Conduct, Group, WorkerView};
 use dn_sim::policy::{Epoch, Payment, Policy};
 use dn_sim::scenario::{FIRST, Scenario};
-use dn_sim::{report, study::Study};
+use dn_sim::{report, study};
 
 /// Pays the work of those who finished every job.
 struct Finishers;
@@ -28,11 +28,11 @@ impl Attacker for Tenth {
 }
 
 fn main() -> Result<(), Box<dyn Error>> {
-    let mut study = Study::new(Scenario::from_toml(FIRST)?)?;
+    let mut study = study::Study::new(Scenario::from_toml(FIRST)?)?;
     study.policy("finishers", |_| Box::new(Finishers));
     study.attacker("tenth", Group::new(0.2, 0.0), || Box::new(Tenth));
     let cells = study.run(2, None, &|_| true)?;
     let provenance = report::Provenance::of(study.scenario(), FIRST, "cargo run --example own_policy");
-    report::write_all(Path::new("own-policy"), &provenance, &[], &cells)?;
+    report::write_all(Path::new("own-policy"), &provenance, &study::gates(&cells), &cells)?;
     Ok(())
 }
