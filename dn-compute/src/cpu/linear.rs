@@ -116,9 +116,11 @@ fn pieces(cpu: &Cpu, plan: &LinearPlan, form: Form) -> Vec<(usize, usize, usize)
     // A vector kernel takes several multiplications at once: a piece is worth handing over from about four times the
     // usual work.
     let work = total * GROUP * plan.cols * plan.tokens / 4;
-    let count = if plan.tokens <= TILE { cpu.threads.small_pieces(work) } else { cpu.threads.pieces(work) };
-    // Many tokens as digits pass one group at a time.
-    let together = if form == Form::Digits && plan.tokens > 1 { 1 } else { STREAMS };
+    let (count, together) = match (form, plan.tokens) {
+        (_, ..=TILE) => (cpu.threads.small_pieces(work), STREAMS),
+        (Form::Pairs, _) => (cpu.threads.small_pieces(work), 2),
+        (Form::Digits, _) => (cpu.threads.pieces(work), 1),
+    };
     let size = total.div_ceil(count).next_multiple_of(together);
     let cut = |(i, groups): (usize, &usize)| {
         let groups = *groups;

@@ -126,6 +126,7 @@ impl Packed {
     }
 
     /// A group's weights.
+    #[inline]
     pub(crate) fn group(&self, group: usize) -> Group<'_> {
         fn part<T>(all: &[T], group: usize, len: usize) -> &[T] {
             if all.is_empty() { all } else { &all[group * len..][..len] }

@@ -12,7 +12,7 @@ use super::{Results, token_scale};
 use crate::cpu::acts::{Acts, Tile, UNIT};
 use crate::cpu::isa::Avx512;
 use crate::cpu::pack::{Bits, GROUP, Group, HALVES, OCT, OCTS, Packed};
-use crate::cpu::vnni::add_pairs_512;
+use crate::cpu::vnni::{add_pairs_512, multiply_even_512};
 use crate::spec::matrix::MIN_SHIFT;
 
 pub(super) mod many;
@@ -128,7 +128,7 @@ fn halves(v: __m512i) -> [__m512i; 2] {
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")]
 fn add_products(sum: &mut Sum, a: [__m512i; 2], b: [__m512i; 2]) {
     for (sum, (a, b)) in sum.iter_mut().zip(a.into_iter().zip(b)) {
-        *sum = _mm512_add_epi64(*sum, _mm512_mul_epi32(a, b));
+        *sum = _mm512_add_epi64(*sum, multiply_even_512(a, b));
     }
 }
 

@@ -6,10 +6,10 @@ use std::cell::RefCell;
 use std::ops::Range;
 
 use super::{Sum, UNIT_OCTS, add_products, halves, integers, outputs, widen};
-use crate::cpu::acts::{Acts, Line, Tile, UNIT};
+use crate::cpu::acts::{Acts, Line, TILE, Tile, UNIT};
 use crate::cpu::isa::Avx512;
 use crate::cpu::linear::{Out, token_scale};
-use crate::cpu::pack::{Bits, GROUP, OCT, OCTS, Packed, oct_bytes};
+use crate::cpu::pack::{Bits, GROUP, Group, OCT, OCTS, Packed, oct_bytes};
 use crate::cpu::vnni::add_pairs_512;
 use crate::spec::matrix::MIN_SHIFT;
 
@@ -27,6 +27,8 @@ const GROUPS: usize = 2;
 const TILES: usize = 32;
 /// Pairs of columns of an oct.
 const PAIRS: usize = OCT / 2;
+/// Tokens that pass two short blocks at once.
+const HALF: usize = TILE / 2;
 
 /// What a thread works in.
 #[derive(Default)]
@@ -101,7 +103,7 @@ impl Work<'_> {
                     let next = if part.end < octs {
                         (groups.clone(), part.end..octs.min(part.end + per))
                     } else {
-                        (groups.end..all.end.min(groups.end + GROUPS), 0..octs.min(per))
+                        (groups.end..self.w.rows.div_ceil(GROUP).min(groups.end + GROUPS), 0..octs.min(per))
                     };
                     let mut sums = &mut scratch.sums[..];
                     for (i, tile) in tiles.iter().enumerate() {
@@ -193,37 +195,28 @@ impl Work<'_> {
         sums: &mut [Sum],
     ) {
         let w = self.w;
-        let (lines, totals) =
-            (self.acts.tile(tile).as_chunks::<T>().0, self.acts.sums(tile).as_chunks::<T>().0);
-        let (sums, weights) = (sums.as_chunks_mut::<G>().0, weights.as_chunks::<G>().0);
-        let packed: [_; G] = std::array::from_fn(|g| w.group(groups.start + g));
-        for span in octs.start / w.span()..octs.end.div_ceil(w.span()) {
-            let part = octs.start.max(span * w.span())..octs.end.min((span + 1) * w.span());
-            let mut dot = [[_mm512_setzero_si512(); G]; T];
-            for at in part.clone().step_by(UNIT_OCTS) {
-                let columns: &[[__m512i; G]] = &weights[(at - octs.start) * PAIRS..][..UNIT_OCTS * PAIRS];
-                multiply(columns, &lines[at / OCTS], at % OCTS * PAIRS, &mut dot);
-            }
-            let block = w.block_of_span(span);
-            let mut of_block = [0i32; T];
-            if MINIMA {
-                for units in &totals[part.start / UNIT_OCTS..part.end / UNIT_OCTS] {
-                    of_block.iter_mut().zip(units).for_each(|(sum, unit)| *sum += unit);
+        let part = Part::<G> {
+            w,
+            groups: std::array::from_fn(|g| w.group(groups.start + g)),
+            weights: weights.as_chunks().0,
+            first: octs.start,
+            lines: self.acts.tile(tile),
+            totals: self.acts.sums(tile),
+        };
+        let sums = sums.as_chunks_mut::<G>().0;
+        let mut spans = octs.start / w.span()..octs.end.div_ceil(w.span());
+        if T == TILE {
+            while spans.len() >= 2 {
+                match w.span() {
+                    4 => part.add_two::<4, MINIMA>(spans.start, sums),
+                    2 => part.add_two::<2, MINIMA>(spans.start, sums),
+                    _ => break,
                 }
+                spans.start += 2;
             }
-            for g in 0..G {
-                let Some((m, n)) = w.scales(packed[g], block) else { continue };
-                let m = halves(integers::<false>(m));
-                for t in 0..T {
-                    add_products(&mut sums[t][g], halves(dot[t][g]), m);
-                }
-                if MINIMA {
-                    let n = halves(_mm512_slli_epi32::<MIN_SHIFT>(integers::<true>(n)));
-                    for t in 0..T {
-                        add_products(&mut sums[t][g], [_mm512_set1_epi32(-of_block[t]); 2], n);
-                    }
-                }
-            }
+        }
+        for span in spans {
+            part.add_one::<T, MINIMA>(span, octs, sums);
         }
     }
 
@@ -250,6 +243,127 @@ impl Work<'_> {
     }
 }
 
+/// Some columns of `G` groups of rows, and a tile of tokens.
+struct Part<'a, const G: usize> {
+    w: &'a Packed,
+    groups: [Group<'a>; G],
+    /// Widened, from oct `first` on.
+    weights: &'a [[__m512i; G]],
+    first: usize,
+    /// The tile's activations, `[block of 32][token]`.
+    lines: &'a [Line],
+    /// The sums of every unit of them.
+    totals: &'a [i32],
+}
+
+impl<const G: usize> Part<'_, G> {
+    /// Adds the products of a span to the sums of `T` tokens.
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")]
+    fn add_one<const T: usize, const MINIMA: bool>(
+        &self,
+        span: usize,
+        octs: &Range<usize>,
+        sums: &mut [[Sum; G]],
+    ) {
+        let w = self.w;
+        let lines = self.lines.as_chunks::<T>().0;
+        let part = octs.start.max(span * w.span())..octs.end.min((span + 1) * w.span());
+        let mut dot = [[_mm512_setzero_si512(); G]; T];
+        for at in part.clone().step_by(UNIT_OCTS) {
+            let columns: &[[__m512i; G]] = &self.weights[(at - self.first) * PAIRS..][..UNIT_OCTS * PAIRS];
+            multiply(columns, &lines[at / OCTS], at % OCTS * PAIRS, &mut dot);
+        }
+        let mut total = [0i32; T];
+        if MINIMA {
+            let units = &self.totals.as_chunks::<T>().0[part.start / UNIT_OCTS..part.end / UNIT_OCTS];
+            units.iter().for_each(|unit| total.iter_mut().zip(unit).for_each(|(total, unit)| *total += unit));
+        }
+        for g in 0..G {
+            let Some((m, n)) = w.scales(self.groups[g], w.block_of_span(span)) else { continue };
+            let m = halves(integers::<false>(m));
+            for t in 0..T {
+                add_products(&mut sums[t][g], halves(dot[t][g]), m);
+            }
+            if MINIMA {
+                let n = minima(n);
+                for t in 0..T {
+                    add_products(&mut sums[t][g], [_mm512_set1_epi32(-total[t]); 2], n);
+                }
+            }
+        }
+    }
+
+    /// Adds the products of two spans of `S` octs to the sums of a full tile: half of its tokens at a time, so that the sums in memory are
+    /// touched half as often.
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")]
+    fn add_two<const S: usize, const MINIMA: bool>(&self, span: usize, sums: &mut [[Sum; G]]) {
+        let octs = [span * S, (span + 1) * S];
+        let weights = &self.weights[(octs[0] - self.first) * PAIRS..][..2 * S * PAIRS];
+        let (a, b) = weights.split_at(S * PAIRS);
+        for half in [0, HALF] {
+            let lines = [self.half(octs[0], half), self.half(octs[1], half)];
+            let mut dot = [[[_mm512_setzero_si512(); G]; HALF]; 2];
+            for (oct, (a, b)) in a.as_chunks::<PAIRS>().0.iter().zip(b.as_chunks::<PAIRS>().0).enumerate() {
+                let at = [(octs[0] % OCTS + oct) * PAIRS, (octs[1] % OCTS + oct) * PAIRS];
+                // Written out: the compiler makes a loop of it otherwise, whose end is mispredicted once a block.
+                multiply_two([&a[0], &b[0]], lines, at, &mut dot);
+                multiply_two([&a[1], &b[1]], lines, [at[0] + 1, at[1] + 1], &mut dot);
+                multiply_two([&a[2], &b[2]], lines, [at[0] + 2, at[1] + 2], &mut dot);
+                multiply_two([&a[3], &b[3]], lines, [at[0] + 3, at[1] + 3], &mut dot);
+            }
+            let sums = &mut sums[half..][..HALF];
+            for g in 0..G {
+                let [(ma, na), (mb, nb)] = [self.scales(g, span), self.scales(g, span + 1)];
+                for t in 0..HALF {
+                    let mut sum = sums[t][g];
+                    add_products(&mut sum, halves(dot[0][t][g]), ma);
+                    add_products(&mut sum, halves(dot[1][t][g]), mb);
+                    if MINIMA {
+                        add_products(&mut sum, self.less::<S>(octs[0], half + t), na);
+                        add_products(&mut sum, self.less::<S>(octs[1], half + t), nb);
+                    }
+                    sums[t][g] = sum;
+                }
+            }
+        }
+    }
+
+    /// The lines of half a full tile in which an oct is.
+    #[inline]
+    fn half(&self, oct: usize, half: usize) -> &[Line; HALF] {
+        &self.lines.as_chunks::<HALF>().0[oct / OCTS * 2 + half / HALF]
+    }
+
+    /// The mantissas and minima of a block; zeros past the last one, where only columns lie that pad the row.
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")]
+    fn scales(&self, g: usize, block: usize) -> ([__m512i; 2], [__m512i; 2]) {
+        let zero = [_mm512_setzero_si512(); 2];
+        match self.w.scales(self.groups[g], block) {
+            Some((m, n)) if self.w.minima => (halves(integers::<false>(m)), minima(n)),
+            Some((m, _)) => (halves(integers::<false>(m)), zero),
+            None => (zero, zero),
+        }
+    }
+
+    /// What a token's activations in a block of a full tile add up to, negative, for what all weights of the block have in common.
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")]
+    fn less<const S: usize>(&self, oct: usize, token: usize) -> [__m512i; 2] {
+        let units = &self.totals.as_chunks::<TILE>().0[oct / UNIT_OCTS..][..S / UNIT_OCTS];
+        [_mm512_set1_epi32(-units.iter().map(|unit| unit[token]).sum::<i32>()); 2]
+    }
+}
+
+/// The minima of a block.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")]
+fn minima(n: &[u8]) -> [__m512i; 2] {
+    halves(_mm512_slli_epi32::<MIN_SHIFT>(integers::<true>(n)))
+}
+
 /// Adds the products of a unit of columns: pairs of weights by pairs of activations from number `first` of each line.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")]
@@ -261,14 +375,40 @@ fn multiply<const G: usize, const T: usize>(
 ) {
     for (i, weights) in weights.iter().enumerate() {
         for (line, dot) in lines.iter().zip(dot.iter_mut()) {
-            let two: &[i16] = &line.0[2 * (first + i)..][..2];
-            // SAFETY: the slice holds the four bytes that are read.
-            let x = _mm512_set1_epi32(unsafe { two.as_ptr().cast::<i32>().read_unaligned() });
+            let x = both(line, first + i);
             for (dot, weights) in dot.iter_mut().zip(weights) {
                 *dot = add_pairs_512(*dot, *weights, x);
             }
         }
     }
+}
+
+/// Adds the products of a pair of columns of each of two blocks, by pairs of activations at their numbers of each line.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")]
+fn multiply_two<const G: usize>(
+    weights: [&[__m512i; G]; 2],
+    lines: [&[Line; HALF]; 2],
+    at: [usize; 2],
+    dot: &mut [[[__m512i; G]; HALF]; 2],
+) {
+    for b in 0..2 {
+        for t in 0..HALF {
+            let x = both(&lines[b][t], at[b]);
+            for g in 0..G {
+                dot[b][t][g] = add_pairs_512(dot[b][t][g], weights[b][g], x);
+            }
+        }
+    }
+}
+
+/// A pair of activations for every row.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")]
+fn both(line: &Line, pair: usize) -> __m512i {
+    let two: &[i16] = &line.0[2 * pair..][..2];
+    // SAFETY: the slice holds the four bytes that are read.
+    _mm512_set1_epi32(unsafe { two.as_ptr().cast::<i32>().read_unaligned() })
 }
 
 /// Every bit of a mask twice.
