@@ -68,7 +68,7 @@ fn shapes<const FOUR: bool, const MINIMA: bool>(
 type Sum = [__m512i; 2];
 
 /// Bytes ahead of the one in use that are asked for.
-const AHEAD: usize = 4096;
+const AHEAD: usize = 8192;
 
 /// An oct's columns as 16-bit integers, each register a pair of every row: the first and third, the second and fourth, then
 /// the same of the other four. Of weights in four bits, what is above their least.
@@ -102,7 +102,7 @@ fn ask(oct: &[u8], streams: usize, len: usize, at: usize) {
     let ahead = if at + AHEAD < len { AHEAD } else { AHEAD + (streams - 1) * len };
     for line in (0..oct.len()).step_by(64) {
         // SAFETY: a prefetch reads nothing and never faults.
-        unsafe { _mm_prefetch::<_MM_HINT_T0>(oct.as_ptr().wrapping_add(ahead + line).cast()) };
+        unsafe { _mm_prefetch::<_MM_HINT_T1>(oct.as_ptr().wrapping_add(ahead + line).cast()) };
     }
 }
 
