@@ -9,6 +9,8 @@ use super::isa::multiversioned;
 
 /// Tokens of a full tile of pairs.
 pub(crate) const TILE: usize = 8;
+/// Tokens from which full tiles pay. The sums of half of one stay in registers while weights are widened for it.
+pub(crate) const MANY: usize = 24;
 /// Tokens of a full tile of digits.
 pub(crate) const WIDE_TILE: usize = 16;
 /// Columns of a line of digits.
@@ -102,6 +104,7 @@ impl Acts {
         let level = *level;
         let tokens = x.len() / cols;
         let (tiles, lines_per_token) = match form {
+            Form::Pairs if tokens < MANY => (tiles(tokens, &[TILE / 2, 2, 1]), cols.div_ceil(BLOCK)),
             Form::Pairs => (tiles(tokens, &[TILE, 4, 2, 1]), cols.div_ceil(BLOCK)),
             Form::Digits => (wide_tiles(tokens), 2 * cols.div_ceil(STEP)),
         };

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use crate::spec::matrix::MIN_SHIFT;
 use crate::spec::{BLOCK, LinearPlan, Matrix, NumericError, Op, Prepared, quantise::no_overflow};
 
-use super::acts::{Acts, Form, TILE, Tile};
+use super::acts::{Acts, Form, MANY, TILE, Tile};
 use super::isa::Level;
 use super::pack::{self, GROUP, OCT, OCTS, Packed, half, oct_bytes};
 use super::{Cpu, own};
@@ -140,7 +140,7 @@ unsafe fn piece(level: Level, w: &Packed, acts: &Acts, first: usize, end: usize,
         return unsafe { amx::piece(token, w, acts, first, end, out) };
     }
     #[cfg(target_arch = "x86_64")]
-    if let (Level::Avx512(token), true) = (level, acts.et.len() >= avx512::many::MIN_TOKENS) {
+    if let (Level::Avx512(token), true) = (level, acts.et.len() >= MANY) {
         // SAFETY: the caller's promise.
         return unsafe { avx512::many::piece(token, w, acts, first..end, out) };
     }

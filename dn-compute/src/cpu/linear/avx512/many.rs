@@ -1,5 +1,5 @@
 //! Many tokens by AVX-512: some columns of two groups of rows are widened once, into memory of the thread, and pass all
-//! tokens from there.
+//! tokens from there. Short blocks are taken two at a time.
 
 use std::arch::x86_64::*;
 use std::cell::RefCell;
@@ -12,9 +12,6 @@ use crate::cpu::linear::{Out, token_scale};
 use crate::cpu::pack::{Bits, GROUP, Group, OCT, OCTS, Packed, oct_bytes};
 use crate::cpu::vnni::add_pairs_512;
 use crate::spec::matrix::MIN_SHIFT;
-
-/// Tokens from which widening apart pays: fewer widen anew for every eight of them.
-pub(in crate::cpu::linear) const MIN_TOKENS: usize = 24;
 
 /// Most octs that are widened at a time: with a tile's activations they stay in the first-level cache. Whole spans of fixed
 /// blocks.
