@@ -88,6 +88,7 @@ pub(crate) struct Acts {
     /// Tile-major; more may follow.
     lines: Vec<Line>,
     /// Of pairs, the sum of every 16 columns: tile-major, then `[unit][token]`.
+    #[cfg_attr(not(target_arch = "x86_64"), expect(dead_code, reason = "no kernel there asks for them"))]
     sums: Vec<i32>,
     /// `et` of every token.
     pub(crate) et: Vec<i32>,
@@ -145,6 +146,7 @@ impl Acts {
     }
 
     /// The sums of a tile of pairs, `[unit][token]`.
+    #[cfg(target_arch = "x86_64")]
     pub(crate) fn sums(&self, tile: Tile) -> &[i32] {
         let per = self.lines_per_token * UNITS;
         &self.sums[tile.first * per..][..tile.width * per]

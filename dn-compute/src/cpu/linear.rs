@@ -5,7 +5,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use crate::spec::matrix::MIN_SHIFT;
 use crate::spec::{BLOCK, LinearPlan, Matrix, NumericError, Op, Prepared, quantise::no_overflow};
 
-use super::acts::{Acts, Form, MANY, TILE, Tile};
+#[cfg(target_arch = "x86_64")]
+use super::acts::MANY;
+use super::acts::{Acts, Form, TILE, Tile};
 use super::isa::Level;
 use super::pack::{self, GROUP, OCT, OCTS, Packed, half, oct_bytes};
 use super::{Cpu, own};
@@ -45,6 +47,7 @@ unsafe impl Sync for Out {}
 
 impl Out {
     /// Where the outputs of some rows for one token go.
+    #[cfg(target_arch = "x86_64")]
     fn place(&self, token: usize, row: usize, rows: usize) -> *mut f32 {
         assert!(token < self.tokens && row + rows <= self.rows);
         // SAFETY: in bounds by the assertion.

@@ -146,6 +146,7 @@ impl Packed {
     }
 
     /// Octs of a row.
+    #[cfg(target_arch = "x86_64")]
     pub(crate) const fn octs(&self) -> usize {
         self.octs
     }
