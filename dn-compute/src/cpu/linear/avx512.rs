@@ -8,7 +8,7 @@
 
 use std::arch::x86_64::*;
 
-use super::{Results, token_scale};
+use super::Results;
 use crate::cpu::acts::{Acts, Tile, UNIT};
 use crate::cpu::isa::Avx512;
 use crate::cpu::pack::{Bits, GROUP, Group, HALVES, OCT, OCTS, Packed};
@@ -132,19 +132,27 @@ fn add_products(sum: &mut Sum, a: [__m512i; 2], b: [__m512i; 2]) {
     }
 }
 
-/// The outputs of a group's rows: its sums, below `2^53`, rounded and scaled.
+/// The exponents of a group's rows.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")]
-fn outputs(w: &Packed, group: usize, sum: Sum, token: f64) -> __m512 {
-    let scales: &[f64] = &w.scale[group * GROUP..][..GROUP];
-    // SAFETY: the slice holds the sixteen values that the two loads read.
-    let (a, b) = unsafe { (_mm512_loadu_pd(scales.as_ptr()), _mm512_loadu_pd(scales.as_ptr().add(8))) };
-    let [even, odd] = sum.map(|sum| _mm512_cvtepi64_pd(sum));
-    let token = _mm512_set1_pd(token);
-    let first = _mm512_permutex2var_pd(even, _mm512_setr_epi64(0, 8, 1, 9, 2, 10, 3, 11), odd);
-    let second = _mm512_permutex2var_pd(even, _mm512_setr_epi64(4, 12, 5, 13, 6, 14, 7, 15), odd);
-    let (first, second) = (finish(first, _mm512_mul_pd(a, token)), finish(second, _mm512_mul_pd(b, token)));
-    _mm512_insertf32x8::<1>(_mm512_castps256_ps512(first), second)
+fn exponents(w: &Packed, group: usize) -> __m512i {
+    let er: &[i32] = &w.er[group * GROUP..][..GROUP];
+    // SAFETY: the slice holds the sixteen values that are read.
+    unsafe { _mm512_loadu_si512(er.as_ptr().cast()) }
+}
+
+/// The outputs of a group's rows: its sums, below `2^53`, rounded to 24 bits, scaled exactly; what is below `2^-126` is `+0`.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")]
+fn outputs(er: __m512i, sum: Sum, et: i32) -> __m512 {
+    let [even, odd] = sum.map(|sum| _mm512_castps256_ps512(_mm512_cvtpd_ps(_mm512_cvtepi64_pd(sum))));
+    let order = _mm512_setr_epi32(0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23);
+    let rounded = _mm512_permutex2var_ps(even, order, odd);
+    let exponent = _mm512_cvtepi32_ps(_mm512_add_epi32(er, _mm512_set1_epi32(et)));
+    // Of zero it is minus infinity.
+    let first_bit = _mm512_add_ps(_mm512_getexp_ps(rounded), exponent);
+    let keep = _mm512_cmp_ps_mask::<_CMP_GE_OQ>(first_bit, _mm512_set1_ps(-126.0));
+    _mm512_maskz_scalef_ps(keep, rounded, exponent)
 }
 
 /// Writes the outputs of a group's rows.
@@ -229,9 +237,8 @@ fn tile_of<const G: usize, const T: usize, const FOUR: bool, const MINIMA: bool>
         }
     }
     for t in 0..T {
-        let token = token_scale(acts, tile, t);
         for g in 0..G {
-            put(&mut out[g * T + t], outputs(w, group + g, sum[t][g], token));
+            put(&mut out[g * T + t], outputs(exponents(w, group + g), sum[t][g], acts.et[tile.first + t]));
         }
     }
 }

@@ -5,10 +5,10 @@ use std::arch::x86_64::*;
 use std::cell::RefCell;
 use std::ops::Range;
 
-use super::{Sum, UNIT_OCTS, add_products, halves, integers, outputs, widen};
+use super::{Sum, UNIT_OCTS, add_products, exponents, halves, integers, outputs, widen};
 use crate::cpu::acts::{Acts, Line, TILE, Tile, UNIT};
 use crate::cpu::isa::Avx512;
-use crate::cpu::linear::{Out, token_scale};
+use crate::cpu::linear::Out;
 use crate::cpu::pack::{Bits, GROUP, Group, OCT, OCTS, Packed, oct_bytes};
 use crate::cpu::vnni::add_pairs_512;
 use crate::spec::matrix::MIN_SHIFT;
@@ -225,9 +225,8 @@ impl Work<'_> {
     unsafe fn write(&self, tile: Tile, groups: &Range<usize>, sums: &[Sum], largest: __m512i) -> __m512i {
         let (w, mut largest) = (self.w, largest);
         for (t, sums) in sums.chunks_exact(groups.len()).enumerate() {
-            let token = token_scale(self.acts, tile, t);
             for (group, sum) in groups.clone().zip(sums) {
-                let values = outputs(w, group, *sum, token);
+                let values = outputs(exponents(w, group), *sum, self.acts.et[tile.first + t]);
                 largest = _mm512_max_epu32(largest, _mm512_castps_si512(_mm512_abs_ps(values)));
                 let row = group * GROUP;
                 let valid = GROUP.min(w.rows - row);
