@@ -125,6 +125,14 @@ impl Packed {
         Self { rows, cols, bits, minima, length, octs, blocks, q, m, n, f, scale, er }
     }
 
+    /// A group's values.
+    #[cfg(target_arch = "x86_64")]
+    #[inline]
+    pub(crate) fn values(&self, group: usize) -> &[u8] {
+        let len = self.octs * oct_bytes(self.bits);
+        &self.q[group * len..][..len]
+    }
+
     /// A group's weights.
     #[inline]
     pub(crate) fn group(&self, group: usize) -> Group<'_> {

@@ -123,7 +123,7 @@ impl Work<'_> {
     fn ask(&self, (groups, octs): &(Range<usize>, Range<usize>), share: usize, shares: usize) {
         let size = oct_bytes(self.w.bits);
         for group in groups.clone() {
-            let bytes = &self.w.group(group).q[octs.start * size..octs.end * size];
+            let bytes = &self.w.values(group)[octs.start * size..octs.end * size];
             let each = bytes.len().div_ceil(shares).next_multiple_of(64);
             for line in bytes.chunks(each).nth(share).unwrap_or_default().chunks(64) {
                 // SAFETY: a prefetch reads nothing and never faults.
