@@ -49,6 +49,8 @@
 #![deny(unsafe_code)]
 
 #[cfg(all(any(feature = "cuda", feature = "wgpu"), not(target_arch = "wasm32")))]
+mod alike;
+#[cfg(all(any(feature = "cuda", feature = "wgpu"), not(target_arch = "wasm32")))]
 mod cached;
 #[cfg(feature = "engine")]
 pub mod chat;
@@ -110,3 +112,5 @@ pub use grammar::GrammarError;
 pub use model::{Model, ModelError, ModelFront};
 #[cfg(feature = "engine")]
 pub use tokenizer::{TextStream, Tokenizer, TokenizerError};
+#[cfg(all(any(feature = "cuda", feature = "wgpu"), not(target_arch = "wasm32")))]
+pub use verdict::Refusal;

@@ -7,7 +7,7 @@ use super::{Cuda, CudaError};
 use crate::conformance;
 use crate::reference::Reference;
 use crate::spec::{Backend, DeviceFault, KvShape, Mask, NumericError, QuantMatrix};
-use crate::verdict::Subject;
+use crate::verdict::{Refusal, Subject};
 
 fn suite(card: &Cuda, every: usize, what: &str) -> conformance::Report {
     let started = Instant::now();
@@ -127,7 +127,8 @@ fn a_card_is_compared_once_and_refused_for_one_wrong_bit() {
     let change =
         Some(("to[1] = from[(row + 8) * (LINE / 4) + word];", "to[1] = from[row * (LINE / 4) + word + 4];"));
     let Some(wrong) = emulated(Emulation { change, ..Emulation::default() }) else { return };
-    let Err(CudaError::Unqualified { device, driver, source }) = wrong.judge(cache, &subject("1"), false)
+    let Err(CudaError::Refused(Refusal::Differs { device, driver, source })) =
+        wrong.judge(cache, &subject("1"), false)
     else {
         panic!("a wrong card qualified")
     };
@@ -136,7 +137,7 @@ fn a_card_is_compared_once_and_refused_for_one_wrong_bit() {
     let right = emulated(Emulation::default()).unwrap();
     let known = right.judge(cache, &subject("1"), false).unwrap_err();
     let text = known.to_string();
-    assert!(matches!(known, CudaError::KnownUnqualified { .. }), "{known:?}");
+    assert!(matches!(known, CudaError::Refused(Refusal::Known { .. })), "{known:?}");
     assert!(
         text.contains("emulated card") && text.contains("none") && text.contains(&source.to_string()),
         "{text}"
@@ -145,7 +146,8 @@ fn a_card_is_compared_once_and_refused_for_one_wrong_bit() {
     // Other kernels are compared; after that a card that would be wrong is not compared either.
     right.judge(cache, &subject("2"), false).unwrap();
     wrong.judge(cache, &subject("2"), false).unwrap();
-    assert!(matches!(wrong.judge(cache, &subject("2"), true), Err(CudaError::Unqualified { .. })));
+    let anew = wrong.judge(cache, &subject("2"), true);
+    assert!(matches!(anew, Err(CudaError::Refused(Refusal::Differs { .. }))), "{anew:?}");
 }
 
 /// A model's tokens and trace roots, those of prompts in one pass and of tokens one by one.
