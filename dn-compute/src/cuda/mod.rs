@@ -16,6 +16,7 @@ mod attention;
 mod call;
 #[allow(unsafe_code)]
 mod card;
+mod ceilings;
 #[allow(unsafe_code)]
 mod compile;
 mod device;
@@ -55,6 +56,7 @@ use crate::spec::{
 };
 use crate::verdict::{self, Refusal, Subject};
 
+pub use ceilings::Ceilings;
 pub use devices::{CudaDevice, devices};
 pub use error::CudaError;
 
