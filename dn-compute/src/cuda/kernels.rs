@@ -12,7 +12,7 @@ pub(super) const SOURCE: &str = concat!(
 );
 
 /// Kernels of every architecture.
-pub(super) const NAMES: [&str; 21] = [
+pub(super) const NAMES: [&str; 25] = [
     "add_to",
     "attention_begin",
     "copy_all",
@@ -25,6 +25,10 @@ pub(super) const NAMES: [&str; 21] = [
     "linear_2",
     "linear_4",
     "linear_8",
+    "linear_fours_1",
+    "linear_fours_2",
+    "linear_fours_4",
+    "linear_fours_8",
     "peak_dp4a",
     "quantise",
     "read_all",
