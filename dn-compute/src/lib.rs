@@ -48,6 +48,10 @@
 //! - [`engine`]: all of it together; [`encoder`]: embeddings, of models of the BERT family.
 #![deny(unsafe_code)]
 
+// By the name that tests outside use, for those that both share.
+#[cfg(test)]
+extern crate self as dn_compute;
+
 #[cfg(all(any(feature = "cuda", feature = "wgpu"), not(target_arch = "wasm32")))]
 mod alike;
 #[cfg(all(any(feature = "cuda", feature = "wgpu"), not(target_arch = "wasm32")))]

@@ -174,38 +174,18 @@ fn values_of_four_bits_stay_four_bits() {
     assert_eq!(bytes(-7, 9), 64 * 256 + scales, "-8 to 9");
 }
 
-/// A model's tokens and trace roots, those of prompts in one pass and of tokens one by one.
+#[cfg(feature = "embedded-model")]
+#[path = "../../tests/common/model.rs"]
+mod model;
+
 #[cfg(feature = "embedded-model")]
 #[test]
 fn the_embedded_model_answers_as_on_the_cpu() {
-    use std::ops::ControlFlow;
     use std::sync::Arc;
 
-    use dn_core::objects::{Decoding, Sampling};
-
-    use crate::{ChatMessage, Engine, EngineOptions, GenerateRequest, Model};
+    use crate::{Engine, EngineOptions};
 
     let Some(card) = emulated(Emulation::default()) else { return };
-    let model = Arc::new(Model::from_bytes(crate::embedded::tiny_rust()).unwrap());
-    let cpu = Engine::new(Arc::clone(&model), EngineOptions::default()).unwrap();
     let card: Arc<dyn Backend> = Arc::new(card);
-    let card = Engine::on(Arc::clone(&model), card, EngineOptions::default()).unwrap();
-    // More tokens than a block of keys has: some are read in one pass, some one by one.
-    let long = "What is ownership? ".repeat(12);
-    for (question, max_tokens) in [("What is ownership?", 12), (long.as_str(), 4)] {
-        let prompt = model.front().chat_prompt(&[ChatMessage::user(question)]).unwrap();
-        let request = GenerateRequest {
-            prompt: &prompt,
-            already: &[],
-            sampling: Sampling { temperature_micro: 700_000, seed: 7, ..Sampling::GREEDY },
-            decoding: Decoding::plain(),
-            max_tokens,
-            stop: &[],
-        };
-        let expected = cpu.generate(&request, &mut |_| ControlFlow::Continue(())).unwrap();
-        let found = card.generate(&request, &mut |_| ControlFlow::Continue(())).unwrap();
-        assert_eq!((&found.tokens, found.trace_root), (&expected.tokens, expected.trace_root));
-        let replay = card.replay(&request, &expected.tokens, expected.finish).unwrap();
-        assert_eq!((replay.divergence, replay.trace_root), (None, expected.trace_root));
-    }
+    model::answers_as_on_the_cpu(|model| Engine::on(model, card, EngineOptions::default()), [12, 4]);
 }
