@@ -48,6 +48,12 @@
 //! - [`engine`]: all of it together; [`encoder`]: embeddings, of models of the BERT family.
 #![deny(unsafe_code)]
 
+// By the name that tests outside use, for those that both share.
+#[cfg(test)]
+extern crate self as dn_compute;
+
+#[cfg(all(any(feature = "cuda", feature = "wgpu"), not(target_arch = "wasm32")))]
+mod alike;
 #[cfg(all(any(feature = "cuda", feature = "wgpu"), not(target_arch = "wasm32")))]
 mod cached;
 #[cfg(feature = "engine")]
@@ -110,3 +116,5 @@ pub use grammar::GrammarError;
 pub use model::{Model, ModelError, ModelFront};
 #[cfg(feature = "engine")]
 pub use tokenizer::{TextStream, Tokenizer, TokenizerError};
+#[cfg(all(any(feature = "cuda", feature = "wgpu"), not(target_arch = "wasm32")))]
+pub use verdict::Refusal;

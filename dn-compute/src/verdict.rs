@@ -47,15 +47,56 @@ pub(crate) struct Verdict {
     pub(crate) weights_per_s: Option<u64>,
 }
 
-/// Why a device was not found right.
-#[derive(Debug)]
-pub(crate) enum Refusal {
-    /// It was compared just now.
-    Differs(Box<Mismatch>),
-    /// It failed before it was compared: this is no verdict.
-    Failed(Box<Mismatch>),
-    /// It was compared earlier: what differed.
-    Known(String),
+/// Why a device is not used. Each message names it and what to do about it.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Refusal {
+    /// It computes other bits than the reference.
+    #[error(
+        "`{device}` ({driver}) computes wrongly and is not used ({source}); update its driver, or use the cpu backend"
+    )]
+    Differs {
+        /// The device.
+        device: String,
+        /// Its driver.
+        driver: String,
+        /// The first difference.
+        source: Box<Mismatch>,
+    },
+    /// It computed other bits than the reference when it was compared, earlier and with this driver.
+    #[error(
+        "`{device}` ({driver}) computed wrongly when it was compared and is not used ({difference}); update its driver, or use \
+         the cpu backend; `dn backends` compares it again"
+    )]
+    Known {
+        /// The device.
+        device: String,
+        /// Its driver.
+        driver: String,
+        /// What differed.
+        difference: String,
+    },
+    /// It failed while it was compared with the reference: of its bits nothing is known.
+    #[error("`{device}` ({driver}) could not be compared with the reference: {source}")]
+    Failed {
+        /// The device.
+        device: String,
+        /// Its driver.
+        driver: String,
+        /// How it failed.
+        source: Box<Mismatch>,
+    },
+}
+
+impl Refusal {
+    /// Of a device that was compared just now. Full memory or a lost device say nothing about its bits, then or now.
+    pub(crate) fn new(subject: &Subject, found: Mismatch) -> Self {
+        let (device, driver, source) = (subject.device.clone(), subject.driver.clone(), Box::new(found));
+        match source.is_failure() {
+            true => Self::Failed { device, driver, source },
+            false => Self::Differs { device, driver, source },
+        }
+    }
 }
 
 impl Subject {
@@ -133,14 +174,17 @@ pub(crate) fn judge(
     let known = Verdict::read(dir, subject);
     match known.outcome {
         Outcome::Right if !anew => return Ok(()),
-        Outcome::Wrong(difference) if !anew => return Err(Refusal::Known(difference)),
+        Outcome::Wrong(difference) if !anew => {
+            let (device, driver) = (subject.device.clone(), subject.driver.clone());
+            return Err(Refusal::Known { device, driver, difference });
+        }
         _ => {}
     }
-    let (outcome, result) = match compare() {
-        Ok(_) => (Outcome::Right, Ok(())),
-        // Full memory or a lost device say nothing about its bits, then or now.
-        Err(failed) if failed.is_failure() => (Outcome::Unknown, Err(Refusal::Failed(Box::new(failed)))),
-        Err(differs) => (Outcome::Wrong(differs.to_string()), Err(Refusal::Differs(Box::new(differs)))),
+    let result = compare().map(|_| ()).map_err(|found| Refusal::new(subject, found));
+    let outcome = match &result {
+        Ok(()) => Outcome::Right,
+        Err(Refusal::Differs { source, .. }) => Outcome::Wrong(source.to_string()),
+        Err(_) => Outcome::Unknown,
     };
     // What was measured meanwhile stays.
     let now = Verdict::read(dir, subject);

@@ -1,20 +1,26 @@
 //! `cargo xtask gpu [MODEL]`: everything that a machine with a graphics card can say about the GPU backends, in one Markdown file below
-//! the target directory: devices, the conformance suites, equal trace roots, rates. Where there is no card, it says so.
+//! the target directory: devices, the conformance suites, equal trace roots, what the card can do at most, rates, and their ratios. Where
+//! there is no card, it says so.
+
+mod ratios;
 
 use std::fmt::Write;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Output};
 
 use serde_json::Value;
 
 use crate::cargo;
+use ratios::Rates;
 
 /// Most of an output's end that goes into the report.
 const MOST_BYTES: usize = 20_000;
 /// What is computed on every backend, whose trace roots must be equal.
 const TOKENS: &str = "0,35,661";
 const BACKENDS: [&str; 3] = ["cpu", "wgpu", "cuda"];
+/// Shapes that are timed where no model is given.
+const SHAPES: [&str; 2] = ["1b", "8b"];
 
 /// A report as far as it is written.
 struct Report {
@@ -38,14 +44,14 @@ pub(crate) fn run(model: Option<&str>) -> ExitCode {
         report.step(title, cargo(&args).args(["--", "--nocapture"]), Need::Needed);
     }
     report.roots(model);
-    for backend in BACKENDS {
-        let args =
-            ["bench", "infer", "--backend", backend, "--prompt-tokens", "256", "--output-tokens", "64"];
-        report.step(&format!("Rates: {backend}"), &mut dn(&args, model), Need::Wanted);
-    }
-    report.text.push_str(
-        "\nWhat the card could do at most (bandwidth, int8 products) is not measured by this report yet.\n",
-    );
+    let example = ["run", "--release", "--locked", "--quiet", "-p", "dn-compute", "--features", "cuda"];
+    let ceilings = report.json("Ceilings", cargo(&example).args(["--example", "ceilings"]));
+    let models = match model {
+        Some(model) => vec![("the model given".to_owned(), PathBuf::from(model))],
+        None => SHAPES.iter().filter_map(|shape| report.model(shape)).collect(),
+    };
+    let rates: Vec<Rates> = models.into_iter().map(|(name, file)| report.rates(name, &file)).collect();
+    report.text.push_str(&ratios::section(ceilings.as_ref(), &rates));
     finish(&report)
 }
 
@@ -94,6 +100,47 @@ impl Report {
         output.status.success().then_some(output)
     }
 
+    /// What a step prints, where it is JSON. It may fail: a machine without a device has none.
+    fn json(&mut self, title: &str, command: &mut Command) -> Option<Value> {
+        let output = self.step(title, command, Need::Wanted)?;
+        serde_json::from_slice(&output.stdout).ok()
+    }
+
+    /// A model of random weights, made once.
+    fn model(&mut self, shape: &str) -> Option<(String, PathBuf)> {
+        let metadata = crate::cargo_metadata().ok()?;
+        let place = Path::new(metadata["target_directory"].as_str()?).join("gpu-models");
+        fs::create_dir_all(&place).ok()?;
+        let (file, part) = (place.join(format!("{shape}.gguf")), place.join(format!("{shape}.part")));
+        if !file.exists() {
+            let mut make =
+                cargo(&["run", "--release", "--locked", "--quiet", "-p", "dn-compute", "--example"]);
+            make.args(["random_model", "--", shape]).arg(&part);
+            self.step(&format!("A model of the {shape} shape"), &mut make, Need::Wanted)?;
+            fs::rename(&part, &file).ok()?;
+        }
+        Some((shape.to_owned(), file))
+    }
+
+    /// What a model's ratios are made of.
+    fn rates(&mut self, name: String, model: &Path) -> Rates {
+        let model = model.to_string_lossy();
+        let mut bench = |backend: &str, prompt: &str, output: &str, only: &str| {
+            let args = ["bench", "infer", "--json", "--backend", backend, "--prompt-tokens", prompt];
+            let more = ["--output-tokens", output, "--only", only];
+            let title = format!("Rates of {name}: {backend}, {prompt} + {output} tokens");
+            self.json(&title, dn(&args, Some(&model)).args(more))
+        };
+        bench("cpu", "32", "16", "generation");
+        let cuda = bench("cuda", "128", "512", "replay");
+        let prefill = bench("cuda", "2048", "1", "generation");
+        let wgpu = bench("wgpu", "128", "64", "generation");
+        let shape = cuda.as_ref().or(wgpu.as_ref()).map(|bench| bench["shape"].clone());
+        let torch =
+            shape.and_then(|shape| self.json(&format!("PyTorch in bf16: {name}"), &mut torch(&shape)));
+        Rates { name, cuda, prefill, wgpu, torch }
+    }
+
     /// The same tokens on every backend that is here: one trace root.
     fn roots(&mut self, model: Option<&str>) {
         let mut roots = Vec::new();
@@ -113,6 +160,24 @@ impl Report {
         self.failed |= !equal || known.is_empty();
         let _ = writeln!(self.text, "\n{}", if equal { "All that ran are equal." } else { "THEY DIFFER." });
     }
+}
+
+/// What plain PyTorch does with a shape; without PyTorch the step says that it is not there.
+fn torch(shape: &Value) -> Command {
+    let mut command = Command::new("python3");
+    command.arg("tools/gpu/torch_decode.py");
+    for (option, key) in [
+        ("--layers", "layers"),
+        ("--width", "width"),
+        ("--heads", "heads"),
+        ("--kv-heads", "kv_heads"),
+        ("--head-size", "head_size"),
+        ("--ffn", "ffn_width"),
+        ("--vocabulary", "vocabulary"),
+    ] {
+        command.args([option, &shape[key].to_string()]);
+    }
+    command
 }
 
 fn dn(args: &[&str], model: Option<&str>) -> Command {

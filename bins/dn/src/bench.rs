@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use dn_compute::{Engine, GenerateRequest};
 use dn_core::ModelId;
-use dn_core::objects::{Decoding, Sampling};
+use dn_core::objects::{Decoding, Hyperparameters, Sampling};
 use serde::Serialize;
 
 use crate::error::CliError;
@@ -98,6 +98,7 @@ struct Report {
     runs: u32,
     load_ms: f64,
     weights_mb: f64,
+    shape: Hyperparameters,
     #[serde(flatten)]
     generation: Option<Generation>,
     #[serde(flatten)]
@@ -189,6 +190,7 @@ pub(crate) fn run(args: Args, config: &Config) -> Result<ExitCode, CliError> {
         runs,
         load_ms: millis(loaded.load),
         weights_mb: figures::mb(engine.weight_bytes() as f64),
+        shape: engine.model().front().hyperparameters().clone(),
         generation: best.map(|best| Generation {
             prompt_tokens: best.prefilled,
             output_tokens: best.output,

@@ -7,6 +7,7 @@ use crate::spec::{
 };
 
 use super::linear::{Both, Weights, both, matrix};
+use super::pass::one_by_one;
 use super::{Kind, Mismatch, Rng, Suite};
 
 /// Sizes of a layer and the form of its weights.
@@ -187,7 +188,7 @@ impl<'a> Layer<'a> {
             if backend.pass(&call, &mut parts, &mut values)? {
                 *whole += 1;
             } else {
-                self.one_by_one(backend, &call, &mut parts, &mut x)?;
+                one_by_one(backend, &call, &mut parts, &mut values)?;
             }
             all.extend(x);
             for kv in &caches {
@@ -199,54 +200,5 @@ impl<'a> Layer<'a> {
             caches[1].truncate(KEPT);
         }
         Ok(all)
-    }
-
-    /// The operations one after another, as the decoder calls them.
-    fn one_by_one(
-        &self,
-        b: &dyn Backend,
-        call: &PassCall<'_>,
-        parts: &mut [PassPart<'_>],
-        x: &mut [f32],
-    ) -> Result<(), NumericError> {
-        let (w, eps, tokens, d) = (&call.layers[0], call.eps, call.positions.len(), self.form.head_dim);
-        let (row, kv_row) = (call.heads * d, self.form.kv_heads * d);
-        let (mut h, mut a) = (vec![0.0; x.len()], vec![0.0; tokens * row]);
-        let (mut q, mut k, mut v) = (a.clone(), vec![0.0; tokens * kv_row], vec![0.0; tokens * kv_row]);
-        b.rms_norm(&w.attention_norm, eps, x, &mut h)?;
-        b.linear(&[&w.query, &w.key, &w.value], &h, tokens, &mut [&mut q, &mut k, &mut v])?;
-        if let Some(biases) = &w.biases {
-            for (x, bias) in [&mut q, &mut k, &mut v].into_iter().zip(biases) {
-                b.add(x, bias)?;
-            }
-        }
-        if let Some(norms) = &w.head_norms {
-            for (x, norm) in [&mut q, &mut k].into_iter().zip(norms) {
-                let before = x.clone();
-                b.rms_norm(norm, eps, &before, x)?;
-            }
-        }
-        b.rope(call.rope, call.positions, &mut q)?;
-        b.rope(call.rope, call.positions, &mut k)?;
-        let mut at = 0;
-        for part in parts {
-            let (own, own_kv) = (at * row..(at + part.rows) * row, at * kv_row..(at + part.rows) * kv_row);
-            let kv = &mut part.kv[0];
-            let first = kv.len();
-            b.kv_append(kv, &k[own_kv.clone()], &v[own_kv])?;
-            b.attention(kv, call.mask, call.heads, first, &q[own.clone()], &mut a[own])?;
-            at += part.rows;
-        }
-        b.linear(&[&w.attention_output], &a, tokens, &mut [&mut h])?;
-        if let Some(bias) = &w.output_bias {
-            b.add(&mut h, bias)?;
-        }
-        b.add(x, &h)?;
-        let (mut gate, mut up) = (vec![0.0; tokens * self.form.ffn], vec![0.0; tokens * self.form.ffn]);
-        b.rms_norm(&w.ffn_norm, eps, x, &mut h)?;
-        b.linear(&[&w.gate, &w.up], &h, tokens, &mut [&mut gate, &mut up])?;
-        b.silu_mul(&mut gate, &up)?;
-        b.linear(&[&w.down], &gate, tokens, &mut [&mut h])?;
-        b.add(x, &h)
     }
 }

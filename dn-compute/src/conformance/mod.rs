@@ -11,9 +11,12 @@ mod gelu;
 mod layer;
 mod layer_norm;
 mod linear;
+mod pass;
 mod rms_norm;
 mod rope;
 mod silu;
+
+pub use pass::one_by_one;
 
 use crate::reference::Reference;
 use crate::spec::{Backend, DeviceFault, NumericError, Op};

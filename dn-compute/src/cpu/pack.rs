@@ -90,8 +90,10 @@ impl Packed {
         let groups = rows.div_ceil(GROUP);
         let octs = cols.div_ceil(BLOCK) * OCTS;
         let (range, minima) = (w.range(), w.blocks().minima);
-        let fits = range.spread <= 15 && range.max.abs_diff(range.min) <= 16;
-        let bits = if fits && level.takes_four_bits() { Bits::Four { base: range.min } } else { Bits::Eight };
+        let bits = match range.four_bits() {
+            Some(base) if level.takes_four_bits() => Bits::Four { base },
+            _ => Bits::Eight,
+        };
         let four = bits != Bits::Eight;
         let mut q = Pages::zeroed(groups * octs * oct_bytes(bits));
         let mut m = Pages::zeroed(groups * blocks * HALVES);

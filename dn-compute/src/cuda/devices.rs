@@ -4,6 +4,7 @@ use cudarc::driver::{DriverError, result, sys};
 
 use super::CudaError;
 use super::compile::{self, Architecture};
+use crate::alike::{placed, tell_apart};
 use crate::spec::DeviceFault;
 use crate::verdict::{CODE, Subject};
 
@@ -47,8 +48,10 @@ const FUNCTIONS: [&str; 31] = [
 /// What a device is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CudaDevice {
-    /// Its name.
+    /// Its name; of several with the same its place is a part of it.
     pub name: String,
+    /// Its place on the PCI bus: domain, bus and device, as `nvidia-smi` writes them.
+    pub bus: String,
     /// The driver's version and that of CUDA which it knows.
     pub driver: String,
     /// Its compute capability.
@@ -72,10 +75,15 @@ impl CudaDevice {
         let compiled = compile::key(&Architecture::of(self)?)?;
         Ok(Subject {
             backend: "cuda",
-            device: self.name.clone(),
+            device: self.identity(),
             driver: self.driver.clone(),
             code: format!("{CODE} {compiled}"),
         })
+    }
+
+    /// Its name and its place: what no other card of this machine has.
+    fn identity(&self) -> String {
+        placed(&self.name, &self.bus)
     }
 }
 
@@ -89,7 +97,8 @@ pub fn devices() -> Result<Vec<CudaDevice>, CudaError> {
     let count = result::device::get_count().map_err(fail)?;
     let driver = driver_version().map_err(fail)?;
     let devices: Result<Vec<_>, _> = (0..count).map(|ordinal| summary(ordinal, &driver)).collect();
-    let devices = devices.map_err(fail)?;
+    let mut devices = devices.map_err(fail)?;
+    tell_apart(&mut devices, |device| &mut device.name, |device| device.bus.clone());
     if devices.is_empty() { Err(CudaError::NoDevice) } else { Ok(devices) }
 }
 
@@ -169,10 +178,18 @@ fn summary(ordinal: i32, driver: &str) -> Result<CudaDevice, DriverError> {
         attribute(Attribute::CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR)?,
     );
     let is_integrated = attribute(Attribute::CU_DEVICE_ATTRIBUTE_INTEGRATED)? != 0;
+    let [domain, bus, slot] = [
+        Attribute::CU_DEVICE_ATTRIBUTE_PCI_DOMAIN_ID,
+        Attribute::CU_DEVICE_ATTRIBUTE_PCI_BUS_ID,
+        Attribute::CU_DEVICE_ATTRIBUTE_PCI_DEVICE_ID,
+    ]
+    .map(attribute);
+    let bus = format!("{:04x}:{:02x}:{:02x}", domain?, bus?, slot?);
     // SAFETY: `device` came from the driver.
     let memory_bytes = unsafe { result::device::total_mem(device) }? as u64;
     Ok(CudaDevice {
         name,
+        bus,
         driver: driver.to_owned(),
         capability,
         memory_bytes,
@@ -245,6 +262,27 @@ mod tests {
         assert_eq!(of(sys::CUresult::CUDA_ERROR_OUT_OF_MEMORY), DeviceFault::OutOfMemory);
         assert_eq!(of(sys::CUresult::CUDA_ERROR_ILLEGAL_ADDRESS), DeviceFault::Lost);
         assert_eq!(of(sys::CUresult::CUDA_ERROR_LAUNCH_TIMEOUT), DeviceFault::Lost);
+    }
+
+    /// Two cards of one kind are two devices, each with a verdict of its own; a second one changes nothing for the first.
+    #[test]
+    fn two_cards_of_a_kind_are_two() {
+        let card = |bus: &str| CudaDevice {
+            name: "NVIDIA H200".into(),
+            bus: bus.into(),
+            driver: "550.54.15, CUDA 12.4".into(),
+            capability: (9, 0),
+            memory_bytes: 1,
+            is_integrated: false,
+            isa: "sm_90",
+            ordinal: 0,
+        };
+        let alone = card("0000:1b:00");
+        let mut both = [card("0000:1b:00"), card("0000:1c:00")];
+        tell_apart(&mut both, |device| &mut device.name, |device| device.bus.clone());
+        assert_eq!(both[1].name, "NVIDIA H200 (0000:1c:00)");
+        assert_eq!(both[0].identity(), alone.identity());
+        assert_ne!(both[0].identity(), both[1].identity());
     }
 
     /// On a machine with a driver it lists devices; on one without it says so, and the process lives.

@@ -8,7 +8,7 @@ use crate::spec::DeviceFault;
 #[repr(C)]
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Args {
-    pub(super) addresses: [u64; 10],
+    pub(super) addresses: [u64; 11],
     pub(super) numbers: [u32; 16],
 }
 

@@ -94,8 +94,8 @@ KERNEL turn(const Args a) {
 }
 
 // Rows of a matrix as numbers.
-// q: [row][stride]; m: [row][block]; minima: as m, or nothing; exponents: [row].
-// n: columns, stride, columns of a block, blocks, tokens.
+// q: [row][stride], of four bits [row][stride / 2]; m: [row][block]; minima: as m, or nothing; exponents: [row].
+// p[6]: `above`. n: columns, stride, columns of a block, blocks, tokens, whether values are of four bits, their least.
 KERNEL rows_of(const Args a) {
   const i8* q = (const i8*)a.p[0];
   const u16* m = (const u16*)a.p[1];
@@ -109,7 +109,15 @@ KERNEL rows_of(const Args a) {
   u64 row = tokens[i / cols];
   u32 c = (u32)(i % cols);
   u64 block = row * a.n[3] + c / a.n[2];
-  i32 v = (i32)q[row * a.n[1] + c] * (i32)m[block];
+  i32 v;
+  if (a.n[5]) {
+    u32 place = c % 16, four = ((const u8*)q)[(row * a.n[1] + c / 16 * 16) / 2 + place / 8 * 4 + place % 4];
+    u32 least = least_of(a.p[6], a.n[6], row, c / a.n[2], a.n[3]);
+    v = (i8)((place % 8 < 4 ? four & 15 : four >> 4) + least);
+  } else {
+    v = q[row * a.n[1] + c];
+  }
+  v *= (i32)m[block];
   if (minima) v -= 16 * (i32)minima[block];
   out[i] = scale(__int2float_rn(v), exponents[row]);
 }

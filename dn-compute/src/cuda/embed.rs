@@ -18,8 +18,11 @@ pub(super) fn embed(
     for (tokens, out) in tokens.chunks(step).zip(out.chunks_mut(step * cols)) {
         let call = Call::new(device, Op::Embed)?;
         let (bt, by) = (call.upload(tokens)?, call.room(out.len())?);
-        let addresses = [w.q.at(), w.m.at(), w.minima_at(), w.exponents.at(), bt.at(), by.at()];
-        let numbers = [cols, w.stride, w.block_columns, w.block_count, tokens.len()].map(|n| n as u32);
+        let addresses = [w.q.at(), w.m.at(), w.minima_at(), w.exponents.at(), bt.at(), by.at(), w.above_at()];
+        let [fours, least] = w.four_numbers();
+        let [cols, stride, columns, count, tokens] =
+            [cols, w.stride, w.block_columns, w.block_count, tokens.len()].map(|n| n as u32);
+        let numbers = [cols, stride, columns, count, tokens, fours, least];
         call.launch_items("rows_of", out.len(), &addresses, &numbers)?;
         call.finish(&mut [(&by, bytes(out))])?;
     }

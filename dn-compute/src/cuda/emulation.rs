@@ -83,6 +83,7 @@ pub(super) fn emulated(options: Emulation) -> Option<Cuda> {
     let kernels = kernels(options)?;
     let summary = CudaDevice {
         name: "emulated card".to_owned(),
+        bus: "emulated bus".to_owned(),
         driver: "none".to_owned(),
         capability: if options.tiles { (8, 0) } else { (7, 0) },
         memory_bytes: options.memory as u64,

@@ -1,9 +1,7 @@
 //! Why a device cannot be used. Each message names the device and what to do about it.
 
-use super::CudaDevice;
-use crate::conformance::Mismatch;
+use crate::Refusal;
 use crate::spec::DeviceFault;
-use crate::verdict::Refusal;
 
 /// Why the backend cannot start.
 #[derive(Debug, thiserror::Error)]
@@ -85,50 +83,7 @@ pub enum CudaError {
         /// What it says.
         fault: DeviceFault,
     },
-    /// The device computes other bits than the reference: it is not used at all.
-    #[error(
-        "`{device}` ({driver}) computes wrongly and is not used ({source}); update its driver, or use the cpu backend"
-    )]
-    Unqualified {
-        /// The device.
-        device: String,
-        /// Its driver.
-        driver: String,
-        /// The first difference.
-        source: Box<Mismatch>,
-    },
-    /// The device computed other bits than the reference when it was compared, earlier and with this driver.
-    #[error(
-        "`{device}` ({driver}) computed wrongly when it was compared and is not used ({difference}); update its driver, or use \
-         the cpu backend; `dn backends` compares it again"
-    )]
-    KnownUnqualified {
-        /// The device.
-        device: String,
-        /// Its driver.
-        driver: String,
-        /// What differed.
-        difference: String,
-    },
-    /// The device failed while it was compared with the reference: of its bits nothing is known.
-    #[error("`{device}` ({driver}) could not be compared with the reference: {source}")]
-    Unfinished {
-        /// The device.
-        device: String,
-        /// Its driver.
-        driver: String,
-        /// How it failed.
-        source: Box<Mismatch>,
-    },
-}
-
-impl CudaError {
-    pub(super) fn refused(device: &CudaDevice, refusal: Refusal) -> Self {
-        let (device, driver) = (device.name.clone(), device.driver.clone());
-        match refusal {
-            Refusal::Differs(source) => Self::Unqualified { device, driver, source },
-            Refusal::Failed(source) => Self::Unfinished { device, driver, source },
-            Refusal::Known(difference) => Self::KnownUnqualified { device, driver, difference },
-        }
-    }
+    /// The device is not used: it computes otherwise than the reference, or failed while it was compared.
+    #[error(transparent)]
+    Refused(#[from] Refusal),
 }

@@ -4,6 +4,7 @@
 // Everything with more than two terms is a sum or a maximum of integers, so that no order matters.
 
 typedef signed char i8;
+typedef unsigned char u8;
 typedef short i16;
 typedef unsigned short u16;
 typedef int i32;
@@ -13,7 +14,7 @@ typedef unsigned long long u64;
 
 // What a kernel is given: addresses, then numbers.
 struct Args {
-  void* p[10];
+  void* p[11];
   u32 n[16];
 };
 

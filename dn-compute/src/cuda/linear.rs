@@ -73,11 +73,15 @@ pub(super) fn multiply(
         };
         (kernel, [w.rows().div_ceil(TILE), tokens.div_ceil(TILE), 1])
     } else {
-        let (kernel, at_once) = match tokens {
-            1 => ("linear_1", 1),
-            2 => ("linear_2", 2),
-            3..=4 => ("linear_4", 4),
-            _ => ("linear_8", 8),
+        let (kernel, at_once) = match (tokens, &w.fours) {
+            (1, None) => ("linear_1", 1),
+            (2, None) => ("linear_2", 2),
+            (3..=4, None) => ("linear_4", 4),
+            (_, None) => ("linear_8", 8),
+            (1, Some(_)) => ("linear_fours_1", 1),
+            (2, Some(_)) => ("linear_fours_2", 2),
+            (3..=4, Some(_)) => ("linear_fours_4", 4),
+            (_, Some(_)) => ("linear_fours_8", 8),
         };
         (kernel, [w.rows().div_ceil(FEW_ROWS), tokens.div_ceil(at_once), 1])
     };
@@ -92,9 +96,12 @@ pub(super) fn multiply(
         a.sums.at(),
         y.at(),
         call.fault(),
+        w.above_at(),
     ];
+    let [fours, least] = w.four_numbers();
     let [rows, stride, pieces, blocks, tokens] =
         [w.rows(), w.stride, w.cols().div_ceil(16), w.block_count, tokens].map(|n| n as u32);
-    call.launch(kernel, grid, BLOCK, &addresses, &[rows, stride, pieces, w.piece_shift(), blocks, tokens])?;
+    let numbers = [rows, stride, pieces, w.piece_shift(), blocks, tokens, fours, least];
+    call.launch(kernel, grid, BLOCK, &addresses, &numbers)?;
     Ok(y)
 }

@@ -44,6 +44,28 @@ DEVICE void store(uint4* to, const Piece& from) {
     to[at / 4 * (LINE / 16) + at % 4] = from.v[i];
   }
 }
+// The same of weights, which may be of four bits: then a piece is two words and their least until it is stored.
+DEVICE void fetch_weights(Piece& to, const Args& a, u32 first_row, u32 chunk) {
+  if (!a.n[6]) {
+    fetch(to, a.p[0], first_row, a.n[0], a.n[1], chunk);
+    return;
+  }
+#pragma unroll
+  for (u32 i = 0; i < 2; i++) {
+    u32 at = threadIdx.x + i * 128, piece = chunk * (CHUNK / 16) + at % 4;
+    u64 row = smaller(first_row + at / 4, a.n[0] - 1);
+    uint2 v = ((const uint2*)a.p[0])[row * (a.n[1] / 16) + piece];
+    u32 block = smaller(piece >> a.n[3], a.n[4] - 1);
+    to.v[i] = {v.x, v.y, least_of(a.p[10], a.n[7], row, block, a.n[4]), 0};
+  }
+}
+DEVICE void store_weights(uint4* to, Piece from, bool fours) {
+  if (fours) {
+#pragma unroll
+    for (u32 i = 0; i < 2; i++) from.v[i] = bytes_of(from.v[i].x, from.v[i].y, from.v[i].z);
+  }
+  store(to, from);
+}
 // The words of a fragment of 16 rows: rows g and g + 8, then the same sixteen columns on.
 DEVICE void fragment(u32* to, const u32* from, u32 row, u32 word) {
   to[0] = from[row * (LINE / 4) + word];
@@ -79,11 +101,11 @@ DEVICE void many_tokens(const Args& a, Shared& s) {
   Piece high, low, q;
   fetch(high, a.p[4], first, tokens, stride, 0);
   fetch(low, a.p[5], first, tokens, stride, 0);
-  fetch(q, a.p[0], first_row, rows, stride, 0);
+  fetch_weights(q, a, first_row, 0);
   for (u32 chunk = 0; chunk < chunks; chunk++) {
     store(s.high, high);
     store(s.low, low);
-    store(s.q, q);
+    store_weights(s.q, q, a.n[6]);
     if (STEP != WHOLE_ROW) {
       for (u32 i = threadIdx.x; i < TILE * PER_CHUNK; i += 128) {
         u64 row = smaller(first_row + i / PER_CHUNK, rows - 1);
@@ -95,7 +117,7 @@ DEVICE void many_tokens(const Args& a, Shared& s) {
     if (chunk + 1 < chunks) {
       fetch(high, a.p[4], first, tokens, stride, chunk + 1);
       fetch(low, a.p[5], first, tokens, stride, chunk + 1);
-      fetch(q, a.p[0], first_row, rows, stride, chunk + 1);
+      fetch_weights(q, a, first_row, chunk + 1);
     }
 #pragma unroll
     for (u32 k = 0; k < 2; k++) {

@@ -3,6 +3,7 @@
 use super::Cuda;
 use super::attention::{PAD, page_bytes};
 use super::device::Device;
+use super::matrix::above_words;
 use super::quantise::CHUNK;
 use crate::spec::attention::KEY_BLOCK;
 use crate::spec::{Blocks, DeviceMemory, KvShape, StepSize};
@@ -27,11 +28,15 @@ impl DeviceMemory for Cuda {
         self.summary.is_integrated
     }
 
-    fn matrix_bytes(&self, rows: usize, cols: usize, blocks: Blocks) -> u64 {
-        let mantissas = 2 * rows * blocks.count(cols);
-        let minima = if blocks.minima { Device::size_for_good(mantissas) } else { 0 };
-        let held = [rows * cols.next_multiple_of(CHUNK), mantissas, 4 * rows].map(Device::size_for_good);
-        (held.into_iter().sum::<usize>() + minima) as u64
+    fn matrix_bytes(&self, rows: usize, cols: usize, blocks: Blocks, four_bits: bool) -> u64 {
+        let (count, values) = (blocks.count(cols), rows * cols.next_multiple_of(CHUNK));
+        let minima = if blocks.minima { Device::size_for_good(2 * rows * count) } else { 0 };
+        let (values, above) = match four_bits {
+            true => (values / 2, Device::size_for_good(4 * rows * above_words(count))),
+            false => (values, 0),
+        };
+        let held = [values, 2 * rows * count, 4 * rows].map(Device::size_for_good);
+        (held.into_iter().sum::<usize>() + minima + above) as u64
     }
 
     fn kv_bytes(&self, shape: KvShape) -> u64 {

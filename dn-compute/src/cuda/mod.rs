@@ -16,6 +16,7 @@ mod attention;
 mod call;
 #[allow(unsafe_code)]
 mod card;
+mod ceilings;
 #[allow(unsafe_code)]
 mod compile;
 mod device;
@@ -55,6 +56,7 @@ use crate::spec::{
 };
 use crate::verdict::{self, Refusal, Subject};
 
+pub use ceilings::Ceilings;
 pub use devices::{CudaDevice, devices};
 pub use error::CudaError;
 
@@ -116,8 +118,8 @@ impl Cuda {
     /// device, its driver, the compiler and this program's kernels, if there is a directory that keeps it.
     ///
     /// # Errors
-    /// As [`unchecked`](Self::unchecked); [`CudaError::Unqualified`] for a device with one wrong bit,
-    /// [`CudaError::KnownUnqualified`] for one that had it earlier, [`CudaError::Unfinished`] for one that failed meanwhile.
+    /// As [`unchecked`](Self::unchecked); [`CudaError::Refused`] for a device with one wrong bit, now or when it was
+    /// compared earlier, and for one that failed meanwhile.
     pub fn qualified(options: &CudaOptions) -> Result<Self, CudaError> {
         Self::judged(options, false)
     }
@@ -139,20 +141,16 @@ impl Cuda {
     }
 
     fn judge(&self, cache: Option<&Path>, subject: &Subject, anew: bool) -> Result<(), CudaError> {
-        let found = verdict::judge(cache, subject, anew, || self.compare());
-        found.map_err(|refusal| CudaError::refused(&self.summary, refusal))
+        Ok(verdict::judge(cache, subject, anew, || self.compare())?)
     }
 
     /// Compares the device with the reference; says how much was compared. Nothing of it is kept.
     ///
     /// # Errors
-    /// [`CudaError::Unqualified`] or [`CudaError::Unfinished`].
+    /// [`CudaError::Refused`]; no compiler.
     pub fn qualify(&self) -> Result<Report, CudaError> {
-        let refusal = |found: Mismatch| match found.is_failure() {
-            true => Refusal::Failed(Box::new(found)),
-            false => Refusal::Differs(Box::new(found)),
-        };
-        self.compare().map_err(|found| CudaError::refused(&self.summary, refusal(found)))
+        let subject = self.summary.subject()?;
+        Ok(self.compare().map_err(|found| Refusal::new(&subject, found))?)
     }
 
     fn compare(&self) -> Result<Report, Mismatch> {

@@ -7,7 +7,7 @@ use super::{Cuda, CudaError};
 use crate::conformance;
 use crate::reference::Reference;
 use crate::spec::{Backend, DeviceFault, KvShape, Mask, NumericError, QuantMatrix};
-use crate::verdict::Subject;
+use crate::verdict::{Refusal, Subject};
 
 fn suite(card: &Cuda, every: usize, what: &str) -> conformance::Report {
     let started = Instant::now();
@@ -44,7 +44,9 @@ fn parts_give_the_same_bits() {
 #[test]
 fn a_full_card_is_an_error_of_its_own_and_the_next_call_works() {
     let Some(card) = emulated(Emulation { memory: 1 << 20, ..Emulation::default() }) else { return };
-    let matrix = |rows| QuantMatrix::from_f32(rows, 64, &vec![0.5; rows * 64]).unwrap();
+    // Values of eight bits: of four it would hold twice as many.
+    let weights = |rows| (0..rows * 64).map(|i| (i % 64) as f32 - 31.0).collect::<Vec<f32>>();
+    let matrix = |rows| QuantMatrix::from_f32(rows, 64, &weights(rows)).unwrap();
     let (small, same) = (card.prepare(matrix(100)).unwrap(), Reference.prepare(matrix(100)).unwrap());
     let product = |backend: &dyn Backend, weights, tokens: usize| {
         let mut out = vec![0.0; tokens * 100];
@@ -106,6 +108,13 @@ fn mistakes_are_seen() {
         ("to[1] = from[(row + 8) * (LINE / 4) + word];", "to[1] = from[row * (LINE / 4) + word + 4];"),
         // Weights of the keys are used before all threads have computed theirs.
         ("__syncthreads();\n    if (c < n.padded) {", "if (c < n.padded) {"),
+        // Of values of four bits: all blocks count from the same; halves of bytes change places; a carry goes to the next byte.
+        ("block / 32] >> (block % 32) & 1", "block / 32] & 0"),
+        ("bytes_of(v.x, v.y, least_of", "bytes_of(v.y, v.x, least_of"),
+        ("(fours + (least & 0x7f7f7f7fu)) ^ (least & 0x80808080u)", "fours + least"),
+        // The same on their way to a tile, and of a looked-up row.
+        ("smaller(piece >> a.n[3], a.n[4] - 1)", "0"),
+        ("place % 8 < 4 ? four & 15 : four >> 4", "four & 15"),
     ] {
         let Some(card) = emulated(Emulation { change: Some(change), ..Emulation::default() }) else { return };
         let seen = conformance::sample(&card, 11);
@@ -127,7 +136,8 @@ fn a_card_is_compared_once_and_refused_for_one_wrong_bit() {
     let change =
         Some(("to[1] = from[(row + 8) * (LINE / 4) + word];", "to[1] = from[row * (LINE / 4) + word + 4];"));
     let Some(wrong) = emulated(Emulation { change, ..Emulation::default() }) else { return };
-    let Err(CudaError::Unqualified { device, driver, source }) = wrong.judge(cache, &subject("1"), false)
+    let Err(CudaError::Refused(Refusal::Differs { device, driver, source })) =
+        wrong.judge(cache, &subject("1"), false)
     else {
         panic!("a wrong card qualified")
     };
@@ -136,7 +146,7 @@ fn a_card_is_compared_once_and_refused_for_one_wrong_bit() {
     let right = emulated(Emulation::default()).unwrap();
     let known = right.judge(cache, &subject("1"), false).unwrap_err();
     let text = known.to_string();
-    assert!(matches!(known, CudaError::KnownUnqualified { .. }), "{known:?}");
+    assert!(matches!(known, CudaError::Refused(Refusal::Known { .. })), "{known:?}");
     assert!(
         text.contains("emulated card") && text.contains("none") && text.contains(&source.to_string()),
         "{text}"
@@ -145,41 +155,37 @@ fn a_card_is_compared_once_and_refused_for_one_wrong_bit() {
     // Other kernels are compared; after that a card that would be wrong is not compared either.
     right.judge(cache, &subject("2"), false).unwrap();
     wrong.judge(cache, &subject("2"), false).unwrap();
-    assert!(matches!(wrong.judge(cache, &subject("2"), true), Err(CudaError::Unqualified { .. })));
+    let anew = wrong.judge(cache, &subject("2"), true);
+    assert!(matches!(anew, Err(CudaError::Refused(Refusal::Differs { .. }))), "{anew:?}");
 }
 
-/// A model's tokens and trace roots, those of prompts in one pass and of tokens one by one.
+/// Values of four bits take half a byte, and a bit of a block where blocks count from two places.
+#[test]
+fn values_of_four_bits_stay_four_bits() {
+    let Some(card) = emulated(Emulation::default()) else { return };
+    let bytes = |least: i8, most: i8| {
+        let q = (0..64 * 256).map(|i| if i / 32 % 2 == 0 { least } else { most } - (i % 2) as i8).collect();
+        let matrix = QuantMatrix::from_parts(64, 256, q, vec![1 << 15; 64 * 8], vec![-20; 64]).unwrap();
+        card.prepare(matrix).unwrap().memory_bytes()
+    };
+    let scales = 64 * (8 * 2 + 4);
+    assert_eq!(bytes(5, 7), 64 * 256 / 2 + scales);
+    assert_eq!(bytes(-7, 8), 64 * 256 / 2 + scales + 64 * 4, "-8 to 8");
+    assert_eq!(bytes(-7, 9), 64 * 256 + scales, "-8 to 9");
+}
+
+#[cfg(feature = "embedded-model")]
+#[path = "../../tests/common/model.rs"]
+mod model;
+
 #[cfg(feature = "embedded-model")]
 #[test]
 fn the_embedded_model_answers_as_on_the_cpu() {
-    use std::ops::ControlFlow;
     use std::sync::Arc;
 
-    use dn_core::objects::{Decoding, Sampling};
-
-    use crate::{ChatMessage, Engine, EngineOptions, GenerateRequest, Model};
+    use crate::{Engine, EngineOptions};
 
     let Some(card) = emulated(Emulation::default()) else { return };
-    let model = Arc::new(Model::from_bytes(crate::embedded::tiny_rust()).unwrap());
-    let cpu = Engine::new(Arc::clone(&model), EngineOptions::default()).unwrap();
     let card: Arc<dyn Backend> = Arc::new(card);
-    let card = Engine::on(Arc::clone(&model), card, EngineOptions::default()).unwrap();
-    // More tokens than a block of keys has: some are read in one pass, some one by one.
-    let long = "What is ownership? ".repeat(12);
-    for (question, max_tokens) in [("What is ownership?", 12), (long.as_str(), 4)] {
-        let prompt = model.front().chat_prompt(&[ChatMessage::user(question)]).unwrap();
-        let request = GenerateRequest {
-            prompt: &prompt,
-            already: &[],
-            sampling: Sampling { temperature_micro: 700_000, seed: 7, ..Sampling::GREEDY },
-            decoding: Decoding::plain(),
-            max_tokens,
-            stop: &[],
-        };
-        let expected = cpu.generate(&request, &mut |_| ControlFlow::Continue(())).unwrap();
-        let found = card.generate(&request, &mut |_| ControlFlow::Continue(())).unwrap();
-        assert_eq!((&found.tokens, found.trace_root), (&expected.tokens, expected.trace_root));
-        let replay = card.replay(&request, &expected.tokens, expected.finish).unwrap();
-        assert_eq!((replay.divergence, replay.trace_root), (None, expected.trace_root));
-    }
+    model::answers_as_on_the_cpu(|model| Engine::on(model, card, EngineOptions::default()), [12, 4]);
 }

@@ -149,7 +149,7 @@ fn cuda(options: &EngineOptions) -> Result<Vec<Found>, EngineError> {
             open: Box::new(open),
         }
     };
-    Ok(first_of_each_name(devices()?, |device| &device.name).into_iter().map(found).collect())
+    Ok(devices()?.into_iter().map(found).collect())
 }
 
 #[cfg(not(feature = "cuda"))]
@@ -173,7 +173,7 @@ fn wgpu(options: &EngineOptions) -> Result<Vec<Found>, EngineError> {
         };
         Found {
             backend: BackendKind::Wgpu,
-            subject: Some(device.subject()),
+            subject: Some(device.subject(device.subgroups)),
             kind: device.kind.to_string(),
             name: device.name,
             driver: device.driver,
@@ -181,7 +181,7 @@ fn wgpu(options: &EngineOptions) -> Result<Vec<Found>, EngineError> {
             open: Box::new(open),
         }
     };
-    let devices = first_of_each_name(adapters(), |device| &device.name);
+    let devices = adapters();
     if devices.is_empty() {
         return Err(WgpuError::NoAdapter.into());
     }
@@ -191,17 +191,6 @@ fn wgpu(options: &EngineOptions) -> Result<Vec<Found>, EngineError> {
 #[cfg(not(feature = "wgpu"))]
 const fn wgpu(_: &EngineOptions) -> Result<Vec<Found>, EngineError> {
     Err(EngineError::NotBuilt { backend: BackendKind::Wgpu })
-}
-
-/// Devices are chosen by name: of several with the same only the first can be.
-fn first_of_each_name<T>(devices: Vec<T>, name: impl Fn(&T) -> &String) -> Vec<T> {
-    let mut kept: Vec<T> = Vec::new();
-    for device in devices {
-        if kept.iter().all(|other| name(other) != name(&device)) {
-            kept.push(device);
-        }
-    }
-    kept
 }
 
 #[cfg(test)]

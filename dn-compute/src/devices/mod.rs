@@ -62,8 +62,7 @@ pub enum State {
 /// The ways to compute on a machine.
 #[derive(Debug)]
 pub struct Survey {
-    /// The CPU, then devices: those of CUDA, then others, the best first. Of devices with the same name only the first can be
-    /// chosen, and it alone is here.
+    /// The CPU, then devices: those of CUDA, then others, the best first. Devices of the same kind are told apart by their place.
     pub candidates: Vec<Candidate>,
     /// Backends that find no device here, and what they say.
     pub absent: Vec<(BackendKind, EngineError)>,

@@ -41,8 +41,8 @@ pub trait DeviceMemory {
     /// Whether it is the host's memory, so that what the device takes is missing there.
     fn is_hosts(&self) -> bool;
 
-    /// Bytes of a prepared matrix.
-    fn matrix_bytes(&self, rows: usize, cols: usize, blocks: Blocks) -> u64;
+    /// Bytes of a prepared matrix; `four_bits` says whether these hold its values.
+    fn matrix_bytes(&self, rows: usize, cols: usize, blocks: Blocks, four_bits: bool) -> u64;
 
     /// Bytes that one layer of one sequence keeps on the device.
     fn kv_bytes(&self, shape: KvShape) -> u64;

@@ -47,6 +47,12 @@ impl QuantRange {
         u8::BITS - self.spread.leading_zeros()
     }
 
+    /// The smallest `q`, where the sixteen values from it or from one above it on hold each block: so may a backend keep them in
+    /// four bits, with one more for each block.
+    pub(crate) const fn four_bits(self) -> Option<i8> {
+        if self.spread <= 15 && self.max.abs_diff(self.min) <= 16 { Some(self.min) } else { None }
+    }
+
     /// Whether every `q` is in `0..=15`, so that 4 bits hold it as it is.
     pub const fn unsigned_4(self) -> bool {
         self.min >= 0 && self.max <= 15

@@ -54,22 +54,22 @@ fn a_device_is_compared_once() {
     assert!(matches!(asked(&deeper, &subject(), false, right), (Ok(()), true)));
     assert!(matches!(asked(&deeper, &subject(), false, wrong), (Ok(()), false)));
     // Without a directory it is each time.
-    assert!(matches!(judge(None, &subject(), false, wrong), Err(Refusal::Differs(_))));
+    assert!(matches!(judge(None, &subject(), false, wrong), Err(Refusal::Differs { .. })));
 }
 
 #[test]
 fn a_wrong_device_stays_refused_and_says_what_differed() {
     let dir = tempfile::tempdir().unwrap();
-    assert!(matches!(asked(dir.path(), &subject(), false, wrong), (Err(Refusal::Differs(_)), true)));
-    let (Err(Refusal::Known(difference)), false) = asked(dir.path(), &subject(), false, right) else {
+    assert!(matches!(asked(dir.path(), &subject(), false, wrong), (Err(Refusal::Differs { .. }), true)));
+    let (Err(Refusal::Known { difference, .. }), false) = asked(dir.path(), &subject(), false, right) else {
         panic!()
     };
     assert_eq!(difference, wrong().unwrap_err().to_string());
     // The remedy compares again, and what it finds is what holds.
     assert!(matches!(asked(dir.path(), &subject(), true, right), (Ok(()), true)));
     assert!(matches!(asked(dir.path(), &subject(), false, wrong), (Ok(()), false)));
-    assert!(matches!(asked(dir.path(), &subject(), true, wrong), (Err(Refusal::Differs(_)), true)));
-    assert!(matches!(asked(dir.path(), &subject(), false, right), (Err(Refusal::Known(_)), false)));
+    assert!(matches!(asked(dir.path(), &subject(), true, wrong), (Err(Refusal::Differs { .. }), true)));
+    assert!(matches!(asked(dir.path(), &subject(), false, right), (Err(Refusal::Known { .. }), false)));
 }
 
 #[test]
@@ -108,15 +108,15 @@ fn a_device_that_fails_is_neither_right_nor_wrong() {
     ];
     for fault in faults {
         let dir = tempfile::tempdir().unwrap();
-        assert!(matches!(asked(dir.path(), &subject(), false, fault), (Err(Refusal::Failed(_)), true)));
+        assert!(matches!(asked(dir.path(), &subject(), false, fault), (Err(Refusal::Failed { .. }), true)));
         assert!(matches!(asked(dir.path(), &subject(), false, right), (Ok(()), true)));
-        assert!(matches!(asked(dir.path(), &subject(), true, fault), (Err(Refusal::Failed(_)), true)));
+        assert!(matches!(asked(dir.path(), &subject(), true, fault), (Err(Refusal::Failed { .. }), true)));
         assert!(matches!(asked(dir.path(), &subject(), false, right), (Ok(()), true)));
     }
     let dir = tempfile::tempdir().unwrap();
     let (refused, _) = asked(dir.path(), &subject(), false, || failed(DeviceFault::Wrong));
-    assert!(matches!(refused, Err(Refusal::Differs(_))), "what the host cannot explain is the device's");
-    assert!(matches!(asked(dir.path(), &subject(), false, right), (Err(Refusal::Known(_)), false)));
+    assert!(matches!(refused, Err(Refusal::Differs { .. })), "what the host cannot explain is the device's");
+    assert!(matches!(asked(dir.path(), &subject(), false, right), (Err(Refusal::Known { .. }), false)));
 }
 
 /// Whatever lies there that is not whole means: compare again. It is repaired where it can be.

@@ -7,8 +7,10 @@ use super::WgpuError;
 /// What a device is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AdapterSummary {
-    /// Its name.
+    /// Its name; of several with the same its interface and place are a part of it.
     pub name: String,
+    /// Its place on the PCI bus, where the driver tells.
+    pub bus: String,
     /// Its driver and the driver's version.
     pub driver: String,
     /// `vulkan`, `metal`, `dx12`, `browser` or `other`.
@@ -20,6 +22,8 @@ pub struct AdapterSummary {
     /// # Units
     /// Bytes.
     pub max_binding_bytes: u64,
+    /// Whether its driver offers operations of subgroups; kernels then use them.
+    pub subgroups: bool,
 }
 
 /// What kind of device it is.
@@ -69,18 +73,28 @@ impl AdapterSummary {
             ::wgpu::DeviceType::Other => AdapterKind::Other,
         };
         let max_binding_bytes = adapter.limits().max_storage_buffer_binding_size;
-        Self { name: info.name, driver, api, kind, max_binding_bytes }
+        // A browser's compiler wants a directive for them, which the one between kernels and other drivers does not know.
+        let subgroups =
+            !cfg!(target_arch = "wasm32") && adapter.features().contains(::wgpu::Features::SUBGROUP);
+        Self { name: info.name, bus: info.device_pci_bus_id, driver, api, kind, max_binding_bytes, subgroups }
     }
 
-    /// What a verdict about it is about.
+    /// What a verdict about it is about: with subgroups other kernels run than without.
     #[cfg(not(target_arch = "wasm32"))]
-    pub(crate) fn subject(&self) -> crate::verdict::Subject {
+    pub(crate) fn subject(&self, subgroups: bool) -> crate::verdict::Subject {
+        let form = if subgroups { "subgroups" } else { "no subgroups" };
         crate::verdict::Subject {
             backend: "wgpu",
-            device: format!("{} ({})", self.name, self.api),
+            device: format!("{}, {form}", crate::alike::placed(&self.name, &self.place())),
             driver: self.driver.clone(),
             code: crate::verdict::CODE.to_owned(),
         }
+    }
+
+    /// Through which interface it is reached, and where it is.
+    #[cfg(not(target_arch = "wasm32"))]
+    fn place(&self) -> String {
+        [self.api, &self.bus].join(" ").trim().to_owned()
     }
 
     /// Cards first, software last.
@@ -138,6 +152,8 @@ async fn of(backends: ::wgpu::Backends) -> Vec<(AdapterSummary, ::wgpu::Adapter)
     let adapters = instance.enumerate_adapters(backends).await;
     let mut all: Vec<_> = adapters.into_iter().map(|a| (AdapterSummary::new(&a), a)).collect();
     all.sort_by_key(|(summary, _)| summary.rank());
+    #[cfg(not(target_arch = "wasm32"))]
+    crate::alike::tell_apart(&mut all, |(summary, _)| &mut summary.name, |(summary, _)| summary.place());
     all
 }
 
@@ -151,5 +167,30 @@ mod tests {
         let error = choose(none, None).map(|_| ()).unwrap_err();
         assert!(matches!(error, WgpuError::NoAdapter), "{error:?}");
         assert!(error.to_string().contains("Vulkan driver"), "{error}");
+    }
+    /// A verdict is about a device, how it is reached, where it is, and whether its kernels use subgroups.
+    #[test]
+    fn what_differs_has_a_verdict_of_its_own() {
+        let one = AdapterSummary {
+            name: "card".into(),
+            bus: "0000:01:00.0".into(),
+            driver: "driver 1".into(),
+            api: "vulkan",
+            kind: AdapterKind::Discrete,
+            max_binding_bytes: 1,
+            subgroups: true,
+        };
+        let of = |device: &AdapterSummary| device.subject(true).device;
+        let other = AdapterSummary { bus: "0000:02:00.0".into(), ..one.clone() };
+        let dx12 = AdapterSummary { api: "dx12", ..one.clone() };
+        let told_apart = AdapterSummary { name: "card (vulkan 0000:01:00.0)".into(), ..one.clone() };
+        assert_ne!(of(&one), of(&other));
+        assert_ne!(of(&one), of(&dx12));
+        assert_ne!(of(&one), one.subject(false).device);
+        assert_eq!(of(&one), of(&told_apart));
+        // Another driver is another subject of the same device: its verdict takes the older one's place.
+        let newer = AdapterSummary { driver: "driver 2".into(), ..one.clone() };
+        assert_eq!(of(&one), of(&newer));
+        assert_ne!(one.subject(true), newer.subject(true));
     }
 }

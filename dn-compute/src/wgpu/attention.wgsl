@@ -14,12 +14,11 @@
 @group(0) @binding(7) var<storage, read_write> fault: atomic<u32>;
 @group(0) @binding(8) var<uniform> p: Params;
 
-var<workgroup> best: array<vec2<i32>, 64>;
-var<workgroup> weights: array<u32, 64>;                             // p in the low half, p' in the high half
 var<workgroup> den: vec2<u32>;
 
-@compute @workgroup_size(64)
-fn main(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) count: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
+@compute @workgroup_size(GROUP)
+fn main(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) count: vec3<u32>, lanes: Lanes) {
+  let lane = place(lanes);
   let query = linear_group(id, count);
   if (query >= p.queries) { return; }
   let row_q = row_of(query);
@@ -49,13 +48,7 @@ fn main(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) count: ve
       top = max(top, vec2<i32>(s >> 16u, (s >> 16u) + e[p.values + row]));
     }
   }
-  best[lane] = top;
-  for (var half = LANES / 2u; half > 0u; half = half >> 1u) {
-    workgroupBarrier();
-    if (lane < half) { best[lane] = max(best[lane], best[lane + half]); }
-  }
-  workgroupBarrier();
-  let all = best[0];
+  let all = largest(lanes, top);
 
   // The maxima of each block, a lane for a block.
   storageBarrier();
@@ -70,42 +63,11 @@ fn main(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) count: ve
   }
   storageBarrier();
 
-  // The sums: a lane for four elements, all lanes for the probabilities.
   var d = vec2<u32>(0u, 0u);
   var num: array<vec2<u32>, 4>;
   for (var i = 0u; i < 4u; i++) { num[i] = vec2<u32>(0u, 0u); }
   for (var block = first_block; block <= last_block; block++) {
-    let at = (kept + block) * KEPT;
-    let own = vec2<i32>(scores[at + BLOCK], scores[at + BLOCK + 1u]);
-    let key = block * BLOCK + lane;
-    var both = 0u;
-    if (key >= start && key < end) {
-      let s = scores[(kept + block) * KEPT + lane];
-      let j = (s >> 16u) + e[p.values + key * p.kv_heads + kv_head];
-      both = probability(s, own.x - (s >> 16u)) | (probability(s, own.y - j) << 16u);
-    }
-    workgroupBarrier();
-    weights[lane] = both;
-    workgroupBarrier();
-    let keys = vec2<u32>(max(start, block * BLOCK), min(end, block * BLOCK + BLOCK));
-    if (lane == 0u) {
-      var total = 0u;
-      for (var n = keys.x; n < keys.y; n++) { total += weights[n % BLOCK] & 0xffffu; }
-      d = add64(d, merge(vec2<u32>(total, 0u), all.x - own.x));
-    }
-    if (lane < p.words) {
-      var high = vec4<i32>(0); var low = vec4<i32>(0);
-      for (var n = keys.x; n < keys.y; n++) {
-        let w = i32(weights[n % BLOCK] >> 16u);
-        let x = v[(n * p.kv_heads + kv_head) * p.words + lane];
-        high += w * vec4<i32>(byte(x.x, 0u), byte(x.x, 1u), byte(x.x, 2u), byte(x.x, 3u));
-        low += w * vec4<i32>(byte(x.y, 0u), byte(x.y, 1u), byte(x.y, 2u), byte(x.y, 3u));
-      }
-      for (var i = 0u; i < 4u; i++) {
-        let sum = add64(shl64(widen(high[i]), 8u), widen(low[i]));
-        num[i] = add64(num[i], merge(sum, all.y - own.y));
-      }
-    }
+    add_block(block, (kept + block) * KEPT, keys_seen, kv_head, all, lane, &d, &num);
   }
   if (lane == 0u) { den = d; }
   workgroupBarrier();

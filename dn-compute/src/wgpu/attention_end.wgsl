@@ -5,7 +5,7 @@
 @group(0) @binding(2) var<storage, read_write> fault: atomic<u32>;
 @group(0) @binding(3) var<uniform> p: Params;
 
-@compute @workgroup_size(64)
+@compute @workgroup_size(LANES)
 fn main(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) count: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
   let ranges = (p.blocks + p.span - 1u) / p.span;
   let query = linear_group(id, count);

@@ -10,10 +10,9 @@
 @group(0) @binding(4) var<storage, read_write> scores: array<i32>;  // [query][block]: 64 scores, two maxima
 @group(0) @binding(5) var<uniform> p: Params;
 
-var<workgroup> best: array<vec2<i32>, 64>;
-
-@compute @workgroup_size(64)
-fn main(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) count: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
+@compute @workgroup_size(GROUP)
+fn main(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) count: vec3<u32>, lanes: Lanes) {
+  let lane = place(lanes);
   let ranges = (p.blocks + p.span - 1u) / p.span;
   let group = linear_group(id, count);
   let query = group / ranges;
@@ -41,15 +40,10 @@ fn main(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) count: ve
       scores[(kept + block) * KEPT + lane] = s;
       top = vec2<i32>(s >> 16u, (s >> 16u) + e[p.values + row]);
     }
-    best[lane] = top;
-    for (var half = LANES / 2u; half > 0u; half = half >> 1u) {
-      workgroupBarrier();
-      if (lane < half) { best[lane] = max(best[lane], best[lane + half]); }
-    }
-    workgroupBarrier();
+    top = largest(lanes, top);
     if (lane == 0u) {
-      scores[(kept + block) * KEPT + BLOCK] = best[0].x;
-      scores[(kept + block) * KEPT + BLOCK + 1u] = best[0].y;
+      scores[(kept + block) * KEPT + BLOCK] = top.x;
+      scores[(kept + block) * KEPT + BLOCK + 1u] = top.y;
     }
     workgroupBarrier();
   }

@@ -7,7 +7,6 @@ struct Params {
   first_head: u32, first_row: u32, values: u32, span: u32,
 }
 
-const LANES: u32 = 64u;
 const BLOCK: u32 = 64u;
 const KEPT: u32 = 66u;
 const MAX_SCORE: i32 = 1 << 30u;

@@ -11,7 +11,7 @@ use crate::spec::{
     Backend, BackendInfo, DeviceMemory, KvLayer, Mask, Matrix, NumericError, PassCall, PassPart, PassValues,
     QuantMatrix, RopeTable,
 };
-use crate::verdict::{self, Refusal};
+use crate::verdict::{self, Refusal, Subject};
 
 impl Wgpu {
     /// Opens a device without asking whether it computes rightly: for tests. Everything else uses [`qualified`](Self::qualified).
@@ -26,8 +26,8 @@ impl Wgpu {
     /// device, its driver and this program's kernels, if there is a directory that keeps it.
     ///
     /// # Errors
-    /// As [`unchecked`](Self::unchecked); [`WgpuError::Unqualified`] for a device with one wrong bit,
-    /// [`WgpuError::KnownUnqualified`] for one that had it earlier, [`WgpuError::Unfinished`] for one that failed meanwhile.
+    /// As [`unchecked`](Self::unchecked); [`WgpuError::Refused`] for a device with one wrong bit, now or when it was
+    /// compared earlier, and for one that failed meanwhile.
     pub fn qualified(options: &WgpuOptions) -> Result<Self, WgpuError> {
         Self::judged(options, false)
     }
@@ -43,9 +43,8 @@ impl Wgpu {
     fn judged(options: &WgpuOptions, anew: bool) -> Result<Self, WgpuError> {
         // Too little memory for the suite's longest rows is no wrong bit: the limit holds from then on.
         let backend = Self::unchecked(&WgpuOptions { memory_limit: None, ..options.clone() })?;
-        let summary = &backend.gpu.summary;
-        let found = verdict::judge(options.cache.as_deref(), &summary.subject(), anew, || backend.compare());
-        found.map_err(|refusal| WgpuError::refused(summary, refusal))?;
+        let subject = backend.subject();
+        verdict::judge(options.cache.as_deref(), &subject, anew, || backend.compare())?;
         backend.gpu.limit(options.memory_limit.unwrap_or(u64::MAX));
         Ok(backend)
     }
@@ -53,13 +52,13 @@ impl Wgpu {
     /// Compares the device with the reference; says how much was compared. Nothing of it is kept.
     ///
     /// # Errors
-    /// [`WgpuError::Unqualified`] or [`WgpuError::Unfinished`].
+    /// [`WgpuError::Refused`].
     pub fn qualify(&self) -> Result<Report, WgpuError> {
-        let refusal = |found: Mismatch| match found.is_failure() {
-            true => Refusal::Failed(Box::new(found)),
-            false => Refusal::Differs(Box::new(found)),
-        };
-        self.compare().map_err(|found| WgpuError::refused(&self.gpu.summary, refusal(found)))
+        Ok(self.compare().map_err(|found| Refusal::new(&self.subject(), found))?)
+    }
+
+    fn subject(&self) -> Subject {
+        self.gpu.summary.subject(self.has_subgroups())
     }
 
     fn compare(&self) -> Result<Report, Mismatch> {

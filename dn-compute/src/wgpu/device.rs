@@ -131,8 +131,12 @@ impl Gpu {
             let (device, what) = (summary.name, "bytes per buffer");
             return Err(WgpuError::Limit { device, what, needed, found });
         }
+        let subgroups = summary.subgroups && !options.without_subgroups;
+        let required_features =
+            if subgroups { ::wgpu::Features::SUBGROUP } else { ::wgpu::Features::empty() };
         let descriptor = ::wgpu::DeviceDescriptor {
             label: Some("deepnode"),
+            required_features,
             required_limits: limits.clone(),
             ..Default::default()
         };
@@ -159,7 +163,7 @@ impl Gpu {
             summary,
             device,
             queue,
-            pipelines: Pipelines::default(),
+            pipelines: Pipelines::new(subgroups),
             pool: Pool::default(),
             moved: Moved::default(),
             heap_bytes: heap::bytes(&adapter),

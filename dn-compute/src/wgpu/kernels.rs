@@ -4,7 +4,7 @@ use std::sync::OnceLock;
 
 /// Lanes of a workgroup of every kernel but the linear ones.
 pub(super) const LANES: u32 = 64;
-/// Lanes of a workgroup of a linear kernel.
+/// Lanes of a workgroup of a linear kernel for few rows.
 const GROUP: u32 = 128;
 /// Lanes of it that share a row of weights.
 const ROW_LANES: u32 = 32;
@@ -115,17 +115,31 @@ impl Kernel {
         }
     }
 
-    /// The whole text: constants of the form, arithmetic, kernel.
-    fn source(self) -> String {
+    /// Lanes of a workgroup, lanes that share a row, and sums of each, where lanes put together what they have.
+    const fn shared(self) -> Option<(u32, u32, usize)> {
+        match self {
+            Self::Linear { rows: Rows::Many, .. } => None,
+            Self::Linear { rows, .. } => Some((GROUP, ROW_LANES, rows.tile().0)),
+            Self::LayerNorm => Some((LANES, LANES, 2)),
+            Self::Quantise | Self::RmsNorm => Some((LANES, LANES, 1)),
+            Self::Attention | Self::AttentionScores | Self::AttentionSums => Some((LANES, LANES, 1)),
+            _ => None,
+        }
+    }
+
+    /// The whole text: constants of the form, arithmetic, what lanes do together, kernel.
+    fn source(self, subgroups: bool) -> String {
         let (constants, body) = match self {
             Self::Quantise => (String::new(), include_str!("quantise.wgsl")),
             Self::RmsNorm => (String::new(), include_str!("rms_norm.wgsl")),
             Self::LayerNorm => (String::new(), include_str!("layer_norm.wgsl")),
             Self::Rope => (String::new(), include_str!("rope.wgsl")),
-            Self::Attention => (attention(), include_str!("attention.wgsl")),
+            Self::Attention => (attention() + ATTENTION_BLOCKS, include_str!("attention.wgsl")),
             Self::AttentionScores => (attention(), include_str!("attention_scores.wgsl")),
-            Self::AttentionSums => (attention(), include_str!("attention_sums.wgsl")),
-            Self::AttentionEnd => (attention(), include_str!("attention_end.wgsl")),
+            Self::AttentionSums => (attention() + ATTENTION_BLOCKS, include_str!("attention_sums.wgsl")),
+            Self::AttentionEnd => {
+                (attention() + &format!("const LANES = {LANES}u;\n"), include_str!("attention_end.wgsl"))
+            }
             Self::Silu => (String::new(), include_str!("silu.wgsl")),
             Self::Gelu => (String::new(), include_str!("gelu.wgsl")),
             Self::Add => (String::new(), include_str!("add.wgsl")),
@@ -140,14 +154,23 @@ impl Kernel {
                     let tile = format!("const ROWS = {weights}u;\nconst OWN = {OWN_TOKENS}u;\n");
                     (form + &tile, include_str!("linear_tile.wgsl"))
                 } else {
-                    let lanes = format!("const GROUP = {GROUP}u;\nconst LANES = {ROW_LANES}u;\n");
-                    (form + &lanes, include_str!("linear.wgsl"))
+                    (form, include_str!("linear.wgsl"))
                 }
             }
         };
-        [&constants, include_str!("float.wgsl"), body].concat()
+        let lanes = self.shared().map_or_else(String::new, |(group, lanes, sums)| {
+            let text = match subgroups {
+                true => include_str!("lanes_subgroups.wgsl"),
+                false => include_str!("lanes_memory.wgsl"),
+            };
+            format!("const GROUP = {group}u;\nconst LANES = {lanes}u;\nconst SUMS = {sums}u;\n{text}")
+        });
+        [&constants, include_str!("float.wgsl"), &lanes, body].concat()
     }
 }
+
+/// What those of them share that add up weighted values.
+const ATTENTION_BLOCKS: &str = include_str!("attention_blocks.wgsl");
 
 /// What the kernels of attention share.
 fn attention() -> String {
@@ -155,14 +178,22 @@ fn attention() -> String {
 }
 
 /// Compiled pipelines.
-#[derive(Debug, Default)]
-pub(super) struct Pipelines([OnceLock<::wgpu::ComputePipeline>; FORMS]);
+#[derive(Debug)]
+pub(super) struct Pipelines {
+    compiled: [OnceLock<::wgpu::ComputePipeline>; FORMS],
+    /// Whether lanes put together what they have in subgroups, or all in memory.
+    pub(super) subgroups: bool,
+}
 
 impl Pipelines {
+    pub(super) fn new(subgroups: bool) -> Self {
+        Self { compiled: Default::default(), subgroups }
+    }
+
     pub(super) fn of(&self, device: &::wgpu::Device, kernel: Kernel) -> &::wgpu::ComputePipeline {
-        self.0[kernel.index()].get_or_init(|| {
+        self.compiled[kernel.index()].get_or_init(|| {
             let label = Some(kernel.name());
-            let source = ::wgpu::ShaderSource::Wgsl(kernel.source().into());
+            let source = ::wgpu::ShaderSource::Wgsl(kernel.source(self.subgroups).into());
             let module = device.create_shader_module(::wgpu::ShaderModuleDescriptor { label, source });
             // Every kernel writes what it shares before it reads it.
             let compilation_options = ::wgpu::PipelineCompilationOptions {
@@ -219,12 +250,25 @@ mod tests {
     #[test]
     fn no_kernel_knows_floats() {
         for kernel in all() {
-            for line in kernel.source().lines() {
+            let both = [false, true].map(|subgroups| kernel.source(subgroups)).concat();
+            for line in both.lines() {
                 let code = line.split("//").next().unwrap_or_default();
                 for word in ["f32", "f16", "float", "fma(", "exp(", "sqrt(", "unpack", "pack2x"] {
                     assert!(!code.contains(word) || code.contains("rsqrt("), "{}: {line}", kernel.name());
                 }
             }
+        }
+    }
+
+    /// Every kernel that puts together what lanes have does so in subgroups where there are any, and nowhere else.
+    #[test]
+    fn subgroups_are_asked_for_where_they_are() {
+        let with: Vec<Kernel> = all().into_iter().filter(|k| k.source(true).contains("subgroup")).collect();
+        assert_eq!(with.len(), 14, "{with:?}");
+        for kernel in all() {
+            let text = kernel.source(false);
+            let code = text.lines().filter_map(|line| line.split("//").next());
+            assert!(!code.collect::<String>().contains("subgroup"), "{}", kernel.name());
         }
     }
 }

@@ -15,7 +15,6 @@ struct Params { rows: u32, words: u32, pieces: u32, tokens: u32, first_row: u32,
 @group(0) @binding(8) var<uniform> p: Params;
 
 const ROWS: u32 = GROUP / LANES;
-var<workgroup> part: array<vec2<u32>, GROUP * TOKENS>;
 
 fn mantissa(row: u32, block: u32) -> u32 {
   if (MINIMA) { return scales[row * p.blocks + block] & 0xffffu; }
@@ -25,11 +24,12 @@ fn mantissa(row: u32, block: u32) -> u32 {
 fn minimum(row: u32, block: u32) -> i32 { return bitcast<i32>(scales[row * p.blocks + block]) >> 16u; }
 
 @compute @workgroup_size(GROUP)
-fn main(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) count: vec3<u32>, @builtin(local_invocation_index) index: u32) {
+fn main(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) count: vec3<u32>, lanes: Lanes) {
+  let index = place(lanes);
   let lane = index % LANES;
   let row = (id.x + id.y * count.x) * ROWS + index / LANES;
   let first = id.z * TOKENS;
-  var acc: array<vec2<u32>, TOKENS>;
+  var acc: array<vec2<u32>, SUMS>;
   for (var t = 0u; t < TOKENS; t++) { acc[t] = vec2<u32>(0u, 0u); }
   if (row < p.rows) {
     for (var piece = lane; piece < p.pieces; piece += LANES) {
@@ -52,19 +52,9 @@ fn main(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) count: ve
       }
     }
   }
-  for (var t = 0u; t < TOKENS; t++) { part[t * GROUP + index] = acc[t]; }
-  for (var half = LANES / 2u; half > 0u; half = half >> 1u) {
-    workgroupBarrier();
-    if (lane < half) {
-      for (var t = 0u; t < TOKENS; t++) {
-        let at = t * GROUP + index;
-        part[at] = add64(part[at], part[at + half]);
-      }
-    }
-  }
-  workgroupBarrier();
+  add_up(lanes, &acc);
   if (lane < TOKENS && row < p.rows && first + lane < p.tokens) {
-    let sum = part[lane * GROUP + index - lane];
+    let sum = total(lanes, index / LANES, lane);
     let y = finish(sum, row_exponents[row] + exponents[first + lane]);
     if (!is_finite(y)) { atomicOr(&fault, BAD_OUTPUT); }
     out[(first + lane) * p.all_rows + p.first_row + row] = y;

@@ -30,7 +30,8 @@ impl DeviceMemory for Gpu {
         !matches!(self.summary.kind, super::AdapterKind::Discrete)
     }
 
-    fn matrix_bytes(&self, rows: usize, cols: usize, blocks: Blocks) -> u64 {
+    /// Weights of four bits take eight here.
+    fn matrix_bytes(&self, rows: usize, cols: usize, blocks: Blocks, _: bool) -> u64 {
         let form = Form::new(blocks, cols);
         let step = form.rows_at_once(self);
         let part = |rows: usize| -> u64 {

@@ -75,6 +75,9 @@ pub struct WgpuOptions {
     /// Blocks of 64 keys that one workgroup of attention takes; of longer contexts several share the work, and the bits are the
     /// same.
     pub attention_blocks: Option<NonZeroUsize>,
+    /// Whether lanes put together what they have through memory only, even where the driver offers operations of subgroups; the
+    /// bits are the same.
+    pub without_subgroups: bool,
     /// Most bytes of buffers on the device; what would take more is refused as if its memory were used up. `None`: what the
     /// driver gives.
     ///
@@ -122,6 +125,11 @@ impl Wgpu {
     /// The device.
     pub fn adapter(&self) -> &AdapterSummary {
         &self.gpu.summary
+    }
+
+    /// Whether kernels use operations of subgroups.
+    pub fn has_subgroups(&self) -> bool {
+        self.gpu.pipelines.subgroups
     }
 
     /// Bytes that its buffers take now: weights, keys and values, and what is kept for the next call.

@@ -10,29 +10,21 @@ struct Params { rows: u32, cols: u32, words: u32, factor: u32 }
 @group(0) @binding(4) var<storage, read_write> fault: atomic<u32>;
 @group(0) @binding(5) var<uniform> p: Params;
 
-const LANES: u32 = 64u;
-var<workgroup> tops: array<u32, 64>;
-
 // The value at a column, multiplied by the factor where there is one.
 fn value(at: u32) -> u32 {
   if (p.factor == 0u) { return x[at]; }
   return mul(x[at], p.factor);
 }
 
-@compute @workgroup_size(64)
-fn main(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) count: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
+@compute @workgroup_size(GROUP)
+fn main(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) count: vec3<u32>, lanes: Lanes) {
+  let lane = place(lanes);
   let row = linear_group(id, count);
   if (row >= p.rows) { return; }
   let begin = row * p.cols;
   var top = 0u;
   for (var c = lane; c < p.cols; c += LANES) { top = max(top, magnitude(value(begin + c))); }
-  tops[lane] = top;
-  for (var half = LANES / 2u; half > 0u; half = half >> 1u) {
-    workgroupBarrier();
-    if (lane < half) { tops[lane] = max(tops[lane], tops[lane + half]); }
-  }
-  workgroupBarrier();
-  top = tops[0];
+  top = bitcast<u32>(largest(lanes, vec2<i32>(bitcast<i32>(top))).x);
   let et = exponent(flush(top));
   if (lane == 0u) {
     exponents[row] = et;

@@ -63,37 +63,17 @@ fn an_unknown_device_is_named() {
 }
 
 #[cfg(feature = "embedded-model")]
+#[path = "../common/model.rs"]
+mod model;
+
+#[cfg(feature = "embedded-model")]
 #[test]
 fn the_embedded_model_answers_as_on_the_cpu() {
-    use std::ops::ControlFlow;
-    use std::sync::Arc;
-
-    use dn_compute::{BackendKind, ChatMessage, Engine, EngineOptions, GenerateRequest, Model};
-    use dn_core::objects::{Decoding, Sampling};
+    use dn_compute::{BackendKind, Engine, EngineOptions};
 
     if device(&CudaOptions::default()).is_none() {
         return;
     }
-    let model = Arc::new(Model::from_bytes(dn_compute::embedded::tiny_rust()).unwrap());
-    let on = |backend| {
-        Engine::new(Arc::clone(&model), EngineOptions { backend, ..EngineOptions::default() }).unwrap()
-    };
-    let (cpu, card) = (on(BackendKind::Cpu), on(BackendKind::Cuda));
-    let long = "What is ownership? ".repeat(12);
-    for (question, max_tokens) in [("What is ownership?", 60), (long.as_str(), 60)] {
-        let prompt = model.front().chat_prompt(&[ChatMessage::user(question)]).unwrap();
-        let request = GenerateRequest {
-            prompt: &prompt,
-            already: &[],
-            sampling: Sampling { temperature_micro: 700_000, seed: 7, ..Sampling::GREEDY },
-            decoding: Decoding::plain(),
-            max_tokens,
-            stop: &[],
-        };
-        let expected = cpu.generate(&request, &mut |_| ControlFlow::Continue(())).unwrap();
-        let found = card.generate(&request, &mut |_| ControlFlow::Continue(())).unwrap();
-        assert_eq!((&found.tokens, found.trace_root), (&expected.tokens, expected.trace_root));
-        let replay = card.replay(&request, &expected.tokens, expected.finish).unwrap();
-        assert_eq!((replay.divergence, replay.trace_root), (None, expected.trace_root));
-    }
+    let options = EngineOptions { backend: BackendKind::Cuda, ..EngineOptions::default() };
+    model::answers_as_on_the_cpu(|model| Engine::new(model, options), [60, 60]);
 }

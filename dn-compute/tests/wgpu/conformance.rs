@@ -1,4 +1,4 @@
-//! The conformance suite.
+//! The conformance suite, with operations of subgroups and without.
 
 use std::num::NonZeroUsize;
 use std::time::Instant;
@@ -10,11 +10,25 @@ use dn_compute::wgpu::{Wgpu, WgpuOptions};
 use super::device;
 
 #[test]
-#[allow(clippy::print_stdout, reason = "says what was compared, and on what")]
 fn every_case() {
     let Some(device) = device(&WgpuOptions::default()) else { return };
+    assert_eq!(device.has_subgroups(), device.adapter().subgroups, "what the driver offers is used");
+    suite(&device);
+}
+
+#[test]
+fn every_case_without_subgroups() {
+    let Some(device) = device(&WgpuOptions { without_subgroups: true, ..WgpuOptions::default() }) else {
+        return;
+    };
+    assert!(!device.has_subgroups());
+    suite(&device);
+}
+
+#[allow(clippy::print_stdout, reason = "says what was compared, and on what")]
+fn suite(device: &Wgpu) {
     let started = Instant::now();
-    match conformance::run(&device) {
+    match conformance::run(device) {
         Ok(report) => {
             println!("{:?}: {report:?} in {:.1?}", device.adapter(), started.elapsed());
             assert!(report.outputs > 1_000_000 && report.refusals > 50, "{report:?}");

@@ -1,9 +1,10 @@
 //! Layers, and a decoder's ends, in one submission do what the operations do one by one.
 
+use dn_compute::conformance::one_by_one;
 use dn_compute::reference::Reference;
 use dn_compute::spec::{
-    Backend, KvLayer, KvShape, LayerWeights, Mask, Matrix, NumericError, Pairing, PassCall, PassOutput,
-    PassPart, PassValues, QuantMatrix, RopeScaling, RopeSpec, RopeTable, Vector,
+    Backend, KvLayer, KvShape, LayerWeights, Mask, Matrix, Pairing, PassCall, PassOutput, PassPart,
+    PassValues, QuantMatrix, RopeScaling, RopeSpec, RopeTable, Vector,
 };
 use dn_compute::wgpu::WgpuOptions;
 
@@ -85,81 +86,6 @@ type Caches = Vec<KvLayer>;
 
 fn caches() -> Caches {
     (0..LAYERS).map(|_| KvLayer::new(SHAPE).expect("a valid shape")).collect()
-}
-
-/// A layer, operation by operation, as the decoder calls them.
-fn layer(
-    b: &dyn Backend,
-    call: &PassCall<'_>,
-    l: usize,
-    parts: &mut [PassPart<'_>],
-    x: &mut [f32],
-) -> Result<(), NumericError> {
-    let (w, eps, tokens) = (&call.layers[l], call.eps, call.positions.len());
-    let (row, kv_row) = (HEADS * HEAD_DIM, KV_HEADS * HEAD_DIM);
-    let (mut h, mut a) = (vec![0.0; x.len()], vec![0.0; tokens * row]);
-    let (mut q, mut k, mut v) = (a.clone(), vec![0.0; tokens * kv_row], vec![0.0; tokens * kv_row]);
-    b.rms_norm(&w.attention_norm, eps, x, &mut h)?;
-    b.linear(&[&w.query, &w.key, &w.value], &h, tokens, &mut [&mut q, &mut k, &mut v])?;
-    if let Some(biases) = &w.biases {
-        for (x, bias) in [&mut q, &mut k, &mut v].into_iter().zip(biases) {
-            b.add(x, bias)?;
-        }
-    }
-    if let Some(norms) = &w.head_norms {
-        for (x, norm) in [&mut q, &mut k].into_iter().zip(norms) {
-            let before = x.clone();
-            b.rms_norm(norm, eps, &before, x)?;
-        }
-    }
-    b.rope(call.rope, call.positions, &mut q)?;
-    b.rope(call.rope, call.positions, &mut k)?;
-    let mut at = 0;
-    for part in parts {
-        let (own, own_kv) = (at * row..(at + part.rows) * row, at * kv_row..(at + part.rows) * kv_row);
-        let kv = &mut part.kv[l];
-        let first = kv.len();
-        b.kv_append(kv, &k[own_kv.clone()], &v[own_kv])?;
-        b.attention(kv, call.mask, HEADS, first, &q[own.clone()], &mut a[own])?;
-        at += part.rows;
-    }
-    b.linear(&[&w.attention_output], &a, tokens, &mut [&mut h])?;
-    if let Some(bias) = &w.output_bias {
-        b.add(&mut h, bias)?;
-    }
-    b.add(x, &h)?;
-    let (mut gate, mut up) = (vec![0.0; tokens * FFN], vec![0.0; tokens * FFN]);
-    b.rms_norm(&w.ffn_norm, eps, x, &mut h)?;
-    b.linear(&[&w.gate, &w.up], &h, tokens, &mut [&mut gate, &mut up])?;
-    b.silu_mul(&mut gate, &up)?;
-    b.linear(&[&w.down], &gate, tokens, &mut [&mut h])?;
-    b.add(x, &h)
-}
-
-/// What a pass gives, operation by operation: all streams, and logits.
-fn step_by_step(
-    b: &dyn Backend,
-    call: &PassCall<'_>,
-    parts: &mut [PassPart<'_>],
-    values: &mut PassValues<'_>,
-) -> Result<Vec<f32>, NumericError> {
-    let mut streams = Vec::new();
-    if let Some((table, tokens)) = call.embedding {
-        b.embed(table, tokens, values.stream)?;
-        streams.extend_from_slice(values.stream);
-    }
-    for l in 0..call.layers.len() {
-        layer(b, call, l, parts, values.stream)?;
-        streams.extend_from_slice(values.stream);
-    }
-    if let Some(output) = &call.output {
-        let picked: Vec<f32> =
-            output.rows.iter().flat_map(|row| &values.stream[row * WIDTH..][..WIDTH]).copied().collect();
-        let mut normed = picked.clone();
-        b.rms_norm(output.norm, call.eps, &picked, &mut normed)?;
-        b.linear(&[output.matrix], &normed, output.rows.len(), &mut [&mut *values.logits])?;
-    }
-    Ok(streams)
 }
 
 fn entries(kv: &KvLayer) -> Vec<u8> {
@@ -261,8 +187,13 @@ fn a_pass_is_its_operations() {
             assert_eq!(device.traffic().submissions, before + 1);
             let mut parts: Vec<PassPart<'_>> =
                 their_kv.iter_mut().zip(rows).map(|(kv, rows)| PassPart { kv, rows }).collect();
-            let mut values = PassValues { stream: &mut their_x, boundaries: None, logits: &mut their_logits };
-            let expected = step_by_step(&Reference, &their_call, &mut parts, &mut values).unwrap();
+            let mut expected = vec![0.0; streams * own_x.len()];
+            let mut values = PassValues {
+                stream: &mut their_x,
+                boundaries: Some(&mut expected),
+                logits: &mut their_logits,
+            };
+            one_by_one(&Reference, &their_call, &mut parts, &mut values).unwrap();
             if asked.traced {
                 assert_eq!(bits(&boundaries), bits(&expected), "{rows:?} {asked:?}");
             }

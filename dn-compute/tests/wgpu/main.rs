@@ -4,6 +4,7 @@
 mod conformance;
 mod layer;
 #[cfg(feature = "embedded-model")]
+#[path = "../common/model.rs"]
 mod model;
 
 use dn_compute::wgpu::{Wgpu, WgpuError, WgpuOptions};
@@ -61,4 +62,16 @@ fn a_device_is_compared_once() {
     std::fs::write(&path, b"right").unwrap();
     assert!(Wgpu::qualified(&options).unwrap().traffic().submissions > 100);
     assert_eq!(kept(), whole);
+}
+
+#[cfg(feature = "embedded-model")]
+#[test]
+fn the_embedded_model_answers_as_on_the_cpu() {
+    use dn_compute::{BackendKind, Engine, EngineOptions};
+
+    if device(&WgpuOptions::default()).is_none() {
+        return;
+    }
+    let options = EngineOptions { backend: BackendKind::Wgpu, ..EngineOptions::default() };
+    model::answers_as_on_the_cpu(|model| Engine::new(model, options), [12, 4]);
 }

@@ -83,7 +83,9 @@ fn is(error: &NumericError, expected: DeviceFault) -> bool {
 
 #[test]
 fn what_is_told_before_is_enough_for_what_is_taken() {
-    for (tied, kinds) in [(true, Shape::default().kinds), (false, &[TensorType::Q4K][..])] {
+    for (tied, kinds) in
+        [(true, Shape::default().kinds), (false, &[TensorType::Q4K][..]), (false, &[TensorType::Q4_0][..])]
+    {
         let Some(card) = card() else { return };
         let shape = Shape { width: 256, heads: 16, ffn: 512, vocabulary: 1000, tied, kinds, ..shape() };
         let model = model(&shape);

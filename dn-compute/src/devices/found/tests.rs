@@ -58,9 +58,13 @@ fn a_rate_is_measured_once() {
     assert_eq!((ask(false), opened.get()), (first, 1));
     ask(true);
     assert_eq!(opened.get(), 2);
-    // It belongs to the driver and the code, as a verdict does.
-    let newer = Subject { driver: "driver 2".into(), ..subject() };
-    assert!(rate(cache, &newer, false, || fails(How::Unchecked)).is_err());
+    // It belongs to the device, the driver and the code, as a verdict does.
+    for other in [
+        Subject { driver: "driver 2".into(), ..subject() },
+        Subject { device: "card (0000:1b:00)".into(), ..subject() },
+    ] {
+        assert!(rate(cache, &other, false, || fails(How::Unchecked)).is_err());
+    }
 }
 
 /// Choosing opens a device once to measure it; a later start opens nothing, and one that is known to be wrong is not opened.
@@ -104,11 +108,4 @@ fn a_device_that_fails_is_a_candidate_refused() {
             assert!(error.to_string().contains("card") && candidate.weights_per_s.is_none(), "{error}");
         }
     }
-}
-
-#[test]
-fn of_devices_with_one_name_the_first_is_there() {
-    let devices = vec![("a".to_owned(), 1), ("b".to_owned(), 2), ("a".to_owned(), 3)];
-    let kept = first_of_each_name(devices, |device| &device.0);
-    assert_eq!(kept.iter().map(|device| device.1).collect::<Vec<_>>(), [1, 2]);
 }

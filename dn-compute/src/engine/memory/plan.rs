@@ -173,7 +173,7 @@ impl Sizes {
         };
         for tensor in front.tensor_sizes() {
             let bytes = match tensor.matrix {
-                Some((rows, blocks)) => device.matrix_bytes(rows, tensor.cols, blocks),
+                Some((rows, blocks)) => device.matrix_bytes(rows, tensor.cols, blocks, tensor.four_bits),
                 // Vectors may be kept there too.
                 None => tensor.canonical_bytes.next_multiple_of(16),
             };

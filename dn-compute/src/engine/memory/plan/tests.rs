@@ -21,7 +21,7 @@ impl DeviceMemory for Simple {
     fn is_hosts(&self) -> bool {
         false
     }
-    fn matrix_bytes(&self, rows: usize, cols: usize, _: Blocks) -> u64 {
+    fn matrix_bytes(&self, rows: usize, cols: usize, _: Blocks, _: bool) -> u64 {
         (rows * cols) as u64
     }
     fn kv_bytes(&self, shape: KvShape) -> u64 {
