@@ -151,7 +151,7 @@ impl Counts {
         self.quick_bound(params).unwrap_or_else(|| self.exact_bound(params))
     }
 
-    /// The lower bound by 64-bit arithmetic, or `None` where that is too coarse to tell its last bit: once in 1,000 for newcomers,
+    /// The lower bound by 64-bit arithmetic, or `None` where that is too coarse to tell its last bit: once in 4,000 for newcomers,
     /// more rarely for others.
     #[inline]
     fn quick_bound(self, params: &Params) -> Option<Unit> {

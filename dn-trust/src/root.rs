@@ -118,7 +118,7 @@ pub(crate) fn square_roots(numbers: &mut Lanes) {
     }
 }
 
-/// Leading zeros, of an odd number one less. 62 for zero, which takes the same way as the rest: an early return would be a branch.
+/// Leading zeros; of an odd number one less, and 0 of zero, which takes the same way as the rest: an early return would be a branch.
 #[inline(always)]
 pub(crate) const fn even_zeros(x: u64) -> u64 {
     x.leading_zeros() as u64 & 62

@@ -122,7 +122,8 @@ impl Runs {
         let now = Instant::now();
         if !io::stderr().is_terminal() {
             let before = if finished > 0 { format!(", {finished} finished before") } else { String::new() };
-            note(format_args!("{total} runs{before}"));
+            let s = if total == 1 { "" } else { "s" };
+            note(format_args!("{total} run{s}{before}"));
             return Self { bar: None, started: now, said: now };
         }
         let bar = ProgressBar::new(missing as u64);
@@ -161,7 +162,10 @@ fn rate(done: usize, missing: usize, elapsed: Duration) -> String {
         s if !s.is_finite() => "unknown time".to_owned(),
         s if s < 60.0 => format!("{s} s"),
         s if s < 3_600.0 => format!("{} min {} s", (s / 60.0).floor(), s % 60.0),
-        s => format!("{} h {} min", (s / 3_600.0).floor(), (s % 3_600.0 / 60.0).ceil()),
+        s => {
+            let minutes = (s / 60.0).ceil();
+            format!("{} h {} min", (minutes / 60.0).floor(), minutes % 60.0)
+        }
     };
     format!("{done} of {missing} runs, {per_second:.1} a second, {left} left")
 }
@@ -264,6 +268,7 @@ mod tests {
         assert_eq!(rate(60, 120, 30), "60 of 120 runs, 2.0 a second, 30 s left");
         assert_eq!(rate(10, 1_000, 10), "10 of 1000 runs, 1.0 a second, 16 min 30 s left");
         assert_eq!(rate(10, 10_000, 10), "10 of 10000 runs, 1.0 a second, 2 h 47 min left");
+        assert_eq!(rate(10, 7_200, 10), "10 of 7200 runs, 1.0 a second, 2 h 0 min left");
         assert_eq!(rate(0, 10, 30), "0 of 10 runs, 0.0 a second, unknown time left");
     }
 

@@ -127,6 +127,24 @@ fn sim_sweeps_over_every_point() {
         "{text}"
     );
     assert!(error(&sweep("epochs=8,8")).contains("the value 8 is there twice"));
+    // Too many tasks: seen when the population is drawn.
+    let many = home.path().join("many.toml");
+    fs::write(&many, format!("{SCENARIO}demand.task = 0.001\n")).unwrap();
+    let at = [
+        "sim",
+        "sweep",
+        many.to_str().unwrap(),
+        "--set",
+        "workers.power=1,1000",
+        "--out",
+        out.to_str().unwrap(),
+    ];
+    let refused = dn(home.path(), &at);
+    assert!(
+        error(&refused).contains("power=1000: scenario: demand.task: the workers can do"),
+        "{}",
+        error(&refused)
+    );
     assert!(!out.exists(), "every point is checked before the first is run");
     let summary = json(&sweep("powr.trust.history_gain=128,512"));
     let levels: Vec<_> =
@@ -148,8 +166,32 @@ fn sim_sweeps_over_every_point() {
     assert_eq!(json(&output)["cells"][0]["level"], "attacks[0].stake=0.3 stake=0.3");
     let said = String::from_utf8(output.stderr).unwrap();
     assert!(said.contains("1 of 1: attacks[0].stake=0.3\n2 runs\n"), "{said}");
-    let by_default = home.path().join("sweep-tiny-attacks-0-.stake");
-    assert!(by_default.join("report.html").exists(), "sweeps of other values go elsewhere");
+    let default_folders = || -> Vec<_> {
+        let all =
+            fs::read_dir(home.path()).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
+        all.filter(|name| name.starts_with("sweep-tiny-attacks-0-.stake-")).collect()
+    };
+    assert_eq!(default_folders().len(), 1);
+    let other = at.map(|word| if word == "attacks[0].stake=0.3" { "attacks[0].stake=0.2" } else { word });
+    let mut command = Command::new(env!("CARGO_BIN_EXE_dn"));
+    assert!(
+        command
+            .args(other)
+            .env("DN_HOME", home.path())
+            .current_dir(home.path())
+            .output()
+            .unwrap()
+            .status
+            .success()
+    );
+    assert_eq!(default_folders().len(), 2, "sweeps of other values go elsewhere");
+
+    // Another sweep does not pass for the one that is there, also where its points are the same in another order.
+    for set in ["powr.trust.history_gain=128,256", "powr.trust.history_gain=512,128"] {
+        let refused = sweep(set);
+        assert!(error(&refused).contains("holds another sweep"), "{}", error(&refused));
+    }
+    assert!(fs::read(out.join("sweep.json")).unwrap() == files["sweep.json"]);
 
     // The report is written again of what is there; points that were not come to are left out.
     let report = || dn(home.path(), &["sim", "report", out.to_str().unwrap()]);

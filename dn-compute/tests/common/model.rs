@@ -1,5 +1,7 @@
 //! A whole model on a device: the same tokens and the same trace as on the CPU. Shared by the tests of the devices' backends.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
 use std::ops::ControlFlow;
 use std::sync::Arc;
 

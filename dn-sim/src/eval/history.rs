@@ -141,6 +141,9 @@ pub(super) fn epoch<E: Epoch>(node: &Node<'_>, params: &Params) -> Result<E, Doc
 
 fn add_event<E: Epoch>(epoch: &mut E, event: &Node<'_>, params: &Params) -> Result<(), DocumentError> {
     let plain = event.value().is_string();
+    if !plain && !event.value().is_object() {
+        return Err(event.refuse("an event's name, or an object with it as `event`"));
+    }
     let named = if plain { *event } else { event.field("event")? };
     let name = named.text()?;
     if E::WEIGHED.contains(&name) {

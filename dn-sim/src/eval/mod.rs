@@ -17,7 +17,7 @@
 //! `role` is `worker`, `validator` or `model`. `epochs` is a list of at most 131,072; an epoch is a list of events, or an object of event and weight. An event is a
 //! name (of weight 1), or `{"event": name}` with `work` in operations or `weight` in units of work, rounded up to 2^-16.
 //! - worker: `completed`, `failed`, `audit_passed`, `audit_failed`, `proven_fraud`, `online`, `offline`, and `latency` with `own_ms` and
-//!   `class_median_ms` (lists only);
+//!   `class_median_ms` (lists only; a class without a median yet, 0, says nothing);
 //! - validator: `aligned`, `misaligned`, `timely`, `missed`, `canary_passed`, `canary_failed`, `proven_fraud`;
 //! - model: `succeeded`, `failed`, `liked`, `disliked`, `audit_passed`, `audit_failed`, `proven_fraud`.
 //!

@@ -288,6 +288,11 @@ impl Scenario {
             Some((parents, last)) => (parents.split('.').collect(), last),
             None => (Vec::new(), path),
         };
+        if last.contains(['[', ']']) {
+            return Err(error(
+                "a list's entry is no value of its own; name one inside, such as `attacks[0].stake`",
+            ));
+        }
         for part in parents {
             let (key, entry) = match part.strip_suffix(']').and_then(|part| part.split_once('[')) {
                 Some((key, at)) => (key, Some(at)),
@@ -298,7 +303,7 @@ impl Scenario {
                 Some(at) => place
                     .get_mut(key)
                     .and_then(toml::Value::as_array_mut)
-                    .and_then(|list| list.get_mut(at.parse::<usize>().ok()?))
+                    .and_then(|list| list.get_mut(index(at)?))
                     .ok_or_else(|| {
                         error("the path leads to an entry that the document's list does not have")
                     })?,
@@ -339,6 +344,11 @@ pub fn defaults() -> String {
         attacks: vec![attack],
     };
     toml::to_string(&scenario).expect("tables of numbers and strings")
+}
+
+/// A place in a list as paths write it: one way for each.
+fn index(text: &str) -> Option<usize> {
+    text.parse().ok().filter(|at: &usize| at.to_string() == text)
 }
 
 fn position(text: &str, span: Option<std::ops::Range<usize>>) -> String {

@@ -115,8 +115,17 @@ fn sweeps_set_any_value() {
     let stake = toml::Value::Float(0.25);
     let text = Scenario::with_value(LEAST, "attacks[0].stake", &stake).expect("allowed");
     assert_eq!(Scenario::from_toml(&text).expect("allowed").attacks[0].level(), "stake=0.25");
-    for path in ["attacks[1].stake", "attacks[x].stake", "attacks[0.stake", "policies[0].x", "seeds[0].count"]
-    {
+    for path in [
+        "attacks[1].stake",
+        "attacks[x].stake",
+        "attacks[00].stake",
+        "attacks[+0].stake",
+        "attacks[].stake",
+        "attacks[0]",
+        "attacks[0.stake",
+        "policies[0].x",
+        "seeds[0].count",
+    ] {
         let found = Scenario::with_value(LEAST, path, &stake).expect_err("refused").to_string();
         assert!(found.starts_with(&format!("{path}: ")) || path == "attacks[0.stake", "{found}");
     }

@@ -41,6 +41,10 @@ fn rules(cell: &Cell) -> Vec<Rule> {
             let rate = value(level, "rate").unwrap_or(1.0);
             rules.push(gain(title.clone(), (1.0 - 2.0 * rate).max(0.05)));
         }
+        "wash-work" => {
+            let figure = |m: &Metrics| m.net_gain;
+            rules.push(Rule { name: title.clone(), bound: 1.0, figure, unit: "net gain", note: "" });
+        }
         "milk-whitewash" => rules.push(gain(title.clone(), 0.25)),
         "sybil" => rules.push(gain(title.clone(), 1.001)),
         _ => {}
@@ -54,7 +58,7 @@ fn rules(cell: &Cell) -> Vec<Rule> {
 }
 
 /// Judges the cells of PoWR and of policies that are not built in, whose names stand before their gates: a gate is met when the mean over the seeds
-/// is at most the bound. The built-in others are there to be compared with.
+/// is at most the bound. The built-in others are there to be compared with; a policy that took the name of one is judged as that one.
 ///
 /// A gate for whose attack there is no cell is not listed.
 pub fn gates(cells: &[Cell]) -> Vec<Gate> {

@@ -163,6 +163,7 @@ impl Books {
         let mut bought = own.validators;
         add(&mut bought, own.burn);
         add(&mut bought, own.foundation);
+        add(&mut bought, own.reinforcement);
         let mut bill = Bill { bought, computing, ..Bill::default() };
         if seen.frauds == 0 && seen.audits_failed == 0 {
             let others = self.split.split(fee(seen.delivered - seen.bought));

@@ -41,7 +41,7 @@ const fn scaled(good: u32, bad: u32) -> (u64, u64, Scales) {
 #[inline(always)]
 const fn bound(good: u32, bad: u32, z: u32, scales: Scales, r: u64, t: u64) -> (u64, bool) {
     let (a, n, ab) = parts(good, bad);
-    // y in 2^-e: 22 to 24 bits, low by at most 2^-18.8 of it. 7 ≤ e ≤ 16.
+    // y in 2^-e: 2^21 and a little less to 2^24, low by at most 2^-18.8 of it. 7 ≤ e ≤ 16.
     let y = narrow((ab << scales.ab) >> 32, r) >> 39;
     let e = 7 + (scales.ab - scales.radicand) / 2;
     // (ab − y²(n+1)) in 2^-2e, at least 0 and below 2^62; scaled, 2^-17.8 of 2^78.

@@ -18,11 +18,13 @@ where
     let (mut completion, mut accuracy) = (Columns::default(), Columns::default());
     let (mut means, mut bounds, mut history) = ([0; LANES], [0; LANES], [0; LANES]);
     for weights in weights.chunks_mut(LANES) {
+        let mut count = 0;
         for (row, state) in states.by_ref().take(weights.len()).enumerate() {
             completion.set(row, state.completion);
             accuracy.set(row, state.accuracy);
             means[row] = u64::from(state.stability) * u64::from(state.speed);
             history[row] = state.history;
+            count = row + 1;
         }
         // Rows beyond the last are computed too, from what was there before: a loop of a fixed length is a faster one.
         square_roots(&mut means);
@@ -32,7 +34,7 @@ where
             means.iter_mut().zip(&bounds).for_each(|(mean, bound)| *mean = narrow(*mean, *bound));
             square_roots(&mut means);
         }
-        for ((weight, mean), history) in weights.iter_mut().zip(means).zip(history) {
+        for ((weight, mean), history) in weights[..count].iter_mut().zip(means).zip(history) {
             *weight = Trust::of_fractions(params.trust_min, history, mean as u32);
         }
     }

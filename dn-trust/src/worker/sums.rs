@@ -159,7 +159,12 @@ mod tests {
         let mut weights = vec![Trust::ONE; states.len()];
         worker_weights(&p, states.iter(), &mut weights);
         let single: Vec<_> = states.iter().map(|state| state.weight(&p)).collect();
-        prop_assert_eq!(weights, single);
+        prop_assert_eq!(&weights, &single);
+        // Room beyond the last state is left alone.
+        weights.resize(single.len() + 100, Trust::ONE);
+        worker_weights(&p, states.iter(), &mut weights);
+        let (own, beyond) = weights.split_at(single.len());
+        prop_assert!(own == single && beyond.iter().all(|weight| *weight == Trust::ONE));
         Ok(())
     }
 

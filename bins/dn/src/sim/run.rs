@@ -20,7 +20,7 @@ use crate::out;
 /// How a study is run.
 #[derive(Debug, Clone, clap::Args)]
 pub(crate) struct Options {
-    /// Where results go; runs that are there already are not run again. Default: `sim-NAME`, for a sweep `sweep-NAME-VALUES`.
+    /// Where results go; runs that are there already are not run again. Default: `sim-NAME`, for a sweep `sweep-NAME-PATHS-DIGEST`.
     #[arg(long, value_name = "DIR")]
     pub(crate) out: Option<PathBuf>,
     /// Seeds, in place of the scenario's number.

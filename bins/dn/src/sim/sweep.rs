@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use dn_core::{Hash32, keccak256};
 use dn_sim::attack::Kind;
 use dn_sim::outcome::Cell;
 use dn_sim::report::{self, Provenance};
@@ -61,6 +62,10 @@ pub(super) fn run(scenario: &Path, sets: &[String], options: &Options) -> Result
     let (text, folder) = run::read(scenario)?;
     let base = run::parse(&text, options)?;
     let mut axes = sets.iter().map(|set| axis(set)).collect::<Result<Vec<_>, _>>()?;
+    if let Some(twice) = (1..axes.len()).find(|at| axes[..*at].iter().any(|axis| axis.path == axes[*at].path))
+    {
+        return Err(CliError::argument("--set", format!("`{}` is there twice", axes[twice].path)));
+    }
     shorten(&mut axes);
     let points: usize = axes.iter().map(|axis| axis.values.len()).product();
     if points > MAX_POINTS {
@@ -69,7 +74,8 @@ pub(super) fn run(scenario: &Path, sets: &[String], options: &Options) -> Result
             format!("the grid has {points} points; at most {MAX_POINTS}"),
         ));
     }
-    // Every point is checked before the first is run.
+    let beside = folder.as_deref().unwrap_or(Path::new("."));
+    // Every point is checked before the first is run, with its files and its population.
     let mut grid = vec![(String::new(), text.clone())];
     for axis in &axes {
         let mut next = Vec::new();
@@ -81,11 +87,16 @@ pub(super) fn run(scenario: &Path, sets: &[String], options: &Options) -> Result
         }
         grid = next;
     }
+    for (label, text) in &grid {
+        Study::beside(run::parse(text, options)?, beside)
+            .map_err(|error| CliError::Other(format!("{label}: scenario: {error}")))?;
+    }
     let root = options.out.clone().unwrap_or_else(|| folder_of(&base.name, &axes));
     let sets: Vec<_> = sets.iter().map(|set| format!(" --set {}", quoted(set))).collect();
     let command = format!("dn sim sweep {}{}", quoted(&scenario.display().to_string()), sets.concat());
     let whole = run::provenance(&base, &text, &command);
     let file = SweepFile { provenance: whole, points: grid.iter().map(|(label, _)| label.clone()).collect() };
+    file.goes_into(&root)?;
     std::fs::create_dir_all(&root).map_err(CliError::file("create", &root))?;
     report::replace(&root.join(FILE), &serde_json::to_vec_pretty(&file).expect("strings and numbers"))?;
     let mut all = Vec::new();
@@ -93,7 +104,7 @@ pub(super) fn run(scenario: &Path, sets: &[String], options: &Options) -> Result
         out::note(format_args!("{} of {points}: {label}", n + 1));
         let scenario = run::parse(text, options)?;
         let provenance = run::provenance(&scenario, text, &command);
-        let study = Study::beside(scenario, folder.as_deref().unwrap_or(Path::new(".")))?;
+        let study = Study::beside(scenario, beside)?;
         let provenance = provenance.with_snapshot(study.snapshot_digest());
         let cells = run::finish(&study, &point(&root, n), &provenance, options)?;
         all.extend(labelled(cells, label));
@@ -103,11 +114,14 @@ pub(super) fn run(scenario: &Path, sets: &[String], options: &Options) -> Result
     Ok(ExitCode::SUCCESS)
 }
 
-/// Where a sweep's results go: sweeps of other values have another folder.
+/// Where a sweep's results go: what it changes, and a digest of all that it tries, so that another sweep has another folder.
 fn folder_of(scenario: &str, axes: &[Axis]) -> PathBuf {
     let words = axes.iter().map(|axis| format!("-{}", axis.label)).collect::<String>();
     let plain = |c: char| if c.is_ascii_alphanumeric() || "-_.".contains(c) { c } else { '-' };
-    format!("sweep-{scenario}{}", words.chars().map(plain).take(128).collect::<String>()).into()
+    let values = axes.iter().map(|axis| format!("{}={:?}\n", axis.path, axis.values)).collect::<String>();
+    let digest = Hash32(keccak256(&[b"DeepNode sweep v1", values.as_bytes()])).to_string();
+    let words: String = words.chars().map(plain).take(64).collect();
+    format!("sweep-{scenario}{words}-{}", &digest[2..10]).into()
 }
 
 /// What a sweep's folder says of it.
@@ -119,6 +133,24 @@ struct SweepFile {
     provenance: Provenance,
     /// What each point changes, in order.
     points: Vec<String>,
+}
+
+impl SweepFile {
+    /// Refuses a folder with another sweep in it, whose points would pass for this one's.
+    fn goes_into(&self, root: &Path) -> Result<(), CliError> {
+        if !root.join(FILE).exists() {
+            return Ok(());
+        }
+        let other: Self = run::own(&root.join(FILE))?;
+        if other.points == self.points && other.provenance.scenario_hash == self.provenance.scenario_hash {
+            return Ok(());
+        }
+        Err(CliError::Other(format!(
+            "{} holds another sweep ({}); give this one a folder of its own with --out",
+            root.display(),
+            other.provenance.command
+        )))
+    }
 }
 
 fn point(root: &Path, n: usize) -> PathBuf {
