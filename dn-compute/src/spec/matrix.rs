@@ -49,7 +49,7 @@ impl QuantRange {
 
     /// The smallest `q`, where the sixteen values from it or from one above it on hold each block: so may a backend keep them in
     /// four bits, with one more for each block.
-    pub(crate) const fn four_bits(self) -> Option<i8> {
+    pub const fn four_bits(self) -> Option<i8> {
         if self.spread <= 15 && self.max.abs_diff(self.min) <= 16 { Some(self.min) } else { None }
     }
 
