@@ -1,21 +1,39 @@
 // What a card can do at most: `ceilings.rs`. No value of a model passes here.
 
+// Pieces that a thread waits for at a time.
+#define AT_ONCE 4
+
 // to = from. n: pieces of sixteen bytes, in two words.
 KERNEL copy_all(const Args a) {
   const uint4* from = (const uint4*)a.p[0];
   uint4* to = (uint4*)a.p[1];
-  u64 count = (u64)a.n[1] << 32 | a.n[0];
-  for (u64 i = element(); i < count; i += (u64)gridDim.x * blockDim.x) to[i] = from[i];
+  u64 count = (u64)a.n[1] << 32 | a.n[0], step = (u64)gridDim.x * blockDim.x;
+  for (u64 first = element(); first < count; first += AT_ONCE * step) {
+    uint4 v[AT_ONCE];
+#pragma unroll
+    for (u32 k = 0; k < AT_ONCE; k++) {
+      if (first + k * step < count) v[k] = from[first + k * step];
+    }
+#pragma unroll
+    for (u32 k = 0; k < AT_ONCE; k++) {
+      if (first + k * step < count) to[first + k * step] = v[k];
+    }
+  }
 }
 
 // to[thread]: the exclusive or of all that the thread reads, so that it must be read. n: as above.
 KERNEL read_all(const Args a) {
   const uint4* from = (const uint4*)a.p[0];
-  u64 count = (u64)a.n[1] << 32 | a.n[0];
+  u64 count = (u64)a.n[1] << 32 | a.n[0], step = (u64)gridDim.x * blockDim.x;
   u32 all = 0;
-  for (u64 i = element(); i < count; i += (u64)gridDim.x * blockDim.x) {
-    uint4 v = from[i];
-    all ^= v.x ^ v.y ^ v.z ^ v.w;
+  for (u64 first = element(); first < count; first += AT_ONCE * step) {
+#pragma unroll
+    for (u32 k = 0; k < AT_ONCE; k++) {
+      if (first + k * step < count) {
+        uint4 v = from[first + k * step];
+        all ^= v.x ^ v.y ^ v.z ^ v.w;
+      }
+    }
   }
   ((u32*)a.p[1])[element()] = all;
 }

@@ -10,8 +10,8 @@ use crate::spec::{DeviceFault, NumericError, Op};
 
 /// Threads of a block of all of these kernels.
 const BLOCK: usize = 256;
-/// Blocks for each multiprocessor: enough to keep its units busy.
-const BLOCKS: usize = 4;
+/// Blocks for each multiprocessor: all the threads that it takes.
+const BLOCKS: usize = 8;
 /// Sums of a thread that do not wait for each other: `CHAINS` in `ceilings.cu`.
 const CHAINS: usize = 8;
 /// Bytes of one in a word.
@@ -198,10 +198,10 @@ mod tests {
             assert!(ceilings.dp4a_ops_per_s > 0, "{ceilings:?}");
             assert_eq!(ceilings.tile_ops_per_s.is_some(), tiles);
         }
-        // Three multiprocessors with four blocks of 256 threads: 96 warps, 4,096 products each, in eight chains, three times.
+        // Three multiprocessors with eight blocks of 256 threads: 192 warps, 4,096 products each, in eight chains, three times.
         let Some(card) = emulated(Emulation::default()) else { return };
-        assert_eq!(Product::Tiles.operations(&card.device, &SMALL), 2 * 96 * 4096 * 8 * 3);
-        assert_eq!(Product::Dp4a.operations(&card.device, &SMALL), 2 * 3072 * 4 * 8 * 3);
+        assert_eq!(Product::Tiles.operations(&card.device, &SMALL), 2 * 192 * 4096 * 8 * 3);
+        assert_eq!(Product::Dp4a.operations(&card.device, &SMALL), 2 * 6144 * 4 * 8 * 3);
     }
 
     #[test]

@@ -6,7 +6,10 @@ use super::emulation::{Emulation, emulated};
 use super::{Cuda, CudaError};
 use crate::conformance;
 use crate::reference::Reference;
-use crate::spec::{Backend, DeviceFault, KvShape, Mask, NumericError, QuantMatrix};
+use crate::spec::{
+    Backend, DeviceFault, KvLayer, KvShape, LayerWeights, Mask, NumericError, Pairing, PassCall, PassPart,
+    PassValues, QuantMatrix, RopeScaling, RopeSpec, RopeTable,
+};
 use crate::verdict::{Refusal, Subject};
 
 fn suite(card: &Cuda, every: usize, what: &str) -> conformance::Report {
@@ -157,6 +160,62 @@ fn a_card_is_compared_once_and_refused_for_one_wrong_bit() {
     wrong.judge(cache, &subject("2"), false).unwrap();
     let anew = wrong.judge(cache, &subject("2"), true);
     assert!(matches!(anew, Err(CudaError::Refused(Refusal::Differs { .. }))), "{anew:?}");
+}
+
+/// A value that a later layer cannot take: the pass says that it was not done, and nothing of the earlier layers stays.
+#[test]
+fn a_fault_in_a_later_layer_leaves_the_caches() {
+    let Some(card) = emulated(Emulation::default()) else { return };
+    let matrix = || {
+        let w: Vec<f32> = (0..32 * 32).map(|i| (i % 7) as f32 * 0.01 - 0.03).collect();
+        card.prepare(QuantMatrix::from_f32(32, 32, &w).unwrap()).unwrap()
+    };
+    let layer = |norm: f32| LayerWeights {
+        attention_norm: vec![1.0; 32].into(),
+        query: matrix(),
+        key: matrix(),
+        value: matrix(),
+        biases: None,
+        head_norms: None,
+        attention_output: matrix(),
+        output_bias: None,
+        ffn_norm: vec![norm; 32].into(),
+        gate: matrix(),
+        up: matrix(),
+        down: matrix(),
+    };
+    let pairing = Pairing::HalfSplit;
+    let spec = RopeSpec { head_dim: 16, rotary_dim: 16, theta: 1e4, pairing, scaling: RopeScaling::None };
+    let rope = RopeTable::new(spec, 8).unwrap();
+    let shape = KvShape { heads: 2, head_dim: 16, capacity: 8 };
+    let mut caches: Vec<KvLayer> = (0..3).map(|_| card.kv_layer(shape).unwrap()).collect();
+    let before: Vec<f32> = (0..3 * 32).map(|i| (i % 5) as f32 - 2.0).collect();
+    let mut pass = |bad: Option<usize>, positions: &[u32]| {
+        let norm = |l| if bad == Some(l) { 3e38 } else { 1.0 };
+        let layers: Vec<LayerWeights> = (0..3).map(|l| layer(norm(l))).collect();
+        let (mask, rope) = (Mask::Causal, &rope);
+        let call = PassCall {
+            embedding: None,
+            layers: &layers,
+            output: None,
+            eps: 1e-5,
+            heads: 2,
+            mask,
+            rope,
+            positions,
+        };
+        let mut x = before[..positions.len() * 32].to_vec();
+        let mut parts = [PassPart { kv: &mut caches, rows: positions.len() }];
+        let mut values = PassValues { stream: &mut x, boundaries: None, logits: &mut [] };
+        let done = card.pass(&call, &mut parts, &mut values).unwrap();
+        let lengths: Vec<usize> = caches.iter().map(KvLayer::len).collect();
+        (done, x == before[..x.len()], lengths)
+    };
+    assert_eq!(pass(None, &[0, 1]), (true, false, vec![2; 3]));
+    for bad in 0..3 {
+        assert_eq!(pass(Some(bad), &[2, 3, 4]), (false, true, vec![2; 3]), "layer {bad}");
+    }
+    assert_eq!(pass(None, &[2, 3, 4]), (true, false, vec![5; 3]));
 }
 
 /// Values of four bits take half a byte, and a bit of a block where blocks count from two places.
