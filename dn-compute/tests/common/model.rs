@@ -1,8 +1,6 @@
 //! A whole model on a device: the same tokens and the same trace as on the CPU. Shared by the tests of the devices' backends.
 #![allow(clippy::unwrap_used, reason = "a test stops at the first thing that is not as expected")]
 
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
-
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
