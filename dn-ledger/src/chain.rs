@@ -348,6 +348,7 @@ impl Chain {
         let mut ctx = self.context(time_ms.max(self.tip.time_ms + 1), proposer, &parent_certificate);
         self.check_upgrades(ctx.height)?;
         ctx.reveal = self.check_reveal(&ctx, reveal.as_ref())?;
+        self.state.take_back();
         let start = self.state.checkpoint();
         let begin = begin_block(&mut self.state, &ctx);
         let (mut txs, mut outcomes, mut rejected) = (Vec::new(), Vec::new(), Vec::new());
@@ -401,6 +402,7 @@ impl Chain {
     /// # Errors
     /// As [`validate`](Self::validate).
     pub fn validate_with(&mut self, block: &Block, signatures: Signatures) -> Result<Executed, BlockError> {
+        self.state.take_back();
         let start = self.state.checkpoint();
         let result = self.execute(block, signatures);
         self.state.rollback(start);
@@ -411,12 +413,20 @@ impl Chain {
     ///
     /// Returns the tree of the block before: freeing its nodes takes a while, for which whoever holds a lock on the chain need not hold it.
     pub fn commit(&mut self, header: &Header, certificate: Certificate, executed: &Executed) -> Tree {
+        self.state.write_known(&executed.changes);
+        // Until here everything can be taken back; nothing that follows can fail.
+        let next = Arc::new(context(&self.state, header, &certificate, self.referee.clone()));
+        let before = self.state.seal_known(&executed.tree);
         self.supply = executed.supply;
-        let before = self.state.apply_known(&executed.changes, &executed.tree);
         self.tip = header.clone();
         self.certificate = certificate;
-        self.look_ahead();
+        self.next = next;
         before
+    }
+
+    /// Brings the chain back to its tip after a panic in one of the methods that change it.
+    pub fn take_back(&mut self) {
+        self.state.take_back();
     }
 
     /// What a transaction would be refused for in the block after the tip, if it were the first one. The state is unchanged.
@@ -425,6 +435,7 @@ impl Chain {
     /// [`Reject`].
     pub fn try_tx(&mut self, tx: &SignedTx, signatures: Signatures) -> Result<(), Reject> {
         let ctx = self.next_context(self.tip.time_ms + 1);
+        self.state.take_back();
         let start = self.state.checkpoint();
         let result = apply_with(&mut self.state, tx, &ctx, signatures);
         self.state.rollback(start);
@@ -580,3 +591,6 @@ fn context(
         referee,
     }
 }
+
+#[cfg(test)]
+pub(crate) mod tests;

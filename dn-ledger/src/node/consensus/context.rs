@@ -18,6 +18,9 @@ use crate::vote;
 #[derive(Copy, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, BorshSerialize, BorshDeserialize)]
 pub(crate) struct Id(pub(crate) [u8; 20]);
 
+/// Who follows, and in whose name what must not be signed comes back to the engine.
+pub(crate) const NOBODY: Id = Id([0; 20]);
+
 impl Id {
     pub(crate) const fn address(self) -> Address {
         Address(self.0)
@@ -49,6 +52,9 @@ impl malachite_types::Address for Id {}
 pub(crate) struct Sig(pub(crate) [u8; 65]);
 
 impl Sig {
+    /// No signature: it verifies for nobody.
+    pub(crate) const NONE: Self = Self([0; 65]);
+
     /// Whether this validator signed the digest.
     pub(crate) fn verifies(&self, digest: &[u8; 32], signer: Id) -> bool {
         Signature::from_bytes(self.0).is_ok_and(|s| s.verify(digest, signer.address()).is_ok())
