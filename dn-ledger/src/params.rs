@@ -262,6 +262,17 @@ impl Params {
         }
     }
 
+    /// Parameters of several validators on one machine: as of a local network, with what a public chain has too: randomness that no
+    /// proposer chooses, disputes that a referee decides, committees that score models.
+    pub fn local() -> Self {
+        Self {
+            dispute: DisputeParams { referee: 1, ..DisputeParams::devnet() },
+            beacon: BeaconParams { required: true, ..BeaconParams::devnet() },
+            quality: QualityParams { max_rounds: 4, ..QualityParams::devnet() },
+            ..Self::devnet()
+        }
+    }
+
     /// Parameters of a main network with a block a second: hourly epochs, unbonding of seven days, bonds that are worth
     /// something.
     pub fn main() -> Self {
@@ -290,6 +301,7 @@ impl Params {
             // No public chain decides disputes by weight, or draws by what a proposer can choose.
             dispute: DisputeParams { referee: 1, ..DisputeParams::devnet() },
             beacon: BeaconParams { required: true, ..BeaconParams::devnet() },
+            quality: QualityParams::main(),
             // The design's constants, which the studies of docs/economics.md are of; a local network lives faster.
             trust: dn_trust::Params::default(),
             staking: StakingParams::main(),
@@ -358,6 +370,10 @@ mod tests {
     #[test]
     fn the_preset_is_valid_and_bounds_are_checked() {
         assert_eq!(Params::main().validate(), Ok(()));
+        assert_eq!(Params::local().validate(), Ok(()));
+        for params in [Params::main(), Params::local()] {
+            assert!(params.beacon.required && params.dispute.referee > 0 && params.quality.max_rounds > 0);
+        }
         let preset = Params::devnet();
         assert_eq!(preset.validate(), Ok(()));
         let long = Params { epoch_blocks: 0, ..preset.clone() };
