@@ -19,6 +19,7 @@ mod guard;
 mod host;
 mod log;
 mod outbound;
+mod pace;
 mod parts;
 mod signer;
 mod undecided;
@@ -44,6 +45,7 @@ use host::Host;
 use log::Log;
 pub use log::{LogDamaged, LogFault};
 use outbound::Outbound;
+pub(crate) use pace::Pace;
 pub use undecided::UndecidedError;
 
 use super::shared::Shared;
@@ -62,19 +64,6 @@ const MAX_SILENCE: u32 = 5;
 const STOP_WAIT: Duration = Duration::from_secs(3);
 /// Longest pause between two starts of an engine at a standstill.
 const MAX_PATIENCE: Duration = Duration::from_secs(600);
-
-/// How fast consensus goes.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Pace {
-    /// Between blocks without transactions; with transactions a quarter.
-    pub(crate) interval: Duration,
-    /// For a proposal, after it is due.
-    pub(crate) propose: Duration,
-    /// For votes once a quorum has voted, though not for one block.
-    pub(crate) vote: Duration,
-    /// How far a proposed block may be ahead of this node's clock.
-    pub(crate) clock_ahead_ms: u64,
-}
 
 /// What consensus needs.
 #[derive(Debug)]
@@ -217,7 +206,7 @@ impl<'a> Runner<'a> {
         let host = Host::new(Arc::clone(shared), ctx, *pace, dir, *max_block_bytes, outbound)?;
         #[cfg(feature = "faults")]
         let host = host.misbehaving(settings.fault);
-        Ok(Self { shared, settings, guard, ctx, host, patience: first_patience(pace), broken: 0, silence: 0 })
+        Ok(Self { shared, settings, guard, ctx, host, patience: pace.patience(), broken: 0, silence: 0 })
     }
 
     fn run(&mut self) -> Result<(), ConsensusError> {
@@ -234,7 +223,7 @@ impl<'a> Runner<'a> {
             runtime.shutdown_timeout(STOP_WAIT);
             let end = end?;
             if self.host.tip() > tip {
-                (self.patience, self.broken) = (first_patience(&self.settings.pace), 0);
+                (self.patience, self.broken) = (self.settings.pace.patience(), 0);
             }
             match end {
                 End::Stopped => return Ok(()),
@@ -432,10 +421,6 @@ impl Settings {
         let (dir, listen) = (self.dir.to_string_lossy().into_owned(), self.listen.to_string());
         keccak256(&[b"follower", dir.as_bytes(), b"\0", listen.as_bytes()])
     }
-}
-
-fn first_patience(pace: &Pace) -> Duration {
-    Duration::from_secs(30).max(4 * (pace.interval + pace.propose + 2 * pace.vote))
 }
 
 /// What the engine says of a log that it cannot replay; it then stands still for good. Never returns otherwise.

@@ -66,6 +66,8 @@ pub struct NodeConfig {
     pub vote_timeout_ms: u64,
     /// How far ahead of this node's clock the time of a proposed block may be.
     pub max_clock_ahead_ms: u64,
+    /// How far behind it the time of a new proposed block may be, beside the time that a proposal may take.
+    pub max_clock_behind_ms: u64,
     /// The operator's word that the key has never signed for this chain. Without it, a key whose record of signatures is
     /// missing first watches others decide.
     pub first_start: bool,
@@ -109,6 +111,7 @@ impl NodeConfig {
             propose_timeout_ms: 1_000,
             vote_timeout_ms: 500,
             max_clock_ahead_ms: 5_000,
+            max_clock_behind_ms: 5_000,
             first_start: false,
             sign_guard: None,
             limits: ServiceLimits::default(),
@@ -123,6 +126,7 @@ impl NodeConfig {
             propose: Duration::from_millis(self.propose_timeout_ms),
             vote: Duration::from_millis(self.vote_timeout_ms),
             clock_ahead_ms: self.max_clock_ahead_ms,
+            clock_behind_ms: self.max_clock_behind_ms,
         }
     }
 }
