@@ -30,7 +30,8 @@ mod stake;
 use dn_core::{Address, BlockHash, Hash32, TxId};
 
 pub(crate) use domain::{check_name, domain_emission, domain_fees, put_domain};
-pub(crate) use identity::put_identity;
+use identity::store_identity;
+pub(crate) use identity::{in_role, put_identity};
 pub use quality::{canary_input, round_id};
 
 use crate::events::Event;
@@ -146,7 +147,7 @@ pub fn end_block(state: &mut State, ctx: &BlockContext) -> Vec<Event> {
         step.execute_proposals();
     }
     let events = step.events;
-    rotate(state, &ctx.params, ctx.ends_epoch());
+    rotate(state, &ctx.params, ctx.height);
     events
 }
 

@@ -16,7 +16,7 @@ use crate::events::Event;
 use crate::genesis::Genesis;
 use crate::referee::RefereeHandle;
 use crate::reject::Reject;
-use crate::state::{BEACON, Changes, PARAMS, Pending, State, Tree, Upgrade, VALIDATOR_SETS};
+use crate::state::{BEACON, Changes, PARAMS, Pending, State, TURN_SEEDS, Tree, Upgrade, VALIDATOR_SETS};
 use crate::supply::{self, Supply, SupplyError};
 use crate::tx::SignedTx;
 use crate::upgrades::{SUPPORTED_UPGRADES, unknown_upgrade};
@@ -269,6 +269,16 @@ impl Chain {
         VALIDATOR_SETS.get_or_default(&self.state, &NEXT_SET)
     }
 
+    /// What turns are drawn from at the block after the tip.
+    pub fn turn_seed(&self) -> Hash32 {
+        TURN_SEEDS.get_or_default(&self.state, &NEXT_SET)
+    }
+
+    /// Who proposes the block after the tip in a round.
+    pub fn proposer(&self, round: u32) -> Address {
+        self.validators().proposer(self.tip.chain_id, self.turn_seed(), self.tip.height + 1, round)
+    }
+
     /// Who decided the tip.
     pub fn tip_validators(&self) -> ValidatorSet {
         VALIDATOR_SETS.get_or_default(&self.state, &TIP_SET)
@@ -282,6 +292,11 @@ impl Chain {
     /// [`next_context`](Self::next_context) at time 0, shared.
     pub fn next(&self) -> &Arc<BlockContext> {
         &self.next
+    }
+
+    /// The earliest time that the block after the tip may have, Unix milliseconds.
+    pub fn earliest_ms(&self) -> u64 {
+        self.tip.time_ms.saturating_add(self.next.params.min_block_ms)
     }
 
     fn look_ahead(&mut self) {
@@ -345,9 +360,10 @@ impl Chain {
     ) -> Result<Proposal, BlockError> {
         self.check_referee()?;
         let parent_certificate = self.certificate.clone();
-        let mut ctx = self.context(time_ms.max(self.tip.time_ms + 1), proposer, &parent_certificate);
+        let mut ctx = self.context(time_ms.max(self.earliest_ms()), proposer, &parent_certificate);
         self.check_upgrades(ctx.height)?;
         ctx.reveal = self.check_reveal(&ctx, reveal.as_ref())?;
+        self.state.take_back();
         let start = self.state.checkpoint();
         let begin = begin_block(&mut self.state, &ctx);
         let (mut txs, mut outcomes, mut rejected) = (Vec::new(), Vec::new(), Vec::new());
@@ -401,6 +417,7 @@ impl Chain {
     /// # Errors
     /// As [`validate`](Self::validate).
     pub fn validate_with(&mut self, block: &Block, signatures: Signatures) -> Result<Executed, BlockError> {
+        self.state.take_back();
         let start = self.state.checkpoint();
         let result = self.execute(block, signatures);
         self.state.rollback(start);
@@ -411,12 +428,20 @@ impl Chain {
     ///
     /// Returns the tree of the block before: freeing its nodes takes a while, for which whoever holds a lock on the chain need not hold it.
     pub fn commit(&mut self, header: &Header, certificate: Certificate, executed: &Executed) -> Tree {
+        self.state.write_known(&executed.changes);
+        // Until here everything can be taken back; nothing that follows can fail.
+        let next = Arc::new(context(&self.state, header, &certificate, self.referee.clone()));
+        let before = self.state.seal_known(&executed.tree);
         self.supply = executed.supply;
-        let before = self.state.apply_known(&executed.changes, &executed.tree);
         self.tip = header.clone();
         self.certificate = certificate;
-        self.look_ahead();
+        self.next = next;
         before
+    }
+
+    /// Brings the chain back to its tip after a panic in one of the methods that change it.
+    pub fn take_back(&mut self) {
+        self.state.take_back();
     }
 
     /// What a transaction would be refused for in the block after the tip, if it were the first one. The state is unchanged.
@@ -425,6 +450,7 @@ impl Chain {
     /// [`Reject`].
     pub fn try_tx(&mut self, tx: &SignedTx, signatures: Signatures) -> Result<(), Reject> {
         let ctx = self.next_context(self.tip.time_ms + 1);
+        self.state.take_back();
         let start = self.state.checkpoint();
         let result = apply_with(&mut self.state, tx, &ctx, signatures);
         self.state.rollback(start);
@@ -495,8 +521,8 @@ impl Chain {
         };
         number("chain_id", ctx.chain_id, header.chain_id)?;
         number("height", ctx.height, height)?;
-        if header.time_ms <= self.tip.time_ms {
-            number("time_ms", self.tip.time_ms + 1, header.time_ms)?;
+        if header.time_ms < self.earliest_ms() {
+            number("time_ms", self.earliest_ms(), header.time_ms)?;
         }
         if header.parent != ctx.parent {
             return Err(BlockError::Parent { height, expected: ctx.parent, found: header.parent });
@@ -565,8 +591,9 @@ fn context(
 ) -> BlockContext {
     let Header { chain_id, height, proposer: parent_proposer, .. } = *tip;
     let turns: ValidatorSet = VALIDATOR_SETS.get_or_default(state, &TIP_SET);
-    let missed =
-        (0..certificate.round).take(turns.members.len()).map(|r| turns.proposer(chain_id, height, r));
+    let seed = TURN_SEEDS.get_or_default(state, &TIP_SET);
+    let rounds = (0..certificate.round).take(turns.members.len());
+    let missed = rounds.map(|round| turns.proposer(chain_id, seed, height, round));
     BlockContext {
         chain_id,
         height: height + 1,
@@ -580,3 +607,6 @@ fn context(
         referee,
     }
 }
+
+#[cfg(test)]
+pub(crate) mod tests;

@@ -11,10 +11,12 @@
 
 mod block;
 mod client;
+mod inclusion;
 mod proof;
 mod subject;
 
 pub use block::LightBlock;
 pub use client::{LightClient, LightError, ParseTrustedError, TrustOptions, TrustedHash};
+pub use inclusion::InclusionView;
 pub use proof::{MAX_PROVEN_KEYS, ProofView, Proven, ProvenEntry, SubjectError, verify_receipt};
 pub use subject::Subject;

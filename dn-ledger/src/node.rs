@@ -21,10 +21,11 @@ mod subscribe;
 
 #[cfg(feature = "faults")]
 pub use consensus::Fault;
-pub use consensus::{GuardError, UndecidedError};
+pub use consensus::{ConsensusError, EngineError, GuardError, LogDamaged, LogFault, UndecidedError};
 pub use history::History;
 pub use peer::{Peer, PeerError};
 pub use rpc::{CODE_BUSY, CODE_INTERNAL, CODE_REJECTED, MAX_BATCH, MAX_BODY_BYTES, openrpc};
+pub use server::{NoPlace, ServiceLimits};
 pub use service::{NetworkConfig, Node, NodeConfig, NodeError};
 pub use snapshot::{
     JoinError, PeerSnapshot, SnapshotFile, SnapshotFileError, SnapshotSource, SnapshotsView, join,

@@ -108,6 +108,12 @@ canonical_struct!(AuditTimes {
 pub struct Params {
     /// Blocks of an epoch.
     pub epoch_blocks: u64,
+    /// How much later than its parent a block is at least. With the validators' bound on clocks, no chain is faster for long; what is
+    /// said in blocks therefore takes at least that long.
+    ///
+    /// # Units
+    /// Milliseconds.
+    pub min_block_ms: u64,
     /// Most transactions of a block.
     pub max_block_txs: u32,
     /// Most bytes of a block's transactions.
@@ -124,6 +130,8 @@ pub struct Params {
     pub min_stake: Amount,
     /// Most validators that decide blocks.
     pub max_validators: u32,
+    /// Most identities in one role: an epoch's end goes through all of them in one block.
+    pub max_in_role: u32,
     /// Epochs until unbonded stake and retired collateral are free.
     pub unbonding_epochs: u64,
     /// Highest price of a token.
@@ -171,6 +179,7 @@ pub struct Params {
 }
 canonical_struct!(Params {
     epoch_blocks: u64,
+    min_block_ms: u64,
     max_block_txs: u32,
     max_block_bytes: u32,
     min_tx_fee: Amount,
@@ -179,6 +188,7 @@ canonical_struct!(Params {
     registration_fee: Amount,
     min_stake: Amount,
     max_validators: u32,
+    max_in_role: u32,
     unbonding_epochs: u64,
     max_token_price: Amount,
     model_grace_blocks: u64,
@@ -208,6 +218,7 @@ impl Params {
     pub fn devnet() -> Self {
         Self {
             epoch_blocks: 20,
+            min_block_ms: 1,
             max_block_txs: 2_000,
             max_block_bytes: 4 * 1024 * 1024,
             min_tx_fee: Amount::from_atto(1_000_000_000_000_000),
@@ -221,6 +232,7 @@ impl Params {
             registration_fee: Amount::from_dn(1),
             min_stake: Amount::from_dn(1),
             max_validators: 100,
+            max_in_role: 5_000,
             unbonding_epochs: 24,
             max_token_price: Amount::from_dn(1),
             model_grace_blocks: 100,
@@ -262,11 +274,23 @@ impl Params {
         }
     }
 
+    /// Parameters of several validators on one machine: as of a local network, with what a public chain has too: randomness that no
+    /// proposer chooses, disputes that a referee decides, committees that score models.
+    pub fn local() -> Self {
+        Self {
+            dispute: DisputeParams { referee: 1, ..DisputeParams::devnet() },
+            beacon: BeaconParams { required: true, ..BeaconParams::devnet() },
+            quality: QualityParams { max_rounds: 4, ..QualityParams::devnet() },
+            ..Self::devnet()
+        }
+    }
+
     /// Parameters of a main network with a block a second: hourly epochs, unbonding of seven days, bonds that are worth
     /// something.
     pub fn main() -> Self {
         Self {
             epoch_blocks: 3_600,
+            min_block_ms: 1_000,
             max_block_txs: 10_000,
             max_expiry_blocks: 3_600,
             collateral: Collaterals {
@@ -290,6 +314,7 @@ impl Params {
             // No public chain decides disputes by weight, or draws by what a proposer can choose.
             dispute: DisputeParams { referee: 1, ..DisputeParams::devnet() },
             beacon: BeaconParams { required: true, ..BeaconParams::devnet() },
+            quality: QualityParams::main(),
             // The design's constants, which the studies of docs/economics.md are of; a local network lives faster.
             trust: dn_trust::Params::default(),
             staking: StakingParams::main(),
@@ -298,29 +323,39 @@ impl Params {
         }
     }
 
+    /// The shortest time in which stake that backed a block is free: that of a block at an epoch's end, whose stake leaves in it.
+    ///
+    /// # Units
+    /// Milliseconds.
+    pub const fn unbonding_ms(&self) -> u64 {
+        let blocks = self.epoch_blocks.saturating_mul(self.unbonding_epochs.saturating_sub(1));
+        blocks.saturating_mul(self.min_block_ms)
+    }
+
     /// Checks every bound.
     ///
     /// # Errors
     /// [`ParamsError`] names the first parameter that is out of bounds.
     pub fn validate(&self) -> Result<(), ParamsError> {
-        let cap = dn_core::amount::SUPPLY_CAP.atto();
         let million = 1_000_000;
         within("epoch_blocks", self.epoch_blocks.into(), 2, million)?;
+        within("min_block_ms", self.min_block_ms.into(), 1, 600_000)?;
         within("max_block_txs", self.max_block_txs.into(), 1, 100_000)?;
         // Room for the largest transaction at least.
         within("max_block_bytes", self.max_block_bytes.into(), MAX_TX_BYTES as u128, 64 * 1024 * 1024)?;
-        within("min_tx_fee", self.min_tx_fee.atto(), 0, cap)?;
+        within_dn("min_tx_fee", self.min_tx_fee, 0, 1)?;
         within("max_expiry_blocks", self.max_expiry_blocks.into(), 1, million)?;
         for role in Role::ALL {
-            within("collateral", self.collateral.of(role).atto(), 1, cap)?;
+            within_dn("collateral", self.collateral.of(role), 1, 1_000_000)?;
         }
-        within("registration_fee", self.registration_fee.atto(), 0, cap)?;
-        within("min_stake", self.min_stake.atto(), 1, cap)?;
+        within_dn("registration_fee", self.registration_fee, 0, 10_000)?;
+        within_dn("min_stake", self.min_stake, 1, 10_000)?;
         within("max_validators", self.max_validators.into(), 1, 1_000)?;
+        within("max_in_role", self.max_in_role.into(), 1, 20_000)?;
         within("unbonding_epochs", self.unbonding_epochs.into(), 1, 10_000)?;
-        within("max_token_price", self.max_token_price.atto(), 1, cap)?;
+        within_dn("max_token_price", self.max_token_price, 1, 1_000)?;
         within("model_grace_blocks", self.model_grace_blocks.into(), 0, million)?;
-        within("min_deposit", self.min_deposit.atto(), 1, cap)?;
+        within_dn("min_deposit", self.min_deposit, 1, 1_000)?;
         within("channel_close_blocks", self.channel_close_blocks.into(), 1, million)?;
         within("max_lanes", self.max_lanes.into(), 1, 4_096)?;
         within("max_batch_lines", self.max_batch_lines.into(), 1, 1_024)?;
@@ -346,6 +381,12 @@ impl Params {
     }
 }
 
+/// Checks an amount: at least so many atto, at most so many DN. What anybody must pay or lock to take part is never more than a
+/// hundredth of the supply, and what every transaction costs never more than a DN.
+fn within_dn(name: &'static str, found: Amount, min_atto: u128, max_dn: u64) -> Result<(), ParamsError> {
+    within(name, found.atto(), min_atto, Amount::from_dn(max_dn).atto())
+}
+
 fn within(name: &'static str, found: u128, min: u128, max: u128) -> Result<(), ParamsError> {
     let ok = (min..=max).contains(&found);
     if ok { Ok(()) } else { Err(ParamsError::OutOfBounds { name, found, min, max }) }
@@ -358,6 +399,10 @@ mod tests {
     #[test]
     fn the_preset_is_valid_and_bounds_are_checked() {
         assert_eq!(Params::main().validate(), Ok(()));
+        assert_eq!(Params::local().validate(), Ok(()));
+        for params in [Params::main(), Params::local()] {
+            assert!(params.beacon.required && params.dispute.referee > 0 && params.quality.max_rounds > 0);
+        }
         let preset = Params::devnet();
         assert_eq!(preset.validate(), Ok(()));
         let long = Params { epoch_blocks: 0, ..preset.clone() };

@@ -3,6 +3,7 @@
 mod balances;
 mod dispute;
 mod governance;
+mod lists;
 mod page;
 mod registries;
 mod registry;
@@ -17,37 +18,36 @@ use crate::power::{self_bond, voting_power};
 use crate::state::{
     ACCOUNTS, AUDIT_TASKS, AUDITS, Audit, AuditPhase, AuditTask, BATCHES, Batch, CHANNELS, COMMISSIONS,
     Commission, DEADLINES, IDENTITIES, Identity, IdentityStatus, LANES, MODELS, Model, OFFERS, PARAMS,
-    STAKE_POOLS, STAKE_SHARES, State, UNBONDING, UNBONDING_POOLS, VALIDATOR_TRUST, WORKER_BATCHES,
+    REDELEGATIONS, STAKE_POOLS, STAKE_SHARES, State, UNBONDING, VALIDATOR_TRUST, WORKER_BATCHES,
     WORKER_SEQUENCES, WORKER_TRUST,
 };
 use crate::supply::Supply;
 use crate::tx::Role;
 use crate::views::{
     AccountView, AuditView, BatchView, ChannelView, Cursor, IdentityView, IndicatorView, LaneView, ModelView,
-    Page, PageRequest, StakeView, SupplyView, TrustView, UnbondingView,
+    Page, PageRequest, SupplyView, TrustView,
 };
 use page::{newest, page, page_in};
 
 pub use balances::{balances, balances_page, pools};
 pub use dispute::{dispute, disputes};
+pub use lists::{model_workers, redelegations, stakes, unbonding};
 pub use page::{DEFAULT_LIMIT, MAX_SCAN, PageError};
 pub use registries::{agent, agent_id, beacon, model_trust, quality_rounds, reputation, validations};
 
 /// The most entries of a page, and of a list within an answer.
 pub const MAX_LIST: usize = 1_000;
 
-/// An account; one that never existed has nothing and nonce 0.
+/// An account; one that never existed has nothing and nonce 0. Of its lists the first [`MAX_LIST`] entries; [`stakes`],
+/// [`unbonding`] and [`redelegations`] have all of them in pages.
 pub fn account(state: &State, address: Address) -> AccountView {
     let account = ACCOUNTS.get_or_default(state, &address);
-    let stakes = STAKE_SHARES.iter_from(state, &address).take(MAX_LIST).map(|((_, validator), shares)| {
-        let value = STAKE_POOLS.get_or_default(state, &validator).value_of(shares.0);
-        StakeView { validator, shares, value }
-    });
+    let stakes = STAKE_SHARES.iter_from(state, &address).take(MAX_LIST);
+    let stakes = stakes.map(|((_, validator), shares)| lists::stake_view(state, validator, shares));
     let unbonding = UNBONDING.iter_from(state, &address).take(MAX_LIST);
-    let unbonding = unbonding.map(|((_, release_epoch, validator), shares)| {
-        let pool = UNBONDING_POOLS.get_or_default(state, &(validator, release_epoch));
-        UnbondingView { validator, value: pool.value_of(shares.0), release_epoch }
-    });
+    let unbonding = unbonding.map(|(key, shares)| lists::unbonding_view(state, key, shares));
+    let redelegating = REDELEGATIONS.iter_from(state, &address).take(MAX_LIST);
+    let redelegating = redelegating.map(|(key, part)| lists::redelegation_view(state, key, part));
     AccountView {
         address,
         balance: account.balance,
@@ -55,7 +55,7 @@ pub fn account(state: &State, address: Address) -> AccountView {
         pending_nonce: account.nonce,
         stakes: stakes.collect(),
         unbonding: unbonding.collect(),
-        redelegating: governance::redelegations(state, address),
+        redelegating: redelegating.collect(),
     }
 }
 
@@ -164,17 +164,9 @@ pub fn models(state: &State, request: &PageRequest) -> Result<Page<ModelView>, P
 }
 
 fn model_view(state: &State, id: ModelId, record: Model) -> ModelView {
-    let workers = OFFERS
-        .iter_from(state, &id)
-        .filter(|(_, offer)| offer.until_height.is_none())
-        .map(|((_, worker), _)| worker)
-        .filter(|worker| {
-            IDENTITIES
-                .get(state, &(Role::Worker, *worker))
-                .is_some_and(|identity| identity.status == IdentityStatus::Active)
-        })
-        .take(MAX_LIST)
-        .collect();
+    let offers = OFFERS.iter_from(state, &id);
+    let workers = offers.filter_map(|((_, worker), offer)| lists::hosting(state, worker, offer));
+    let workers = workers.take(MAX_LIST).collect();
     ModelView {
         id,
         owner: record.owner,

@@ -149,6 +149,9 @@ pub enum Reject {
     /// Collateral under the role's minimum.
     #[error("collateral of {found} DN; a {role} needs at least {minimum} DN")]
     CollateralTooLow { role: Role, minimum: Amount, found: Amount },
+    /// As many are in a role as may be.
+    #[error("{limit} are in the role {role}; nobody else is taken until one leaves")]
+    RoleFull { role: Role, limit: u32 },
     /// Something is still open that the identity answers for.
     #[error("{address} as {role} still has {open} open batches")]
     OpenBatches { address: Address, role: Role, open: u64 },

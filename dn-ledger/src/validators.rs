@@ -3,9 +3,10 @@
 use dn_core::{Address, Canonical, Hash32, canonical_struct, keccak256};
 use serde::{Deserialize, Serialize};
 
+use crate::apply::in_role;
 use crate::params::Params;
 use crate::power::{self_bond, voting_power};
-use crate::state::{IDENTITIES, IdentityStatus, State, VALIDATOR_SETS};
+use crate::state::{BEACON, IDENTITIES, IdentityStatus, State, TURN_SEEDS, VALIDATOR_SETS};
 use crate::tx::Role;
 
 /// Atto of voting power for one unit of power in consensus: a millionth of a DN. All DN together stay far under the engine's
@@ -69,19 +70,20 @@ impl ValidatorSet {
         3 * power > 2 * self.total()
     }
 
-    /// Who proposes in a round: drawn by power, and nobody twice before everybody had a turn, so that one silent validator
-    /// costs a height one round.
+    /// Who proposes in a round: drawn by power from a seed (see [`TURN_SEEDS`]), and nobody twice before everybody had a turn, so that
+    /// one silent validator costs a height one round.
     ///
     /// # Panics
     /// If the set is empty, which no chain's is.
-    pub fn proposer(&self, chain_id: u64, height: u64, round: u32) -> Address {
+    pub fn proposer(&self, chain_id: u64, seed: Hash32, height: u64, round: u32) -> Address {
         let mut left = self.members.clone();
         let turns = round as usize % left.len();
         for turn in 0..=turns {
             let total: u128 = left.iter().map(|m| u128::from(m.power)).sum();
             let seed: &[&[u8]] = &[
-                b"DeepNode proposer v1",
+                b"DeepNode proposer v2",
                 &chain_id.to_le_bytes(),
+                seed.as_bytes(),
                 &height.to_le_bytes(),
                 &(turn as u64).to_le_bytes(),
             ];
@@ -111,11 +113,10 @@ pub fn elect(state: &State, params: &Params) -> ValidatorSet {
         let scaled = voting_power(state, params, address).atto() / ATTO_PER_POWER;
         u64::try_from(scaled).expect("the supply is 10^14 units of power")
     };
-    let running = IDENTITIES
-        .iter_from(state, &Role::Validator)
+    let running = in_role(state, Role::Validator)
         .filter(|(_, identity)| identity.status == IdentityStatus::Active && !identity.endpoint.is_empty())
-        .filter(|((_, address), _)| self_bond(state, *address) >= params.staking.min_self_bond);
-    let mut set = ValidatorSet::new(running.map(|((_, address), _)| (address, power(address))));
+        .filter(|(address, _)| self_bond(state, *address) >= params.staking.min_self_bond);
+    let mut set = ValidatorSet::new(running.map(|(address, _)| (address, power(address))));
     set.members.truncate(params.max_validators as usize);
     cap(&mut set.members);
     // A cap moves the strong down to the same power: the order among them is by address.
@@ -146,7 +147,19 @@ fn cap(members: &mut [SetMember]) {
 
 /// Makes the next set the tip's and, at an epoch's end, elects a new next one. If nobody can be elected the old set goes on:
 /// a chain without validators could never have others.
-pub(crate) fn rotate(state: &mut State, params: &Params, ends_epoch: bool) {
+///
+/// Turns are drawn anew from the beacon of an epoch's first block, when nobody can change the powers of that epoch any more: whoever
+/// knew the seed while powers are still made could try stakes until it liked its turns.
+pub(crate) fn rotate(state: &mut State, params: &Params, height: u64) {
+    let ends_epoch = (height + 1).is_multiple_of(params.epoch_blocks);
+    let seed = TURN_SEEDS.get_or_default(state, &NEXT_SET);
+    if TURN_SEEDS.get_or_default(state, &TIP_SET) != seed {
+        TURN_SEEDS.put(state, &TIP_SET, &seed);
+    }
+    if height.is_multiple_of(params.epoch_blocks) {
+        let beacon = BEACON.get_or_default(state, &0);
+        TURN_SEEDS.put(state, &NEXT_SET, &beacon);
+    }
     let next = VALIDATOR_SETS.get_or_default(state, &NEXT_SET);
     if VALIDATOR_SETS.get_or_default(state, &TIP_SET) != next {
         VALIDATOR_SETS.put(state, &TIP_SET, &next);
@@ -154,7 +167,13 @@ pub(crate) fn rotate(state: &mut State, params: &Params, ends_epoch: bool) {
     let elected = if ends_epoch { elect(state, params) } else { ValidatorSet::default() };
     let mut after = if elected.members.is_empty() { next.clone() } else { elected };
     // Who signed conflicting messages decides nothing more, not even until the epoch's end.
+    let elected = after.members.len();
     after.members.retain(|member| !is_jailed(state, member.address));
+    if after.members.len() < elected {
+        // With less power in all, somebody may have a third of what is left.
+        cap(&mut after.members);
+        after = ValidatorSet::new(after.members.iter().map(|m| (m.address, m.power)));
+    }
     if after != next && !after.members.is_empty() {
         VALIDATOR_SETS.put(state, &NEXT_SET, &after);
     }
@@ -192,6 +211,52 @@ mod tests {
         assert_eq!(capped(&[7, 1, 1]), [7, 1, 1]);
     }
 
+    /// Who is jailed takes its power along; what is left is capped again.
+    #[test]
+    fn nobody_has_a_third_after_a_jailing() {
+        let mut state = State::default();
+        let params = Params::devnet();
+        let before = set(&[30, 18, 18, 18, 18]);
+        VALIDATOR_SETS.put(&mut state, &NEXT_SET, &before);
+        rotate(&mut state, &params, 5);
+        assert_eq!(VALIDATOR_SETS.get_or_default(&state, &NEXT_SET), before);
+        let identity = crate::state::Identity {
+            name: "v".into(),
+            endpoint: "v".into(),
+            collateral: dn_core::Amount::ZERO,
+            status: IdentityStatus::Jailed { release_epoch: 9 },
+            registered_height: 0,
+            open_batches: 0,
+        };
+        IDENTITIES.put(&mut state, &(Role::Validator, before.members[4].address), &identity);
+        rotate(&mut state, &params, 6);
+        let after = VALIDATOR_SETS.get_or_default(&state, &NEXT_SET);
+        assert_eq!(after.members.iter().map(|m| m.power).collect::<Vec<_>>(), [26, 18, 18, 18]);
+    }
+
+    /// The seed of an epoch's turns is the beacon of its first block: powers were fixed the block before.
+    #[test]
+    fn turns_are_drawn_after_powers_are_fixed() {
+        let (mut state, params) = (State::default(), Params::devnet());
+        VALIDATOR_SETS.put(&mut state, &NEXT_SET, &set(&[3, 2, 1]));
+        let seeds = |state: &State| [NEXT_SET, TIP_SET].map(|key| TURN_SEEDS.get_or_default(state, &key));
+        let beacon = |height: u8| Hash32([height; 32]);
+        for height in 1..=2 * params.epoch_blocks {
+            BEACON.put(&mut state, &0, &beacon(height as u8));
+            rotate(&mut state, &params, height);
+            let expected = match height {
+                ..20 => [Hash32::ZERO, Hash32::ZERO],
+                20 => [beacon(20), Hash32::ZERO],
+                21..40 => [beacon(20), beacon(20)],
+                _ => [beacon(40), beacon(20)],
+            };
+            assert_eq!(seeds(&state), expected, "height {height}");
+        }
+        let turns =
+            |seed| (0..64).map(|height| set(&[1, 1, 1]).proposer(7, seed, height, 0)).collect::<Vec<_>>();
+        assert_ne!(turns(beacon(20)), turns(beacon(40)));
+    }
+
     #[test]
     fn a_quorum_is_more_than_two_thirds() {
         let set = set(&[1, 1, 1]);
@@ -219,8 +284,8 @@ mod tests {
         fn turns_go_around(powers in prop::collection::vec(1u64..1_000, 1..8), height in 0u64..1_000) {
             let set = set(&powers);
             let rounds = u32::try_from(powers.len()).unwrap();
-            let mut turns: Vec<_> = (0..rounds).map(|round| set.proposer(7, height, round)).collect();
-            prop_assert_eq!(set.proposer(7, height, rounds), turns[0]);
+            let mut turns: Vec<_> = (0..rounds).map(|round| set.proposer(7, Hash32::ZERO, height, round)).collect();
+            prop_assert_eq!(set.proposer(7, Hash32::ZERO, height, rounds), turns[0]);
             turns.sort();
             turns.dedup();
             prop_assert_eq!(turns.len(), powers.len());
@@ -230,7 +295,7 @@ mod tests {
     #[test]
     fn turns_follow_power() {
         let set = set(&[60, 30, 10]);
-        let first = (0..10_000).map(|height| set.proposer(7, height, 0));
+        let first = (0..10_000).map(|height| set.proposer(7, Hash32::ZERO, height, 0));
         let mut turns = [0u32; 3];
         first.for_each(|address| turns[usize::from(address.0[0])] += 1);
         // Four standard deviations of 10,000 draws.

@@ -21,9 +21,7 @@ fn required() -> Params {
 
 /// A block by the validator whose turn it is in a round; the rounds before are missed.
 fn block_in_round(chain: &mut Chain, round: u32) -> Proposal {
-    let set = chain.validators();
-    let height = chain.tip().height + 1;
-    let proposer = set.proposer(CHAIN_ID, height, round);
+    let proposer = chain.proposer(round);
     let name = ["v1", "v2", "v3"].into_iter().find(|name| address(name) == proposer).unwrap();
     let time_ms = chain.tip().time_ms + 1_000;
     let proposal = chain.propose_by(&key(name), time_ms, &[], Signatures::Check).unwrap();
@@ -106,7 +104,6 @@ fn missed_turns_cost_pay_and_timeliness() {
     let genesis = common::genesis(params.clone());
     let mut chain = Chain::new(&genesis);
     let mut events = Vec::new();
-    let set = chain.validators();
     let mut missed: BTreeMap<Address, u32> = BTreeMap::new();
     // Fees, so that there is pay.
     let transfer = |chain: &Chain, nonce| {
@@ -125,10 +122,10 @@ fn missed_turns_cost_pay_and_timeliness() {
     for height in 1..=5u64 {
         let round = u32::from(height < 4);
         if round > 0 {
-            *missed.entry(set.proposer(CHAIN_ID, height, 0)).or_default() += 1;
+            *missed.entry(chain.proposer(0)).or_default() += 1;
         }
         let tx = transfer(&chain, height - 1);
-        let proposer = set.proposer(CHAIN_ID, height, round);
+        let proposer = chain.proposer(round);
         let name = ["v1", "v2", "v3"].into_iter().find(|name| address(name) == proposer).unwrap();
         let time = chain.tip().time_ms + 1;
         let proposal = chain.propose_by(&key(name), time, &[tx], Signatures::Check).unwrap();
@@ -204,13 +201,13 @@ impl Grinding {
     fn with_reveals(&self, heights: u64) -> Measured {
         let (mut beacon, mut seen) = (Hash32::ZERO, Measured::default());
         for height in 1..=heights {
-            let first = self.set.proposer(CHAIN_ID, height, 0);
+            let first = self.set.proposer(CHAIN_ID, Hash32::ZERO, height, 0);
             let mut next = mix(beacon, Some(self.value(first, height, beacon)), Hash32::ZERO);
             if first == self.grinder {
                 seen.own += 1;
                 if !is_wanted(next, height) {
                     seen.withheld += 1;
-                    let second = self.set.proposer(CHAIN_ID, height, 1);
+                    let second = self.set.proposer(CHAIN_ID, Hash32::ZERO, height, 1);
                     next = mix(beacon, Some(self.value(second, height, beacon)), Hash32::ZERO);
                 }
                 seen.wanted += u32::from(is_wanted(next, height));
@@ -227,7 +224,7 @@ impl Grinding {
     fn with_hashes(&self, heights: u64, tries: u64) -> Measured {
         let (mut beacon, mut seen) = (Hash32::ZERO, Measured::default());
         for height in 1..=heights {
-            let own = self.set.proposer(CHAIN_ID, height, 0) == self.grinder;
+            let own = self.set.proposer(CHAIN_ID, Hash32::ZERO, height, 0) == self.grinder;
             let block = |n: u64| Hash32(keccak256(&[b"block", &height.to_le_bytes(), &n.to_le_bytes()]));
             let outcome = |n| mix(beacon, None, block(n));
             let chosen =
@@ -273,7 +270,7 @@ fn a_grinder_gets_two_outcomes_from_reveals_and_any_from_hashes() {
 fn a_delay_makes_knowing_ahead_rare() {
     let grinding = Grinding::new();
     let turns: Vec<bool> = (1..=20_000u64)
-        .map(|height| grinding.set.proposer(CHAIN_ID, height, 0) == grinding.grinder)
+        .map(|height| grinding.set.proposer(CHAIN_ID, Hash32::ZERO, height, 0) == grinding.grinder)
         .collect();
     let share = |delay: usize| {
         let streaks = turns.windows(delay).filter(|turns| turns.iter().all(|own| *own)).count();

@@ -30,11 +30,11 @@ fn genesis_and_one_block() {
     assert_eq!(
         hashes.map(|hash| hex(&hash)),
         [
-            "99afc8264dbedaac7d7818d4fd04ccea2242e5a8388bc8bab73ca981d3104083",
-            "ddd612fa66e597f0897560e38176e123dab69211b1d30b2fec1697a74194e296",
+            "808e109e155fdd38ebadb022c9d90ec89d6d10d020edb3f196fd69e276e3c6df",
+            "c804739ad745e9680651a121ca62a6657fac15398be6e167f8aa503f22feadb7",
             "1d86a6dcf35f03679b11612fc7ebcbca8f42e4753993639e12727cc0318350b6",
-            "0729582a1bfd9530bebbf651d1607c536ab2ce654251c913c086baeb0e8bd14a",
-            "da2a7f9dbefdde4456d4a328d7bc6906ef23b24ddf7109bce60979922eeee49e",
+            "9d24bcb9542c1555199f86a5365d69a3bbec11f02d0adb0ee591defa4e30822f",
+            "7211fa0cf796ad3ec96c382ca2693c4a02aaa216a3d09b49438ca8e626432448",
         ]
     );
 }
@@ -103,10 +103,10 @@ fn every_proposal() {
             }
         }
     }
-    assert_eq!(tags, 78);
+    assert_eq!(tags, 80);
     assert_eq!(
         hex(&dn_core::keccak256(&[&all])),
-        "78d0cf7808d14424879694057bf5bd38364688ea210c33726825aa823051ee52"
+        "882d816f73e3f7e52f18092367d83b9317c8bcc153b06f13885b292886a95d27"
     );
 }
 
@@ -122,8 +122,8 @@ fn a_scripted_chain() {
     w.ok("owner", Payload::SetModelPrice { model: w.model, price: common::price() });
     let tip = w.chain.tip();
     let pinned = [
-        "2d640e564f6220465ababddda04ffd97b4724ff0d18532e5010a659f79caae9d",
-        "4aa78b55a130e2898b75ba753cefbc8342df1292985c4816be87ddd7a5875b4b",
+        "ef8b7e51325e3169fc2774cc5a1dba7279883878e45ec0d019424df79a3337f3",
+        "1e28907a7a0f73e6393371991da8f2dbc9bb218c06fedf06f79edfdeea63a4a2",
     ];
     assert_eq!([hex(&tip.state.0), hex(&tip.hash().0)], pinned);
 }

@@ -8,8 +8,8 @@ use dn_core::{Amount, Hash32};
 use dn_ledger::events::Event;
 use dn_ledger::reject::{Field, GovernanceFault};
 use dn_ledger::state::{
-    DEPOSITS, ExecutionFault, OPEN_PROPOSALS, OVERRIDES, PARAMS, POOL_VOTES, POOLS, PROPOSALS, Pool,
-    ProposalStatus, STAKE_SHARES,
+    DEPOSITS, ENDED_PROPOSALS, ExecutionFault, OPEN_PROPOSALS, OVERRIDES, PARAMS, POOL_VOTES, POOLS,
+    PROPOSALS, Pool, ProposalStatus, STAKE_SHARES,
 };
 use dn_ledger::tx::{Choice, DomainTerms, ParamChange, ProposalKind, Shares};
 use dn_ledger::views::PageRequest;
@@ -232,7 +232,7 @@ fn votes_are_checked_and_can_be_changed() {
 #[test]
 fn a_change_takes_effect_after_its_delay() {
     let mut w = world();
-    let fee = dn(2);
+    let fee = w.genesis.params.min_tx_fee.mul_div(10, 1).unwrap();
     let before = w.balance("payer");
     let change = vec![ParamChange::MinTxFee { value: fee }, ParamChange::MaxLanes { value: 7 }];
     w.ok("payer", propose(changes(change), 100));
@@ -340,7 +340,7 @@ fn an_upgrade_stops_software_that_does_not_have_it() {
     assert_eq!(status(&w, 1), ProposalStatus::Failed { fault: ExecutionFault::HeightTaken });
     let (height, since, name, version) = (40, 40, "v2".to_owned(), Hash32([2; 32]));
     let expected = BlockError::UnknownUpgrade { height, since, name, version };
-    let proposer = w.chain.validators().proposer(common::CHAIN_ID, 40, 0);
+    let proposer = w.chain.proposer(0);
     let time_ms = w.chain.tip().time_ms + 1_000;
     assert_eq!(w.chain.propose(proposer, time_ms, &[]).unwrap_err(), expected);
     let mut newer = w.chain.clone().supporting(SUPPORTED);
@@ -458,4 +458,72 @@ fn changes_have_their_names_in_json() {
     assert_eq!(params.slash.equivocation, 700);
     params.slash.equivocation = short().slash.equivocation;
     assert_eq!(params, short());
+}
+
+/// An amount that everybody pays or locks moves at most tenfold at once, and never beyond its bound.
+#[test]
+fn amounts_move_in_steps() {
+    let w = world();
+    let fee = w.genesis.params.min_tx_fee;
+    let of = |value: Amount| ParamChange::MinTxFee { value };
+    let times = |amount: Amount, n: u128, of: u128| amount.mul_div(n, of).unwrap();
+    world().ok("payer", propose(changes(vec![of(times(fee, 10, 1))]), 100));
+    world().ok("payer", propose(changes(vec![of(times(fee, 1, 10))]), 100));
+    for found in [times(fee, 11, 1), times(fee, 1, 11), Amount::ZERO, dn(100_000_000)] {
+        let (least, most) = (times(fee, 1, 10), times(fee, 10, 1));
+        let parameter = "min_tx_fee".to_owned();
+        assert_eq!(
+            fault(w.reject("payer", propose(changes(vec![of(found)]), 100))),
+            GovernanceFault::StepTooLarge { parameter, current: fee, least, most, found }
+        );
+    }
+    // Not by many steps in one proposal, either.
+    let twice = vec![of(times(fee, 10, 1)), of(times(fee, 100, 1)), of(times(fee, 1_000, 1))];
+    let refused = fault(w.reject("payer", propose(changes(twice), 100)));
+    assert!(
+        matches!(refused, GovernanceFault::InvalidParams { .. } | GovernanceFault::StepTooLarge { .. }),
+        "{refused}"
+    );
+    // The bound holds however near it is.
+    let mut rich = short();
+    rich.min_tx_fee = Amount::from_dn(1);
+    let w = World::with(rich);
+    let refused = fault(w.reject("payer", propose(changes(vec![of(dn(2))]), 100)));
+    assert!(matches!(refused, GovernanceFault::InvalidParams { .. }), "{refused}");
+    for money in [
+        ParamChange::RegistrationFee { value: dn(100_000_000) },
+        ParamChange::ValidatorCollateral { value: dn(100_000_000) },
+        ParamChange::MinSelfBond { value: dn(100_000_000) },
+        ParamChange::GovernanceMinDeposit { value: dn(100_000_000) },
+        ParamChange::DomainFee { value: dn(100_000_000) },
+        ParamChange::BeaconMissPenalty { value: dn(100_000_000) },
+        ParamChange::FeedbackFullFee { value: dn(100_000_000) },
+    ] {
+        let refused = fault(w.reject("payer", propose(changes(vec![money]), 100)));
+        assert!(matches!(refused, GovernanceFault::StepTooLarge { .. }), "{refused}");
+    }
+}
+
+#[test]
+fn ended_proposals_are_forgotten_after_their_time() {
+    let mut params = short();
+    params.governance.kept_epochs = 2;
+    let mut w = World::with(params.clone());
+    for _ in 0..3 {
+        w.ok("payer", propose(ProposalKind::Text {}, 100));
+    }
+    decide(&mut w, 0, Choice::No);
+    let ended = w.height();
+    // The others are voted on, and fail in the same block.
+    assert!(!status(&w, 0).is_open());
+    let kept = 2 * params.epoch_blocks;
+    w.blocks(ended + kept - w.height());
+    assert!(PROPOSALS.contains(w.state(), &0), "it is kept for {kept} blocks");
+    w.blocks(4);
+    for id in 0..3 {
+        assert!(!PROPOSALS.contains(w.state(), &id), "{id}");
+    }
+    assert_eq!(ENDED_PROPOSALS.iter(w.state()).count(), 0);
+    w.ok("payer", propose(ProposalKind::Text {}, 100));
+    assert!(PROPOSALS.contains(w.state(), &3), "numbers go on");
 }

@@ -10,11 +10,11 @@ use common::{START_MS, World, address, dn, key, params, solo_genesis};
 use dn_core::{Amount, Canonical};
 use dn_ledger::light::{LightBlock, LightClient, TrustOptions};
 use dn_ledger::node::{
-    ArchiveError, CheckError, History, Node, NodeConfig, Peer, RestoreError, SnapshotFile, SnapshotFileError,
-    SnapshotSource, Store, join,
+    ArchiveError, CheckError, History, JoinError, Node, NodeConfig, Peer, RestoreError, SnapshotFile,
+    SnapshotFileError, SnapshotSource, Store, join,
 };
 use dn_ledger::snapshot::{Chunk, Export, Manifest, SnapshotError};
-use dn_ledger::{Chain, Payload};
+use dn_ledger::{Chain, Genesis, Payload};
 use redb::ReadableTable;
 
 /// A chain in a directory.
@@ -197,9 +197,58 @@ fn an_interrupted_restore_goes_on() {
     Store::restore(third.path(), &s.w.genesis, &header, &mut second).unwrap();
 }
 
+/// A peer that answers every request for a header with the same one.
+fn stubborn_peer(s: &Stored) -> String {
+    use std::io::{Read, Write};
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let export = SnapshotFile::open(&small_snapshot(s)).unwrap().manifest().unwrap();
+    let header = s.store.light_block(2).unwrap().unwrap();
+    let (height, manifest) = (s.w.height(), dn_core::hexadecimal::to_hex(&export.to_bytes()));
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let (mut stream, mut text) = (stream.unwrap(), Vec::new());
+            while !text.ends_with(b"}") {
+                let mut part = [0; 4_096];
+                let read = stream.read(&mut part).unwrap();
+                text.extend_from_slice(&part[..read]);
+            }
+            let text = String::from_utf8(text).unwrap();
+            let call: serde_json::Value =
+                serde_json::from_str(text.split_once("\r\n\r\n").unwrap().1).unwrap();
+            let result = match call["method"].as_str().unwrap() {
+                "dn_snapshots" => serde_json::json!({ "heights": [height] }),
+                "dn_snapshot" => serde_json::json!(manifest),
+                "dn_header" => serde_json::to_value(&header).unwrap(),
+                other => panic!("{other}"),
+            };
+            let body = serde_json::json!({ "jsonrpc": "2.0", "id": 1, "result": result }).to_string();
+            let length = body.len();
+            write!(stream, "HTTP/1.1 200 OK\r\ncontent-length: {length}\r\n\r\n{body}").unwrap();
+        }
+    });
+    url
+}
+
+#[test]
+fn a_header_of_another_height_ends_a_join() {
+    let s = stored(20);
+    let peer = Peer::new(&stubborn_peer(&s), Instant::now() + Duration::from_secs(60)).unwrap();
+    // Never content with less than all: it asks for the header half way.
+    let strict = TrustOptions { threshold: (1, 1), ..TrustOptions::of(&s.w.genesis.params) };
+    let mut light = LightClient::from_genesis(&s.w.genesis, strict);
+    let dir = tempfile::tempdir().unwrap();
+    let joined = join(dir.path(), &s.w.genesis, &peer, &mut light, START_MS + 60_000);
+    assert!(matches!(joined, Err(JoinError::OtherHeight { expected: 10, found: 2 })), "{:?}", joined.err());
+    assert!(holds_no_chain(dir.path()));
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_node_is_joined_over_the_network() {
-    let (dir, genesis) = (tempfile::tempdir().unwrap(), solo_genesis(params()));
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
+    // Of today: an old genesis vouches for nothing.
+    let genesis = Genesis { time_ms: u64::try_from(now.as_millis()).unwrap(), ..solo_genesis(params()) };
+    let dir = tempfile::tempdir().unwrap();
     let history = History { snapshot_blocks: Some(3), keep_blocks: Some(5), keep_snapshots: 2 };
     let rpc_listen = "127.0.0.1:0".parse().unwrap();
     let alone = NodeConfig::alone(dir.path().to_owned(), genesis.clone(), rpc_listen, key("v1"), 20);
@@ -220,7 +269,7 @@ async fn a_node_is_joined_over_the_network() {
         assert_eq!(store.horizon().unwrap(), chain.tip().height + 1);
         // A client that trusts another chain's genesis takes nothing from this peer.
         let mut elsewhere = genesis.clone();
-        elsewhere.time_ms = START_MS + 1;
+        elsewhere.time_ms += 1;
         let mut light = LightClient::from_genesis(
             &elsewhere,
             TrustOptions { threshold: (1, 1), ..TrustOptions::default() },

@@ -19,7 +19,7 @@ use dn_ledger::state::{
 };
 use dn_ledger::tx::{BackingTerms, Licence, NewJob, NewVersion, ProposalKind, Shares, escrow_id};
 use dn_ledger::views::PageRequest;
-use dn_ledger::{Payload, Role, ValidatorSet, query};
+use dn_ledger::{Params, Payload, Role, ValidatorSet, query};
 
 const NOW: u64 = START_MS + 10_000_000;
 
@@ -219,7 +219,37 @@ fn trust_expires() {
     let time_ms = blocks[2].header.time_ms;
     start().update(&blocks[5], time_ms + 999_999).unwrap();
     let e = start().update(&blocks[5], time_ms + 1_000_000);
-    assert_eq!(e, Err(LightError::Expired { height: 2, time_ms, now: time_ms + 1_000_000 }));
+    assert_eq!(e, Err(LightError::Expired { height: 2, age_ms: 1_000_000, period_ms: 1_000_000 }));
+}
+
+/// A genesis is no better than another block: who decided there may have left.
+#[test]
+fn an_old_genesis_vouches_for_nothing() {
+    let (w, blocks) = chain(5);
+    let options = TrustOptions::of(&w.genesis.params);
+    let start = || LightClient::from_genesis(&w.genesis, options);
+    let (born, period_ms) = (w.genesis.time_ms, options.period_ms);
+    start().update(&blocks[1], born + period_ms - 1).unwrap();
+    for block in [&blocks[1], &blocks[5]] {
+        let error = start().update(block, born + period_ms).unwrap_err();
+        assert_eq!(error, LightError::Expired { height: 0, age_ms: period_ms, period_ms });
+        assert!(error.to_string().contains("--trusted HEIGHT:HASH"), "{error}");
+    }
+    let trusted = TrustedHash { height: 4, hash: blocks[4].header.hash() };
+    let mut known = LightClient::from_trusted(trusted, &blocks[4], options).unwrap();
+    known.update(&blocks[5], born + period_ms).unwrap();
+}
+
+#[test]
+fn trust_is_shorter_than_stake_is_bound() {
+    let main = Params::main();
+    assert_eq!(main.unbonding_ms(), 167 * 3_600 * 1_000);
+    for epochs in [2, 24, 168, 500] {
+        let params = Params { unbonding_epochs: epochs, ..main.clone() };
+        let period_ms = TrustOptions::of(&params).period_ms;
+        assert!(period_ms <= params.unbonding_ms() / 3 * 2 && period_ms > params.unbonding_ms() / 2);
+    }
+    assert_eq!(TrustOptions::default(), TrustOptions::of(&main));
 }
 
 #[test]

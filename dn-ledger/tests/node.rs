@@ -9,10 +9,12 @@ use std::path::Path;
 use std::time::Duration;
 
 use common::{CHAIN_ID, address, dn, key, params, solo_genesis};
+use dn_core::objects::ModelManifest;
 use dn_core::{Amount, Canonical};
-use dn_ledger::node::{Node, NodeConfig, NodeError, StoreError};
+use dn_ledger::node::{ConsensusError, Node, NodeConfig, NodeError, StoreError};
+use dn_ledger::referee::{Case, MoveFault, Played, Side, Standing};
 use dn_ledger::views::{AccountView, StatusView, SupplyView, TxOutcome, TxView};
-use dn_ledger::{Payload, Reject, SignedTx, Tx};
+use dn_ledger::{Payload, Referee, RefereeHandle, Reject, SignedTx, Tx};
 use serde_json::{Value, json};
 
 fn config(dir: &Path) -> NodeConfig {
@@ -114,6 +116,50 @@ async fn a_transaction_is_answered_once_durable_and_survives_a_restart() {
         let answer = call(addr, method, params).await;
         assert!(answer.get("result").is_some(), "{method}: {answer}");
     }
+    node.shutdown().await;
+}
+
+/// A referee with a bug that shows after some blocks.
+#[derive(Debug)]
+struct Panics(std::sync::atomic::AtomicU32);
+
+impl Referee for Panics {
+    fn rules(&self) -> u32 {
+        let calls = self.0.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        assert!(calls < 8, "a bug of the rules");
+        1
+    }
+
+    fn judges(&self, _: &ModelManifest) -> bool {
+        false
+    }
+
+    fn open(&self, _: Case<'_>) -> Standing {
+        Standing::Turn(Side::Worker)
+    }
+
+    fn play(&self, _: Case<'_>, _: &[Played], _: Side, _: &[u8]) -> Result<Standing, MoveFault> {
+        Err(MoveFault::Unjudged)
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_panic_of_the_rules_ends_the_node_with_its_reason() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut params = params();
+    (params.dispute.referee, params.unbonding_epochs) = (1, 60);
+    let referee = Some(RefereeHandle::new(Panics(0.into())));
+    let node = Node::start(NodeConfig { genesis: solo_genesis(params), referee, ..config(dir.path()) })
+        .await
+        .unwrap();
+    tokio::time::timeout(Duration::from_secs(60), node.production_ended()).await.unwrap();
+    let Some(ConsensusError::Panicked { height, message }) = node.failure() else {
+        panic!("{:?}", node.failure());
+    };
+    assert_eq!((*height, message.as_str()), (node.height(), "a bug of the rules"));
+    // Still there, and at its tip.
+    let status: StatusView = get(node.rpc_addr(), "dn_status", json!({})).await;
+    assert_eq!(status.height, *height);
     node.shutdown().await;
 }
 

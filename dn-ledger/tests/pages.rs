@@ -9,9 +9,11 @@ use common::{World, address, dn, price};
 use dn_core::{Address, Amount, BatchId, ChannelId, JobId, ModelId, keccak256};
 use dn_ledger::query::{self, MAX_SCAN, PageError};
 use dn_ledger::state::{
-    ACCOUNTS, Account, BATCHES, DOMAINS, IDENTITIES, JOBS, JobEscrow, MODELS, OPEN_PROPOSALS, PROPOSALS,
-    SESSIONS, Session, State, WORKER_BATCHES, WORKER_SEQUENCES,
+    ACCOUNTS, Account, BATCHES, DOMAINS, IDENTITIES, JOBS, JobEscrow, MODELS, OFFERS, OPEN_PROPOSALS, Offer,
+    PROPOSALS, REDELEGATIONS, SESSIONS, STAKE_SHARES, Session, State, UNBONDING, WORKER_BATCHES,
+    WORKER_SEQUENCES,
 };
+use dn_ledger::tx::Shares;
 use dn_ledger::views::{BalancesView, Cursor, Page, PageRequest};
 use dn_ledger::{Payload, Role, supply};
 
@@ -62,6 +64,11 @@ fn crowd() -> State {
         MODELS.put(&mut state, &ModelId(hash("model", n)), &model);
         DOMAINS.put(&mut state, &(10 + u32::try_from(n).unwrap()), &domain);
         JOBS.put(&mut state, &ChannelId(hash("job", n)), &job(None));
+        let (who, by) = (address("payer"), someone(n));
+        STAKE_SHARES.put(&mut state, &(who, by), &Shares(1));
+        UNBONDING.put(&mut state, &(who, n, by), &Shares(1));
+        REDELEGATIONS.put(&mut state, &(who, n, (by, worker)), &Shares(1));
+        OFFERS.put(&mut state, &(ModelId::ZERO, by), &Offer { since_height: 0, until_height: None });
         SESSIONS.put(&mut state, &(address("payer"), someone(n)), &session);
         PROPOSALS.put(&mut state, &(n + 1), &proposal);
         OPEN_PROPOSALS.put(&mut state, &(n + 1), &proposal.status);
@@ -124,6 +131,15 @@ fn every_list_is_whole_whatever_the_size_of_its_pages() {
     check(many + 1, |r| query::proposals(&state, false, r), |p| p.id);
     check(many + 1, |r| query::proposals(&state, true, r), |p| p.id);
     check(many + 1, |r| query::batches(&state, worker, r), |b| b.id);
+    let who = address("payer");
+    check(many, |r| query::stakes(&state, who, r), |s| s.validator);
+    check(many, |r| query::unbonding(&state, who, r), |u| (u.release_epoch, u.validator));
+    check(many, |r| query::redelegations(&state, who, r), |l| (l.release_epoch, l.from, l.to));
+    check(many, |r| query::model_workers(&state, ModelId::ZERO, r), |worker| *worker);
+    // An answer about the account holds their beginning.
+    let account = query::account(&state, who);
+    let lists = [account.stakes.len(), account.unbonding.len(), account.redelegating.len()];
+    assert_eq!(lists, [query::MAX_LIST; 3]);
     // The newest first, down to number 0.
     let first = query::batches(&state, worker, &request(3, None)).unwrap();
     assert_eq!(first.items[0].id, BatchId(hash("batch", MANY - 1)));

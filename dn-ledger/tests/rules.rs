@@ -9,7 +9,8 @@ use dn_core::{Amount, ChannelId, ModelId, Signed};
 use dn_ledger::events::Event;
 use dn_ledger::reject::{Field, ManifestFault, SignedObject};
 use dn_ledger::state::{
-    BATCHES, BatchStatus, CHANNELS, IDENTITIES, IdentityStatus, LANES, POOLS, Pool, STAKE_POOLS, STAKE_SHARES,
+    BATCHES, BatchStatus, CHANNELS, IDENTITIES, IN_ROLE, IdentityStatus, LANES, POOLS, Pool, ROLE_COUNTS,
+    STAKE_POOLS, STAKE_SHARES,
 };
 use dn_ledger::tx::{Shares, channel_id};
 use dn_ledger::{Payload, Reject, Role};
@@ -449,4 +450,27 @@ fn transaction_fees_reach_the_stake_pools() {
     assert!(events.iter().any(|e| matches!(e, Event::PoolRewarded { .. })));
     assert_eq!(held(&w), Amount::ZERO);
     assert!(STAKE_POOLS.get(w.state(), &address("v2")).unwrap().tokens() > before);
+}
+
+/// An epoch's end goes through all of a role, so they are bounded; who leaves makes room, and who left is not counted.
+#[test]
+fn a_role_is_full() {
+    let mut params = params();
+    params.max_in_role = 3;
+    let mut w = World::with(params);
+    let role = Role::Gateway;
+    let collateral = w.genesis.params.collateral.gateway;
+    for who in ["owner", "worker", "worker2"] {
+        w.ok(who, register(role, collateral));
+    }
+    assert_eq!(w.reject("stranger", register(role, collateral)), Reject::RoleFull { role, limit: 3 });
+    w.ok("stranger", register(Role::Worker, w.genesis.params.collateral.worker));
+    w.ok("worker", Payload::Retire { role });
+    w.ok("stranger", register(role, collateral));
+    assert_eq!(w.reject("payer", register(role, collateral)), Reject::RoleFull { role, limit: 3 });
+    let listed: Vec<_> = IN_ROLE.iter_from(w.state(), &role).map(|((_, who), _)| who).collect();
+    let mut expected = vec![address("owner"), address("worker2"), address("stranger")];
+    expected.sort();
+    assert_eq!(listed, expected);
+    assert_eq!(ROLE_COUNTS.get_or_default(w.state(), &role), 3);
 }

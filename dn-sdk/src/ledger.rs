@@ -20,7 +20,8 @@ use dn_core::hexadecimal::to_hex;
 use dn_core::{Address, Amount, BatchId, ChannelId, ModelId, SecretKey, TxId};
 use dn_ledger::block::Header;
 use dn_ledger::light::{
-    LightBlock, LightClient, LightError, ProofView, Proven, Subject, SubjectError, TrustOptions, TrustedHash,
+    InclusionView, LightBlock, LightClient, LightError, ProofView, Proven, Subject, SubjectError,
+    TrustOptions, TrustedHash,
 };
 use dn_ledger::params::Params;
 use dn_ledger::query;
@@ -264,6 +265,18 @@ impl LedgerClient {
     /// [`LedgerError::Rejected`] with the rule it breaks, or why the node could not be asked. After
     /// [`LedgerError::Transport`] the transaction may or may not stand: look before sending it again.
     pub async fn submit(&self, key: &SecretKey, payload: Payload) -> Result<TxOutcome, LedgerError> {
+        Ok(self.submit_signed(key, payload).await?.1)
+    }
+
+    /// [`submit`](Self::submit), with the transaction as it was signed last, for [`prove_tx`](Self::prove_tx).
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn submit_signed(
+        &self,
+        key: &SecretKey,
+        payload: Payload,
+    ) -> Result<(SignedTx, TxOutcome), LedgerError> {
         let sender = key.address();
         let mut attempt = 0;
         loop {
@@ -273,7 +286,8 @@ impl LedgerClient {
             let Terms { chain_id, min_tx_fee: fee, .. } = self.terms(Some(status.epoch)).await?;
             let nonce = self.take_nonce(sender).await?;
             let tx = Tx { chain_id, sender, nonce, expires_height, fee, payload: payload.clone() };
-            let result = self.send(&tx.sign(key)).await;
+            let tx = tx.sign(key);
+            let result = self.send(&tx).await;
             if result.is_err() {
                 // The number was not used, or nobody knows: the node is asked again.
                 self.0.nonces.lock().await.remove(&sender);
@@ -292,7 +306,7 @@ impl LedgerClient {
                         return Err(LedgerError::Rejected(reject));
                     }
                 }
-                other => return other,
+                other => return other.map(|outcome| (tx, outcome)),
             }
         }
     }
@@ -367,6 +381,19 @@ impl LedgerClient {
         Proven::open(&answer.block.header, &subject, &answer).map_err(|source| self.untrue(source))
     }
 
+    /// The height and place at which a transaction stands in the chain, proven; none where the node knows no such transaction. What
+    /// it did is the node's word. The block must not be much older than the newest that this client has seen.
+    ///
+    /// # Errors
+    /// [`LedgerError`].
+    pub async fn prove_tx(&self, tx: &SignedTx) -> Result<Option<(u64, u64)>, LedgerError> {
+        let view: Option<InclusionView> = self.query("dn_txProof", json!({ "id": tx.id() })).await?;
+        let Some(view) = view else { return Ok(None) };
+        self.follow(&view.block).await?;
+        view.verify(tx).map_err(|error| self.untrue(error.into()))?;
+        Ok(Some((view.block.header.height, view.proof.index)))
+    }
+
     /// Accepts the block of an answer. Signatures are looked at only when it is newer than the last one.
     async fn follow(&self, block: &LightBlock) -> Result<(), LedgerError> {
         let mut light = self.0.light.lock().await;
@@ -380,6 +407,11 @@ impl LedgerClient {
         let mut ahead = vec![block.clone()];
         while let Some(block) = ahead.last() {
             match client.update(block, now_ms()) {
+                // A chain that stood still: what was seen first is too old, and was trusted for being seen first only.
+                Err(LightError::Expired { .. }) if self.0.trusted.is_none() && !client.has_advanced() => {
+                    *client = self.first(block).await?;
+                    ahead.pop();
+                }
                 Ok(()) => {
                     ahead.pop();
                 }

@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::net::Ipv4Addr;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, LazyLock, Mutex};
 
 use axum::extract::State;
 use axum::routing::post;
@@ -41,6 +41,11 @@ async fn pass_on(State(proxy): State<Arc<Proxy>>, Json(call): Json<Value>) -> Js
     Json(answer)
 }
 
+static STARTED_MS: LazyLock<u64> = LazyLock::new(|| {
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
+    u64::try_from(now.as_millis()).unwrap()
+});
+
 fn key(n: u8) -> SecretKey {
     SecretKey::from_bytes(&[n; 32]).unwrap()
 }
@@ -58,7 +63,8 @@ fn genesis_with(funded: Vec<(Address, Amount)>) -> Genesis {
     };
     let devnet = Devnet {
         chain_id: 9,
-        time_ms: 1_700_000_000_000,
+        // Of today: an old genesis vouches for nothing.
+        time_ms: *STARTED_MS,
         faucet: key(2).address(),
         funded,
         validators: vec![validator],
@@ -190,8 +196,40 @@ async fn a_lying_node_is_found_out() {
     let error = lost.account(holder).await.unwrap_err();
     assert!(matches!(error, LedgerError::NoHeader { height: 0, .. }), "{error}");
     net.lie(|_, _| {});
+    // A transaction is where the node says, or there is no proof of it.
+    let pay = Payload::Transfer { to: holder, amount: Amount::from_dn(1) };
+    let (tx, outcome) = client.submit_signed(&rich, pay).await.unwrap();
+    let place = Some((outcome.height, u64::from(outcome.index)));
+    assert_eq!(client.prove_tx(&tx).await.unwrap(), place);
+    net.lie(|method, result| {
+        if method == "dn_txProof" {
+            bend(&mut result["block"]["header"]["tx_root"]);
+        }
+    });
+    let error = untrue(client.prove_tx(&tx).await.unwrap_err());
+    assert!(forged(&error), "{error}");
+    net.lie(|method, result| {
+        if method == "dn_txProof" {
+            result["proof"]["count"] = json!(2);
+            result["proof"]["path"] = json!([BlockHash([7; 32])]);
+        }
+    });
+    let error = untrue(client.prove_tx(&tx).await.unwrap_err());
+    assert!(matches!(error, SubjectError::Light(LightError::Transaction { .. })), "{error}");
+    net.lie(|method, result| {
+        if method == "dn_txProof" {
+            *result = Value::Null;
+        }
+    });
+    assert_eq!(client.prove_tx(&tx).await.unwrap(), None);
+    net.lie(|_, _| {});
+    // Another transaction has no place there.
+    let mut other = tx.clone();
+    other.tx.nonce += 1;
+    assert_eq!(client.prove_tx(&other).await.unwrap(), None);
+    assert_eq!(client.prove_tx(&tx).await.unwrap(), place);
     // The honest node goes on being believed.
-    assert_eq!(client.account(holder).await.unwrap().balance, Amount::from_dn(7));
+    assert_eq!(client.account(holder).await.unwrap().balance, Amount::from_dn(8));
     net.node.shutdown().await;
 }
 

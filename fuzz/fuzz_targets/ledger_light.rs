@@ -28,8 +28,8 @@ fuzz_target!(|input: &[u8]| {
     let light = LightClient::from_genesis(genesis(), TrustOptions::default());
     if let Ok(block) = LightBlock::from_bytes(input) {
         assert_eq!(block.to_bytes(), input);
-        // Nobody here has the validator's key.
-        let accepted = light.clone().update(&block, u64::MAX / 2).is_ok();
+        // Nobody here has the validator's key. A day later the genesis would vouch for nothing.
+        let accepted = light.clone().update(&block, 80_000_000).is_ok();
         assert!(!accepted || block.header == *chain.tip());
     }
     if let Ok(proof) = StateProof::from_bytes(input) {

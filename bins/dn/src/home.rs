@@ -15,6 +15,8 @@ use crate::error::CliError;
 pub(crate) struct Config {
     /// Base URL of a ledger node's JSON-RPC.
     pub(crate) rpc: Option<String>,
+    /// A block of the chain, as height:hash, from which answers are proven.
+    pub(crate) trusted: Option<String>,
     /// Directory of keystore files.
     pub(crate) keystore_dir: Option<PathBuf>,
     /// GGUF file used where a command takes a model and none is named.

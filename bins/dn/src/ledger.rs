@@ -50,8 +50,8 @@ pub(crate) enum Command {
         /// The chain's genesis (JSON).
         #[arg(long)]
         genesis: PathBuf,
-        /// A block to trust instead of the genesis, as height:hash.
-        #[arg(long, value_name = "HEIGHT:HASH")]
+        /// A block to trust instead of the genesis, which vouches for two thirds of the unbonding time only, as height:hash.
+        #[arg(long = "trusted", alias = "trust", value_name = "HEIGHT:HASH")]
         trust: Option<String>,
     },
     /// Print the OpenRPC document of a node's JSON-RPC service; a running node answers `rpc.discover` with the same.

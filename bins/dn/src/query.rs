@@ -7,6 +7,7 @@ mod work;
 use std::process::ExitCode;
 
 use dn_core::{Address, BatchId, ChannelId, ModelId, TxId};
+use dn_ledger::light::TrustedHash;
 use dn_ledger::tx::Role;
 use dn_sdk::ledger::LedgerClient;
 use serde::Serialize;
@@ -26,13 +27,27 @@ pub(crate) struct RpcArgs {
     /// Base URL of a ledger node's JSON-RPC; without it the one of a local `dn devnet`, http://127.0.0.1:8090.
     #[arg(long, env = "DN_RPC", value_name = "URL", global = true)]
     rpc: Option<String>,
+    /// A block that you know to be the chain's, such as its first: answers are proven from there on. Without it from the first block
+    /// that the node shows, which a lying node can make up.
+    #[arg(long, env = "DN_TRUSTED", value_name = "HEIGHT:HASH", global = true)]
+    trusted: Option<String>,
 }
 
 impl RpcArgs {
     /// A client for the node.
     pub(crate) fn client(&self, config: &Config) -> Result<LedgerClient, CliError> {
         let url = self.rpc.as_deref().or(config.rpc.as_deref()).unwrap_or(DEFAULT_RPC);
-        Ok(LedgerClient::new(url)?)
+        match self.trusted(config)? {
+            Some(trusted) => Ok(LedgerClient::trusting(url, trusted)?),
+            None => Ok(LedgerClient::new(url)?),
+        }
+    }
+
+    /// The block that answers are proven from, if it is named.
+    pub(crate) fn trusted(&self, config: &Config) -> Result<Option<TrustedHash>, CliError> {
+        let text = self.trusted.as_deref().or(config.trusted.as_deref());
+        let parsed = text.map(str::parse::<TrustedHash>).transpose();
+        parsed.map_err(|error| CliError::argument("--trusted", error.to_string()))
     }
 }
 
@@ -135,6 +150,33 @@ enum Query {
     Work(work::Query),
 }
 
+impl Query {
+    /// Whether the answer is proven from the trusted block; the rest is the node's word.
+    const fn is_proven(&self) -> bool {
+        match self {
+            Self::Account { .. }
+            | Self::Identity { address: Some(_), .. }
+            | Self::Channel { .. }
+            | Self::Model { .. }
+            | Self::Models
+            | Self::Batch { .. }
+            | Self::Trust { .. } => true,
+            Self::Status
+            | Self::Identity { address: None, .. }
+            | Self::Batches { .. }
+            | Self::Audits { .. }
+            | Self::Supply
+            | Self::Balances
+            | Self::Block { .. }
+            | Self::Tx { .. }
+            | Self::Events { .. } => false,
+            Self::Registry(query) => query.is_proven(),
+            Self::Governance(query) => query.is_proven(),
+            Self::Work(query) => query.is_proven(),
+        }
+    }
+}
+
 /// Parses a role's name; `model-owner` is as good as `model_owner`.
 pub(crate) fn role(text: &str) -> Result<Role, String> {
     let name = text.replace('-', "_");
@@ -145,7 +187,11 @@ pub(crate) fn role(text: &str) -> Result<Role, String> {
 /// Runs the command.
 pub(crate) fn run(args: Args, config: &Config) -> Result<ExitCode, CliError> {
     let client = args.rpc.client(config)?;
+    let proven = args.query.is_proven();
     let answer = crate::runtime()?.block_on(ask(&client, args.query))?;
+    if !proven {
+        out::note("not proven: lists, blocks, events, the status and sums are what the node says");
+    }
     if args.json {
         out::json(&answer);
     } else {

@@ -182,16 +182,34 @@ impl Tx {
     }
 }
 
-/// Runs the command: signs, sends, and waits until the block that holds the transaction is durable.
+/// Runs the command: signs, sends, waits until the block that holds the transaction is durable, and has that proven.
 pub(crate) fn run(args: Args, config: &Config) -> Result<ExitCode, CliError> {
     let client = args.rpc.client(config)?;
     let key = args.key.open(config)?;
     let payload = args.tx.payload(&key)?;
     let waiting = out::spinner("waiting for the block");
-    let outcome = crate::runtime()?.block_on(client.submit(&key, payload))?;
+    let (outcome, place) = crate::runtime()?.block_on(async {
+        let (tx, outcome) = client.submit_signed(&key, payload).await?;
+        waiting.set_message("checking the proof");
+        Ok::<_, CliError>((outcome, client.prove_tx(&tx).await?))
+    })?;
     waiting.finish_and_clear();
-    let value = serde_json::to_value(&outcome)
+    let Some((height, _)) = place else {
+        let (id, height) = (outcome.tx_id, outcome.height);
+        return Err(CliError::Other(format!(
+            "the node says that transaction {id} is in block {height}, and gives no proof of it"
+        )));
+    };
+    let from = args.rpc.trusted(config)?.map_or_else(
+        || "the first block that this node showed (--trusted names another)".to_owned(),
+        |trusted| format!("block {trusted}"),
+    );
+    let mut value = serde_json::to_value(&outcome)
         .map_err(|error| CliError::Other(format!("the outcome has no JSON form: {error}")))?;
+    if let Some(fields) = value.as_object_mut() {
+        fields.insert("proven_in_block".to_owned(), height.into());
+        fields.insert("proven_from".to_owned(), from.into());
+    }
     if args.json {
         out::json(&value);
     } else {

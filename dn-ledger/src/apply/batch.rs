@@ -3,13 +3,13 @@
 use dn_core::objects::{BatchLine, BatchRoot, Voucher};
 use dn_core::{Address, Amount, ChannelId, Signed};
 
-use super::Step;
 use super::books::sum;
+use super::{Step, store_identity};
 use crate::events::Event;
 use crate::reject::{Field, Reject, SignedObject};
 use crate::state::{
-    BATCHES, Batch, BatchStatus, CHANNELS, DUE_BATCHES, IDENTITIES, Identity, LANES, SESSIONS,
-    WORKER_BATCHES, WORKER_SEQUENCES,
+    BATCHES, Batch, BatchStatus, CHANNELS, DUE_BATCHES, Identity, LANES, SESSIONS, WORKER_BATCHES,
+    WORKER_SEQUENCES,
 };
 use crate::text::check_size;
 use crate::tx::Role;
@@ -77,7 +77,7 @@ impl Step<'_> {
         WORKER_SEQUENCES.put(self.state, &sender, &(body.sequence + 1));
         DUE_BATCHES.put(self.state, &(draw_height, id), &true);
         identity.open_batches += 1;
-        IDENTITIES.put(self.state, &(Role::Worker, sender), &identity);
+        store_identity(self.state, Role::Worker, sender, &identity);
         self.events.push(Event::BatchPosted {
             batch: id,
             worker: sender,

@@ -3,7 +3,7 @@
 use dn_core::{Address, Amount};
 use dn_powr::Offence;
 
-use super::Step;
+use super::{Step, store_identity};
 use crate::events::{Event, SlashCause};
 use crate::reject::Reject;
 use crate::state::{ACCOUNTS, IDENTITIES, Identity, IdentityStatus, POOLS, Pool};
@@ -86,6 +86,6 @@ impl Step<'_> {
             let collateral = identity.collateral;
             self.events.push(Event::Suspended { address, role, collateral });
         }
-        IDENTITIES.put(self.state, &(role, address), &identity);
+        store_identity(self.state, role, address, &identity);
     }
 }

@@ -6,13 +6,13 @@
 use dn_core::{Address, Amount, BatchId, keccak256};
 use dn_trust::audit_rate;
 
-use super::Step;
 use super::books::sum;
+use super::{Step, in_role};
 use crate::events::Event;
 use crate::power::voting_power;
 use crate::state::{
     AUDIT_TASKS, AUDITS, Audit, AuditPhase, AuditTask, BATCHES, Batch, BatchStatus, DEADLINES, DUE_BATCHES,
-    IDENTITIES, IdentityStatus, JOB_CLAIMS, WORKER_TRUST,
+    IdentityStatus, JOB_CLAIMS, WORKER_TRUST,
 };
 use crate::tx::Role;
 
@@ -144,12 +144,9 @@ impl Step<'_> {
         let involved = |address: &Address| {
             *address == batch.body.worker || *address == batch.body.gateway || batch.payers.contains(address)
         };
-        IDENTITIES
-            .iter_from(self.state, &Role::Validator)
-            .filter(|((_, address), identity)| {
-                identity.status == IdentityStatus::Active && !involved(address)
-            })
-            .map(|((_, address), _)| (address, voting_power(self.state, &self.ctx.params, address)))
+        in_role(self.state, Role::Validator)
+            .filter(|(address, identity)| identity.status == IdentityStatus::Active && !involved(address))
+            .map(|(address, _)| (address, voting_power(self.state, &self.ctx.params, address)))
             .filter(|(_, power)| !power.is_zero())
             .collect()
     }

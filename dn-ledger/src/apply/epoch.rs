@@ -5,12 +5,12 @@ use std::collections::BTreeMap;
 use dn_core::{Address, Amount};
 use dn_powr::Payout;
 
-use super::Step;
 use super::books::sum;
+use super::{Step, in_role};
 use crate::events::Event;
 use crate::power::reward_weight;
 use crate::state::{
-    IDENTITIES, IdentityStatus, POOLS, Pool, VALIDATOR_EPOCHS, VALIDATOR_TRUST, WORKER_EPOCHS, WORKER_TRUST,
+    IdentityStatus, POOLS, Pool, VALIDATOR_EPOCHS, VALIDATOR_TRUST, WORKER_EPOCHS, WORKER_TRUST,
 };
 use crate::tx::Role;
 
@@ -28,11 +28,7 @@ impl Step<'_> {
     }
 
     fn in_role(&self, role: Role) -> Vec<(Address, IdentityStatus)> {
-        IDENTITIES
-            .iter_from(self.state, &role)
-            .map(|((_, address), identity)| (address, identity.status))
-            .filter(|(_, status)| status.release_epoch().is_none())
-            .collect()
+        in_role(self.state, role).map(|(address, identity)| (address, identity.status)).collect()
     }
 
     fn close_worker_trust(&mut self) {

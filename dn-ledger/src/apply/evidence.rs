@@ -3,10 +3,10 @@
 use dn_core::Address;
 use dn_powr::Offence;
 
-use super::Step;
+use super::{Step, store_identity};
 use crate::events::{Event, SlashCause};
 use crate::reject::{EvidenceFault, Reject, SignedObject};
-use crate::state::{IDENTITIES, IdentityStatus, OFFENCES, VALIDATOR_EPOCHS};
+use crate::state::{IDENTITIES, IdentityStatus, VALIDATOR_EPOCHS};
 use crate::tx::{Evidence, Role};
 
 impl Step<'_> {
@@ -42,7 +42,6 @@ impl Step<'_> {
                 .verify(&digest, validator)
                 .map_err(|_| Reject::Signature { object, expected: validator })?;
         }
-        OFFENCES.put(self.state, &(validator, offence_height), &true);
         VALIDATOR_EPOCHS.update(self.state, &validator, |epoch| epoch.proven_fraud());
         self.slash_validator(validator, Offence::Equivocation, SlashCause::Equivocation, Some(reporter));
         self.jail(validator, offence_height);
@@ -71,7 +70,7 @@ impl Step<'_> {
         let release_epoch =
             waited.unwrap_or_else(|| self.ctx.epoch().saturating_add(self.ctx.params.unbonding_epochs));
         identity.status = IdentityStatus::Jailed { release_epoch };
-        IDENTITIES.put(self.state, &key, &identity);
+        store_identity(self.state, Role::Validator, validator, &identity);
         self.events.push(Event::Jailed { validator, height, release_epoch });
     }
 }

@@ -7,12 +7,14 @@ use super::proposal::changed;
 use crate::events::Event;
 use crate::reject::{GovernanceFault, Reject};
 use crate::state::{
-    DEPOSITS, ExecutionFault, OPEN_PROPOSALS, OVERRIDES, PARAMS, POOL_VOTES, POOLS, PROPOSALS, Pool,
-    Proposal, ProposalStatus, SPENT_VOTES, UPGRADES, Upgrade,
+    DEPOSITS, ENDED_PROPOSALS, ExecutionFault, OPEN_PROPOSALS, OVERRIDES, PARAMS, POOL_VOTES, POOLS,
+    PROPOSALS, Pool, Proposal, ProposalStatus, SPENT_VOTES, UPGRADES, Upgrade,
 };
 use crate::tally::{outcome, tally};
 use crate::tx::ProposalKind;
 
+/// The most proposals that a block forgets.
+const MAX_PRUNED: usize = 16;
 /// The most delegators' votes that a block removes after they were counted.
 const MAX_REMOVED_VOTES: usize = 256;
 
@@ -29,6 +31,24 @@ impl Step<'_> {
             }
         }
         self.remove_spent_votes();
+        self.prune_proposals();
+    }
+
+    /// Forgets proposals that ended long ago, some in each block. Who wants to know reads the events.
+    fn prune_proposals(&mut self) {
+        let params = &self.ctx.params;
+        let kept_blocks = params.governance.kept_epochs.saturating_mul(params.epoch_blocks);
+        let old = |ended: u64| ended.saturating_add(kept_blocks) < self.ctx.height;
+        let due: Vec<_> = ENDED_PROPOSALS
+            .iter(self.state)
+            .map(|(key, _)| key)
+            .take_while(|(ended, _)| old(*ended))
+            .take(MAX_PRUNED)
+            .collect();
+        for (ended, id) in due {
+            ENDED_PROPOSALS.remove(self.state, &(ended, id));
+            PROPOSALS.remove(self.state, &id);
+        }
     }
 
     fn expire(&mut self, id: u64) {
@@ -158,6 +178,7 @@ impl Step<'_> {
             OPEN_PROPOSALS.put(self.state, &id, &record.status);
         } else {
             OPEN_PROPOSALS.remove(self.state, &id);
+            ENDED_PROPOSALS.put(self.state, &(self.ctx.height, id), &true);
         }
     }
 }

@@ -7,7 +7,9 @@ use super::Step;
 use super::books::sum;
 use crate::events::Event;
 use crate::reject::{Field, Reject};
-use crate::state::{IDENTITIES, Identity, IdentityStatus, Pool, State, VALIDATOR_TRUST, WORKER_TRUST};
+use crate::state::{
+    IDENTITIES, IN_ROLE, Identity, IdentityStatus, Pool, ROLE_COUNTS, State, VALIDATOR_TRUST, WORKER_TRUST,
+};
 use crate::text::check_text;
 use crate::tx::{MAX_ENDPOINT_BYTES, MAX_NAME_BYTES, Role};
 
@@ -44,6 +46,12 @@ impl Step<'_> {
         if found < minimum {
             return Err(Reject::CollateralTooLow { role, minimum, found });
         }
+        let limit = self.ctx.params.max_in_role;
+        if !IN_ROLE.contains(self.state, &(role, sender))
+            && ROLE_COUNTS.get_or_default(self.state, &role) >= limit
+        {
+            return Err(Reject::RoleFull { role, limit });
+        }
         self.debit(sender, collateral)?;
         let fee = self.ctx.params.registration_fee;
         self.debit(sender, fee)?;
@@ -74,7 +82,7 @@ impl Step<'_> {
         }
         let release_epoch = self.ctx.epoch().saturating_add(self.ctx.params.unbonding_epochs);
         identity.status = IdentityStatus::Retired { release_epoch };
-        IDENTITIES.put(self.state, &(role, sender), &identity);
+        store_identity(self.state, role, sender, &identity);
         self.events.push(Event::Retired { address: sender, role, release_epoch });
         Ok(())
     }
@@ -108,7 +116,7 @@ impl Step<'_> {
             return Err(Reject::NothingToChange {});
         }
         self.debit(sender, add_collateral)?;
-        IDENTITIES.put(self.state, &(role, sender), &identity);
+        store_identity(self.state, role, sender, &identity);
         let collateral = identity.collateral;
         self.events.push(Event::IdentityUpdated { address: sender, role, collateral });
         Ok(())
@@ -125,6 +133,31 @@ impl Step<'_> {
     }
 }
 
+/// Stores an identity, and keeps the list of those who are in the role: what epochs and elections go through.
+pub(super) fn store_identity(state: &mut State, role: Role, address: Address, identity: &Identity) {
+    let key = (role, address);
+    match (identity.status.release_epoch().is_none(), IN_ROLE.contains(state, &key)) {
+        (true, false) => {
+            IN_ROLE.put(state, &key, &true);
+            ROLE_COUNTS.update(state, &role, |count| *count += 1);
+        }
+        (false, true) => {
+            IN_ROLE.remove(state, &key);
+            ROLE_COUNTS.update(state, &role, |count| *count -= 1);
+        }
+        _ => {}
+    }
+    IDENTITIES.put(state, &key, identity);
+}
+
+/// Everybody in a role, by address; never more than `max_in_role`, however many have left it.
+pub(crate) fn in_role(state: &State, role: Role) -> impl Iterator<Item = (Address, Identity)> {
+    IN_ROLE.iter_from(state, &role).map(move |((_, address), _)| {
+        let identity = IDENTITIES.get(state, &(role, address)).expect("who is in a role is registered");
+        (address, identity)
+    })
+}
+
 /// Stores an identity and, the first time, its newcomer's trust. Trust outlives retirement: coming back does not wash it.
 pub(crate) fn put_identity(
     state: &mut State,
@@ -133,7 +166,7 @@ pub(crate) fn put_identity(
     address: Address,
     identity: &Identity,
 ) {
-    IDENTITIES.put(state, &(role, address), identity);
+    store_identity(state, role, address, identity);
     match role {
         Role::Worker if !WORKER_TRUST.contains(state, &address) => {
             WORKER_TRUST.put(state, &address, &WorkerTrust::newcomer(&params.trust));

@@ -18,6 +18,10 @@ use crate::tx::{Choice, MAX_NAME_BYTES, MAX_TITLE_BYTES, ParamChange, ProposalKi
 const DOUBLES_AFTER: u32 = 4;
 /// An addition to a deposit is at least this part of what is needed, so that as many depositors suffice.
 const MAX_DEPOSITORS: u128 = 64;
+/// How many times more or less DN an amount can be after one proposal.
+const STEP: u128 = 10;
+/// The most that an amount of nothing becomes at once.
+const FIRST_STEP: Amount = Amount::from_atto(10_000_000_000_000_000);
 /// Basis points in one.
 const BASIS: u128 = 10_000;
 
@@ -218,10 +222,29 @@ fn part_up(amount: Amount, numerator: u128, denominator: u128) -> Amount {
     part.max(amount.saturating_sub(rest))
 }
 
+/// Refuses to move an amount by more than ten times either way. From nothing the first step is a hundredth of a DN at most.
+fn check_step(params: &Params, change: &ParamChange) -> Result<(), Reject> {
+    let Some((current, found)) = change.amounts(params) else { return Ok(()) };
+    let (least, most) = match current.atto() {
+        0 => (Amount::ZERO, FIRST_STEP),
+        // Down to nothing only from what is almost nothing.
+        1..10 => (Amount::ZERO, Amount::from_atto(100)),
+        now => (Amount::from_atto(now / STEP), Amount::from_atto(now.saturating_mul(STEP))),
+    };
+    if (least..=most).contains(&found) {
+        return Ok(());
+    }
+    let parameter = change.path().to_owned();
+    Err(GovernanceFault::StepTooLarge { parameter, current, least, most, found }.into())
+}
+
 /// The parameters with all changes, if they are valid together.
 pub(super) fn changed(params: &Params, changes: &[ParamChange]) -> Result<Params, Reject> {
     let mut new = params.clone();
-    changes.iter().for_each(|change| change.apply(&mut new));
+    for change in changes {
+        check_step(params, change)?;
+        change.apply(&mut new);
+    }
     if new == *params {
         return Err(Reject::NothingToChange {});
     }

@@ -10,14 +10,14 @@ use dn_core::{Address, Hash32, keccak256};
 use dn_powr::{Attendance, Round, RoundError, Seal, Settled, draw_committee, is_canary};
 use dn_trust::{Unit, Weight};
 
-use super::Step;
+use super::{Step, in_role};
 use crate::beacon::Reveal;
 use crate::events::Event;
 use crate::power::voting_power;
 use crate::reject::{Reject, RoundFault};
 use crate::state::{
-    IDENTITIES, IdentityStatus, QUALITIES, QUALITY_DUE, QUALITY_ROUNDS, QUALITY_SUBJECTS, QualityRound,
-    SettledQuality, VALIDATOR_EPOCHS,
+    IdentityStatus, QUALITIES, QUALITY_DUE, QUALITY_ROUNDS, QUALITY_SUBJECTS, QualityRound, SettledQuality,
+    VALIDATOR_EPOCHS,
 };
 use crate::tx::Role;
 
@@ -71,10 +71,9 @@ impl Step<'_> {
     }
 
     fn scorers(&self) -> Vec<(Address, u128)> {
-        IDENTITIES
-            .iter_from(self.state, &Role::Validator)
+        in_role(self.state, Role::Validator)
             .filter(|(_, identity)| identity.status == IdentityStatus::Active)
-            .map(|((_, address), _)| (address, voting_power(self.state, &self.ctx.params, address).atto()))
+            .map(|(address, _)| (address, voting_power(self.state, &self.ctx.params, address).atto()))
             .collect()
     }
 

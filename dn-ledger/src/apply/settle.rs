@@ -7,8 +7,8 @@ use dn_core::{Address, Amount, BatchId, ModelId};
 use dn_powr::{FeeShares, WorkCost};
 use dn_trust::Weight;
 
-use super::Step;
 use super::books::sum;
+use super::{Step, store_identity};
 use crate::events::{Event, SlashCause};
 use crate::state::{
     AUDITS, AuditResult, BATCHES, Batch, BatchStatus, EPOCH_WORK, IDENTITIES, MODELS, Pool, WORKER_EPOCHS,
@@ -143,7 +143,7 @@ impl Step<'_> {
         let key = (Role::Worker, worker);
         let mut identity = IDENTITIES.get(self.state, &key).expect("identities are never removed");
         identity.open_batches = identity.open_batches.saturating_sub(1);
-        IDENTITIES.put(self.state, &key, &identity);
+        store_identity(self.state, key.0, key.1, &identity);
     }
 }
 

@@ -2,8 +2,8 @@
 
 use dn_core::{Address, Amount};
 
-use super::Step;
 use super::books::sum;
+use super::{Step, store_identity};
 use crate::events::Event;
 use crate::power::self_bond;
 use crate::reject::{Reject, StakingFault};
@@ -128,7 +128,7 @@ impl Step<'_> {
             }
             released = (sum(released.0, identity.collateral), released.1 + 1);
             identity.collateral = Amount::ZERO;
-            IDENTITIES.put(self.state, &(role, sender), &identity);
+            store_identity(self.state, role, sender, &identity);
         }
         let (backing, next_backing) = self.take_backing_releases(sender);
         released = (sum(released.0, backing.unwrap_or_default()), released.1 + u32::from(backing.is_some()));

@@ -2,13 +2,14 @@
 
 use std::collections::VecDeque;
 
-use dn_core::{BlockHash, Hash32};
+use dn_core::{BlockHash, Hash32, TxId};
 use serde::{Deserialize, Serialize};
 
 use super::block::LightBlock;
 use crate::block::{CertificateError, Header};
 use crate::chain::Chain;
 use crate::genesis::Genesis;
+use crate::params::Params;
 use crate::state::ProofError;
 use crate::validators::ValidatorSet;
 
@@ -64,10 +65,26 @@ pub struct TrustOptions {
     pub drift_ms: u64,
 }
 
+/// Unbonding in less time than this is a local network's, whose validators everybody knows.
+const LOCAL_MS: u64 = 3_600_000;
+/// For how long headers of such a network vouch.
+const LOCAL_PERIOD_MS: u64 = 24 * 3_600_000;
+
+impl TrustOptions {
+    /// For a chain of these parameters: more than a third; two thirds of the time in which stake is free at the earliest, so that there
+    /// is time to report who signs another chain; ten seconds. Headers of a local network, whose stake is free within an hour, vouch
+    /// for a day.
+    pub fn of(params: &Params) -> Self {
+        let unbonding_ms = params.unbonding_ms();
+        let period_ms = if unbonding_ms < LOCAL_MS { LOCAL_PERIOD_MS } else { unbonding_ms / 3 * 2 };
+        Self { threshold: (1, 3), period_ms, drift_ms: 10_000 }
+    }
+}
+
 impl Default for TrustOptions {
-    /// More than a third; two weeks; ten seconds.
+    /// For a main network: its stake is free after a week less an hour, so headers vouch for four days and a half.
     fn default() -> Self {
-        Self { threshold: (1, 3), period_ms: 14 * 24 * 3_600 * 1_000, drift_ms: 10_000 }
+        Self::of(&Params::main())
     }
 }
 
@@ -133,15 +150,16 @@ pub enum LightError {
     },
     /// The trusted header is too old to vouch for another one.
     #[error(
-        "trusted header {height} of {time_ms} ms has expired at {now} ms; a newer block must be trusted explicitly"
+        "trusted header {height} is {age_ms} ms old, and vouches for others for {period_ms} ms: whoever decided it may have taken \
+         its stake since; name a newer block that you know to be the chain's (--trusted HEIGHT:HASH)"
     )]
     Expired {
-        /// The trusted header.
+        /// The trusted header; 0 is the genesis.
         height: u64,
-        /// Its time.
-        time_ms: u64,
-        /// The clock.
-        now: u64,
+        /// Its age by the client's clock.
+        age_ms: u64,
+        /// For how long it vouches.
+        period_ms: u64,
     },
     /// A validator set that is not the header's.
     #[error("header {height}: {field} hashes to {found}; {expected} expected")]
@@ -181,6 +199,16 @@ pub enum LightError {
         /// The threshold's denominator.
         den: u64,
     },
+    /// A transaction that the block does not hold.
+    #[error("transaction {tx} in block {height}: {source}")]
+    Transaction {
+        /// The transaction.
+        tx: TxId,
+        /// The block.
+        height: u64,
+        /// Why.
+        source: dn_core::merkle::ProofError,
+    },
     /// A proof that does not hold.
     #[error("table {table} at height {height}: {source}")]
     Proof {
@@ -206,7 +234,7 @@ pub struct LightClient {
 }
 
 impl LightClient {
-    /// Starts at the genesis, which must be valid.
+    /// Starts at the genesis, which must be valid. It expires like every block: of an older chain a newer block must be known.
     pub fn from_genesis(genesis: &Genesis, options: TrustOptions) -> Self {
         let chain = Chain::new(genesis);
         Self { options, trusted: chain.tip().clone(), next: chain.validators(), recent: VecDeque::new() }
@@ -231,6 +259,11 @@ impl LightClient {
         }
         let (trusted, next) = (header.clone(), block.next_set().clone());
         Ok(Self { options, trusted, next, recent: VecDeque::new() })
+    }
+
+    /// Whether a header was accepted since the start.
+    pub fn has_advanced(&self) -> bool {
+        !self.recent.is_empty()
     }
 
     /// The newest trusted header.
@@ -300,11 +333,10 @@ impl LightClient {
         if found > now_ms.saturating_add(self.options.drift_ms) {
             return Err(LightError::Future { height, now: now_ms, found });
         }
-        // The genesis is trusted for what it is, however long ago it was written.
-        let expires = trusted.time_ms.saturating_add(self.options.period_ms);
-        if trusted.height > 0 && now_ms >= expires {
-            let (height, time_ms) = (trusted.height, trusted.time_ms);
-            return Err(LightError::Expired { height, time_ms, now: now_ms });
+        // The genesis too: its validators may be gone, and then sign whatever a newcomer is to believe.
+        let (age_ms, period_ms) = (now_ms.saturating_sub(trusted.time_ms), self.options.period_ms);
+        if age_ms >= period_ms {
+            return Err(LightError::Expired { height: trusted.height, age_ms, period_ms });
         }
         Ok(())
     }

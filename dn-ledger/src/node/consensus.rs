@@ -17,27 +17,35 @@ pub(crate) mod evidence;
 mod fault;
 mod guard;
 mod host;
+mod log;
 mod outbound;
+mod pace;
 mod parts;
 mod signer;
 mod undecided;
 
 use std::net::SocketAddr;
+use std::panic::AssertUnwindSafe;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use dn_core::{BlockHash, SecretKey, keccak256};
+use malachite_channel::app::engine::util::events::{Event, RxEvent};
 use malachite_channel::{Channels, EngineHandle, NetworkRequest};
 
 use context::Ctx;
-use engine::{EngineError, Identity, LOG_FILE, Network};
+pub use engine::EngineError;
+use engine::{Identity, LOG_FILE, Network};
 #[cfg(feature = "faults")]
 pub use fault::Fault;
 use guard::Guard;
 pub use guard::GuardError;
 use host::Host;
+use log::Log;
+pub use log::{LogDamaged, LogFault};
 use outbound::Outbound;
+pub(crate) use pace::Pace;
 pub use undecided::UndecidedError;
 
 use super::shared::Shared;
@@ -50,23 +58,12 @@ const PASS_ON: Duration = Duration::from_millis(40);
 const CARE: Duration = Duration::from_secs(1);
 /// Heights in a row that a key which may have signed before watches others decide before it signs.
 const WATCHED_HEIGHTS: u32 = 2;
+/// Looks in a row at which the engine's network does not answer, until it counts as ended.
+const MAX_SILENCE: u32 = 5;
 /// Longest wait for the engine's parts to end.
 const STOP_WAIT: Duration = Duration::from_secs(3);
 /// Longest pause between two starts of an engine at a standstill.
 const MAX_PATIENCE: Duration = Duration::from_secs(600);
-
-/// How fast consensus goes.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Pace {
-    /// Between blocks without transactions; with transactions a quarter.
-    pub(crate) interval: Duration,
-    /// For a proposal, after it is due.
-    pub(crate) propose: Duration,
-    /// For votes once a quorum has voted, though not for one block.
-    pub(crate) vote: Duration,
-    /// How far a proposed block may be ahead of this node's clock.
-    pub(crate) clock_ahead_ms: u64,
-}
 
 /// What consensus needs.
 #[derive(Debug)]
@@ -84,26 +81,68 @@ pub(crate) struct Settings {
     pub(crate) fault: Option<Fault>,
 }
 
-/// Why consensus ends.
+/// Why consensus ended by itself; the node then answers queries and makes no more blocks.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
-pub(crate) enum ConsensusError {
+pub enum ConsensusError {
+    /// The chain on disk.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// A block of this node's own.
     #[error(transparent)]
     Block(#[from] BlockError),
+    /// The file of blocks that are not decided.
     #[error(transparent)]
     Undecided(#[from] UndecidedError),
+    /// The engine.
     #[error(transparent)]
     Engine(#[from] EngineError),
+    /// The system gives no thread or no runtime.
     #[error(transparent)]
     Io(#[from] std::io::Error),
+    /// A decided block that never came.
     #[error("block {block} was decided at height {height}, and this node does not have it")]
-    Unknown { height: u64, block: BlockHash },
+    Unknown {
+        /// The height.
+        height: u64,
+        /// The block.
+        block: BlockHash,
+    },
+    /// A decided block that the rules refuse: this software differs from the others'.
     #[error("block {block} was decided at height {height}, and the rules of this node refuse it")]
-    Invalid { height: u64, block: BlockHash },
+    Invalid {
+        /// The height.
+        height: u64,
+        /// The block.
+        block: BlockHash,
+    },
+    /// A certificate of other than signatures.
     #[error("the certificate of height {height} holds what is no signature")]
-    Certificate { height: u64 },
+    Certificate {
+        /// The height.
+        height: u64,
+    },
+    /// The record of what the key signed.
+    #[error(transparent)]
+    Guard(#[from] GuardError),
+    /// The engine's log cannot be read, cut or moved away.
+    #[error("{path}: {source}")]
+    Log {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// A bug: a panic, after which the chain was brought back to its tip.
+    #[error(
+        "a bug stopped consensus after height {height}: {message}; a node that starts again goes on there"
+    )]
+    Panicked {
+        /// Height of the tip.
+        height: u64,
+        /// The panic's message, if it has one.
+        message: String,
+    },
 }
 
 /// Opens what this key has signed. `never_signed`: where nothing is known, that is because there was nothing.
@@ -127,11 +166,18 @@ enum End {
     MaySign,
 }
 
-/// Takes part in consensus until the node stops or fails.
+/// Takes part in consensus until the node stops or fails. A panic ends it like any other failure.
 pub(crate) fn run(shared: &Arc<Shared>, settings: &Settings, guard: Option<Arc<Mutex<Guard>>>) {
-    let ended = Runner::new(shared, settings, guard).and_then(|mut runner| runner.run());
+    let run = || Runner::new(shared, settings, guard).and_then(|mut runner| runner.run());
+    let ended = std::panic::catch_unwind(AssertUnwindSafe(run)).unwrap_or_else(|panic| {
+        let text = panic.downcast_ref::<String>().cloned();
+        let message = text.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()));
+        let height = shared.chain().tip().height;
+        Err(ConsensusError::Panicked { height, message: message.unwrap_or_default() })
+    });
     if let Err(error) = ended {
         tracing::error!(%error, "consensus has stopped");
+        shared.fail(error);
     }
     shared.abandon();
 }
@@ -144,6 +190,8 @@ struct Runner<'a> {
     host: Host,
     patience: Duration,
     broken: u32,
+    /// Looks in a row at which the engine's network did not answer.
+    silence: u32,
 }
 
 impl<'a> Runner<'a> {
@@ -158,11 +206,11 @@ impl<'a> Runner<'a> {
         let host = Host::new(Arc::clone(shared), ctx, *pace, dir, *max_block_bytes, outbound)?;
         #[cfg(feature = "faults")]
         let host = host.misbehaving(settings.fault);
-        Ok(Self { shared, settings, guard, ctx, host, patience: first_patience(pace), broken: 0 })
+        Ok(Self { shared, settings, guard, ctx, host, patience: pace.patience(), broken: 0, silence: 0 })
     }
 
     fn run(&mut self) -> Result<(), ConsensusError> {
-        let mut signing = self.may_sign_at_start();
+        let mut signing = self.may_sign_at_start()?;
         loop {
             let tip = self.host.tip();
             // A runtime of its own: when it is gone, so is every task, timer and socket of the engine.
@@ -175,7 +223,7 @@ impl<'a> Runner<'a> {
             runtime.shutdown_timeout(STOP_WAIT);
             let end = end?;
             if self.host.tip() > tip {
-                (self.patience, self.broken) = (first_patience(&self.settings.pace), 0);
+                (self.patience, self.broken) = (self.settings.pace.patience(), 0);
             }
             match end {
                 End::Stopped => return Ok(()),
@@ -186,7 +234,7 @@ impl<'a> Runner<'a> {
                 End::Standstill => {
                     self.shared.metrics.stalls.inc();
                     self.patience = (2 * self.patience).min(MAX_PATIENCE);
-                    signing = signing && self.admit();
+                    signing = signing && self.admit()?;
                 }
                 End::Broken => {
                     self.broken += 1;
@@ -194,7 +242,7 @@ impl<'a> Runner<'a> {
                         return Err(EngineError::new("it ended by itself again and again").into());
                     }
                     // Its log may be damaged, and is then shorter than what was signed.
-                    signing = signing && (self.past_all_signed() || self.settings.alone && self.admit());
+                    signing = signing && (self.past_all_signed() || self.settings.alone) && self.admit()?;
                 }
             }
         }
@@ -217,17 +265,39 @@ impl<'a> Runner<'a> {
         }
     }
 
-    /// Whether the record of what was signed and what is on disk fit together.
-    fn admit(&self) -> bool {
-        let Some(guard) = &self.guard else { return false };
+    /// Whether the record of what was signed and what is on disk fit together. What the engine could not read of its log is
+    /// gone afterwards.
+    fn admit(&self) -> Result<bool, ConsensusError> {
+        let (Some(guard), Some(key)) = (&self.guard, &self.settings.key) else { return Ok(false) };
+        let path = self.settings.dir.join(LOG_FILE);
+        let io = |source| ConsensusError::Log { path: path.clone(), source };
+        let log = Log::read(&path, self.ctx.chain_id, key.address()).map_err(io)?;
+        let tip = self.host.tip();
         let mut guard = guard.lock().unwrap_or_else(PoisonError::into_inner);
-        guard.admit(self.host.tip(), guard::log_height(&self.settings.dir.join(LOG_FILE)))
+        let mut admitted = guard.admit(tip, &log);
+        match log {
+            Log::Damaged { at, reason } => {
+                let damaged = log::set_aside(&path, at, reason, tip + 1).map_err(io)?;
+                tracing::error!(%damaged, "the engine's log");
+            }
+            Log::Whole { end, .. } => log::cut(&path, end).map_err(io)?,
+            Log::Missing => {}
+        }
+        if !admitted && self.settings.alone {
+            tracing::warn!(
+                height = tip + 1,
+                "what this key signed for a height that is not decided is forgotten: nobody else decides, so nobody saw it"
+            );
+            guard.forget(tip)?;
+            admitted = true;
+        }
+        Ok(admitted)
     }
 
-    fn may_sign_at_start(&self) -> bool {
-        let Some(guard) = &self.guard else { return false };
+    fn may_sign_at_start(&self) -> Result<bool, ConsensusError> {
+        let Some(guard) = &self.guard else { return Ok(false) };
         let unknown = guard.lock().unwrap_or_else(PoisonError::into_inner).is_empty();
-        let admitted = !unknown && self.admit();
+        let admitted = !unknown && self.admit()?;
         if !admitted {
             tracing::warn!(
                 unknown,
@@ -235,7 +305,7 @@ impl<'a> Runner<'a> {
                  others have decided {WATCHED_HEIGHTS} heights in a row"
             );
         }
-        admitted
+        Ok(admitted)
     }
 
     async fn run_engine(&mut self, signing: bool) -> Result<End, ConsensusError> {
@@ -270,22 +340,32 @@ impl<'a> Runner<'a> {
         let mut care = tokio::time::interval(CARE);
         let mut pass_on = tokio::time::interval(PASS_ON);
         pass_on.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        self.silence = 0;
+        // Its log is read at the start of the first height, and at no other time.
+        let (mut events, tip) = (Some(channels.events.subscribe()), self.host.tip());
         loop {
             if self.shared.pool().stopped {
                 return Ok(End::Stopped);
             }
             let due = self.host.due();
+            if self.host.tip() > tip {
+                events = None;
+            }
             tokio::select! {
                 message = channels.consensus.recv() => match message {
                     Some(message) => self.host.handle(message, channels).await?,
                     None => return Ok(End::Broken),
                 },
+                unreadable = unreadable_log(&mut events) => {
+                    tracing::error!(path = %self.settings.dir.join(LOG_FILE).display(), %unreadable, "the engine stands still: its log cannot be replayed");
+                    return Ok(End::Broken);
+                }
                 () = sleep_until(due) => self.host.start_held(),
                 // A transaction may bring a block forward.
                 () = self.shared.wake.notified() => {}
                 _ = pass_on.tick(), if !self.settings.alone => self.host.pass_on(channels).await,
                 _ = care.tick() => {
-                    if let Some(end) = self.care(channels, handle, signing).await {
+                    if let Some(end) = self.care(channels, handle, signing).await? {
                         return Ok(end);
                     }
                 }
@@ -294,31 +374,44 @@ impl<'a> Runner<'a> {
     }
 
     /// Counts peers, and looks whether the engine has to be started anew.
-    async fn care(&mut self, channels: &Channels<Ctx>, handle: &EngineHandle, signing: bool) -> Option<End> {
+    async fn care(
+        &mut self,
+        channels: &Channels<Ctx>,
+        handle: &EngineHandle,
+        signing: bool,
+    ) -> Result<Option<End>, ConsensusError> {
         if handle.handle.is_finished() {
             tracing::error!("the engine has ended by itself");
-            return Some(End::Broken);
+            return Ok(Some(End::Broken));
         }
-        if !self.settings.alone {
-            let dump = NetworkRequest::dump_state(&channels.net_requests);
-            if let Ok(Ok(Some(dump))) = tokio::time::timeout(CARE, dump).await {
+        // After a fault of its log the engine ends its network and nothing else.
+        let dump = NetworkRequest::dump_state(&channels.net_requests);
+        match tokio::time::timeout(CARE, dump).await {
+            Ok(Ok(Some(dump))) => {
+                self.silence = 0;
                 self.shared.metrics.peers.set(i64::try_from(dump.peers.len()).unwrap_or(i64::MAX));
             }
+            Ok(Err(_)) => self.silence += 1,
+            Ok(Ok(None)) | Err(_) => {}
+        }
+        if self.silence >= MAX_SILENCE {
+            tracing::error!("the engine's network has ended");
+            return Ok(Some(End::Broken));
         }
         if let (true, Some(key)) = (signing, &self.settings.key) {
             evidence::file(self.shared, key);
         }
         let watched = self.host.live() >= WATCHED_HEIGHTS && self.settings.key.is_some();
-        if !signing && watched && self.admit() {
-            return Some(End::MaySign);
+        if !signing && watched && self.admit()? {
+            return Ok(Some(End::MaySign));
         }
         let standstill = self.host.standstill();
         if standstill < self.patience {
-            return None;
+            return Ok(None);
         }
         let (height, seconds) = (self.host.tip() + 1, standstill.as_secs());
         tracing::error!(height, seconds, "no block is decided; the engine is started again");
-        Some(End::Standstill)
+        Ok(Some(End::Standstill))
     }
 }
 
@@ -330,8 +423,19 @@ impl Settings {
     }
 }
 
-fn first_patience(pace: &Pace) -> Duration {
-    Duration::from_secs(30).max(4 * (pace.interval + pace.propose + 2 * pace.vote))
+/// What the engine says of a log that it cannot replay; it then stands still for good. Never returns otherwise.
+async fn unreadable_log(events: &mut Option<RxEvent<Ctx>>) -> String {
+    use tokio::sync::broadcast::error::RecvError;
+    while let Some(receiver) = events {
+        match receiver.recv().await {
+            Ok(event @ (Event::WalReplayError(_) | Event::WalResetError(_) | Event::WalCorrupted(_))) => {
+                return event.to_string();
+            }
+            Ok(_) | Err(RecvError::Lagged(_)) => {}
+            Err(RecvError::Closed) => *events = None,
+        }
+    }
+    std::future::pending().await
 }
 
 async fn sleep_until(due: Option<Instant>) {

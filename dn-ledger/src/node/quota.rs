@@ -45,8 +45,8 @@ impl Quotas {
     }
 }
 
-/// What is counted as one caller: an IPv4 address, or the network of 2^64 addresses that IPv6 gives to one customer.
-fn key(address: IpAddr) -> Option<IpAddr> {
+/// What is counted as one caller, for calls and connections: an IPv4 address, or the network of 2^64 addresses that IPv6 gives to one customer.
+pub(super) fn key(address: IpAddr) -> Option<IpAddr> {
     let address = address.to_canonical();
     if address.is_loopback() {
         return None;

@@ -28,7 +28,7 @@ use tokio::sync::{Semaphore, watch};
 pub use self::openrpc::openrpc;
 use self::table::Call;
 use super::quota::{BURST, CALLS_PER_SECOND, Caller, Quotas};
-use super::server;
+use super::server::{self, ServiceLimits};
 use super::shared::Shared;
 use super::snapshot::SnapshotFileError;
 use super::store::StoreError;
@@ -113,14 +113,19 @@ struct Service {
 }
 
 /// Serves until told to stop.
-pub(super) async fn serve(listener: TcpListener, shared: Arc<Shared>, stopped: watch::Receiver<bool>) {
+pub(super) async fn serve(
+    listener: TcpListener,
+    shared: Arc<Shared>,
+    limits: ServiceLimits,
+    stopped: watch::Receiver<bool>,
+) {
     let subscriptions = Subscriptions::new(Arc::clone(&shared), stopped.clone());
     let (slots, quotas) = (Arc::new(Semaphore::new(MAX_REQUESTS)), Arc::default());
     let service = Service { shared, slots, quotas };
     let events = Router::new().route("/events", get(subscribe::handle)).with_state(subscriptions);
     let app = Router::new().route("/", post(handle)).route("/metrics", get(metrics));
     let app = app.with_state(service).merge(events);
-    server::serve(listener, app, server::Limits::default(), stopped).await;
+    server::serve(listener, app, limits, stopped).await;
 }
 
 async fn metrics(State(service): State<Service>) -> Response {

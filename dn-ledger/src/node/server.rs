@@ -1,5 +1,9 @@
-//! The listener: bounded connections, a deadline for each request's head, an orderly end.
+//! The listener: bounded connections in all and for each address, deadlines for what a client sends and reads, an orderly end.
 
+mod patient;
+mod places;
+
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -7,24 +11,40 @@ use axum::{Extension, Router};
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
+use serde_json::json;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-use super::quota::Caller;
+use patient::Patient;
+pub use places::NoPlace;
+use places::Places;
 
-/// What strangers may take of the node.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Limits {
-    /// Connections at once; over it they are closed at once instead of being left to wait.
-    pub(super) connections: usize,
+use super::quota::Caller;
+use super::rpc::CODE_BUSY;
+
+/// What strangers may take of a node's service.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ServiceLimits {
+    /// Connections at once; over it they are refused at once instead of being left to wait.
+    pub connections: usize,
+    /// Connections at once of one address, or of one IPv6 network of a customer. Programs on the same machine are not counted.
+    pub connections_per_address: usize,
     /// From the connection, or the answer before, to the end of a request's head.
-    pub(super) head_wait: Duration,
+    pub head_wait: Duration,
+    /// Longest time in which a client takes nothing of what it is sent.
+    pub read_wait: Duration,
 }
 
-impl Default for Limits {
+impl Default for ServiceLimits {
+    /// 1,024 connections, 64 of them of one address; ten and thirty seconds.
     fn default() -> Self {
-        Self { connections: 1_024, head_wait: Duration::from_secs(10) }
+        Self {
+            connections: 1_024,
+            connections_per_address: 64,
+            head_wait: Duration::from_secs(10),
+            read_wait: Duration::from_secs(30),
+        }
     }
 }
 
@@ -37,10 +57,10 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 pub(super) async fn serve(
     listener: TcpListener,
     app: Router,
-    limits: Limits,
+    limits: ServiceLimits,
     mut stopped: watch::Receiver<bool>,
 ) {
-    let slots = Arc::new(Semaphore::new(limits.connections));
+    let places = Arc::new(Places::new(limits.connections, limits.connections_per_address));
     let mut open = JoinSet::new();
     loop {
         let accepted = tokio::select! {
@@ -50,12 +70,18 @@ pub(super) async fn serve(
         };
         match accepted {
             Ok((stream, peer)) => {
-                let Ok(slot) = slots.clone().try_acquire_owned() else { continue };
+                let place = match places.take(peer.ip()) {
+                    Ok(place) => place,
+                    Err(error) => {
+                        refuse(&stream, error);
+                        continue;
+                    }
+                };
                 let app = app.clone().layer(Extension(Caller(peer.ip())));
-                let serving = connection(stream, app, limits.head_wait, stopped.clone());
+                let serving = connection(stream, app, limits, stopped.clone());
                 open.spawn(async move {
                     serving.await;
-                    drop(slot);
+                    drop(place);
                 });
             }
             Err(error) => {
@@ -68,6 +94,20 @@ pub(super) async fn serve(
     while open.join_next().await.is_some() {}
 }
 
+/// Says why there is no place, if that fits into what the system sends without waiting.
+fn refuse(stream: &TcpStream, error: NoPlace) {
+    tracing::debug!(%error, "JSON-RPC refuses a connection");
+    let error = json!({ "code": CODE_BUSY, "message": error.to_string() });
+    let body = json!({ "jsonrpc": "2.0", "id": null, "error": error }).to_string();
+    let length = body.len();
+    let answer = format!(
+        "HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/json\r\nconnection: close\r\n\
+         content-length: {length}\r\n\r\n{body}"
+    );
+    // A client that takes nothing gets nothing.
+    let _: io::Result<usize> = stream.try_write(answer.as_bytes());
+}
+
 /// Resolves when the node has to stop, or was dropped.
 async fn stop_requested(stopped: &mut watch::Receiver<bool>) {
     let _ = stopped.wait_for(|stop| *stop).await;
@@ -76,15 +116,18 @@ async fn stop_requested(stopped: &mut watch::Receiver<bool>) {
 fn connection(
     stream: TcpStream,
     app: Router,
-    head_wait: Duration,
+    limits: ServiceLimits,
     mut stopped: watch::Receiver<bool>,
 ) -> impl Future<Output = ()> + Send + 'static {
     let _ = stream.set_nodelay(true);
     let serving = http1::Builder::new()
         .timer(TokioTimer::new())
-        .header_read_timeout(head_wait)
+        .header_read_timeout(limits.head_wait)
         .max_buf_size(MAX_HEAD_BYTES)
-        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(app));
+        .serve_connection(
+            TokioIo::new(Patient::new(stream, limits.read_wait)),
+            TowerToHyperService::new(app),
+        );
     async move {
         let mut serving = std::pin::pin!(serving);
         let ended = tokio::select! {
@@ -101,53 +144,4 @@ fn connection(
 }
 
 #[cfg(test)]
-mod tests {
-    use std::time::Instant;
-
-    use axum::routing::get;
-    use tokio::io::{AsyncReadExt, AsyncWriteExt};
-
-    use super::*;
-
-    const HEAD_WAIT: Duration = Duration::from_millis(200);
-
-    async fn start(connections: usize) -> (std::net::SocketAddr, watch::Sender<bool>) {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap();
-        let (stop, stopped) = watch::channel(false);
-        let app = Router::new().route("/", get(|| async { "here" }));
-        tokio::spawn(serve(listener, app, Limits { connections, head_wait: HEAD_WAIT }, stopped));
-        (address, stop)
-    }
-
-    async fn until_closed(stream: &mut TcpStream) -> Vec<u8> {
-        let mut answer = Vec::new();
-        let reading = tokio::time::timeout(Duration::from_secs(5), stream.read_to_end(&mut answer));
-        let _ = reading.await.expect("the node closes the connection");
-        answer
-    }
-
-    #[tokio::test]
-    async fn who_never_ends_a_head_is_cut_off() {
-        let (address, _stop) = start(4).await;
-        let mut stream = TcpStream::connect(address).await.unwrap();
-        stream.write_all(b"GET / HTTP/1.1\r\nhost: x\r\n").await.unwrap();
-        let began = Instant::now();
-        assert_eq!(until_closed(&mut stream).await, b"");
-        assert!(began.elapsed() >= HEAD_WAIT / 2);
-    }
-
-    #[tokio::test]
-    async fn connections_are_bounded_and_come_free() {
-        let (address, _stop) = start(1).await;
-        let ask = b"GET / HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n";
-        let mut idle = TcpStream::connect(address).await.unwrap();
-        let mut second = TcpStream::connect(address).await.unwrap();
-        let _ = second.write_all(ask).await;
-        assert_eq!(until_closed(&mut second).await, b"", "no slot is left");
-        until_closed(&mut idle).await;
-        let mut third = TcpStream::connect(address).await.unwrap();
-        third.write_all(ask).await.unwrap();
-        assert!(until_closed(&mut third).await.ends_with(b"here"));
-    }
-}
+mod tests;

@@ -12,9 +12,10 @@ use tokio::sync::watch;
 
 #[cfg(feature = "faults")]
 use super::consensus::Fault;
-use super::consensus::{self, GuardError, Pace, Settings};
+use super::consensus::{self, ConsensusError, GuardError, Pace, Settings};
 use super::history::{self, History};
 use super::rpc;
+use super::server::ServiceLimits;
 use super::shared::Shared;
 use super::store::{Store, StoreError};
 use crate::chain::BlockError;
@@ -65,11 +66,15 @@ pub struct NodeConfig {
     pub vote_timeout_ms: u64,
     /// How far ahead of this node's clock the time of a proposed block may be.
     pub max_clock_ahead_ms: u64,
+    /// How far behind it the time of a new proposed block may be, beside the time that a proposal may take.
+    pub max_clock_behind_ms: u64,
     /// The operator's word that the key has never signed for this chain. Without it, a key whose record of signatures is
     /// missing first watches others decide.
     pub first_start: bool,
     /// Where it is recorded what the key signed [default: in `data_dir`]. Kept apart, it also protects from an old copy of `data_dir`.
     pub sign_guard: Option<PathBuf>,
+    /// What clients may take of the service.
+    pub limits: ServiceLimits,
     /// What the node does wrong.
     #[cfg(feature = "faults")]
     pub fault: Option<Fault>,
@@ -106,8 +111,10 @@ impl NodeConfig {
             propose_timeout_ms: 1_000,
             vote_timeout_ms: 500,
             max_clock_ahead_ms: 5_000,
+            max_clock_behind_ms: 5_000,
             first_start: false,
             sign_guard: None,
+            limits: ServiceLimits::default(),
             #[cfg(feature = "faults")]
             fault: None,
         }
@@ -119,6 +126,7 @@ impl NodeConfig {
             propose: Duration::from_millis(self.propose_timeout_ms),
             vote: Duration::from_millis(self.vote_timeout_ms),
             clock_ahead_ms: self.max_clock_ahead_ms,
+            clock_behind_ms: self.max_clock_behind_ms,
         }
     }
 }
@@ -209,6 +217,7 @@ impl Node {
             sign_guard,
             referee,
             history,
+            limits,
             ..
         } = config;
         let (hash, dir) = (genesis.hash(), data_dir.join("consensus"));
@@ -263,7 +272,7 @@ impl Node {
         let (stop, stopped) = watch::channel(false);
         let dir = shared.store.dir().to_owned();
         let upkeep = tokio::spawn(history::keep(Arc::clone(&shared), dir, history, stopped.clone()));
-        let server = tokio::spawn(rpc::serve(listener, Arc::clone(&shared), stopped));
+        let server = tokio::spawn(rpc::serve(listener, Arc::clone(&shared), limits, stopped));
         tracing::info!(%rpc_addr, height = shared.chain().tip().height, "ledger node started");
         let (server, consensus, upkeep) = (Some(server), Some(consensus), Some(upkeep));
         Ok(Self { shared, rpc_addr, stop, server, consensus, upkeep })
@@ -292,6 +301,11 @@ impl Node {
         while !self.shared.pool().stopped {
             ticks.tick().await;
         }
+    }
+
+    /// Why no more blocks come, if the node ended that by itself.
+    pub fn failure(&self) -> Option<&ConsensusError> {
+        self.shared.failure()
     }
 
     /// Who decides the next block.

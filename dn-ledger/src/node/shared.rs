@@ -1,13 +1,14 @@
 //! What consensus and the service share: the chain at its tip, waiting transactions, and who waits for them.
 
 use std::collections::{BTreeMap, HashSet, VecDeque};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use dn_core::{Address, Hash32, TxId};
 use rayon::prelude::*;
 use tokio::sync::{Notify, oneshot, watch};
 
+use super::consensus::ConsensusError;
 use super::consensus::evidence::Equivocation;
 use super::mempool::{Mempool, MempoolError};
 use super::metrics::Metrics;
@@ -102,6 +103,8 @@ pub(super) struct Shared {
     /// Whether there are others to pass transactions on to.
     passes_on: bool,
     evidence: Mutex<VecDeque<Equivocation>>,
+    /// Why consensus ended by itself.
+    failure: OnceLock<ConsensusError>,
     pub(super) metrics: Metrics,
 }
 
@@ -116,7 +119,21 @@ impl Shared {
         let heights = watch::Sender::new(chain.tip().height);
         let (chain, pool, checked) = (RwLock::new(chain), Mutex::default(), Mutex::default());
         let (wake, evidence, metrics) = (Notify::new(), Mutex::default(), Metrics::default());
-        Self { chain, pool, checked, wake, heights, store, genesis, own_key, passes_on, evidence, metrics }
+        let failure = OnceLock::new();
+        Self {
+            chain,
+            pool,
+            checked,
+            wake,
+            heights,
+            store,
+            genesis,
+            own_key,
+            passes_on,
+            evidence,
+            failure,
+            metrics,
+        }
     }
 
     /// The height of the tip as it rises.
@@ -124,14 +141,25 @@ impl Shared {
         self.heights.subscribe()
     }
 
-    /// The chain, for reading. A panic elsewhere leaves it usable: what it interrupted was rolled back or never sealed, and
-    /// no more blocks come.
+    /// The chain, for reading. What a panic left half done is taken back first: nobody reads it, and no block builds on it.
     pub(super) fn chain(&self) -> RwLockReadGuard<'_, Chain> {
-        self.chain.read().unwrap_or_else(PoisonError::into_inner)
+        loop {
+            match self.chain.read() {
+                Ok(chain) => return chain,
+                Err(poisoned) => drop(poisoned),
+            }
+            drop(self.chain_mut());
+        }
     }
 
     pub(super) fn chain_mut(&self) -> RwLockWriteGuard<'_, Chain> {
-        self.chain.write().unwrap_or_else(PoisonError::into_inner)
+        self.chain.write().unwrap_or_else(|poisoned| {
+            let mut chain = poisoned.into_inner();
+            chain.take_back();
+            self.chain.clear_poison();
+            tracing::error!(height = chain.tip().height, "a panic left a block half done: it is taken back");
+            chain
+        })
     }
 
     pub(super) fn pool(&self) -> MutexGuard<'_, Pool> {
@@ -302,6 +330,17 @@ impl Shared {
         std::mem::take(&mut *self.evidence.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
+    /// Notes why consensus ended.
+    pub(super) fn fail(&self, error: ConsensusError) {
+        // The first reason stands.
+        let _ = self.failure.set(error);
+    }
+
+    /// Why consensus ended by itself, if it did.
+    pub(super) fn failure(&self) -> Option<&ConsensusError> {
+        self.failure.get()
+    }
+
     /// Ends consensus.
     pub(super) fn stop(&self) {
         self.pool().stopped = true;
@@ -366,3 +405,6 @@ pub(super) fn now_ms() -> u64 {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     u64::try_from(now.as_millis()).unwrap_or(u64::MAX)
 }
+
+#[cfg(test)]
+mod tests;

@@ -3,7 +3,7 @@
 use dn_core::{Amount, canonical_struct};
 use serde::{Deserialize, Serialize};
 
-use super::{ParamsError, within};
+use super::{ParamsError, within, within_dn};
 
 /// Where randomness comes from, and how long after a commitment it is drawn.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -28,6 +28,6 @@ impl BeaconParams {
     /// Checks the bounds.
     pub(super) fn validate(&self) -> Result<(), ParamsError> {
         within("beacon.delay_blocks", self.delay_blocks.into(), 1, 64)?;
-        within("beacon.miss_penalty", self.miss_penalty.atto(), 0, dn_core::amount::SUPPLY_CAP.atto())
+        within_dn("beacon.miss_penalty", self.miss_penalty, 0, 1_000)
     }
 }

@@ -3,7 +3,7 @@
 use dn_core::{Amount, canonical_struct};
 use serde::{Deserialize, Serialize};
 
-use super::{ParamsError, within};
+use super::{ParamsError, within_dn};
 
 /// What payers' feedback counts for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -24,6 +24,6 @@ impl FeedbackParams {
 
     /// Checks the bounds.
     pub(super) fn validate(&self) -> Result<(), ParamsError> {
-        within("feedback.full_fee", self.full_fee.atto(), 1, dn_core::amount::SUPPLY_CAP.atto())
+        within_dn("feedback.full_fee", self.full_fee, 1, 1_000)
     }
 }

@@ -3,7 +3,7 @@
 use dn_core::{Amount, canonical_struct};
 use serde::{Deserialize, Serialize};
 
-use super::{ParamsError, within};
+use super::{ParamsError, within, within_dn};
 
 /// Basis points in one.
 const BASIS: u128 = 10_000;
@@ -48,8 +48,7 @@ impl StakingParams {
     }
 
     pub(super) fn validate(&self) -> Result<(), ParamsError> {
-        let cap = dn_core::amount::SUPPLY_CAP.atto();
-        within("staking.min_self_bond", self.min_self_bond.atto(), 0, cap)?;
+        within_dn("staking.min_self_bond", self.min_self_bond, 0, 1_000_000)?;
         within("staking.max_commission", self.max_commission.into(), 0, BASIS)?;
         within("staking.max_commission_raise", self.max_commission_raise.into(), 1, BASIS)?;
         // At least one: who is told of a raise has a whole epoch to leave before it is paid.
@@ -74,6 +73,8 @@ pub struct GovernanceParams {
     pub execution_delay_blocks: u64,
     /// The most proposals that wait for deposits, votes or execution at once.
     pub max_open: u32,
+    /// Epochs for which a proposal is kept after its end.
+    pub kept_epochs: u64,
     /// The most bytes of a proposal's text.
     pub max_text_bytes: u32,
     /// The most parameters that one proposal changes.
@@ -92,6 +93,7 @@ canonical_struct!(GovernanceParams {
     voting_blocks: u64,
     execution_delay_blocks: u64,
     max_open: u32,
+    kept_epochs: u64,
     max_text_bytes: u32,
     max_changes: u32,
     quorum: u16,
@@ -109,6 +111,8 @@ impl GovernanceParams {
             voting_blocks: 200,
             execution_delay_blocks: 40,
             max_open: MAX_OPEN_PROPOSALS,
+            // A month of hourly ones.
+            kept_epochs: 720,
             max_text_bytes: 4_096,
             max_changes: 16,
             quorum: 5_000,
@@ -129,13 +133,14 @@ impl GovernanceParams {
     }
 
     pub(super) fn validate(&self) -> Result<(), ParamsError> {
-        let (cap, million) = (dn_core::amount::SUPPLY_CAP.atto(), 1_000_000);
-        within("governance.min_deposit", self.min_deposit.atto(), 1, cap)?;
+        let million = 1_000_000;
+        within_dn("governance.min_deposit", self.min_deposit, 1, 1_000_000)?;
         within("governance.initial_deposit", self.initial_deposit.into(), 100, BASIS)?;
         within("governance.deposit_blocks", self.deposit_blocks.into(), 1, million)?;
         within("governance.voting_blocks", self.voting_blocks.into(), 1, million)?;
         within("governance.execution_delay_blocks", self.execution_delay_blocks.into(), 0, million)?;
         within("governance.max_open", self.max_open.into(), 1, MAX_OPEN_PROPOSALS.into())?;
+        within("governance.kept_epochs", self.kept_epochs.into(), 1, 100_000)?;
         within("governance.max_text_bytes", self.max_text_bytes.into(), 1, 16_384)?;
         within("governance.max_changes", self.max_changes.into(), 1, 64)?;
         // No vote can hand the rest to a few, and none can make every later vote fail.

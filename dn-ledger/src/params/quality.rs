@@ -34,7 +34,19 @@ canonical_struct!(QualityParams {
 });
 
 impl QualityParams {
-    /// Of a local network, where nobody scores.
+    /// Of a main network: half of an hourly epoch for a round, as many rounds as are settled in one block.
+    pub fn main() -> Self {
+        Self {
+            max_rounds: 64,
+            seal_blocks: 600,
+            commit_blocks: 600,
+            reveal_blocks: 300,
+            open_blocks: 300,
+            ..Self::devnet()
+        }
+    }
+
+    /// Of a network whose validators only decide and audit: nobody scores.
     pub fn devnet() -> Self {
         Self {
             max_rounds: 0,

@@ -4,7 +4,7 @@ use dn_core::{Amount, canonical_struct};
 use dn_powr::{FeeBounds, Range};
 use serde::{Deserialize, Serialize};
 
-use super::ParamsError;
+use super::{ParamsError, within_dn};
 
 /// How far a domain's owner moves the weights of emission. The treasury's and the foundation's bounds are
 /// [`dn_powr::DomainSplit`]'s own.
@@ -127,11 +127,10 @@ impl RegistryParams {
             let ok = (min..=max).contains(&found);
             if ok { Ok(()) } else { Err(ParamsError::OutOfBounds { name, found, min, max }) }
         };
-        let cap = dn_core::amount::SUPPLY_CAP.atto();
         let whole = u128::from(dn_powr::BPS);
         within("max_domains", self.max_domains.into(), 1, 1_024)?;
-        within("domain_fee", self.domain_fee.atto(), 0, cap)?;
-        within("domain_deposit", self.domain_deposit.atto(), 0, cap)?;
+        within_dn("domain_fee", self.domain_fee, 0, 1_000_000)?;
+        within_dn("domain_deposit", self.domain_deposit, 0, 1_000_000)?;
         within("treasury_spend_bps", self.treasury_spend_bps.into(), 0, whole)?;
         let (fees, emission) = (&self.fee_bounds, &self.emission_bounds);
         let ranges = [
@@ -147,9 +146,9 @@ impl RegistryParams {
         within("max_royalty_payees", self.max_royalty_payees.into(), 0, 64)?;
         within("max_versions", self.max_versions.into(), 1, 256)?;
         within("max_backers_bps", self.max_backers_bps.into(), 0, whole)?;
-        within("min_backing", self.min_backing.atto(), 1, cap)?;
+        within_dn("min_backing", self.min_backing, 1, 10_000)?;
         within("unbacking_epochs", self.unbacking_epochs.into(), 1, 10_000)?;
-        within("min_job", self.min_job.atto(), 1, cap)?;
+        within_dn("min_job", self.min_job, 1, 1_000)?;
         within("max_job_blocks", self.max_job_blocks.into(), 1, 100_000_000)?;
         within("max_job_refunds", self.max_job_refunds.into(), 1, 4_096)
     }

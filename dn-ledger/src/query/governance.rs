@@ -2,26 +2,13 @@
 
 use dn_core::Address;
 
-use super::MAX_LIST;
 use super::page::{PageError, page, page_in};
 use crate::state::{
-    OPEN_PROPOSALS, PROPOSALS, Proposal, ProposalStatus, REDELEGATION_POOLS, REDELEGATIONS, SESSIONS,
-    STAKE_POOLS, Session, State, Tally, UPGRADES,
+    OPEN_PROPOSALS, PROPOSALS, Proposal, ProposalStatus, SESSIONS, Session, State, Tally, UPGRADES,
 };
 use crate::tally::tally;
 use crate::upgrades::SUPPORTED_UPGRADES;
-use crate::views::{Page, PageRequest, ProposalView, RedelegationView, SessionView, UpgradeView};
-
-/// A delegator's lots, at most [`MAX_LIST`].
-pub(super) fn redelegations(state: &State, delegator: Address) -> Vec<RedelegationView> {
-    let lots = REDELEGATIONS.iter_from(state, &delegator).take(MAX_LIST);
-    lots.map(|((_, release_epoch, (from, to)), part)| {
-        let shares = REDELEGATION_POOLS.get_or_default(state, &(from, release_epoch, to)).value_of(part.0);
-        let value = STAKE_POOLS.get_or_default(state, &to).value_of(shares.atto());
-        RedelegationView { from, to, value, release_epoch }
-    })
-    .collect()
-}
+use crate::views::{Page, PageRequest, ProposalView, SessionView, UpgradeView};
 
 /// The sessions of an owner, by key.
 ///

@@ -33,6 +33,11 @@ pub enum GovernanceFault {
     /// Parameters that would be out of bounds, in words.
     #[error("the changed parameters would not be valid: {detail}")]
     InvalidParams { detail: String },
+    /// An amount that one proposal would move too far.
+    #[error(
+        "`{parameter}` is {current} DN; one proposal moves it to between {least} and {most} DN, not to {found} DN"
+    )]
+    StepTooLarge { parameter: String, current: Amount, least: Amount, most: Amount, found: Amount },
     /// A pool that proposals cannot spend from.
     #[error("{pool:?} is not spent by proposals")]
     PoolNotSpendable { pool: Pool },

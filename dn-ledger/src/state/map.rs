@@ -184,17 +184,22 @@ impl State {
         self.seal();
     }
 
-    /// Applies changes whose tree is known, and seals them; nothing may be pending. Returns the tree before.
-    pub(crate) fn apply_known(&mut self, changes: &Changes, tree: &Tree) -> Tree {
-        debug_assert!(self.journal.is_empty());
-        debug_assert_eq!(self.tree.update(borrowed(changes)).hash(), tree.hash());
-        for (key, value) in changes {
-            match (value, self.entries.get_mut(key)) {
-                (Some(value), Some(place)) => place.clone_from(value),
-                (Some(value), None) => _ = self.entries.insert(key.clone(), value.clone()),
-                (None, _) => _ = self.entries.remove(key),
-            }
-        }
+    /// Takes back everything since the last [`seal`](Self::seal).
+    pub fn take_back(&mut self) {
+        self.rollback(Checkpoint(0));
+    }
+
+    /// Writes changes that stay pending until [`seal_known`](Self::seal_known). What was pending is taken back: it is of something
+    /// that was interrupted.
+    pub(crate) fn write_known(&mut self, changes: &Changes) {
+        self.take_back();
+        self.write(changes);
+    }
+
+    /// Seals what is pending, whose tree is known. Returns the tree before.
+    pub(crate) fn seal_known(&mut self, tree: &Tree) -> Tree {
+        debug_assert_eq!(self.commitment().hash(), tree.hash());
+        self.journal.clear();
         std::mem::replace(&mut self.tree, tree.clone())
     }
 
@@ -211,10 +216,6 @@ impl State {
             }
         }
     }
-}
-
-fn borrowed(changes: &Changes) -> impl Iterator<Item = (&[u8], Option<&[u8]>)> {
-    changes.iter().map(|(key, value)| (key.as_slice(), value.as_deref()))
 }
 
 #[cfg(test)]
@@ -247,7 +248,10 @@ mod tests {
             prop_assert_eq!(&replica, &state);
             prop_assert_eq!(replica.commitment(), state.commitment());
             let mut known = State::default();
-            let empty = known.apply_known(&changes, &state.commitment());
+            // Whatever was interrupted before leaves no trace.
+            apply(&mut known, &second);
+            known.write_known(&changes);
+            let empty = known.seal_known(&state.commitment());
             prop_assert_eq!(empty, Tree::default());
             prop_assert_eq!(&known, &state);
             prop_assert_eq!(known.sealed(), &state.commitment());

@@ -349,6 +349,13 @@ tables! {
     24 PARAMS "params": u32 => Params;
     /// Who decides blocks: [`NEXT_SET`](crate::validators::NEXT_SET) and [`TIP_SET`](crate::validators::TIP_SET).
     25 VALIDATOR_SETS "validator_sets": u32 => ValidatorSet;
+    /// What turns are drawn from, for the block after the tip and for the tip: [`NEXT_SET`](crate::validators::NEXT_SET) and
+    /// [`TIP_SET`](crate::validators::TIP_SET). The beacon of the epoch's first block; nothing in the first epoch.
+    26 TURN_SEEDS "turn_seeds": u32 => Hash32;
+    /// Who is in a role, suspended or not, and has not left. The value is always true.
+    27 IN_ROLE "in_role": (Role, Address) => bool;
+    /// How many they are.
+    28 ROLE_COUNTS "role_counts": Role => u32;
     /// Domains by id.
     50 DOMAINS "domains": u32 => Domain;
     /// Open domains by the Keccak-256 of their name.
@@ -380,8 +387,6 @@ tables! {
     31 REDELEGATION_POOLS "redelegation_pools": (Address, u64, Address) => StakePool;
     /// Shares of redelegation pools by delegator, release epoch, old and new validator.
     32 REDELEGATIONS "redelegations": (Address, u64, (Address, Address)) => Shares;
-    /// Equivocations that were punished, by validator and height. The value is always true.
-    33 OFFENCES "offences": (Address, u64) => bool;
     /// Sessions by owner and session key.
     34 SESSIONS "sessions": (Address, Address) => Session;
     /// Proposals by number.
@@ -398,6 +403,8 @@ tables! {
     40 OVERRIDES "overrides": (u64, Address, Address) => Choice;
     /// Proposals whose delegators' votes are counted and not removed yet. The value is always true.
     41 SPENT_VOTES "spent_votes": u64 => bool;
+    /// Proposals of which nothing is to come any more, by the height at which they ended. The value is always true.
+    43 ENDED_PROPOSALS "ended_proposals": (u64, u64) => bool;
     /// Upgrades by their first height.
     42 UPGRADES "upgrades": u64 => Upgrade;
     /// Disputes by batch and receipt.

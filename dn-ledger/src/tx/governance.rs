@@ -68,6 +68,10 @@ canonical_enum!(ProposalKind {
     3 => Upgrade { name: String, version: Hash32, height: u64 },
 });
 
+fn amount(value: &dyn std::any::Any) -> Option<Amount> {
+    value.downcast_ref().copied()
+}
+
 macro_rules! param_changes {
     ($($tag:literal => $variant:ident $path:literal: $ty:ty = $($field:ident).+;)*) => {
         /// A parameter and its new value. JSON: `{"parameter": "slash.equivocation", "value": 700}`.
@@ -93,6 +97,11 @@ macro_rules! param_changes {
             /// The parameter's name, with a dot between a group and its field.
             pub const fn path(&self) -> &'static str {
                 match self { $(Self::$variant { .. } => $path,)* }
+            }
+
+            /// The amount of DN that it is now and would be, if it is one.
+            pub fn amounts(&self, params: &Params) -> Option<(Amount, Amount)> {
+                match self { $(Self::$variant { value } => Some((amount(&params.$($field).+)?, amount(value)?)),)* }
             }
 
             /// Sets the parameter. The whole is to be validated afterwards.
@@ -181,5 +190,7 @@ param_changes! {
     74 => QualityCommitBlocks "quality.commit_blocks": u64 = quality.commit_blocks;
     75 => QualityRevealBlocks "quality.reveal_blocks": u64 = quality.reveal_blocks;
     76 => QualityOpenBlocks "quality.open_blocks": u64 = quality.open_blocks;
+    79 => KeptEpochs "governance.kept_epochs": u64 = governance.kept_epochs;
+    78 => MaxInRole "max_in_role": u32 = max_in_role;
     77 => FeedbackFullFee "feedback.full_fee": Amount = feedback.full_fee;
 }

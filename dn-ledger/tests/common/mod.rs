@@ -212,7 +212,7 @@ impl World {
     pub(crate) fn block(&mut self, txs: &[SignedTx]) -> Proposal {
         let time_ms = self.chain.tip().time_ms + 1_000;
         let validators = self.chain.validators();
-        let proposer = validators.proposer(CHAIN_ID, self.chain.tip().height + 1, 0);
+        let proposer = self.chain.proposer(0);
         let keys = PEOPLE.map(key);
         let proposer = keys.iter().find(|key| key.address() == proposer).unwrap();
         let proposal = self.chain.propose_by(proposer, time_ms, txs, Signatures::Check).unwrap();

@@ -100,11 +100,11 @@ pub(super) fn join_peer(url: &str, dir: &Path, genesis: &Path, trust: Option<&st
     let genesis = Genesis::from_json(&text).map_err(other)?;
     let peer = Peer::new(url, Instant::now() + JOIN_TIME).map_err(other)?;
     let mut light = match trust.map(trusted).transpose()? {
-        None => LightClient::from_genesis(&genesis, TrustOptions::default()),
+        None => LightClient::from_genesis(&genesis, TrustOptions::of(&genesis.params)),
         Some(trusted) => {
             let params = json!({ "height": trusted.height });
             let block = peer.call("dn_header", &params, MAX_BLOCK_BYTES).map_err(other)?;
-            LightClient::from_trusted(trusted, &block, TrustOptions::default()).map_err(other)?
+            LightClient::from_trusted(trusted, &block, TrustOptions::of(&genesis.params)).map_err(other)?
         }
     };
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
@@ -116,6 +116,6 @@ pub(super) fn join_peer(url: &str, dir: &Path, genesis: &Path, trust: Option<&st
 
 fn trusted(text: &str) -> Result<TrustedHash, CliError> {
     let argument =
-        |error: ParseTrustedError| CliError::Argument { argument: "--trust", reason: error.to_string() };
+        |error: ParseTrustedError| CliError::Argument { argument: "--trusted", reason: error.to_string() };
     text.parse().map_err(argument)
 }

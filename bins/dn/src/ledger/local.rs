@@ -4,7 +4,7 @@ use std::fs;
 use std::io::{BufRead, BufReader};
 use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitCode, Stdio};
+use std::process::{Child, Command, ExitCode, ExitStatus, Stdio};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use dn_core::{Address, Amount, SecretKey, keccak256};
@@ -17,6 +17,8 @@ use crate::out;
 
 /// The chain of local networks.
 pub(crate) const CHAIN_ID: u64 = 31_742;
+/// Lines of a log that are shown of a process that ended.
+const SHOWN_LINES: usize = 12;
 /// Longest wait for a process to end by itself.
 const END_WAIT: Duration = Duration::from_secs(8);
 
@@ -76,9 +78,39 @@ pub(crate) fn genesis(
     Genesis::devnet(&devnet, params).map_err(|e| CliError::argument("--validators", e.to_string()))
 }
 
+/// A validator's process.
+struct Process {
+    child: Child,
+    /// What it says of itself.
+    log: PathBuf,
+    ended: Option<ExitStatus>,
+}
+
+/// A process that ended by itself.
+pub(crate) struct Ended {
+    /// Which validator's.
+    pub(crate) index: usize,
+    status: ExitStatus,
+    log: PathBuf,
+}
+
+impl std::fmt::Display for Ended {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { index, status, log } = self;
+        write!(f, "validator-{index} has ended by itself ({status}); {}", log.display())?;
+        let text = fs::read_to_string(log).unwrap_or_default();
+        let lines: Vec<_> = text.lines().collect();
+        match lines.len().checked_sub(SHOWN_LINES) {
+            _ if lines.is_empty() => write!(f, " is empty"),
+            Some(left_out @ 1..) => write!(f, " ends:\n{}", lines[left_out..].join("\n")),
+            _ => write!(f, " says:\n{}", lines.join("\n")),
+        }
+    }
+}
+
 /// Validators that run as processes; those that still run are killed when this is dropped.
 pub(crate) struct Processes {
-    children: Vec<Child>,
+    processes: Vec<Process>,
     /// Where each answers.
     pub(crate) rpc: Vec<String>,
 }
@@ -104,7 +136,7 @@ impl Processes {
         }
         let program = std::env::current_exe().map_err(CliError::file("find", "this program"))?;
         let ports = free_ports(validators)?;
-        let mut network = Self { children: Vec::new(), rpc: Vec::new() };
+        let mut network = Self { processes: Vec::new(), rpc: Vec::new() };
         for index in 0..validators {
             let mut command = Command::new(&program);
             command.args(["ledger", "run", "--json", "--rpc-listen", "127.0.0.1:0", "--local-key"]);
@@ -117,8 +149,12 @@ impl Processes {
             if fresh {
                 command.arg("--first-start");
             }
-            let started = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn();
-            network.children.push(started.map_err(CliError::file("start", &program))?);
+            let path = dir.join(format!("validator-{index}.log"));
+            let log = fs::OpenOptions::new().create(true).append(true).open(&path);
+            let log = log.map_err(CliError::file("write", &path))?;
+            let started = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(log).spawn();
+            let child = started.map_err(CliError::file("start", &program))?;
+            network.processes.push(Process { child, log: path, ended: None });
         }
         for index in 0..validators {
             let rpc = network.wait_for(index)?;
@@ -128,34 +164,49 @@ impl Processes {
     }
 
     fn wait_for(&mut self, index: usize) -> Result<String, CliError> {
-        let stdout = self.children[index].stdout.take().expect("it is piped");
+        let Process { child, log, .. } = &mut self.processes[index];
+        let stdout = child.stdout.take().expect("it is piped");
         let mut line = String::new();
         let read = BufReader::new(stdout).read_line(&mut line);
         read.map_err(CliError::file("read from", format!("validator-{index}")))?;
-        let up: Result<Up, _> = serde_json::from_str(&line);
-        up.map(|up| up.rpc)
-            .map_err(|_| CliError::Other(format!("validator-{index} did not start: see above")))
+        if let Ok(up) = serde_json::from_str::<Up>(&line) {
+            return Ok(up.rpc);
+        }
+        let status = child.wait().map_err(CliError::file("wait for", format!("validator-{index}")))?;
+        Err(CliError::Other(Ended { index, status, log: log.clone() }.to_string()))
     }
 
-    /// The first process that ended.
-    pub(crate) fn ended(&mut self) -> Option<usize> {
-        self.children.iter_mut().position(|child| matches!(child.try_wait(), Ok(Some(_))))
+    /// The processes that ended since this was asked last.
+    pub(crate) fn ended(&mut self) -> Vec<Ended> {
+        let running = self.processes.iter_mut().enumerate().filter(|(_, process)| process.ended.is_none());
+        let ended = running.filter_map(|(index, process)| {
+            process.ended = process.child.try_wait().ok().flatten();
+            Some(Ended { index, status: process.ended?, log: process.log.clone() })
+        });
+        ended.collect()
+    }
+
+    /// Whether those that run can decide blocks: all have the same stake.
+    pub(crate) fn has_quorum(&self) -> bool {
+        let running = self.processes.iter().filter(|process| process.ended.is_none()).count();
+        3 * running > 2 * self.processes.len()
     }
 
     /// CPU seconds that the processes used so far, where the system tells.
     pub(crate) fn cpu_seconds(&self) -> Option<f64> {
-        self.children.iter().map(|child| cpu_seconds(child.id())).sum()
+        self.processes.iter().map(|process| cpu_seconds(process.child.id())).sum()
     }
 
-    /// Asks all to end, and waits.
+    /// Asks all that run to end, and waits.
     pub(crate) fn stop(mut self) {
-        for child in &self.children {
+        self.ended();
+        for process in self.processes.iter().filter(|process| process.ended.is_none()) {
             // There is no portable way in the standard library to ask a process to end.
-            let _ = Command::new("kill").args(["-TERM", &child.id().to_string()]).status();
+            let _ = Command::new("kill").args(["-TERM", &process.child.id().to_string()]).status();
         }
         let began = Instant::now();
         while began.elapsed() < END_WAIT
-            && self.children.iter_mut().any(|child| matches!(child.try_wait(), Ok(None)))
+            && self.processes.iter_mut().any(|process| matches!(process.child.try_wait(), Ok(None)))
         {
             std::thread::sleep(Duration::from_millis(20));
         }
@@ -164,7 +215,7 @@ impl Processes {
 
 impl Drop for Processes {
     fn drop(&mut self) {
-        for child in &mut self.children {
+        for Process { child, .. } in &mut self.processes {
             if matches!(child.try_wait(), Ok(None)) {
                 let _ = child.kill();
             }
@@ -195,7 +246,7 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode, CliError> {
     }
     let temporary = tempfile::tempdir().map_err(CliError::file("create", std::env::temp_dir()))?;
     let dir = args.data_dir.clone().unwrap_or_else(|| temporary.path().to_owned());
-    let genesis = genesis(args.validators, Params::devnet(), Vec::new())?;
+    let genesis = genesis(args.validators, Params::local(), Vec::new())?;
     let mut network = Processes::start(&dir, &genesis, args.validators, args.interval_ms)?;
     if args.json {
         out::json_line(&serde_json::json!({ "rpc": network.rpc, "data_dir": dir }));
@@ -206,23 +257,37 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode, CliError> {
         }
         out::line(format_args!("data         {}\n\nCtrl-C stops them.", dir.display()));
     }
-    let ended = crate::runtime()?.block_on(async {
-        loop {
-            tokio::select! {
-                () = stop_signal() => return None,
-                () = tokio::time::sleep(Duration::from_millis(500)) => {
-                    if let Some(index) = network.ended() {
-                        return Some(index);
-                    }
-                }
-            }
-        }
-    });
+    let ended = crate::runtime()?.block_on(watch(&mut network, args.json));
+    let quorum = network.has_quorum();
     network.stop();
-    match ended {
-        None => Ok(ExitCode::SUCCESS),
-        Some(index) => {
-            Err(CliError::Other(format!("validator-{index} has ended by itself: see its log above")))
+    let names = ended.iter().map(|index| format!("validator-{index}")).collect::<Vec<_>>().join(", ");
+    match (ended.is_empty(), quorum) {
+        (true, _) => Ok(ExitCode::SUCCESS),
+        (false, true) => {
+            Err(CliError::Other(format!("{names} ended by itself; the others ran on until now")))
+        }
+        (false, false) => {
+            Err(CliError::Other(format!("{names} ended by itself; too few are left to decide blocks")))
         }
     }
+}
+
+/// Watches the processes until the user stops them or too few are left. Returns which ended by themselves.
+async fn watch(network: &mut Processes, json: bool) -> Vec<usize> {
+    let (mut stop, mut gone) = (std::pin::pin!(stop_signal()), Vec::new());
+    while network.has_quorum() {
+        tokio::select! {
+            () = &mut stop => return gone,
+            () = tokio::time::sleep(Duration::from_millis(500)) => {}
+        }
+        for ended in network.ended() {
+            out::note(&ended);
+            if json {
+                let (index, status) = (ended.index, ended.status.to_string());
+                out::json_line(&serde_json::json!({ "ended": index, "status": status, "log": ended.log }));
+            }
+            gone.push(ended.index);
+        }
+    }
+    gone
 }

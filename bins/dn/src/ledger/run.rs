@@ -7,7 +7,7 @@ use std::process::ExitCode;
 
 use dn_core::SecretKey;
 use dn_ledger::Genesis;
-use dn_ledger::node::{History, NetworkConfig, Node, NodeConfig};
+use dn_ledger::node::{History, NetworkConfig, Node, NodeConfig, ServiceLimits};
 use dn_sdk::operator::stop_signal;
 
 use super::local;
@@ -71,6 +71,12 @@ pub(crate) struct Args {
     /// Write a snapshot, for others to join from, whenever so many blocks have passed; the newest two stay.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     snapshot_blocks: Option<u64>,
+    /// Connections that JSON-RPC takes at once.
+    #[arg(long, value_name = "N", default_value_t = ServiceLimits::default().connections)]
+    max_connections: usize,
+    /// How many of them one address may have; this machine's own are not counted.
+    #[arg(long, value_name = "N", default_value_t = ServiceLimits::default().connections_per_address)]
+    max_connections_per_address: usize,
     /// Print one line of JSON once the node is up.
     #[arg(long)]
     json: bool,
@@ -104,9 +110,15 @@ async fn serve(args: Args, genesis: Genesis, key: Option<SecretKey>) -> Result<E
         snapshot_blocks: args.snapshot_blocks,
         keep_snapshots: KEPT_SNAPSHOTS,
     };
+    let limits = ServiceLimits {
+        connections: args.max_connections,
+        connections_per_address: args.max_connections_per_address,
+        ..ServiceLimits::default()
+    };
     let config = NodeConfig {
         key,
         history,
+        limits,
         network: Some(network),
         propose_timeout_ms: args.propose_timeout_ms,
         first_start: args.first_start,
@@ -125,9 +137,11 @@ async fn serve(args: Args, genesis: Genesis, key: Option<SecretKey>) -> Result<E
         () = stop_signal() => false,
         () = node.production_ended() => true,
     };
+    let reason = node.failure().map(ToString::to_string);
     node.shutdown().await;
     if ended {
-        Err(CliError::Other("the node has stopped by itself: see its log".to_owned()))
+        let reason = reason.unwrap_or_else(|| "see its log".to_owned());
+        Err(CliError::Other(format!("the node has stopped by itself: {reason}")))
     } else {
         Ok(ExitCode::SUCCESS)
     }

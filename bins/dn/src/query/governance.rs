@@ -47,6 +47,13 @@ pub(crate) enum Query {
     Upgrades,
 }
 
+impl Query {
+    /// Whether the answer is proven. Votes that are still counted are not.
+    pub(super) const fn is_proven(&self) -> bool {
+        !matches!(self, Self::Pools | Self::Proposals { .. } | Self::Upgrades)
+    }
+}
+
 pub(super) async fn ask(client: &LedgerClient, query: Query) -> Result<Value, CliError> {
     match query {
         Query::Params { name: None } => answer(client.params().await?),

@@ -43,6 +43,13 @@ pub(crate) enum Query {
     },
 }
 
+impl Query {
+    /// Whether the answer is proven.
+    pub(super) const fn is_proven(&self) -> bool {
+        !matches!(self, Self::Domain { id: None } | Self::Jobs { .. })
+    }
+}
+
 pub(super) async fn ask(client: &LedgerClient, query: Query) -> Result<Value, CliError> {
     match query {
         Query::Domain { id: None } => answer(client.domains().await?),

@@ -54,6 +54,13 @@ pub(crate) enum Query {
     Beacon,
 }
 
+impl Query {
+    /// Whether the answer is proven.
+    pub(super) const fn is_proven(&self) -> bool {
+        matches!(self, Self::ModelTrust { .. })
+    }
+}
+
 pub(super) async fn ask(client: &LedgerClient, query: Query) -> Result<Value, CliError> {
     match query {
         Query::Dispute { batch, index } => {

@@ -11,7 +11,7 @@ use malachite_types::{
     CommitCertificate, ExtendedCommitCertificate, PolkaCertificate, ValidatorProof, VoteExtensions,
 };
 
-use super::context::{Ctx, Height, Sig};
+use super::context::{Ctx, Height, NOBODY, Sig};
 use super::parts::Part;
 
 /// Borsh for everything.
@@ -35,7 +35,6 @@ macro_rules! borsh_codec {
 }
 borsh_codec!(
     Part,
-    SignedConsensusMsg<Ctx>,
     LivenessMsg<Ctx>,
     StreamMessage<Part>,
     ProposedValue<Ctx>,
@@ -43,6 +42,32 @@ borsh_codec!(
     Status<Ctx>,
     Request<Ctx>,
 );
+
+/// What is in nobody's name was withheld (see `signer`), and leaves this machine in no way.
+#[derive(Debug, thiserror::Error)]
+#[error("a message of height {height} that this key withholds")]
+struct Withheld {
+    height: u64,
+}
+
+impl Codec<SignedConsensusMsg<Ctx>> for Wire {
+    type Error = std::io::Error;
+
+    fn decode(&self, bytes: Bytes) -> Result<SignedConsensusMsg<Ctx>, Self::Error> {
+        borsh::from_slice(&bytes)
+    }
+
+    fn encode(&self, message: &SignedConsensusMsg<Ctx>) -> Result<Bytes, Self::Error> {
+        let (who, height) = match message {
+            SignedConsensusMsg::Vote(vote) => (vote.message.validator, vote.message.height.0),
+            SignedConsensusMsg::Proposal(proposal) => (proposal.message.proposer, proposal.message.height.0),
+        };
+        if who == NOBODY {
+            return Err(std::io::Error::other(Withheld { height }));
+        }
+        borsh::to_vec(message).map(Bytes::from)
+    }
+}
 
 /// A decided block with who stands for it. The engine's own type has no encoding: it may carry vote extensions, ours never does.
 #[derive(BorshSerialize, BorshDeserialize)]

@@ -5,7 +5,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use borsh::{BorshDeserialize, BorshSerialize};
-use dn_core::{Address, BlockHash, SecretKey, Signature};
+use dn_core::{Address, BlockHash, Hash32, SecretKey, Signature};
 use malachite_types::{
     Context, LinearTimeouts, NilOrVal, Round, SignedExtension, SigningScheme, VoteType, VotingPower,
 };
@@ -17,6 +17,9 @@ use crate::vote;
 /// A validator's address. Signatures are recoverable, so it stands for the public key as well.
 #[derive(Copy, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, BorshSerialize, BorshDeserialize)]
 pub(crate) struct Id(pub(crate) [u8; 20]);
+
+/// Who follows, and in whose name what must not be signed comes back to the engine.
+pub(crate) const NOBODY: Id = Id([0; 20]);
 
 impl Id {
     pub(crate) const fn address(self) -> Address {
@@ -49,6 +52,9 @@ impl malachite_types::Address for Id {}
 pub(crate) struct Sig(pub(crate) [u8; 65]);
 
 impl Sig {
+    /// No signature: it verifies for nobody.
+    pub(crate) const NONE: Self = Self([0; 65]);
+
     /// Whether this validator signed the digest.
     pub(crate) fn verifies(&self, digest: &[u8; 32], signer: Id) -> bool {
         Signature::from_bytes(self.0).is_ok_and(|s| s.verify(digest, signer.address()).is_ok())
@@ -194,37 +200,39 @@ impl malachite_types::Validator<Ctx> for Member {
 
 /// Who decides a height.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Validators(Arc<(ValidatorSet, Vec<Member>)>);
+pub(crate) struct Validators(Arc<Electorate>);
 
-impl From<ValidatorSet> for Validators {
-    fn from(set: ValidatorSet) -> Self {
-        let members = set.members.iter().map(|m| Member { id: m.address.into(), power: m.power }).collect();
-        Self(Arc::new((set, members)))
-    }
+#[derive(Debug, PartialEq, Eq)]
+struct Electorate {
+    set: ValidatorSet,
+    /// What turns are drawn from.
+    seed: Hash32,
+    members: Vec<Member>,
 }
 
 impl Validators {
-    /// The set as the ledger knows it.
-    pub(crate) fn set(&self) -> &ValidatorSet {
-        &self.0.0
+    /// A set whose turns are drawn from this seed.
+    pub(crate) fn new(set: ValidatorSet, seed: Hash32) -> Self {
+        let members = set.members.iter().map(|m| Member { id: m.address.into(), power: m.power }).collect();
+        Self(Arc::new(Electorate { set, seed, members }))
     }
 }
 
 impl malachite_types::ValidatorSet<Ctx> for Validators {
     fn count(&self) -> usize {
-        self.0.1.len()
+        self.0.members.len()
     }
 
     fn total_voting_power(&self) -> VotingPower {
-        self.0.1.iter().map(|m| m.power).sum()
+        self.0.members.iter().map(|m| m.power).sum()
     }
 
     fn get_by_address(&self, id: &Id) -> Option<&Member> {
-        self.0.1.iter().find(|m| m.id == *id)
+        self.0.members.iter().find(|m| m.id == *id)
     }
 
     fn get_by_index(&self, index: usize) -> Option<&Member> {
-        self.0.1.get(index)
+        self.0.members.get(index)
     }
 }
 
@@ -364,7 +372,8 @@ impl Context for Ctx {
 
     fn select_proposer<'a>(&self, validators: &'a Validators, height: Height, round: Round) -> &'a Member {
         let round = round.as_u32().unwrap_or(0);
-        let proposer = validators.set().proposer(self.chain_id, height.0, round);
+        let Electorate { set, seed, .. } = &*validators.0;
+        let proposer = set.proposer(self.chain_id, *seed, height.0, round);
         let member = malachite_types::ValidatorSet::get_by_address(validators, &proposer.into());
         member.expect("the proposer is drawn from the set")
     }

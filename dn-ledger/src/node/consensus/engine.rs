@@ -17,7 +17,7 @@ use malachite_channel::{
 use malachite_signing::Signer;
 
 use super::codec::Wire;
-use super::context::{Ctx, Id};
+use super::context::{Ctx, Id, NOBODY};
 use super::guard::Guard;
 use super::parts::MAX_PART_BYTES;
 use super::signer::{Checker, Keeper};
@@ -30,7 +30,7 @@ const SYNC_TIMEOUT: Duration = Duration::from_secs(5);
 /// Why the engine does not start.
 #[derive(Debug, thiserror::Error)]
 #[error("the consensus engine does not start: {0}")]
-pub(crate) struct EngineError(String);
+pub struct EngineError(String);
 
 impl EngineError {
     pub(crate) fn new(reason: impl Into<String>) -> Self {
@@ -157,9 +157,10 @@ pub(crate) async fn start(
             (id.to_string(), peer, LOG_FILE, consensus)
         }
         Identity::Following { seed } => {
-            let nobody = Id([0; 20]);
+            // Whatever it holds is of no use; what cannot be read would keep the engine from starting.
+            let _ = std::fs::remove_file(dir.join(FOLLOWER_LOG_FILE));
             let peer = NetworkIdentity::new("follower".to_owned(), keypair(seed, b""), None);
-            let consensus = ConsensusContext::new_full_node(nobody, checker);
+            let consensus = ConsensusContext::new_full_node(NOBODY, checker);
             ("follower".to_owned(), peer, FOLLOWER_LOG_FILE, consensus)
         }
     };

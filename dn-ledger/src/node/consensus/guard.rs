@@ -4,7 +4,7 @@
 //! The engine's log is on disk before a signature leaves, so a crash or a power cut alone never makes it sign twice. What
 //! the log cannot tell is that it is itself missing or old. Therefore this record: forced to disk once a height, before the
 //! first signature of it, and written with every signature. A node starts to sign only if the record and what it finds on
-//! disk fit together ([`Guard::may_sign`]).
+//! disk fit together ([`Guard::admit`]), and never below what is recorded.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read};
@@ -13,8 +13,17 @@ use std::path::{Path, PathBuf};
 
 use dn_core::{Canonical, Hash32, canonical_struct, keccak256};
 
+use super::log::Log;
+
+/// Kinds of steps.
+pub(super) const PROPOSAL: u8 = 1;
+pub(super) const PREVOTE: u8 = 2;
+pub(super) const PRECOMMIT: u8 = 3;
+
 /// Bytes between the two places of the record: a torn write never reaches the other one.
-const SLOT_BYTES: u64 = 512;
+const SLOT_BYTES: u64 = 4_096;
+/// Signatures of one height that are remembered, the newest: what three steps in each of sixteen rounds need.
+const MAX_SIGNED: usize = 48;
 
 /// Why the record cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -43,24 +52,63 @@ pub enum GuardError {
 pub(crate) struct Step {
     pub(crate) height: u64,
     pub(crate) round: u32,
-    /// 1 for a proposal, 2 for a prevote, 3 for a precommit.
+    /// [`PROPOSAL`], [`PREVOTE`] or [`PRECOMMIT`].
     pub(crate) kind: u8,
 }
 canonical_struct!(Step { height: u64, round: u32, kind: u8 });
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-struct Record {
-    counter: u64,
+/// A signature that was given.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Signed {
     step: Step,
     digest: Hash32,
+    /// The block that is proposed or voted for.
+    block: Option<Hash32>,
 }
-canonical_struct!(Record { counter: u64, step: Step, digest: Hash32 });
+canonical_struct!(Signed { step: Step, digest: Hash32, block: Option<Hash32> });
 
-/// A second signature for a step, or one for a step that is over.
+/// What was signed until now.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+struct Record {
+    counter: u64,
+    /// The highest step.
+    step: Step,
+    /// The block that the key precommitted last at this height.
+    lock: Option<Hash32>,
+    /// At this height, in the order of the steps.
+    signed: Vec<Signed>,
+}
+canonical_struct!(Record { counter: u64, step: Step, lock: Option<Hash32>, signed: Vec<Signed> });
+
+/// What the key is asked to sign.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Wanted {
+    pub(crate) step: Step,
+    pub(crate) digest: [u8; 32],
+    /// The block that is proposed or voted for.
+    pub(crate) block: Option<[u8; 32]>,
+}
+
+/// What the key may sign for a step.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Allowed {
+    /// What is wanted.
+    Wanted,
+    /// What it signed for this step before: a vote for this block, or for none.
+    Before { block: Option<[u8; 32]> },
+}
+
+/// A signature that is not given.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Refused {
-    #[error("this key signed {last:?} before; {step:?} with other content would be a second signature")]
+    #[error(
+        "this key signed {last:?} before; what it signed for {step:?} is not known, or is another proposal"
+    )]
     Conflict { last: Step, step: Step },
+    #[error(
+        "this key precommitted {lock} at this height, and the log that knows why is not whole: no vote for another block in {step:?}"
+    )]
+    Locked { lock: Hash32, step: Step },
     #[error(transparent)]
     Guard(#[from] GuardError),
 }
@@ -71,6 +119,8 @@ pub(crate) struct Guard {
     file: File,
     path: PathBuf,
     last: Record,
+    /// The height at which the engine may have forgotten what the key is bound to.
+    forgetful: Option<u64>,
 }
 
 impl Guard {
@@ -84,9 +134,9 @@ impl Guard {
         let slots = [0, SLOT_BYTES as usize].map(|at| bytes.get(at..).and_then(read));
         let last = slots.into_iter().flatten().max_by_key(|record| record.counter);
         match last {
-            Some(last) => Ok(Self { file, path: path.to_owned(), last }),
+            Some(last) => Ok(Self { file, path: path.to_owned(), last, forgetful: None }),
             None if bytes.iter().all(|b| *b == 0) => {
-                Ok(Self { file, path: path.to_owned(), last: Record::default() })
+                Ok(Self { file, path: path.to_owned(), last: Record::default(), forgetful: None })
             }
             None => Err(GuardError::Damaged { path: path.to_owned() }),
         }
@@ -111,32 +161,63 @@ impl Guard {
         self.last.step.height
     }
 
-    /// Whether the key may sign for the block after this tip, given the height that the engine's log is for. It may for heights
-    /// after all that it signed, and for the one it signed last if the engine's log of that height is there.
+    /// Whether the key may sign for the block after this tip, given the engine's log. It may for heights after all that it
+    /// signed, and for the one it signed last if the log of that height is there.
     ///
-    /// That log then rules over what was signed for the height until now: it holds every signature that left this machine, while
-    /// the record may hold one more that was noted and never made.
-    pub(crate) fn admit(&mut self, tip: u64, log: Option<u64>) -> bool {
-        let (next, height) = (tip + 1, self.height());
-        if next == height && log == Some(next) {
-            self.last.step = Step { height, round: 0, kind: 0 };
-            return true;
+    /// What is recorded stays the floor either way: nothing is signed below it, nor anything else at it. Where the log lacks the
+    /// last signature, which may or may not have been sent, the key also votes for no other block than the one it is bound to.
+    pub(super) fn admit(&mut self, tip: u64, log: &Log) -> bool {
+        let next = tip + 1;
+        if next != self.last.step.height {
+            return next > self.last.step.height;
         }
-        next > height
+        let Log::Whole { height, own, .. } = log else { return false };
+        let known = self.last.signed.last().is_none_or(|last| own.contains(&(last.step, last.digest)));
+        self.forgetful = (!known).then_some(next);
+        *height == next
     }
 
-    /// Notes a signature before it is made.
-    pub(crate) fn note(&mut self, step: Step, digest: [u8; 32]) -> Result<(), Refused> {
-        let last = self.last;
-        if step == last.step && digest == last.digest.0 {
-            return Ok(());
-        }
+    /// Forgets what was signed for the height after this tip. Only for a sole validator: nobody else ever saw it.
+    pub(crate) fn forget(&mut self, tip: u64) -> Result<(), GuardError> {
+        let (step, counter) = (Step { height: tip, ..Step::default() }, self.last.counter + 1);
+        self.write(Record { counter, step, ..Record::default() }, true)
+    }
+
+    /// Notes a signature before it is made, and says which one may be made: for a step that was signed, the same vote again.
+    pub(crate) fn note(&mut self, wanted: Wanted) -> Result<Allowed, Refused> {
+        let Wanted { step, block, .. } = wanted;
+        let (digest, block) = (Hash32(wanted.digest), block.map(Hash32));
+        let last = &self.last;
         if step <= last.step {
-            return Err(Refused::Conflict { last: last.step, step });
+            let before = last.signed.iter().find(|signed| signed.step == step);
+            if before.is_some_and(|before| before.digest == digest) {
+                return Ok(Allowed::Wanted);
+            }
+            // The engine does not know what the key said there, nor therefore what that binds it to.
+            self.forgetful = Some(step.height);
+            return match before {
+                Some(before) if step.kind != PROPOSAL => {
+                    Ok(Allowed::Before { block: before.block.map(|block| block.0) })
+                }
+                _ => Err(Refused::Conflict { last: last.step, step }),
+            };
         }
-        let record = Record { counter: last.counter + 1, step, digest: Hash32(digest) };
-        self.write(record, step.height > last.step.height)?;
-        Ok(())
+        let next_height = step.height > last.step.height;
+        let lock = if next_height { None } else { last.lock };
+        if let (Some(lock), Some(block), PREVOTE) = (lock, block, step.kind)
+            && self.forgetful == Some(step.height)
+            && lock != block
+        {
+            return Err(Refused::Locked { lock, step });
+        }
+        let lock = if step.kind == PRECOMMIT { block.or(lock) } else { lock };
+        let mut signed = if next_height { Vec::new() } else { last.signed.clone() };
+        if signed.len() == MAX_SIGNED {
+            signed.remove(0);
+        }
+        signed.push(Signed { step, digest, block });
+        self.write(Record { counter: last.counter + 1, step, lock, signed }, next_height)?;
+        Ok(Allowed::Wanted)
     }
 
     fn write(&mut self, record: Record, durable: bool) -> Result<(), GuardError> {
@@ -150,96 +231,19 @@ impl Guard {
     }
 }
 
+/// Length, record, checksum.
 fn write(record: &Record) -> Vec<u8> {
-    let mut bytes = record.to_bytes();
-    bytes.extend(keccak256(&[b"DeepNode sign guard v1", &bytes]));
-    bytes
+    let body = record.to_bytes();
+    let length = u32::try_from(body.len()).expect("a record has at most MAX_SIGNED entries");
+    let checksum = keccak256(&[b"DeepNode sign guard v2", &body]);
+    [&length.to_le_bytes()[..], &body, &checksum].concat()
 }
 
 fn read(bytes: &[u8]) -> Option<Record> {
-    let length = Record::default().to_bytes().len();
-    let record = Record::from_bytes(bytes.get(..length)?).ok()?;
-    (bytes.get(..length + 32)? == write(&record)).then_some(record)
-}
-
-/// The height that the engine's log is for: four bytes of version, eight of height, big-endian.
-pub(crate) fn log_height(path: &Path) -> Option<u64> {
-    let mut head = [0; 12];
-    File::open(path).ok()?.read_exact(&mut head).ok()?;
-    head[4..].try_into().ok().map(u64::from_be_bytes)
+    let (length, rest) = bytes.split_first_chunk::<4>()?;
+    let record = Record::from_bytes(rest.get(..u32::from_le_bytes(*length) as usize)?).ok()?;
+    bytes.starts_with(&write(&record)).then_some(record)
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn step(height: u64, round: u32, kind: u8) -> Step {
-        Step { height, round, kind }
-    }
-
-    #[test]
-    fn nothing_is_signed_twice_also_after_a_restart() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("signed");
-        let mut guard = Guard::open(&path).unwrap();
-        assert!(guard.is_empty() && guard.admit(0, None));
-        guard.note(step(3, 0, 2), [1; 32]).unwrap();
-        guard.note(step(3, 0, 2), [1; 32]).unwrap();
-        for reopened in [false, true] {
-            if reopened {
-                guard = Guard::open(&path).unwrap();
-            }
-            assert!(matches!(guard.note(step(3, 0, 2), [2; 32]), Err(Refused::Conflict { .. })));
-            assert!(matches!(guard.note(step(3, 0, 1), [1; 32]), Err(Refused::Conflict { .. })));
-            assert!(matches!(guard.note(step(2, 9, 3), [1; 32]), Err(Refused::Conflict { .. })));
-            guard.note(step(3, 0, 2), [1; 32]).unwrap();
-        }
-        guard.note(step(3, 0, 3), [3; 32]).unwrap();
-        guard.note(step(3, 1, 1), [3; 32]).unwrap();
-        assert_eq!(Guard::open(&path).unwrap().last.step, step(3, 1, 1));
-    }
-
-    #[test]
-    fn a_key_that_never_signed_may_sign_after_a_restart_too() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("signed");
-        Guard::open(&path).unwrap().begin().unwrap();
-        let mut guard = Guard::open(&path).unwrap();
-        assert!(!guard.is_empty() && guard.admit(0, None));
-        guard.note(step(1, 0, 2), [1; 32]).unwrap();
-        guard.begin().unwrap();
-        let mut guard = Guard::open(&path).unwrap();
-        assert_eq!(guard.height(), 1);
-        assert!(!guard.admit(0, None), "the log is lost");
-    }
-
-    #[test]
-    fn an_older_chain_or_a_lost_log_keeps_the_key_silent() {
-        let dir = tempfile::tempdir().unwrap();
-        let mut guard = Guard::open(&dir.path().join("signed")).unwrap();
-        guard.note(step(7, 2, 3), [1; 32]).unwrap();
-        assert!(guard.admit(7, None), "height 8 was never signed");
-        assert!(!guard.admit(6, None) && !guard.admit(6, Some(6)), "the log is lost or old");
-        assert!(!guard.admit(5, Some(6)) && !guard.admit(0, None), "the chain is old");
-        assert!(guard.note(step(7, 1, 2), [2; 32]).is_err());
-        assert!(guard.admit(6, Some(7)), "the log of height 7 knows what was signed");
-        guard.note(step(7, 1, 2), [2; 32]).unwrap();
-        assert!(guard.note(step(7, 1, 2), [1; 32]).is_err());
-    }
-
-    #[test]
-    fn a_torn_write_leaves_the_record_before_and_garbage_is_refused() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("signed");
-        let mut guard = Guard::open(&path).unwrap();
-        guard.note(step(1, 0, 2), [1; 32]).unwrap();
-        guard.note(step(1, 0, 3), [2; 32]).unwrap();
-        let mut bytes = std::fs::read(&path).unwrap();
-        bytes[3] ^= 1;
-        std::fs::write(&path, &bytes).unwrap();
-        assert_eq!(Guard::open(&path).unwrap().last.step, step(1, 0, 2));
-        bytes[SLOT_BYTES as usize + 3] ^= 1;
-        std::fs::write(&path, &bytes).unwrap();
-        assert!(matches!(Guard::open(&path), Err(GuardError::Damaged { .. })));
-    }
-}
+mod tests;

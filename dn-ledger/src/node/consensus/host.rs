@@ -18,6 +18,7 @@ use history::pure_certificate;
 
 use super::context::{Ctx, Height, Validators};
 use super::outbound::Outbound;
+use super::pace::MAX_TIMEOUT;
 use super::parts::{Assembly, Place, Received};
 use super::undecided::{Candidate, Undecided};
 use super::{ConsensusError, Pace, evidence};
@@ -124,7 +125,10 @@ impl Host {
     pub(crate) fn due(&self) -> Option<Instant> {
         let held = self.held.as_ref()?;
         let interval = self.pace.interval;
-        Some(held.since + if self.shared.pool().ready { interval / 4 } else { interval })
+        let paced = held.since + if self.shared.pool().ready { interval / 4 } else { interval };
+        // The chain's own pace: a block from before its time would have to be dated ahead.
+        let early = self.shared.chain().earliest_ms().saturating_sub(now_ms());
+        Some(paced.max(Instant::now() + Duration::from_millis(early)))
     }
 
     /// Starts the height that was held back.
@@ -197,7 +201,8 @@ impl Host {
     }
 
     fn validators(&self) -> Validators {
-        self.shared.chain().validators().into()
+        let chain = self.shared.chain();
+        Validators::new(chain.validators(), chain.turn_seed())
     }
 
     fn params(&self) -> HeightParams<Ctx> {
@@ -211,7 +216,7 @@ impl Host {
             precommit: vote,
             precommit_delta: vote / 2,
             rebroadcast: interval + propose + 2 * vote,
-            max_timeout: Duration::from_secs(60).max(2 * interval),
+            max_timeout: MAX_TIMEOUT.max(2 * interval),
         };
         HeightParams::new(self.validators(), timeouts, None)
     }
@@ -222,10 +227,8 @@ impl Host {
 
     /// Whose turn it is paces the chain: it waits until its block is due, everybody else is ready at once.
     fn begin_or_hold(&mut self, reply: Reply<Next<Ctx>>) {
-        let next = self.tip() + 1;
-        let set = self.shared.chain().validators();
         let own = self.key.as_ref().map(SecretKey::address);
-        if own == Some(set.proposer(self.ctx.chain_id, next, 0)) {
+        if own == Some(self.shared.chain().proposer(0)) {
             self.held = Some(Held { reply, since: self.last_decided });
         } else {
             let _ = reply.send(self.next());

@@ -5,10 +5,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 use async_trait::async_trait;
 use dn_core::{SecretKey, keccak256};
 use malachite_signing::{Error, Signer, VerificationResult, Verifier};
-use malachite_types::{SignedMessage, ValidatorProof, VoteExtensionScope, VoteType};
+use malachite_types::{NilOrVal, SignedMessage, ValidatorProof, VoteExtensionScope, VoteType};
 
-use super::context::{Ctx, Id, Proposal, Sig, Vote};
-use super::guard::{Guard, Step};
+use super::context::{BlockId, Ctx, Id, NOBODY, Proposal, Sig, Vote};
+use super::guard::{Allowed, Guard, PRECOMMIT, PREVOTE, PROPOSAL, Refused, Step, Wanted};
 
 /// Checks what others signed.
 #[derive(Debug, Clone, Copy)]
@@ -62,7 +62,7 @@ impl Verifier<Ctx> for Checker {
     }
 }
 
-/// A refusal stops the engine: it would sign something that it must not.
+/// The engine asked for what no validator signs, or what is signed cannot be recorded. It ends then.
 #[derive(Debug, thiserror::Error)]
 #[error("refused to sign: {0}")]
 struct SigningRefused(String);
@@ -74,29 +74,57 @@ fn refuse(reason: impl ToString) -> Error {
 }
 
 impl Keeper {
-    fn sign(&self, step: Step, digest: [u8; 32]) -> Result<Sig, Error> {
+    /// What may be signed; none where it would contradict what was signed before.
+    fn ask(&self, wanted: Wanted) -> Result<Option<Allowed>, Error> {
         let mut guard = self.guard.lock().unwrap_or_else(PoisonError::into_inner);
-        guard.note(step, digest).map_err(refuse)?;
-        Ok(self.key.sign(&digest).into())
+        match guard.note(wanted) {
+            Ok(allowed) => Ok(Some(allowed)),
+            Err(Refused::Guard(error)) => Err(refuse(error)),
+            Err(refused) => {
+                tracing::warn!(%refused, "a signature is withheld");
+                Ok(None)
+            }
+        }
     }
 }
 
+/// What is withheld goes back to the engine in nobody's name: it is counted nowhere, is not logged, and the codec sends none. The
+/// engine itself goes on as if it had voted, so the key signs again in a later round.
 #[async_trait]
 impl Signer<Ctx> for Keeper {
-    async fn sign_vote(&self, vote: Vote) -> Result<SignedMessage<Ctx, Vote>, Error> {
-        let content = vote.content(self.chain_id).ok_or_else(|| refuse("a vote without a round"))?;
+    async fn sign_vote(&self, mut vote: Vote) -> Result<SignedMessage<Ctx, Vote>, Error> {
+        let nothing = || refuse("a vote without a round");
+        let content = vote.content(self.chain_id).ok_or_else(nothing)?;
         let kind = match vote.kind {
-            VoteType::Prevote => 2,
-            VoteType::Precommit => 3,
+            VoteType::Prevote => PREVOTE,
+            VoteType::Precommit => PRECOMMIT,
         };
         let step = Step { height: content.height, round: content.round, kind };
-        Ok(SignedMessage::new(vote, self.sign(step, content.digest())?))
+        let (digest, block) = (content.digest(), content.block.map(|block| block.0));
+        match self.ask(Wanted { step, digest, block })? {
+            None => {
+                vote.validator = NOBODY;
+                return Ok(SignedMessage::new(vote, Sig::NONE));
+            }
+            Some(Allowed::Wanted) => {}
+            Some(Allowed::Before { block }) => {
+                tracing::warn!(?step, "the vote of before is given again");
+                vote.value = block.map_or(NilOrVal::Nil, |block| NilOrVal::Val(BlockId(block)));
+            }
+        }
+        let digest = vote.content(self.chain_id).ok_or_else(nothing)?.digest();
+        Ok(SignedMessage::new(vote, self.key.sign(&digest).into()))
     }
 
     async fn sign_proposal(&self, proposal: Proposal) -> Result<SignedMessage<Ctx, Proposal>, Error> {
         let content = proposal.content(self.chain_id).ok_or_else(|| refuse("a proposal without a round"))?;
-        let step = Step { height: content.height, round: content.round, kind: 1 };
-        Ok(SignedMessage::new(proposal, self.sign(step, content.digest())?))
+        let step = Step { height: content.height, round: content.round, kind: PROPOSAL };
+        let (digest, block) = (content.digest(), Some(content.block.0));
+        Ok(match self.ask(Wanted { step, digest, block })? {
+            // Of proposals only the same one is allowed again.
+            Some(_) => SignedMessage::new(proposal, self.key.sign(&digest).into()),
+            None => SignedMessage::new(Proposal { proposer: NOBODY, ..proposal }, Sig::NONE),
+        })
     }
 
     async fn sign_vote_extension(

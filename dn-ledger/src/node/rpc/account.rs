@@ -2,7 +2,7 @@
 
 use dn_core::{Address, ChannelId};
 
-use super::params::{ByAddress, ById, ByIdentity, OfAgent, OfOwner, OfRole};
+use super::params::{ByAddress, ById, ByIdentity, OfAgent, OfModel, OfOwner, OfRole};
 use super::table::Method;
 use crate::node::shared::Shared;
 use crate::query;
@@ -14,6 +14,24 @@ pub(super) fn methods() -> Vec<Method> {
             "dn_account",
             "An account; one that never received anything is empty.",
             |shared, by: ByAddress| Ok(account(shared, by.address)),
+        ),
+        Method::query("dn_stakes", "What an account has delegated, by validator.", |shared, of: OfAgent| {
+            Ok(query::stakes(shared.chain().state(), of.address, &of.page())?)
+        }),
+        Method::query(
+            "dn_unbonding",
+            "What an account has unbonded, by release epoch.",
+            |shared, of: OfAgent| Ok(query::unbonding(shared.chain().state(), of.address, &of.page())?),
+        ),
+        Method::query(
+            "dn_redelegations",
+            "What an account has moved between pools, by release epoch.",
+            |shared, of: OfAgent| Ok(query::redelegations(shared.chain().state(), of.address, &of.page())?),
+        ),
+        Method::query(
+            "dn_modelWorkers",
+            "The workers that host a model, by address.",
+            |shared, of: OfModel| Ok(query::model_workers(shared.chain().state(), of.id, &of.page())?),
         ),
         Method::query(
             "dn_identity",

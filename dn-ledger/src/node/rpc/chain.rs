@@ -1,12 +1,13 @@
 //! Methods of the chain as a whole: status, parameters, blocks, transactions, events, proofs, sums.
 
-use dn_core::TxId;
 use dn_core::hexadecimal::to_hex;
+use dn_core::merkle::MerkleTree;
+use dn_core::{Canonical, TxId};
 
 use super::params::{About, All, ByChunk, ByHeight, ById, EventRange, Nothing};
 use super::table::Method;
 use super::{RpcError, internal};
-use crate::light::{LightBlock, ProofView, Subject};
+use crate::light::{InclusionView, LightBlock, ProofView, Subject};
 use crate::node::shared::Shared;
 use crate::node::snapshot::{SnapshotFile, SnapshotFileError, SnapshotsView};
 use crate::params::Params;
@@ -41,6 +42,11 @@ pub(super) fn methods() -> Vec<Method> {
         Method::query("dn_tx", "A transaction that stands, and what it did.", |shared, by: ById<TxId>| {
             Ok::<Option<TxView>, _>(shared.store.tx(by.id)?)
         }),
+        Method::query(
+            "dn_txProof",
+            "The block of a transaction with what proves it, and the proof that the transaction stands in it; null where there is none.",
+            |shared, by: ById<TxId>| inclusion(shared, by.id),
+        ),
         Method::query("dn_events", "Events of whole blocks from a height on, in order.", events),
         Method::query(
             "dn_prove",
@@ -84,6 +90,16 @@ fn block(shared: &Shared, by: ByHeight) -> Result<Option<BlockView>, RpcError> {
 
 fn header(shared: &Shared, by: ByHeight) -> Result<Option<LightBlock>, RpcError> {
     Ok(shared.store.light_block(by.height)?)
+}
+
+fn inclusion(shared: &Shared, id: TxId) -> Result<Option<InclusionView>, RpcError> {
+    let Some(TxView { outcome, .. }) = shared.store.tx(id)? else { return Ok(None) };
+    let (block, light) = (shared.store.block(outcome.height)?, shared.store.light_block(outcome.height)?);
+    // Pruned in between.
+    let (Some(block), Some(light)) = (block, light) else { return Ok(None) };
+    let tree = MerkleTree::new(block.txs.iter().map(Canonical::to_bytes));
+    let proof = tree.prove(outcome.index.into()).ok_or_else(internal)?;
+    Ok(Some(InclusionView { block: light, proof }))
 }
 
 fn events(shared: &Shared, range: EventRange) -> Result<EventsView, RpcError> {

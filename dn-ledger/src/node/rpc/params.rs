@@ -1,6 +1,6 @@
 //! The parameters of the methods, by name. Unknown ones are refused.
 
-use dn_core::{Address, BatchId};
+use dn_core::{Address, BatchId, ModelId};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
@@ -104,6 +104,11 @@ list_params! {
     OfRole {
         /// The role.
         role: Role,
+    }
+    /// Those of a model.
+    OfModel {
+        /// The model.
+        id: ModelId,
     }
     /// Those of an owner.
     OfOwner {

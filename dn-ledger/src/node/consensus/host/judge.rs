@@ -28,12 +28,15 @@ impl Host {
             }
             None => return Ok(None),
         };
-        let (tip, set) = (self.tip(), self.shared.chain().validators());
+        let (tip, set, turns) = {
+            let chain = self.shared.chain();
+            (chain.tip().height, chain.validators(), chain.turn_seed())
+        };
         // Of later heights the set may be another one: those are judged when theirs starts.
         let place = chunk.place;
         let now = place.height.0 == tip + 1;
         let round = place.round.as_u32().unwrap_or(u32::MAX);
-        if now && set.proposer(self.ctx.chain_id, place.height.0, round) != place.proposer.address() {
+        if now && set.proposer(self.ctx.chain_id, turns, tip + 1, round) != place.proposer.address() {
             self.shared.metrics.dropped_parts.inc();
             return Ok(None);
         }
@@ -94,18 +97,21 @@ impl Host {
         Ok(ProposedValue { height, round, valid_round, proposer, value: block, validity })
     }
 
-    /// Its proposer's turn, and not from the future.
+    /// Its proposer's turn, and neither from the future nor, when it is new, from the past.
     pub(super) fn timely(&self, place: &Place, block: &Block) -> bool {
         let header = &block.header;
-        let latest = now_ms().saturating_add(self.pace.clock_ahead_ms);
-        if header.time_ms > latest {
-            let (found, height) = (header.time_ms, header.height);
-            tracing::warn!(height, found, latest, "a proposed block is from the future");
+        let Some(round) = place.round.as_u32() else { return false };
+        let old = self.undecided.at(place).is_some_and(|candidate| candidate.old);
+        let new = place.valid_round.is_nil() && !old;
+        if let Err(error) = self.pace.check(header.time_ms, now_ms(), round, new) {
+            tracing::warn!(height = header.height, %error, "a proposed block is not timely");
             return false;
         }
-        let Some(round) = place.round.as_u32() else { return false };
-        let set = self.shared.chain().validators();
-        let turn = |round| set.proposer(self.ctx.chain_id, header.height, round) == header.proposer;
+        let (set, seed) = {
+            let chain = self.shared.chain();
+            (chain.validators(), chain.turn_seed())
+        };
+        let turn = |round| set.proposer(self.ctx.chain_id, seed, header.height, round) == header.proposer;
         // A block that is proposed again keeps its first proposer.
         if place.valid_round.is_nil() { turn(round) } else { (0..=round).any(turn) }
     }

@@ -1,0 +1,118 @@
+//! The engine's log damaged on disk: no validator stands still because of it, and none signs what it cannot know to be new.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+#[path = "replication/cluster.rs"]
+#[allow(dead_code, reason = "other tests use more of it")]
+mod cluster;
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use cluster::Cluster;
+use dn_ledger::node::{Node, NodeConfig};
+
+/// Far more than a block takes; a machine under load is slow.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A log of a height as the engine writes it, but for its content: one entry with a wrong checksum, then a whole one.
+fn damaged_log(dir: &Path, height: u64) {
+    let entry = |content: &[u8], checksum: u32| {
+        [&[0][..], &(content.len() as u64).to_be_bytes(), &checksum.to_be_bytes(), content].concat()
+    };
+    let head = [&1u32.to_be_bytes()[..], &height.to_be_bytes()].concat();
+    // The CRC-32 of these nine digits is known.
+    let bytes = [head, entry(b"123456789", 1), entry(b"123456789", 0xcbf4_3926)].concat();
+    std::fs::write(dir.join("consensus/engine.wal"), bytes).unwrap();
+}
+
+async fn rises(node: &Node, height: u64) {
+    let began = Instant::now();
+    while node.height() < height {
+        assert!(began.elapsed() < PATIENCE, "height {height} not reached: {}", node.height());
+        assert!(node.failure().is_none(), "{:?}", node.failure());
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_sole_validator_goes_on_without_its_damaged_log() {
+    let dir = tempfile::tempdir().unwrap();
+    let genesis = cluster::genesis(&[10], 20);
+    let config = || {
+        let (listen, key) = ("127.0.0.1:0".parse().unwrap(), cluster::key("validator-0"));
+        NodeConfig::alone(dir.path().to_owned(), genesis.clone(), listen, key, 40)
+    };
+    let mut tip = 0;
+    for damaged in [false, true, true] {
+        if damaged {
+            damaged_log(dir.path(), tip + 1);
+        }
+        let node = Node::start(config()).await.unwrap();
+        rises(&node, tip + 3).await;
+        node.shutdown().await;
+        assert_eq!(dir.path().join("consensus/engine.damaged").exists(), damaged);
+        tip = dn_ledger::node::Store::open(dir.path(), &genesis).unwrap().1.tip().height;
+    }
+    // The same with the log lost.
+    std::fs::remove_file(dir.path().join("consensus/engine.wal")).unwrap();
+    let node = Node::start(config()).await.unwrap();
+    rises(&node, tip + 3).await;
+    node.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_of_four_follows_after_damage_and_signs_again() {
+    let mut cluster = Cluster::start(&[10, 10, 10, 10], 20, 0).await;
+    cluster.reach(3, PATIENCE).await;
+    cluster.stop_node(3).await;
+    let dir = cluster.dir(3);
+    let tip = dn_ledger::node::Store::open(&dir, &cluster.genesis).unwrap().1.tip().height;
+    damaged_log(&dir, tip + 1);
+    cluster.start_node(3, false).await;
+    let later = cluster.top() + 4;
+    cluster.reach(later, PATIENCE).await;
+    let began = Instant::now();
+    while cluster.metric(3, "dn_ledger_signing").await < 1.0 {
+        assert!(began.elapsed() < PATIENCE, "it never signs again");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    cluster.stop_node(0).await;
+    let needed = cluster.top() + 3;
+    cluster.reach(needed, PATIENCE).await;
+    for index in 1..4 {
+        assert_eq!(cluster.metric(index, "dn_ledger_equivocations_total").await, 0.0);
+    }
+    assert!(dir.join("consensus/engine.damaged").exists());
+    cluster.agree().await;
+    cluster.stop().await;
+}
+
+/// A validator whose log is lost at its own round is held to its record: at the height that it signed for it asks nothing of
+/// the network but patience.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_log_that_lost_its_end_makes_nobody_sign_twice() {
+    let mut cluster = Cluster::start(&[10, 10, 10, 10], 20, 0).await;
+    cluster.reach(3, PATIENCE).await;
+    for round in 0..3 {
+        for index in 0..4 {
+            cluster.stop_node(index).await;
+        }
+        for index in 0..4 {
+            // Only the head is left: nothing that was signed at this height is known to the engine.
+            let path = cluster.dir(index).join("consensus/engine.wal");
+            let bytes = std::fs::read(&path).unwrap();
+            std::fs::write(&path, &bytes[..12]).unwrap();
+        }
+        for index in 0..4 {
+            cluster.start_node(index, false).await;
+        }
+        let later = cluster.top() + 3;
+        cluster.reach(later, PATIENCE).await;
+        for index in 0..4 {
+            let found = cluster.metric(index, "dn_ledger_equivocations_total").await;
+            assert_eq!(found, 0.0, "round {round}, node {index}");
+        }
+    }
+    cluster.agree().await;
+    cluster.stop().await;
+}
