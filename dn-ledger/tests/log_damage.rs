@@ -103,8 +103,17 @@ async fn a_log_that_lost_its_end_makes_nobody_sign_twice() {
             let bytes = std::fs::read(&path).unwrap();
             std::fs::write(&path, &bytes[..12]).unwrap();
         }
-        for index in 0..4 {
-            cluster.start_node(index, false).await;
+        // The second time they find in their logs what they gave again.
+        for again in [false, true] {
+            for index in 0..4 {
+                cluster.start_node(index, false).await;
+            }
+            if !again {
+                tokio::time::sleep(Duration::from_millis(100 * round)).await;
+                for index in 0..4 {
+                    cluster.stop_node(index).await;
+                }
+            }
         }
         let later = cluster.top() + 3;
         cluster.reach(later, PATIENCE).await;

@@ -241,18 +241,24 @@ impl<'a> Runner<'a> {
                     if self.broken > 3 {
                         return Err(EngineError::new("it ended by itself again and again").into());
                     }
-                    // Its log may be damaged, and is then shorter than what was signed.
-                    signing = signing && (self.past_all_signed() || self.settings.alone) && self.admit()?;
+                    // Its log may say something else than it derives, such as a vote that was given again: it goes on without it, and the
+                    // record stays the floor.
+                    self.empty_log()?;
+                    signing = signing && self.admit()?;
                 }
             }
         }
     }
 
-    /// Whether everything that the key signed is decided.
-    fn past_all_signed(&self) -> bool {
-        let Some(guard) = &self.guard else { return false };
-        let signed = guard.lock().unwrap_or_else(PoisonError::into_inner).height();
-        self.host.tip() >= signed
+    /// Leaves of the engine's log its head.
+    fn empty_log(&self) -> Result<(), ConsensusError> {
+        let (path, Some(key)) = (self.settings.dir.join(LOG_FILE), &self.settings.key) else { return Ok(()) };
+        let io = |source| ConsensusError::Log { path: path.clone(), source };
+        match Log::read(&path, self.ctx.chain_id, key.address()).map_err(io)? {
+            Log::Whole { .. } => log::cut(&path, log::HEAD_BYTES as u64).map_err(io),
+            // What is damaged is set aside when it is read next.
+            Log::Missing | Log::Damaged { .. } => Ok(()),
+        }
     }
 
     fn identity(&self, signing: bool) -> Identity {
@@ -282,6 +288,14 @@ impl<'a> Runner<'a> {
             }
             Log::Whole { end, .. } => log::cut(&path, end).map_err(io)?,
             Log::Missing => {}
+        }
+        if !admitted && self.settings.alone && guard.height() > tip + 1 {
+            return Err(EngineError::new(format!(
+                "the chain in this directory ends at height {tip}, and this key signed height {}: the directory is an older copy. Restore the \
+                 newer one; to decide those heights anew, remove the record of signatures and start with --first-start",
+                guard.height()
+            ))
+            .into());
         }
         if !admitted && self.settings.alone {
             tracing::warn!(

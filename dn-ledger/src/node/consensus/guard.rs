@@ -39,7 +39,7 @@ pub enum GuardError {
     },
     /// There are bytes, but no record.
     #[error(
-        "{path} is damaged: what the key signed last is unknown. Remove the file and start without signing until blocks were decided"
+        "{path} is damaged: what the key signed last is unknown. Remove the file: the key then signs nothing until others have decided blocks"
     )]
     Damaged {
         /// The file.
@@ -165,15 +165,19 @@ impl Guard {
     /// signed, and for the one it signed last if the log of that height is there.
     ///
     /// What is recorded stays the floor either way: nothing is signed below it, nor anything else at it. Where the log lacks the
-    /// last signature, which may or may not have been sent, the key also votes for no other block than the one it is bound to.
+    /// precommit that binds the key to a block, the key also votes for no other one, at this height for good: what is signed later
+    /// and is in the log does not tell the engine of that precommit.
     pub(super) fn admit(&mut self, tip: u64, log: &Log) -> bool {
         let next = tip + 1;
         if next != self.last.step.height {
             return next > self.last.step.height;
         }
         let Log::Whole { height, own, .. } = log else { return false };
-        let known = self.last.signed.last().is_none_or(|last| own.contains(&(last.step, last.digest)));
-        self.forgetful = (!known).then_some(next);
+        let binds = |signed: &&Signed| signed.step.kind == PRECOMMIT && signed.block == self.last.lock;
+        let known = |signed: &Signed| own.contains(&(signed.step, signed.digest));
+        if self.last.lock.is_some() && !self.last.signed.iter().rev().find(binds).is_some_and(known) {
+            self.forgetful = Some(next);
+        }
         *height == next
     }
 

@@ -16,7 +16,7 @@ use super::context::Ctx;
 use super::guard::{PRECOMMIT, PREVOTE, PROPOSAL, Step};
 
 /// Bytes before the first entry: four of version, eight of height, big-endian.
-const HEAD_BYTES: usize = 12;
+pub(super) const HEAD_BYTES: usize = 12;
 /// Bytes before an entry's content: one flag, eight of length, four of checksum, big-endian.
 const ENTRY_HEAD_BYTES: usize = 13;
 /// The only version of the format.
@@ -26,7 +26,7 @@ const VERSION: u32 = 1;
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
     "{path} is damaged at byte {at}: {reason}. The key signs nothing until others decide height {next}; what is left of the \
-     file is kept as {kept}. If no others can, and only then, start with the record of signatures and this log removed"
+     file is kept as {kept}. If no others can, and only then, start with the record of signatures and this log removed, and with --first-start"
 )]
 pub struct LogDamaged {
     /// The file.

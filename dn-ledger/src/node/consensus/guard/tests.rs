@@ -100,6 +100,19 @@ fn a_log_without_its_end_never_brings_the_key_below_its_record() {
     assert_eq!(guard.last.lock, None);
 }
 
+/// The precommit that binds the key is lost, later votes are in the log: the engine knows no more of the precommit than before.
+#[test]
+fn a_lost_lock_stays_one_however_often_the_log_is_read() {
+    let (_dir, _, mut guard) = guard();
+    guard.note(wanted(step(7, 0, 3), 1)).unwrap();
+    assert!(guard.admit(6, &log(7, &[])));
+    let nil = Wanted { block: None, ..wanted(step(7, 1, 2), 5) };
+    guard.note(nil).unwrap();
+    assert!(guard.admit(6, &log(7, &[(step(7, 1, 2), 5)])));
+    assert!(matches!(guard.note(wanted(step(7, 2, 2), 2)), Err(Refused::Locked { .. })));
+    guard.note(wanted(step(7, 2, 2), 1)).unwrap();
+}
+
 #[test]
 fn a_whole_log_knows_what_the_key_is_bound_to() {
     let (_dir, _, mut guard) = guard();
