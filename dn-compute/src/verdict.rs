@@ -106,6 +106,11 @@ impl Subject {
     }
 
     /// The file of a device, whatever its driver.
+    /// Whether its driver says which one it is: of one that does not, nothing is kept, since an update would go unseen.
+    fn tells_its_version(&self) -> bool {
+        self.driver.contains(char::is_alphanumeric)
+    }
+
     fn place(&self, dir: &Path) -> PathBuf {
         let name = hash(&[self.backend, &self.device]);
         dir.join(format!("verdict-{}.bin", &name[..32]))
@@ -123,13 +128,14 @@ fn hash(parts: &[&str]) -> String {
 impl Verdict {
     /// What is kept, or that nothing is known.
     pub(crate) fn read(dir: Option<&Path>, subject: &Subject) -> Self {
+        let dir = dir.filter(|_| subject.tells_its_version());
         let content = dir.and_then(|dir| cached::read(&subject.place(dir), MOST_BYTES));
         content.and_then(|content| Self::parse(&content, subject)).unwrap_or_default()
     }
 
     /// Keeps it. What cannot be kept costs time at the next start, and nothing else.
     pub(crate) fn write(&self, dir: Option<&Path>, subject: &Subject) {
-        if let Some(dir) = dir {
+        if let Some(dir) = dir.filter(|_| subject.tells_its_version()) {
             let _ = cached::write(&subject.place(dir), self.text(subject).as_bytes());
         }
     }

@@ -32,7 +32,13 @@ pub(crate) fn run(model: Option<&str>) -> ExitCode {
     let mut report = Report { text: "# Graphics cards of this machine\n".to_owned(), failed: false };
     let clocks = "name,driver_version,memory.total,memory.used,clocks.sm,clocks.mem,clocks.max.sm,clocks.max.mem,power.limit";
     let query = format!("--query-gpu={clocks}");
-    report.step("Cards and clocks", Command::new("nvidia-smi").args([&query, "--format=csv"]), Need::Wanted);
+    let clocks = report.step(
+        "Cards and clocks",
+        Command::new("nvidia-smi").args([&query, "--format=csv"]),
+        Need::Wanted,
+    );
+    // Where there is a card, what does not run on it has failed.
+    let card = clocks.is_some();
     report.step("Programs", &mut cargo(&["build", "--release", "--locked", "-p", "dn"]), Need::Needed);
     report.step("Backends", &mut dn(&["backends"], None), Need::Needed);
     for (title, features, test) in [
@@ -41,9 +47,14 @@ pub(crate) fn run(model: Option<&str>) -> ExitCode {
     ] {
         let args =
             ["test", "--release", "--locked", "-p", "dn-compute", "--features", features, "--test", test];
-        report.step(title, cargo(&args).args(["--", "--nocapture"]), Need::Needed);
+        let mut command = cargo(&args);
+        command.args(["--", "--nocapture"]);
+        if card {
+            command.env("DN_REQUIRE_CUDA", "1").env("DN_REQUIRE_WGPU", "1");
+        }
+        report.step(title, &mut command, Need::Needed);
     }
-    report.roots(model);
+    report.roots(model, card);
     let example = ["run", "--release", "--locked", "--quiet", "-p", "dn-compute", "--features", "cuda"];
     let ceilings = report.json("Ceilings", cargo(&example).args(["--example", "ceilings"]));
     let models = match model {
@@ -141,8 +152,8 @@ impl Report {
         Rates { name, cuda, prefill, wgpu, torch }
     }
 
-    /// The same tokens on every backend that is here: one trace root.
-    fn roots(&mut self, model: Option<&str>) {
+    /// The same tokens on every backend that is here, or with a card on all: one trace root.
+    fn roots(&mut self, model: Option<&str>, card: bool) {
         let mut roots = Vec::new();
         for backend in BACKENDS {
             let args = ["infer", "--tokens", TOKENS, "--max-tokens", "48", "--backend", backend, "--json"];
@@ -157,7 +168,7 @@ impl Report {
         }
         let known: Vec<&String> = roots.iter().filter_map(|(_, root)| root.as_ref()).collect();
         let equal = known.windows(2).all(|two| two[0] == two[1]);
-        self.failed |= !equal || known.is_empty();
+        self.failed |= !equal || known.is_empty() || card && known.len() < roots.len();
         let _ = writeln!(self.text, "\n{}", if equal { "All that ran are equal." } else { "THEY DIFFER." });
     }
 }

@@ -55,6 +55,13 @@ fn a_device_is_compared_once() {
     assert!(matches!(asked(&deeper, &subject(), false, wrong), (Ok(()), false)));
     // Without a directory it is each time.
     assert!(matches!(judge(None, &subject(), false, wrong), Err(Refusal::Differs { .. })));
+    // Nor is anything kept of a driver that does not say which one it is.
+    for driver in ["", "?", "? ?"] {
+        let nameless = Subject { driver: driver.to_owned(), ..subject() };
+        assert!(matches!(asked(&deeper, &nameless, false, right), (Ok(()), true)));
+        assert!(matches!(asked(&deeper, &nameless, false, right), (Ok(()), true)), "{driver:?}");
+    }
+    file(&deeper);
 }
 
 #[test]
