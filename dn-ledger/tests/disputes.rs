@@ -428,8 +428,11 @@ proptest! {
         for choice in moves {
             let index = u32::from(choice) % count;
             let open = DISPUTES.get(s.w.state(), &(s.batch, index)).filter(|d| d.ending.is_none());
-            // The next block is the one in which an expired clock is noticed: no move is in time there.
-            let open = open.filter(|dispute| s.w.height() < dispute.deadline);
+            // The next block is the one in which an expired clock is noticed: no move is in time there, and where the clock is another
+            // receipt's, its end may be everybody's.
+            let of_batch = (0..count).filter_map(|index| DISPUTES.get(s.w.state(), &(s.batch, index)));
+            let expires = of_batch.filter(|d| d.ending.is_none()).any(|d| s.w.height() >= d.deadline);
+            let open = open.filter(|_| !expires);
             let Some(dispute) = open else { events.extend(s.w.blocks(1)); continue };
             let (name, mut payload) = match dispute.receipt {
                 None => (s.accusers[index as usize].clone(), s.opening(index, Ground::Computation)),
