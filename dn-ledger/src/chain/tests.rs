@@ -3,6 +3,11 @@ use crate::genesis::{Devnet, DevnetValidator};
 use crate::params::Params;
 
 pub(crate) fn chain() -> Chain {
+    Chain::new(&genesis())
+}
+
+/// One validator, nothing else.
+pub(crate) fn genesis() -> Genesis {
     let validator = DevnetValidator {
         address: Address([1; 20]),
         name: "v".into(),
@@ -16,7 +21,7 @@ pub(crate) fn chain() -> Chain {
         funded: Vec::new(),
         validators: vec![validator],
     };
-    Chain::new(&Genesis::devnet(&devnet, Params::devnet()).unwrap())
+    Genesis::devnet(&devnet, Params::devnet()).unwrap()
 }
 
 /// The equation is checked at every block, in every build, over what the block changes and over all that there is.

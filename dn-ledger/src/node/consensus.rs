@@ -297,7 +297,8 @@ impl<'a> Runner<'a> {
             ))
             .into());
         }
-        if !admitted && self.settings.alone {
+        // Held to a block that its engine does not know, it would wait for others to move on, and there are none.
+        if self.settings.alone && (!admitted || guard.is_held(tip + 1)) {
             tracing::warn!(
                 height = tip + 1,
                 "what this key signed for a height that is not decided is forgotten: nobody else decides, so nobody saw it"

@@ -181,9 +181,15 @@ impl Guard {
         *height == next
     }
 
+    /// Whether the key is held to a block at this height of which the engine may not know.
+    pub(super) fn is_held(&self, height: u64) -> bool {
+        self.forgetful == Some(height)
+    }
+
     /// Forgets what was signed for the height after this tip. Only for a sole validator: nobody else ever saw it.
     pub(crate) fn forget(&mut self, tip: u64) -> Result<(), GuardError> {
         let (step, counter) = (Step { height: tip, ..Step::default() }, self.last.counter + 1);
+        self.forgetful = None;
         self.write(Record { counter, step, ..Record::default() }, true)
     }
 

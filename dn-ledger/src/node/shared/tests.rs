@@ -1,23 +1,8 @@
 use super::*;
-use crate::chain::tests::half_done;
-use crate::genesis::{Devnet, DevnetValidator, Genesis};
-use crate::params::Params;
+use crate::chain::tests::{genesis, half_done};
 
 fn shared(dir: &std::path::Path) -> Shared {
-    let validator = DevnetValidator {
-        address: Address([1; 20]),
-        name: "v".into(),
-        endpoint: "v".into(),
-        stake: dn_core::Amount::from_dn(10_000),
-    };
-    let devnet = Devnet {
-        chain_id: 1,
-        time_ms: 1,
-        faucet: Address([2; 20]),
-        funded: Vec::new(),
-        validators: vec![validator],
-    };
-    let genesis = Genesis::devnet(&devnet, Params::devnet()).unwrap();
+    let genesis = genesis();
     let (store, chain) = Store::open(dir, &genesis).unwrap();
     Shared::new(chain, store, genesis.hash(), None, false)
 }

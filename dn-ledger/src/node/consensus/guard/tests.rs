@@ -126,7 +126,9 @@ fn a_whole_log_knows_what_the_key_is_bound_to() {
 fn a_sole_validator_may_forget_what_nobody_saw() {
     let (_dir, path, mut guard) = guard();
     guard.note(wanted(step(7, 1, 3), 1)).unwrap();
+    assert!(guard.admit(6, &log(7, &[])) && guard.is_held(7), "its log lost the precommit");
     guard.forget(6).unwrap();
+    assert!(!guard.is_held(7));
     let mut guard = Guard::open(&path).unwrap();
     assert!(guard.admit(6, &Log::Missing));
     guard.note(wanted(step(7, 0, 1), 2)).unwrap();
