@@ -19,6 +19,7 @@ use serde::{Deserialize, Serialize};
 
 pub use dn_powr::{DomainSplit, FeeMove};
 pub use evidence::Evidence;
+pub(crate) use governance::Scalar;
 pub use governance::{Choice, MAX_TITLE_BYTES, ParamChange, ProposalKind};
 pub use registry::{
     BackingTerms, DomainTerms, Licence, MAX_LICENCE_BYTES, MAX_PARENTS, NewJob, NewVersion, Parent, escrow_id,

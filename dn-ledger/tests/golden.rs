@@ -30,11 +30,11 @@ fn genesis_and_one_block() {
     assert_eq!(
         hashes.map(|hash| hex(&hash)),
         [
-            "808e109e155fdd38ebadb022c9d90ec89d6d10d020edb3f196fd69e276e3c6df",
-            "c804739ad745e9680651a121ca62a6657fac15398be6e167f8aa503f22feadb7",
+            "7016e473edee56780428df4b6fd3e2a6ab69ae6206b89b3c03236ee5a60d926d",
+            "1ccc7fe6c462c68ff144bc2755eab113421025dfdd7191ffab8962c51b312009",
             "1d86a6dcf35f03679b11612fc7ebcbca8f42e4753993639e12727cc0318350b6",
-            "9d24bcb9542c1555199f86a5365d69a3bbec11f02d0adb0ee591defa4e30822f",
-            "7211fa0cf796ad3ec96c382ca2693c4a02aaa216a3d09b49438ca8e626432448",
+            "be11397c7f4619d3bdd91f11c688c58a4482ce62fa3aeeaf125f0d28ff620b8e",
+            "2911f883044d1ca946e321beedfd62f55c64c908df523c604ef60536e99bfb4d",
         ]
     );
 }
@@ -103,10 +103,10 @@ fn every_proposal() {
             }
         }
     }
-    assert_eq!(tags, 80);
+    assert_eq!(tags, 81);
     assert_eq!(
         hex(&dn_core::keccak256(&[&all])),
-        "882d816f73e3f7e52f18092367d83b9317c8bcc153b06f13885b292886a95d27"
+        "874ae0445fdeadf8bf43b167ef15118be27901a7d5f3ad0e55bbaeadd842d2da"
     );
 }
 
@@ -122,8 +122,8 @@ fn a_scripted_chain() {
     w.ok("owner", Payload::SetModelPrice { model: w.model, price: common::price() });
     let tip = w.chain.tip();
     let pinned = [
-        "ef8b7e51325e3169fc2774cc5a1dba7279883878e45ec0d019424df79a3337f3",
-        "1e28907a7a0f73e6393371991da8f2dbc9bb218c06fedf06f79edfdeea63a4a2",
+        "d0ad86a1d552ae3d5ebb1602d12cf680c3da31b9cf630d7b8c2c691c336b745e",
+        "befa69be3b72bcb83dd8e433220638b27eedc3bcc49d4bf74c95cd330624dd2f",
     ];
     assert_eq!([hex(&tip.state.0), hex(&tip.hash().0)], pinned);
 }

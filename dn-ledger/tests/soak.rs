@@ -11,7 +11,7 @@
 mod cluster;
 
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -20,7 +20,7 @@ use std::time::{Duration, Instant};
 
 use cluster::{CHAIN_ID, address, genesis, hex_of, key, validator};
 use dn_core::Amount;
-use dn_ledger::node::{NetworkConfig, Node, NodeConfig, Store};
+use dn_ledger::node::{NetworkConfig, Node, NodeConfig, Store, free_addrs};
 use dn_ledger::{Payload, SignedTx, Tx};
 use serde_json::{Value, json};
 
@@ -72,9 +72,7 @@ struct Network {
 
 impl Network {
     fn start(dir: &Path) -> Self {
-        let bound: Vec<_> = (0..NODES).map(|_| TcpListener::bind("127.0.0.1:0").unwrap()).collect();
-        let ports = bound.iter().map(|l| l.local_addr().unwrap().port()).collect();
-        drop(bound);
+        let ports = free_addrs(NODES).unwrap().iter().map(SocketAddr::port).collect();
         let children = (0..NODES).map(|_| None).collect();
         let mut network =
             Self { dir: dir.to_owned(), ports, children, rpc: Arc::new(Mutex::new(vec![None; NODES])) };

@@ -1,34 +1,31 @@
 //! `cargo xtask cuda`: what can be known of the CUDA kernels without a card. Fetches NVRTC and its disassembler from the Python package
 //! index, once, and runs the tests that compile the kernels with it, for every architecture in use that it knows, and scan the result.
 
-use std::ffi::OsString;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
 /// What is fetched: the package, the hash of its wheel for Linux on x86-64, and what is used of it.
-const PACKAGES: [(&str, &str, &str); 2] = [
-    (
-        "nvidia-cuda-nvrtc-cu12==12.9.86",
-        "210cf05005a447e29214e9ce50851e83fc5f4358df8b453155d5e1918094dcb4",
-        "nvidia/cuda_nvrtc/lib",
-    ),
-    (
-        "nvidia-cuda-nvdisasm==13.5.37",
-        "d3fdbdd49fa53e2e4aacd3db8259d052bd2b049ececdcb69e92e083c6728e7ca",
-        "nvidia/cu13/bin",
-    ),
-];
+const NVRTC: (&str, &str, &str) = (
+    "nvidia-cuda-nvrtc-cu12==12.9.86",
+    "210cf05005a447e29214e9ce50851e83fc5f4358df8b453155d5e1918094dcb4",
+    "nvidia/cuda_nvrtc/lib",
+);
+const DISASSEMBLER: (&str, &str, &str) = (
+    "nvidia-cuda-nvdisasm==13.5.37",
+    "d3fdbdd49fa53e2e4aacd3db8259d052bd2b049ececdcb69e92e083c6728e7ca",
+    "nvidia/cu13/bin",
+);
 
 pub(crate) fn run() -> ExitCode {
-    let fetched = match fetched() {
-        Ok(fetched) => fetched,
+    let (nvrtc, disassembler) = match nvrtc().and_then(|nvrtc| Ok((nvrtc, fetch(&DISASSEMBLER)?))) {
+        Ok(both) => both,
         Err(reason) => {
-            println!("SKIPPED: NVRTC and nvdisasm cannot be had: {reason}");
-            return ExitCode::SUCCESS;
+            eprintln!("cuda: NOT CHECKED: NVRTC and nvdisasm cannot be had: {reason}");
+            return ExitCode::FAILURE;
         }
     };
-    let mut path = OsString::from(&fetched[0]);
+    let mut path = nvrtc.into_os_string();
     if let Some(before) = std::env::var_os("LD_LIBRARY_PATH").filter(|before| !before.is_empty()) {
         path.push(":");
         path.push(before);
@@ -38,7 +35,7 @@ pub(crate) fn run() -> ExitCode {
         crate::cargo(&["test", "--workspace", "--lib", "--locked", "cuda::compile", "--", "--nocapture"])
             .env("LD_LIBRARY_PATH", path)
             .env("DN_REQUIRE_NVRTC", "1")
-            .env("DN_NVDISASM", fetched[1].join("nvdisasm"))
+            .env("DN_NVDISASM", disassembler.join("nvdisasm"))
             .status();
     match status {
         Ok(status) if status.success() => ExitCode::SUCCESS,
@@ -50,16 +47,17 @@ pub(crate) fn run() -> ExitCode {
     }
 }
 
-/// What is used of the packages, below the target directory.
-fn fetched() -> Result<Vec<PathBuf>, String> {
-    let metadata = crate::cargo_metadata()?;
-    let target = metadata["target_directory"].as_str().ok_or("cargo names no target directory")?;
-    PACKAGES.iter().map(|(package, hash, used)| fetch(Path::new(target), package, hash, used)).collect()
+/// The folder of NVRTC's libraries.
+pub(crate) fn nvrtc() -> Result<PathBuf, String> {
+    fetch(&NVRTC)
 }
 
-fn fetch(target: &Path, package: &str, hash: &str, used: &str) -> Result<PathBuf, String> {
+/// What is used of a package, below the target directory.
+fn fetch((package, hash, used): &(&str, &str, &str)) -> Result<PathBuf, String> {
+    let metadata = crate::cargo_metadata()?;
+    let target = metadata["target_directory"].as_str().ok_or("cargo names no target directory")?;
     let text = |error: std::io::Error| error.to_string();
-    let place = target.join("cuda-tools").join(package.replace("==", "-"));
+    let place = Path::new(target).join("cuda-tools").join(package.replace("==", "-"));
     let used = place.join(used);
     if used.is_dir() {
         return Ok(used);

@@ -1,201 +1,195 @@
-//! `cargo xtask gpu [MODEL]`: everything that a machine with a graphics card can say about the GPU backends, in one Markdown file below
-//! the target directory: devices, the conformance suites, equal trace roots, what the card can do at most, rates, and their ratios. Where
-//! there is no card, it says so.
+//! `cargo xtask gpu [--bundle] [MODEL]`: makes a folder below the target directory that needs neither this repository nor a network, with
+//! the programs and tests of the GPU backends, and runs the report in it (`src/bin/gpu-report`). With `--bundle` it packs the folder for
+//! another machine instead.
 
-mod ratios;
-
-use std::fmt::Write;
+use std::ffi::OsStr;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitCode, Output};
+use std::process::{Command, ExitCode, Stdio};
 
 use serde_json::Value;
 
-use crate::cargo;
-use ratios::Rates;
+use crate::{cargo, cuda};
 
-/// Most of an output's end that goes into the report.
-const MOST_BYTES: usize = 20_000;
-/// What is computed on every backend, whose trace roots must be equal.
-const TOKENS: &str = "0,35,661";
-const BACKENDS: [&str; 3] = ["cpu", "wgpu", "cuda"];
-/// Shapes that are timed where no model is given.
-const SHAPES: [&str; 2] = ["1b", "8b"];
+const NAME: &str = "gpu-bundle";
+const TORCH: &str = "tools/gpu/torch_decode.py";
+/// What is built, in release: cargo's arguments, and the names of what it makes.
+const PROGRAMS: [(&[&str], &[&str]); 3] = [
+    (&["build", "-p", "dn", "-p", "xtask", "--bin", "dn", "--bin", "gpu-report"], &["dn", "gpu-report"]),
+    (
+        &["test", "--no-run", "-p", "dn-compute", "--features", FEATURES, "--test", "cuda", "--test", "wgpu"],
+        &["cuda", "wgpu"],
+    ),
+    (
+        &[
+            "build",
+            "-p",
+            "dn-compute",
+            "--features",
+            FEATURES,
+            "--example",
+            "ceilings",
+            "--example",
+            "random_model",
+        ],
+        &["ceilings", "random_model"],
+    ),
+];
+const FEATURES: &str = "cuda,wgpu,embedded-model";
 
-/// A report as far as it is written.
-struct Report {
-    text: String,
-    failed: bool,
-}
+const READ_ME: &str = "\
+Run ./bin/gpu-report on a machine with a graphics card: it compares every GPU backend with the CPU, times both, and writes gpu-report.md \
+in this folder. It needs a driver (NVIDIA's for CUDA; Vulkan's loader for Vulkan), 30 GB of memory and, below models/, 10 GB of disk.
 
-pub(crate) fn run(model: Option<&str>) -> ExitCode {
-    let mut report = Report { text: "# Graphics cards of this machine\n".to_owned(), failed: false };
-    let clocks = "name,driver_version,memory.total,memory.used,clocks.sm,clocks.mem,clocks.max.sm,clocks.max.mem,power.limit";
-    let query = format!("--query-gpu={clocks}");
-    let clocks = report.step(
-        "Cards and clocks",
-        Command::new("nvidia-smi").args([&query, "--format=csv"]),
-        Need::Wanted,
-    );
-    // Where there is a card, what does not run on it has failed.
-    let card = clocks.is_some();
-    report.step("Programs", &mut cargo(&["build", "--release", "--locked", "-p", "dn"]), Need::Needed);
-    report.step("Backends", &mut dn(&["backends"], None), Need::Needed);
-    for (title, features, test) in [
-        ("Conformance on CUDA", "cuda,embedded-model", "cuda"),
-        ("Conformance on Vulkan", "wgpu,embedded-model", "wgpu"),
-    ] {
-        let args =
-            ["test", "--release", "--locked", "-p", "dn-compute", "--features", features, "--test", test];
-        let mut command = cargo(&args);
-        command.args(["--", "--nocapture"]);
-        if card {
-            command.env("DN_REQUIRE_CUDA", "1").env("DN_REQUIRE_WGPU", "1");
+  ./bin/gpu-report             random models of the 1B and 8B shapes, made once
+  ./bin/gpu-report MODEL.gguf  your own
+
+Nothing is fetched and nothing outside this folder is written but the kernels' cache in your cache directory. The exit status says \
+whether all that must run did, and with the same bits.
+";
+
+pub(crate) fn run(args: &[String]) -> ExitCode {
+    let (pack, model) = match args.iter().map(String::as_str).collect::<Vec<_>>()[..] {
+        [] => (false, None),
+        ["--bundle"] => (true, None),
+        [model] if !model.starts_with('-') => (false, Some(model)),
+        _ => {
+            eprintln!("usage: cargo xtask gpu [--bundle | MODEL]");
+            return ExitCode::from(2);
         }
-        report.step(title, &mut command, Need::Needed);
-    }
-    report.roots(model, card);
-    let example = ["run", "--release", "--locked", "--quiet", "-p", "dn-compute", "--features", "cuda"];
-    let ceilings = report.json("Ceilings", cargo(&example).args(["--example", "ceilings"]));
-    let models = match model {
-        Some(model) => vec![("the model given".to_owned(), PathBuf::from(model))],
-        None => SHAPES.iter().filter_map(|shape| report.model(shape)).collect(),
     };
-    let rates: Vec<Rates> = models.into_iter().map(|(name, file)| report.rates(name, &file)).collect();
-    report.text.push_str(&ratios::section(ceilings.as_ref(), &rates));
-    finish(&report)
-}
-
-fn finish(report: &Report) -> ExitCode {
-    let written = crate::cargo_metadata().and_then(|metadata| {
-        let target = metadata["target_directory"].as_str().ok_or("cargo names no target directory")?;
-        let place = Path::new(target).join("gpu-report.md");
-        fs::write(&place, &report.text).map_err(|error| error.to_string())?;
-        Ok(place)
-    });
-    match written {
-        Ok(place) => println!("{}", place.display()),
+    let made =
+        bundle().and_then(|bundle| if pack { packed(&bundle).map(|_| None) } else { Ok(Some(bundle)) });
+    let bundle = match made {
+        Ok(None) => return ExitCode::SUCCESS,
+        Ok(Some(bundle)) => bundle,
         Err(reason) => {
-            eprintln!("{reason}\n{}", report.text);
+            eprintln!("gpu: {reason}");
             return ExitCode::FAILURE;
         }
-    }
-    if report.failed { ExitCode::FAILURE } else { ExitCode::SUCCESS }
-}
-
-/// Whether a step that fails makes the report one of failure.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Need {
-    Needed,
-    /// A machine without this device has none.
-    Wanted,
-}
-
-impl Report {
-    fn step(&mut self, title: &str, command: &mut Command, need: Need) -> Option<Output> {
-        println!("gpu: {title}");
-        let _ = write!(self.text, "\n## {title}\n\n`{command:?}`\n\n");
-        let output = match command.output() {
-            Ok(output) => output,
-            Err(error) => {
-                self.failed |= need == Need::Needed;
-                let _ = writeln!(self.text, "NOT RUN: {error}");
-                return None;
-            }
-        };
-        let verdict = if output.status.success() { "ended well" } else { "FAILED" };
-        self.failed |= need == Need::Needed && !output.status.success();
-        let both = [&output.stdout[..], &output.stderr[..]].concat();
-        let end = String::from_utf8_lossy(&both[both.len().saturating_sub(MOST_BYTES)..]).into_owned();
-        let _ = write!(self.text, "{verdict}\n\n```\n{}\n```\n", end.trim().replace("```", "'''"));
-        output.status.success().then_some(output)
-    }
-
-    /// What a step prints, where it is JSON. It may fail: a machine without a device has none.
-    fn json(&mut self, title: &str, command: &mut Command) -> Option<Value> {
-        let output = self.step(title, command, Need::Wanted)?;
-        serde_json::from_slice(&output.stdout).ok()
-    }
-
-    /// A model of random weights, made once.
-    fn model(&mut self, shape: &str) -> Option<(String, PathBuf)> {
-        let metadata = crate::cargo_metadata().ok()?;
-        let place = Path::new(metadata["target_directory"].as_str()?).join("gpu-models");
-        fs::create_dir_all(&place).ok()?;
-        let (file, part) = (place.join(format!("{shape}.gguf")), place.join(format!("{shape}.part")));
-        if !file.exists() {
-            let mut make =
-                cargo(&["run", "--release", "--locked", "--quiet", "-p", "dn-compute", "--example"]);
-            make.args(["random_model", "--", shape]).arg(&part);
-            self.step(&format!("A model of the {shape} shape"), &mut make, Need::Wanted)?;
-            fs::rename(&part, &file).ok()?;
+    };
+    match Command::new(bundle.join("bin/gpu-report")).args(model).status() {
+        Ok(status) if status.success() => ExitCode::SUCCESS,
+        Ok(_) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("gpu: {}: {error}", bundle.display());
+            ExitCode::FAILURE
         }
-        Some((shape.to_owned(), file))
-    }
-
-    /// What a model's ratios are made of.
-    fn rates(&mut self, name: String, model: &Path) -> Rates {
-        let model = model.to_string_lossy();
-        let mut bench = |backend: &str, prompt: &str, output: &str, only: &str| {
-            let args = ["bench", "infer", "--json", "--backend", backend, "--prompt-tokens", prompt];
-            let more = ["--output-tokens", output, "--only", only];
-            let title = format!("Rates of {name}: {backend}, {prompt} + {output} tokens");
-            self.json(&title, dn(&args, Some(&model)).args(more))
-        };
-        bench("cpu", "32", "16", "generation");
-        let cuda = bench("cuda", "128", "512", "replay");
-        let prefill = bench("cuda", "2048", "1", "generation");
-        let wgpu = bench("wgpu", "128", "64", "generation");
-        let shape = cuda.as_ref().or(wgpu.as_ref()).map(|bench| bench["shape"].clone());
-        let torch =
-            shape.and_then(|shape| self.json(&format!("PyTorch in bf16: {name}"), &mut torch(&shape)));
-        Rates { name, cuda, prefill, wgpu, torch }
-    }
-
-    /// The same tokens on every backend that is here, or with a card on all: one trace root.
-    fn roots(&mut self, model: Option<&str>, card: bool) {
-        let mut roots = Vec::new();
-        for backend in BACKENDS {
-            let args = ["infer", "--tokens", TOKENS, "--max-tokens", "48", "--backend", backend, "--json"];
-            let output = self.step(&format!("A model: {backend}"), &mut dn(&args, model), Need::Wanted);
-            let json = output.and_then(|output| serde_json::from_slice::<Value>(&output.stdout).ok());
-            let root = json.and_then(|json| json["trace_root"].as_str().map(str::to_owned));
-            roots.push((backend, root));
-        }
-        self.text.push_str("\n## Trace roots\n\n");
-        for (backend, root) in &roots {
-            let _ = writeln!(self.text, "- {backend}: {}", root.as_deref().unwrap_or("not run"));
-        }
-        let known: Vec<&String> = roots.iter().filter_map(|(_, root)| root.as_ref()).collect();
-        let equal = known.windows(2).all(|two| two[0] == two[1]);
-        self.failed |= !equal || known.is_empty() || card && known.len() < roots.len();
-        let _ = writeln!(self.text, "\n{}", if equal { "All that ran are equal." } else { "THEY DIFFER." });
     }
 }
 
-/// What plain PyTorch does with a shape; without PyTorch the step says that it is not there.
-fn torch(shape: &Value) -> Command {
-    let mut command = Command::new("python3");
-    command.arg("tools/gpu/torch_decode.py");
-    for (option, key) in [
-        ("--layers", "layers"),
-        ("--width", "width"),
-        ("--heads", "heads"),
-        ("--kv-heads", "kv_heads"),
-        ("--head-size", "head_size"),
-        ("--ffn", "ffn_width"),
-        ("--vocabulary", "vocabulary"),
-    ] {
-        command.args([option, &shape[key].to_string()]);
+/// The folder, made anew but for the models in it.
+fn bundle() -> Result<PathBuf, String> {
+    let metadata = crate::cargo_metadata()?;
+    let key = |key: &str| metadata[key].as_str().ok_or(format!("cargo names no {key}"));
+    let (target, root) = (PathBuf::from(key("target_directory")?), PathBuf::from(key("workspace_root")?));
+    let place = target.join(NAME);
+    for part in ["bin", "lib"] {
+        let part = place.join(part);
+        if part.exists() {
+            fs::remove_dir_all(&part).map_err(|error| format!("remove {}: {error}", part.display()))?;
+        }
+        fs::create_dir_all(&part).map_err(|error| format!("create {}: {error}", part.display()))?;
     }
-    command
+    for (args, names) in PROGRAMS {
+        let built = built(args)?;
+        for name in names {
+            let (_, program) =
+                built.iter().find(|(built, _)| built == name).ok_or(format!("cargo built no {name}"))?;
+            copy(program, &place.join("bin").join(name))?;
+        }
+    }
+    copy(&root.join(TORCH), &place.join("bin/torch_decode.py"))?;
+    match cuda::nvrtc() {
+        Ok(libraries) => copy_libraries(&libraries, &place.join("lib"))?,
+        Err(reason) => println!("gpu: without a library of NVRTC, the machine must have its own: {reason}"),
+    }
+    write(&place.join("README.txt"), READ_ME)?;
+    write(&place.join("VERSION"), &version(&root))?;
+    Ok(place)
 }
 
-fn dn(args: &[&str], model: Option<&str>) -> Command {
-    let mut command = cargo(&["run", "--release", "--locked", "--quiet", "-p", "dn", "--"]);
-    command.args(args);
-    if let Some(model) = model {
-        command.args(["--model", model]);
+/// Builds and says what was built: names and files.
+fn built(args: &[&str]) -> Result<Vec<(String, PathBuf)>, String> {
+    println!("gpu: cargo {}", args.join(" "));
+    let mut command = cargo(args);
+    command.args(["--release", "--locked", "--quiet", "--message-format=json-render-diagnostics"]);
+    let output = command.stderr(Stdio::inherit()).output().map_err(|error| format!("cargo: {error}"))?;
+    if !output.status.success() {
+        return Err(format!("cargo {} failed", args.join(" ")));
     }
-    command
+    Ok(executables(&String::from_utf8_lossy(&output.stdout)))
+}
+
+/// The executables among cargo's messages.
+fn executables(messages: &str) -> Vec<(String, PathBuf)> {
+    let messages = messages.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+    let executable = |message: Value| {
+        let file = PathBuf::from(message["executable"].as_str()?);
+        Some((message["target"]["name"].as_str()?.to_owned(), file))
+    };
+    messages.filter_map(executable).collect()
+}
+
+fn copy_libraries(from: &Path, to: &Path) -> Result<(), String> {
+    let listed = fs::read_dir(from).map_err(|error| format!("{}: {error}", from.display()))?;
+    for file in listed.flatten().map(|entry| entry.path()) {
+        let library = |name: &OsStr| name.to_string_lossy().contains(".so");
+        if let Some(name) = file.file_name().filter(|name| library(name)) {
+            copy(&file, &to.join(name))?;
+        }
+    }
+    Ok(())
+}
+
+fn copy(from: &Path, to: &Path) -> Result<(), String> {
+    let copied = fs::copy(from, to).map(|_| ());
+    copied.map_err(|error| format!("copy {} to {}: {error}", from.display(), to.display()))
+}
+
+fn write(place: &Path, text: &str) -> Result<(), String> {
+    fs::write(place, text).map_err(|error| format!("write {}: {error}", place.display()))
+}
+
+/// Which source it is made of, for the report's head.
+fn version(root: &Path) -> String {
+    let git = |args: &[&str]| {
+        let output = Command::new("git").args(args).current_dir(root).output().ok()?;
+        output.status.success().then(|| String::from_utf8_lossy(&output.stdout).trim().to_owned())
+    };
+    match (git(&["rev-parse", "HEAD"]), git(&["status", "--porcelain"])) {
+        (Some(head), Some(changes)) if changes.is_empty() => format!("{head}\n"),
+        (Some(head), _) => format!("{head}, with changes that are not committed\n"),
+        _ => "not a git checkout\n".to_owned(),
+    }
+}
+
+/// One archive of the folder, without models and reports.
+fn packed(bundle: &Path) -> Result<(), String> {
+    let archive = bundle.with_extension("tar.gz");
+    let parts = ["bin", "lib", "README.txt", "VERSION"].map(|part| format!("{NAME}/{part}"));
+    let mut tar = Command::new("tar");
+    tar.arg("-czf").arg(&archive).arg("-C").arg(bundle.parent().unwrap_or(bundle)).args(parts);
+    let status = tar.status().map_err(|error| format!("tar: {error}"))?;
+    if !status.success() {
+        return Err(format!("tar of {} failed", bundle.display()));
+    }
+    println!("{}", archive.display());
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn executables_are_those_that_cargo_names() {
+        let messages = concat!(
+            "{\"reason\":\"compiler-artifact\",\"target\":{\"name\":\"dn-core\"},\"executable\":null}\n",
+            "warning: not JSON\n",
+            "{\"reason\":\"compiler-artifact\",\"target\":{\"name\":\"cuda\"},\"executable\":\"/t/deps/cuda-1\"}\n",
+            "{\"reason\":\"build-finished\",\"success\":true}\n",
+        );
+        assert_eq!(executables(messages), [("cuda".to_owned(), PathBuf::from("/t/deps/cuda-1"))]);
+    }
 }

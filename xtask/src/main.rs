@@ -33,9 +33,9 @@ fn main() -> ExitCode {
         Some("tidy") => tidy(),
         Some("miri") => miri::run(),
         Some("cuda") => cuda::run(),
-        Some("gpu") => gpu::run(std::env::args().nth(2).as_deref()),
+        Some("gpu") => gpu::run(&std::env::args().skip(2).collect::<Vec<_>>()),
         _ => {
-            eprintln!("usage: cargo xtask tidy | miri | cuda | gpu [MODEL]");
+            eprintln!("usage: cargo xtask tidy | miri | cuda | gpu [--bundle | MODEL]");
             ExitCode::from(2)
         }
     }

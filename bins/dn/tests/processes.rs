@@ -3,7 +3,7 @@
 
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
@@ -39,11 +39,6 @@ fn build_programs() -> PathBuf {
     }
     assert!(build.status().unwrap().success(), "the programs of the roles do not build");
     dir.to_owned()
-}
-
-/// A free port at this moment.
-fn free_addr() -> SocketAddr {
-    TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap()
 }
 
 /// One process of the network.
@@ -117,7 +112,8 @@ struct Network {
 impl Network {
     fn start(dir: &Path) -> Self {
         let programs = build_programs();
-        let (gateway, ledger) = (free_addr(), free_addr());
+        let addrs = dn_ledger::node::free_addrs(2).unwrap();
+        let (gateway, ledger) = (addrs[0], addrs[1]);
         let rpc = format!("http://{ledger}");
         let (listen, ledger_listen) = (gateway.to_string(), ledger.to_string());
         let at = dir.to_str().unwrap();

@@ -1,9 +1,11 @@
 //! What becomes of proposals: deadlines, counting, execution.
 
+use std::collections::BTreeMap;
+
 use dn_core::Amount;
 
 use super::Step;
-use super::proposal::changed;
+use super::proposal::{changed, spend_limit};
 use crate::events::Event;
 use crate::reject::{GovernanceFault, Reject};
 use crate::state::{
@@ -12,6 +14,9 @@ use crate::state::{
 };
 use crate::tally::{outcome, tally};
 use crate::tx::ProposalKind;
+
+/// What proposals may still spend of each pool at this epoch's end.
+type Spendable = BTreeMap<Pool, Amount>;
 
 /// The most proposals that a block forgets.
 const MAX_PRUNED: usize = 16;
@@ -114,10 +119,12 @@ impl Step<'_> {
         let ready = |status: &ProposalStatus| matches!(status, ProposalStatus::Passed { from_height } if *from_height <= self.ctx.height);
         let due: Vec<_> =
             OPEN_PROPOSALS.iter(self.state).filter(|(_, status)| ready(status)).map(|(id, _)| id).collect();
+        let mut spendable = Spendable::new();
         for id in due {
             let mut record = PROPOSALS.get(self.state, &id).expect("open proposals are recorded");
-            match self.execute(id, &record.kind) {
-                Ok(()) => {
+            match self.execute(id, &record.kind, &mut spendable) {
+                Ok(false) => continue,
+                Ok(true) => {
                     record.status = ProposalStatus::Executed { height: self.ctx.height };
                     self.events.push(Event::ProposalExecuted { proposal: id });
                 }
@@ -130,7 +137,13 @@ impl Step<'_> {
         }
     }
 
-    fn execute(&mut self, id: u64, kind: &ProposalKind) -> Result<(), ExecutionFault> {
+    /// Whether it is done, or must wait for the next epoch's end, as others before it spend its pool.
+    fn execute(
+        &mut self,
+        id: u64,
+        kind: &ProposalKind,
+        spendable: &mut Spendable,
+    ) -> Result<bool, ExecutionFault> {
         match kind {
             ProposalKind::Text {} => {}
             ProposalKind::Params { changes } => {
@@ -144,8 +157,15 @@ impl Step<'_> {
                 }
             }
             ProposalKind::Spend { pool, to, amount } => {
-                if POOLS.get_or_default(self.state, pool) < *amount {
-                    return Err(ExecutionFault::Pool);
+                let first = !spendable.contains_key(pool);
+                let left = spendable
+                    .entry(*pool)
+                    .or_insert_with(|| spend_limit(&self.ctx.params, POOLS.get_or_default(self.state, pool)));
+                match left.checked_sub(*amount) {
+                    Ok(rest) => *left = rest,
+                    // More than a whole epoch's part will not become less.
+                    Err(_) if first => return Err(ExecutionFault::Pool),
+                    Err(_) => return Ok(false),
                 }
                 self.take_from_pool(*pool, *amount);
                 self.credit(*to, *amount);
@@ -163,7 +183,7 @@ impl Step<'_> {
                 self.events.push(Event::UpgradeScheduled { name: name.clone(), height: *height });
             }
         }
-        Ok(())
+        Ok(true)
     }
 
     pub(super) fn proposal(&self, proposal: u64) -> Result<Proposal, Reject> {

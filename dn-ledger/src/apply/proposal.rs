@@ -12,7 +12,7 @@ use crate::state::{
     STAKE_SHARES, UPGRADES,
 };
 use crate::text::{check_size, check_text};
-use crate::tx::{Choice, MAX_NAME_BYTES, MAX_TITLE_BYTES, ParamChange, ProposalKind, Role};
+use crate::tx::{Choice, MAX_NAME_BYTES, MAX_TITLE_BYTES, ParamChange, ProposalKind, Role, Scalar};
 
 /// Proposals after whose number the needed deposit doubles.
 const DOUBLES_AFTER: u32 = 4;
@@ -22,6 +22,12 @@ const MAX_DEPOSITORS: u128 = 64;
 const STEP: u128 = 10;
 /// The most that an amount of nothing becomes at once.
 const FIRST_STEP: Amount = Amount::from_atto(10_000_000_000_000_000);
+/// How many times larger or smaller a number can be after one proposal.
+const NUMBER_STEP: u64 = 2;
+/// The most that a number that is nothing becomes at once.
+const FIRST_NUMBER: u64 = 100;
+/// No proposal lets fewer validators than these decide blocks: with four, one may fail.
+const LEAST_VALIDATORS: u64 = 4;
 /// Basis points in one.
 const BASIS: u128 = 10_000;
 
@@ -205,6 +211,10 @@ impl Step<'_> {
         if available < needed {
             return Err(GovernanceFault::PoolInsufficient { pool, available, needed }.into());
         }
+        let limit = spend_limit(&self.ctx.params, available);
+        if needed > limit {
+            return Err(GovernanceFault::SpendTooLarge { pool, limit, found: needed }.into());
+        }
         Ok(())
     }
 }
@@ -222,9 +232,21 @@ fn part_up(amount: Amount, numerator: u128, denominator: u128) -> Amount {
     part.max(amount.saturating_sub(rest))
 }
 
-/// Refuses to move an amount by more than ten times either way. From nothing the first step is a hundredth of a DN at most.
+/// Refuses to move a value too far at once, so that whoever is not heard in one vote is heard before it is prohibitive.
 fn check_step(params: &Params, change: &ParamChange) -> Result<(), Reject> {
-    let Some((current, found)) = change.amounts(params) else { return Ok(()) };
+    match change.scalars(params) {
+        Some((Scalar::Amount(current), Scalar::Amount(found))) => check_amount(change, current, found),
+        Some((Scalar::Number(current), Scalar::Number(found))) => check_number(change, current, found),
+        // What is switched on protects those who are outvoted.
+        Some((Scalar::Switch(true), Scalar::Switch(false))) => {
+            Err(GovernanceFault::OnForGood { parameter: change.path().to_owned() }.into())
+        }
+        _ => Ok(()),
+    }
+}
+
+/// At most ten times more or less. From nothing the first step is a hundredth of a DN at most.
+fn check_amount(change: &ParamChange, current: Amount, found: Amount) -> Result<(), Reject> {
     let (least, most) = match current.atto() {
         0 => (Amount::ZERO, FIRST_STEP),
         // Down to nothing only from what is almost nothing.
@@ -238,18 +260,33 @@ fn check_step(params: &Params, change: &ParamChange) -> Result<(), Reject> {
     Err(GovernanceFault::StepTooLarge { parameter, current, least, most, found }.into())
 }
 
+/// At most twice or half as much.
+fn check_number(change: &ParamChange, current: u64, found: u64) -> Result<(), Reject> {
+    let floor = if matches!(change, ParamChange::MaxValidators { .. }) { LEAST_VALIDATORS } else { 0 };
+    let least = (current / NUMBER_STEP).max(floor.min(current));
+    let most = if current == 0 { FIRST_NUMBER } else { current.saturating_mul(NUMBER_STEP) };
+    if (least..=most).contains(&found) {
+        return Ok(());
+    }
+    let parameter = change.path().to_owned();
+    Err(GovernanceFault::NumberStepTooLarge { parameter, current, least, most, found }.into())
+}
+
+/// The most of a pool that proposals spend at one epoch's end.
+pub(super) fn spend_limit(params: &Params, held: Amount) -> Amount {
+    held.mul_div(params.governance.spend_bps.into(), BASIS).expect("a part of a pool is within the supply")
+}
+
 /// The parameters with all changes, if they are valid together.
 pub(super) fn changed(params: &Params, changes: &[ParamChange]) -> Result<Params, Reject> {
     let mut new = params.clone();
-    for change in changes {
-        check_step(params, change)?;
-        change.apply(&mut new);
-    }
+    changes.iter().for_each(|change| change.apply(&mut new));
     if new == *params {
         return Err(Reject::NothingToChange {});
     }
-    match new.validate() {
-        Ok(()) => Ok(new),
-        Err(error) => Err(GovernanceFault::InvalidParams { detail: error.to_string() }.into()),
+    if let Err(error) = new.validate() {
+        return Err(GovernanceFault::InvalidParams { detail: error.to_string() }.into());
     }
+    changes.iter().try_for_each(|change| check_step(params, change))?;
+    Ok(new)
 }

@@ -75,6 +75,8 @@ pub struct GovernanceParams {
     pub max_open: u32,
     /// Epochs for which a proposal is kept after its end.
     pub kept_epochs: u64,
+    /// The part of a pool that proposals spend at one epoch's end together, in basis points.
+    pub spend_bps: u16,
     /// The most bytes of a proposal's text.
     pub max_text_bytes: u32,
     /// The most parameters that one proposal changes.
@@ -94,6 +96,7 @@ canonical_struct!(GovernanceParams {
     execution_delay_blocks: u64,
     max_open: u32,
     kept_epochs: u64,
+    spend_bps: u16,
     max_text_bytes: u32,
     max_changes: u32,
     quorum: u16,
@@ -113,6 +116,7 @@ impl GovernanceParams {
             max_open: MAX_OPEN_PROPOSALS,
             // A month of hourly ones.
             kept_epochs: 720,
+            spend_bps: 2_000,
             max_text_bytes: 4_096,
             max_changes: 16,
             quorum: 5_000,
@@ -128,6 +132,7 @@ impl GovernanceParams {
             deposit_blocks: 604_800,
             voting_blocks: 604_800,
             execution_delay_blocks: 172_800,
+            spend_bps: 500,
             ..Self::devnet()
         }
     }
@@ -141,6 +146,7 @@ impl GovernanceParams {
         within("governance.execution_delay_blocks", self.execution_delay_blocks.into(), 0, million)?;
         within("governance.max_open", self.max_open.into(), 1, MAX_OPEN_PROPOSALS.into())?;
         within("governance.kept_epochs", self.kept_epochs.into(), 1, 100_000)?;
+        within("governance.spend_bps", self.spend_bps.into(), 1, BASIS)?;
         within("governance.max_text_bytes", self.max_text_bytes.into(), 1, 16_384)?;
         within("governance.max_changes", self.max_changes.into(), 1, 64)?;
         // No vote can hand the rest to a few, and none can make every later vote fail.

@@ -38,6 +38,17 @@ pub enum GovernanceFault {
         "`{parameter}` is {current} DN; one proposal moves it to between {least} and {most} DN, not to {found} DN"
     )]
     StepTooLarge { parameter: String, current: Amount, least: Amount, most: Amount, found: Amount },
+    /// A number that one proposal would move too far.
+    #[error(
+        "`{parameter}` is {current}; one proposal moves it to between {least} and {most}, not to {found}"
+    )]
+    NumberStepTooLarge { parameter: String, current: u64, least: u64, most: u64, found: u64 },
+    /// Something that is switched on for good.
+    #[error("`{parameter}` is on, and proposals cannot switch it off")]
+    OnForGood { parameter: String },
+    /// More than one epoch's proposals together may spend.
+    #[error("{found} DN of {pool:?} proposed; proposals spend at most {limit} DN of it at an epoch's end")]
+    SpendTooLarge { pool: Pool, limit: Amount, found: Amount },
     /// A pool that proposals cannot spend from.
     #[error("{pool:?} is not spent by proposals")]
     PoolNotSpendable { pool: Pool },

@@ -68,8 +68,24 @@ canonical_enum!(ProposalKind {
     3 => Upgrade { name: String, version: Hash32, height: u64 },
 });
 
-fn amount(value: &dyn std::any::Any) -> Option<Amount> {
-    value.downcast_ref().copied()
+/// A value that a proposal moves in steps.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Scalar {
+    Amount(Amount),
+    Number(u64),
+    Switch(bool),
+}
+
+impl Scalar {
+    /// None of what is made of several values: such a thing's own bounds hold it.
+    fn of(value: &dyn std::any::Any) -> Option<Self> {
+        let amount = value.downcast_ref().map(|value| Self::Amount(*value));
+        let wide = || value.downcast_ref().map(|value| Self::Number(*value));
+        let number = || value.downcast_ref::<u32>().map(|value| Self::Number((*value).into()));
+        let small = || value.downcast_ref::<u16>().map(|value| Self::Number((*value).into()));
+        let switch = || value.downcast_ref().map(|value| Self::Switch(*value));
+        amount.or_else(wide).or_else(number).or_else(small).or_else(switch)
+    }
 }
 
 macro_rules! param_changes {
@@ -99,9 +115,11 @@ macro_rules! param_changes {
                 match self { $(Self::$variant { .. } => $path,)* }
             }
 
-            /// The amount of DN that it is now and would be, if it is one.
-            pub fn amounts(&self, params: &Params) -> Option<(Amount, Amount)> {
-                match self { $(Self::$variant { value } => Some((amount(&params.$($field).+)?, amount(value)?)),)* }
+            /// What it is now and would be.
+            pub(crate) fn scalars(&self, params: &Params) -> Option<(Scalar, Scalar)> {
+                match self {
+                    $(Self::$variant { value } => Some((Scalar::of(&params.$($field).+)?, Scalar::of(value)?)),)*
+                }
             }
 
             /// Sets the parameter. The whole is to be validated afterwards.
@@ -190,6 +208,7 @@ param_changes! {
     74 => QualityCommitBlocks "quality.commit_blocks": u64 = quality.commit_blocks;
     75 => QualityRevealBlocks "quality.reveal_blocks": u64 = quality.reveal_blocks;
     76 => QualityOpenBlocks "quality.open_blocks": u64 = quality.open_blocks;
+    80 => GovernanceSpend "governance.spend_bps": u16 = governance.spend_bps;
     79 => KeptEpochs "governance.kept_epochs": u64 = governance.kept_epochs;
     78 => MaxInRole "max_in_role": u32 = max_in_role;
     77 => FeedbackFullFee "feedback.full_fee": Amount = feedback.full_fee;

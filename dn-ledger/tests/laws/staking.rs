@@ -64,7 +64,9 @@ fn kind(w: &World, t: &Try) -> ProposalKind {
     match t.a % 5 {
         0 => ProposalKind::Text {},
         1 => {
-            let value = 10 + u32::try_from(t.b).unwrap();
+            // Most within the step that one proposal may make.
+            let lanes = w.genesis.params.max_lanes;
+            let value = lanes / 2 + u32::try_from(t.b).unwrap() % (2 * lanes);
             ProposalKind::Params { changes: vec![ParamChange::MaxLanes { value }] }
         }
         // Now and then out of bounds.

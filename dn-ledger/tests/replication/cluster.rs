@@ -1,12 +1,12 @@
 //! Several nodes of one chain in this process, over loopback.
 
 use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpStream};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use dn_core::{Address, Amount, Canonical, SecretKey, keccak256};
-use dn_ledger::node::{NetworkConfig, Node, NodeConfig};
+use dn_ledger::node::{NetworkConfig, Node, NodeConfig, free_addrs};
 use dn_ledger::views::{AccountView, BlockView, StatusView, TxOutcome};
 use dn_ledger::{Devnet, DevnetValidator, Genesis, Params, Payload, SignedTx, Tx};
 use serde::de::DeserializeOwned;
@@ -47,12 +47,6 @@ pub(crate) fn genesis(stakes: &[u64], epoch_blocks: u64) -> Genesis {
     Genesis::devnet(&devnet, params).unwrap()
 }
 
-/// Free ports of loopback; another process may take one before it is used, which fails a test and proves nothing else.
-fn free_ports(count: usize) -> Vec<u16> {
-    let bound: Vec<_> = (0..count).map(|_| TcpListener::bind("127.0.0.1:0").unwrap()).collect();
-    bound.iter().map(|listener| listener.local_addr().unwrap().port()).collect()
-}
-
 pub(crate) struct Cluster {
     pub(crate) genesis: Genesis,
     dirs: Vec<TempDir>,
@@ -86,7 +80,7 @@ impl Cluster {
         Self {
             genesis: genesis(stakes, epoch_blocks),
             dirs: (0..count).map(|_| tempfile::tempdir().unwrap()).collect(),
-            ports: free_ports(count),
+            ports: free_addrs(count).unwrap().iter().map(SocketAddr::port).collect(),
             keys,
             nodes: (0..count).map(|_| None).collect(),
             nonce: 0,

@@ -1,6 +1,6 @@
 //! A whole network on loopback: a ledger node, a gateway, workers that run the embedded model, auditors.
 
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
@@ -8,7 +8,7 @@ use dn_compute::{Engine, EngineOptions, Model};
 use dn_core::objects::Price;
 use dn_core::{Amount, ChannelId, ModelId, SecretKey};
 use dn_ledger::genesis::{Devnet, DevnetValidator, Genesis};
-use dn_ledger::node::{Node, NodeConfig};
+use dn_ledger::node::{Node, NodeConfig, free_addrs};
 use dn_ledger::params::Params;
 use dn_ledger::tx::{Payload, Role, channel_id};
 use dn_sdk::client::Client;
@@ -65,10 +65,6 @@ pub(crate) struct Net {
     pub(crate) http: reqwest::Client,
 }
 
-fn free_port() -> SocketAddr {
-    TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap()
-}
-
 fn genesis() -> Genesis {
     let actors = [OWNER, GATEWAY, PAYER, WORKER, WORKER + 1, WORKER + 2];
     let funded = actors.map(|n| (key(n).address(), Amount::from_dn(10_000))).to_vec();
@@ -118,7 +114,7 @@ impl Net {
             .await
             .unwrap();
         let ledger = LedgerClient::new(&format!("http://{}", node.rpc_addr())).unwrap();
-        let listen = free_port();
+        let listen = free_addrs(1).unwrap()[0];
         let channel = populate(&ledger, listen, deposit).await;
         let mut net = Self {
             dir,

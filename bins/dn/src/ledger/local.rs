@@ -2,12 +2,12 @@
 
 use std::fs;
 use std::io::{BufRead, BufReader};
-use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitCode, ExitStatus, Stdio};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use dn_core::{Address, Amount, SecretKey, keccak256};
+use dn_ledger::node::free_addrs;
 use dn_ledger::{Devnet, DevnetValidator, Genesis, Params};
 use dn_sdk::operator::stop_signal;
 use serde::Deserialize;
@@ -135,7 +135,7 @@ impl Processes {
             fs::write(&file, genesis.to_json()).map_err(CliError::file("write", &file))?;
         }
         let program = std::env::current_exe().map_err(CliError::file("find", "this program"))?;
-        let ports = free_ports(validators)?;
+        let ports = free_addrs(validators).map_err(CliError::file("listen on", "127.0.0.1"))?;
         let mut network = Self { processes: Vec::new(), rpc: Vec::new() };
         for index in 0..validators {
             let mut command = Command::new(&program);
@@ -230,13 +230,6 @@ fn cpu_seconds(process: u32) -> Option<f64> {
     let fields: Vec<_> = text.rsplit_once(')')?.1.split_whitespace().collect();
     let ticks: f64 = fields.get(11)?.parse::<f64>().ok()? + fields.get(12)?.parse::<f64>().ok()?;
     Some(ticks / 100.0)
-}
-
-fn free_ports(count: usize) -> Result<Vec<SocketAddr>, CliError> {
-    let bind = |_| TcpListener::bind("127.0.0.1:0").and_then(|l| Ok((l.local_addr()?, l)));
-    let bound = (0..count).map(bind).collect::<Result<Vec<_>, _>>();
-    let bound = bound.map_err(CliError::file("listen on", "127.0.0.1"))?;
-    Ok(bound.iter().map(|(address, _)| *address).collect())
 }
 
 /// Runs the command.
