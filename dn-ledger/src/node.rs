@@ -26,7 +26,9 @@ pub use consensus::{ConsensusError, EngineError, GuardError, LogDamaged, LogFaul
 pub use history::History;
 pub use peer::{Peer, PeerError};
 pub use ports::free_addrs;
-pub use rpc::{CODE_BUSY, CODE_INTERNAL, CODE_REJECTED, MAX_BATCH, MAX_BODY_BYTES, openrpc};
+pub use rpc::{
+    CODE_BUSY, CODE_INTERNAL, CODE_REJECTED, MAX_ANSWER_BYTES, MAX_BATCH, MAX_BODY_BYTES, openrpc,
+};
 pub use server::{NoPlace, ServiceLimits};
 pub use service::{NetworkConfig, Node, NodeConfig, NodeError};
 pub use snapshot::{

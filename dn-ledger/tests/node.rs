@@ -11,7 +11,9 @@ use std::time::Duration;
 use common::{CHAIN_ID, address, dn, key, params, solo_genesis};
 use dn_core::objects::ModelManifest;
 use dn_core::{Amount, Canonical};
-use dn_ledger::node::{ConsensusError, Node, NodeConfig, NodeError, StoreError};
+use dn_ledger::node::{
+    CODE_BUSY, ConsensusError, MAX_ANSWER_BYTES, MAX_BATCH, Node, NodeConfig, NodeError, StoreError,
+};
 use dn_ledger::referee::{Case, MoveFault, Played, Side, Standing};
 use dn_ledger::views::{AccountView, StatusView, SupplyView, TxOutcome, TxView};
 use dn_ledger::{Payload, Referee, RefereeHandle, Reject, SignedTx, Tx};
@@ -60,6 +62,39 @@ fn transfer(nonce: u64, amount: Amount, expires_height: u64) -> SignedTx {
 
 fn hex_of(tx: &SignedTx) -> Value {
     json!({ "tx": dn_core::hexadecimal::to_hex(&tx.to_bytes()) })
+}
+
+/// Thirty-two answers of the largest kind in one request: those that are too much are not made, and each is had by itself.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_answers_to_a_batch_are_bounded_together() {
+    let dir = tempfile::tempdir().unwrap();
+    let node = Node::start(config(dir.path())).await.unwrap();
+    let addr = node.rpc_addr();
+    let call = |id: usize| json!({ "jsonrpc": "2.0", "id": id, "method": "rpc.discover", "params": {} });
+    let ask = |body: Value| async move {
+        let body = body.to_string();
+        tokio::task::spawn_blocking(move || post(addr, body.as_bytes())).await.unwrap()
+    };
+    let (_, one) = ask(call(0)).await;
+    assert!(
+        one.len() * MAX_BATCH > MAX_ANSWER_BYTES + 8 * one.len(),
+        "{} bytes are too few to test with",
+        one.len()
+    );
+    let (status, text) = ask((0..MAX_BATCH).map(call).collect()).await;
+    assert_eq!(status, 200);
+    assert!(text.len() < MAX_ANSWER_BYTES + 4 * one.len(), "{} bytes", text.len());
+    let answers: Vec<Value> = serde_json::from_str(&text).unwrap();
+    assert_eq!(answers.len(), MAX_BATCH);
+    let whole = answers.iter().take_while(|answer| answer.get("result").is_some()).count();
+    assert!(whole * one.len() > MAX_ANSWER_BYTES - 4 * one.len(), "{whole}");
+    for (id, answer) in answers.iter().enumerate() {
+        assert_eq!(answer["id"], id);
+        if id >= whole {
+            assert_eq!(answer["error"]["code"], CODE_BUSY, "{id}");
+        }
+    }
+    node.shutdown().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -134,7 +134,11 @@ fn executables(messages: &str) -> Vec<(String, PathBuf)> {
 fn copy_libraries(from: &Path, to: &Path) -> Result<(), String> {
     let listed = fs::read_dir(from).map_err(|error| format!("{}: {error}", from.display()))?;
     for file in listed.flatten().map(|entry| entry.path()) {
-        let library = |name: &OsStr| name.to_string_lossy().contains(".so");
+        // Of the two builds that the package has the one that is looked for.
+        let library = |name: &OsStr| {
+            let name = name.to_string_lossy();
+            name.contains(".so") && !name.contains(".alt.")
+        };
         if let Some(name) = file.file_name().filter(|name| library(name)) {
             copy(&file, &to.join(name))?;
         }

@@ -43,6 +43,22 @@ impl Quotas {
         }
         matches!(self.limiter.check_key_n(&key, calls), Ok(Ok(())))
     }
+
+    /// Counts an answer's size: so many calls, or as many as the caller has left.
+    pub(super) fn charge(&self, Caller(address): Caller, calls: u32) {
+        let Some(key) = key(address) else { return };
+        // The limiter takes all or nothing: in parts, the largest first.
+        let mut owed = calls.min(BURST.get());
+        let mut part = BURST.get().next_power_of_two();
+        while part > 0 {
+            let taken = |calls| matches!(self.limiter.check_key_n(&key, calls), Ok(Ok(())));
+            if owed >= part && NonZeroU32::new(part).is_some_and(taken) {
+                owed -= part;
+            } else {
+                part /= 2;
+            }
+        }
+    }
 }
 
 /// What is counted as one caller, for calls and connections: an IPv4 address, or the network of 2^64 addresses that IPv6 gives to one customer.
@@ -54,6 +70,14 @@ pub(super) fn key(address: IpAddr) -> Option<IpAddr> {
     match address {
         IpAddr::V4(_) => Some(address),
         IpAddr::V6(v6) => Some(Ipv6Addr::from_bits(v6.to_bits() >> 64 << 64).into()),
+    }
+}
+
+/// The site that a caller's network belongs to: what IPv6 gives to whoever has many customers or offices, 2^80 addresses.
+pub(super) fn network(of: IpAddr) -> Option<IpAddr> {
+    match of {
+        IpAddr::V4(_) => None,
+        IpAddr::V6(v6) => Some(Ipv6Addr::from_bits(v6.to_bits() >> 80 << 80).into()),
     }
 }
 
@@ -79,6 +103,20 @@ mod tests {
         assert!(quotas.allows(caller("2001:db8:1:1::1"), BURST));
         assert!(!quotas.allows(caller("2001:db8:1:1:ffff::9"), more));
         assert!(quotas.allows(caller("2001:db8:1:2::1"), ONE));
+    }
+
+    #[test]
+    fn large_answers_use_a_quota_up() {
+        let quotas = Quotas::default();
+        let (who, other) = (caller("192.0.2.1"), caller("192.0.2.2"));
+        quotas.charge(who, BURST.get() / 2);
+        assert!(quotas.allows(who, ONE));
+        // More than is left takes what is left, and never more: others have theirs. A few calls come back meanwhile.
+        quotas.charge(who, u32::MAX);
+        assert!(!quotas.allows(who, NonZeroU32::new(BURST.get() / 5).unwrap()));
+        assert!(quotas.allows(other, BURST));
+        quotas.charge(caller("127.0.0.1"), u32::MAX);
+        assert!(quotas.allows(caller("127.0.0.1"), BURST));
     }
 
     #[test]

@@ -10,6 +10,7 @@ mod submit;
 mod table;
 mod work;
 
+use std::io;
 use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
@@ -52,6 +53,13 @@ const CODE_REQUEST: i64 = -32_600;
 const CODE_METHOD: i64 = -32_601;
 const CODE_PARAMS: i64 = -32_602;
 
+/// Once the answers to one request have so many bytes, the calls after them are not made: they get [`CODE_BUSY`].
+pub const MAX_ANSWER_BYTES: usize = 4 * 1024 * 1024;
+
+/// Queries of one request that run side by side.
+const MAX_SIDE_BY_SIDE: usize = 4;
+/// Bytes of an answer that count as one more call.
+const BYTES_PER_CALL: usize = 16 * 1024;
 /// Longest wait for a request's body.
 const BODY_WAIT: Duration = Duration::from_secs(10);
 /// Requests in progress at once.
@@ -161,9 +169,15 @@ async fn handle(
         let error = RpcError::new(CODE_BUSY, message);
         return (StatusCode::TOO_MANY_REQUESTS, Json(failure(&Value::Null, error))).into_response();
     }
-    match answer(&service.shared, value).await {
-        Some(answer) => Json(answer).into_response(),
-        None => StatusCode::NO_CONTENT.into_response(),
+    let Some(answer) = answer(&service.shared, value).await else {
+        return StatusCode::NO_CONTENT.into_response();
+    };
+    match serde_json::to_vec(&answer) {
+        Ok(bytes) => {
+            service.quotas.charge(caller, u32::try_from(bytes.len() / BYTES_PER_CALL).unwrap_or(u32::MAX));
+            ([(header::CONTENT_TYPE, "application/json")], bytes).into_response()
+        }
+        Err(_) => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
     }
 }
 
@@ -236,7 +250,7 @@ impl OneCall {
     }
 }
 
-/// The answers to calls, in their order. Queries run side by side; transactions go in together, so that they can enter one block.
+/// The answers to calls, in their order. Some queries run side by side; transactions go in together, so that they can enter one block.
 async fn answers(shared: &Arc<Shared>, calls: Vec<Value>) -> Vec<Value> {
     let mut answers = vec![None; calls.len()];
     let (mut txs, mut queries, mut unknown) = (Vec::new(), Vec::new(), Vec::new());
@@ -246,8 +260,7 @@ async fn answers(shared: &Arc<Shared>, calls: Vec<Value>) -> Vec<Value> {
             Ok(OneCall { id, method, params }) => match table::find(&method).map(|method| &method.call) {
                 Some(Call::Send) => txs.push((place, id, params)),
                 Some(Call::Query(query)) => {
-                    let shared = Arc::clone(shared);
-                    queries.push((place, id, tokio::task::spawn_blocking(move || query(&shared, params))));
+                    queries.push((place, id, query, params));
                 }
                 None => unknown.push((place, id, Err(no_method(&method)))),
             },
@@ -257,8 +270,28 @@ async fn answers(shared: &Arc<Shared>, calls: Vec<Value>) -> Vec<Value> {
     let (places, params): (Vec<_>, Vec<_>) = txs.into_iter().map(|(place, id, p)| ((place, id), p)).unzip();
     let sent = submit::all(shared, params).await;
     results.extend(places.into_iter().zip(sent).map(|((place, id), result)| (place, id, result)));
-    for (place, id, query) in queries {
-        results.push((place, id, query.await.unwrap_or_else(|_| Err(internal()))));
+    let (mut queries, mut bytes) = (queries.into_iter().peekable(), 0);
+    while queries.peek().is_some() {
+        let full = bytes >= MAX_ANSWER_BYTES;
+        let mut asked = Vec::new();
+        for (place, id, query, params) in queries.by_ref().take(MAX_SIDE_BY_SIDE) {
+            if full {
+                let message = format!("the answers before have {bytes} bytes; ask the rest by itself");
+                results.push((place, id, Err(RpcError::new(CODE_BUSY, message))));
+                continue;
+            }
+            let shared = Arc::clone(shared);
+            let asking = tokio::task::spawn_blocking(move || {
+                let result = query(&shared, params);
+                (result.as_ref().map_or(0, bytes_of), result)
+            });
+            asked.push((place, id, asking));
+        }
+        for (place, id, asking) in asked {
+            let (more, result) = asking.await.unwrap_or_else(|_| (0, Err(internal())));
+            bytes += more;
+            results.push((place, id, result));
+        }
     }
     for (place, id, result) in results {
         answers[place] = id.map(|id| match result {
@@ -267,6 +300,25 @@ async fn answers(shared: &Arc<Shared>, calls: Vec<Value>) -> Vec<Value> {
         });
     }
     answers.into_iter().flatten().collect()
+}
+
+/// The length of a value's text.
+fn bytes_of(value: &Value) -> usize {
+    struct Count(usize);
+    impl io::Write for Count {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0 += bytes.len();
+            Ok(bytes.len())
+        }
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+    let mut count = Count(0);
+    match serde_json::to_writer(&mut count, value) {
+        Ok(()) => count.0,
+        Err(_) => 0,
+    }
 }
 
 fn no_method(method: &str) -> RpcError {

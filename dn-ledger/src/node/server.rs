@@ -1,4 +1,4 @@
-//! The listener: bounded connections in all and for each address, deadlines for what a client sends and reads, an orderly end.
+//! The listener: bounded connections in all, for each address and for each site, deadlines for what a client sends and reads, an orderly end.
 
 mod patient;
 mod places;
@@ -26,13 +26,15 @@ use super::rpc::CODE_BUSY;
 /// What strangers may take of a node's service.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ServiceLimits {
-    /// Connections at once; over it they are refused at once instead of being left to wait.
+    /// Connections at once; over it they are refused at once instead of being left to wait. Programs on the same machine are never refused
+    /// the last eighth of them, and nobody else gets it.
     pub connections: usize,
-    /// Connections at once of one address, or of one IPv6 network of a customer. Programs on the same machine are not counted.
+    /// Connections at once of one address, or of one IPv6 network of a customer (/64); a site of many such networks (/48) has four times as
+    /// many. Programs on the same machine are not counted.
     pub connections_per_address: usize,
     /// From the connection, or the answer before, to the end of a request's head.
     pub head_wait: Duration,
-    /// Longest time in which a client takes nothing of what it is sent.
+    /// In so long a client takes 256 KiB of what it is sent, or all that there is.
     pub read_wait: Duration,
 }
 

@@ -1,4 +1,4 @@
-//! A connection that ends when the client takes nothing for too long.
+//! A connection that ends when the client takes too little for too long.
 
 use std::io;
 use std::pin::Pin;
@@ -9,29 +9,36 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep, sleep};
 
-/// A stream whose writes make progress within a time, or fail.
+/// What a client takes at least within the wait, while there is more for it. What it does not take is kept in memory.
+const LEAST_BYTES: usize = 256 * 1024;
+
+/// A stream whose writes make so much progress within a time, or fail.
 #[derive(Debug)]
 pub(super) struct Patient {
     stream: TcpStream,
     wait: Duration,
-    /// Runs while a write waits.
+    /// Runs from the first write that waits.
     timer: Pin<Box<Sleep>>,
-    waits: bool,
+    /// What was taken since then; `None` while no write waits.
+    taken: Option<usize>,
 }
 
 impl Patient {
     pub(super) fn new(stream: TcpStream, wait: Duration) -> Self {
-        Self { stream, wait, timer: Box::pin(sleep(wait)), waits: false }
+        Self { stream, wait, timer: Box::pin(sleep(wait)), taken: None }
     }
 
-    /// The result of a write, or that it waited for too long.
-    fn within<T>(&mut self, cx: &mut Context<'_>, written: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
+    /// The result of a write, or that the client takes too little.
+    fn within(&mut self, cx: &mut Context<'_>, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+        if let Poll::Ready(Ok(more)) = written {
+            // Enough of it begins the time anew.
+            self.taken = self.taken.map(|taken| taken + more).filter(|taken| *taken < LEAST_BYTES);
+        }
         if written.is_ready() {
-            self.waits = false;
             return written;
         }
-        if !self.waits {
-            self.waits = true;
+        if self.taken.is_none() {
+            self.taken = Some(0);
             self.timer.as_mut().reset(Instant::now() + self.wait);
         }
         ready!(self.timer.as_mut().poll(cx));
@@ -69,8 +76,9 @@ impl AsyncWrite for Patient {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let flushed = Pin::new(&mut self.stream).poll_flush(cx);
-        self.within(cx, flushed)
+        // Asked for when all that there was has been taken.
+        self.taken = None;
+        Pin::new(&mut self.stream).poll_flush(cx)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

@@ -2,6 +2,7 @@ use std::time::Instant;
 
 use axum::routing::get;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpSocket;
 
 use super::*;
 
@@ -66,6 +67,32 @@ async fn who_does_not_read_loses_its_place() {
         }
         assert!(began.elapsed() < Duration::from_secs(20), "it keeps its place");
     }
+}
+
+/// A client that takes a little each time, over a connection that holds little: every write makes progress, and all takes for ever.
+#[tokio::test]
+async fn who_takes_too_little_is_cut_off() {
+    let small = || {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.set_send_buffer_size(4_096).unwrap();
+        socket.set_recv_buffer_size(4_096).unwrap();
+        socket
+    };
+    let served = small();
+    served.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let listener = served.listen(1).unwrap();
+    let mut client = small().connect(listener.local_addr().unwrap()).await.unwrap();
+    let wait = Duration::from_millis(400);
+    let mut patient = Patient::new(listener.accept().await.unwrap().0, wait);
+    let writing = tokio::spawn(async move { patient.write_all(&vec![7; 4 << 20]).await });
+    let (began, mut part, mut reads) = (Instant::now(), [0; 2_048], 0);
+    while !writing.is_finished() && began.elapsed() < Duration::from_secs(20) {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+        reads += usize::from(client.read(&mut part).await.unwrap() > 0);
+    }
+    assert!(began.elapsed() < Duration::from_secs(15), "it may go on for ever");
+    assert!(reads > 10, "it took something all the time: {reads}");
+    assert_eq!(writing.await.unwrap().unwrap_err().kind(), io::ErrorKind::TimedOut);
 }
 
 #[tokio::test]
