@@ -9,9 +9,9 @@ use common::{World, address, dn, price};
 use dn_core::{Address, Amount, BatchId, ChannelId, JobId, ModelId, keccak256};
 use dn_ledger::query::{self, MAX_SCAN, PageError};
 use dn_ledger::state::{
-    ACCOUNTS, Account, BATCHES, DOMAINS, IDENTITIES, JOBS, JobEscrow, MODELS, OFFERS, OPEN_PROPOSALS, Offer,
-    PROPOSALS, REDELEGATIONS, SESSIONS, STAKE_SHARES, Session, State, UNBONDING, WORKER_BATCHES,
-    WORKER_SEQUENCES,
+    ACCOUNTS, Account, BACKING_RELEASES, BACKING_SHARES, BATCHES, DOMAINS, IDENTITIES, JOBS, JobEscrow,
+    MODELS, OFFERS, OPEN_PROPOSALS, Offer, PROPOSALS, REDELEGATIONS, SESSIONS, STAKE_SHARES, Session, State,
+    UNBONDING, WORKER_BATCHES, WORKER_SEQUENCES,
 };
 use dn_ledger::tx::Shares;
 use dn_ledger::views::{BalancesView, Cursor, Page, PageRequest};
@@ -68,6 +68,8 @@ fn crowd() -> State {
         STAKE_SHARES.put(&mut state, &(who, by), &Shares(1));
         UNBONDING.put(&mut state, &(who, n, by), &Shares(1));
         REDELEGATIONS.put(&mut state, &(who, n, (by, worker)), &Shares(1));
+        BACKING_SHARES.put(&mut state, &(who, ModelId(hash("family", n))), &Shares(1));
+        BACKING_RELEASES.put(&mut state, &(who, n, ModelId(hash("family", n))), &dn(1));
         OFFERS.put(&mut state, &(ModelId::ZERO, by), &Offer { since_height: 0, until_height: None });
         SESSIONS.put(&mut state, &(address("payer"), someone(n)), &session);
         PROPOSALS.put(&mut state, &(n + 1), &proposal);
@@ -135,11 +137,15 @@ fn every_list_is_whole_whatever_the_size_of_its_pages() {
     check(many, |r| query::stakes(&state, who, r), |s| s.validator);
     check(many, |r| query::unbonding(&state, who, r), |u| (u.release_epoch, u.validator));
     check(many, |r| query::redelegations(&state, who, r), |l| (l.release_epoch, l.from, l.to));
+    check(many, |r| query::backings(&state, who, r), |b| b.family);
+    check(many, |r| query::backing_releases(&state, who, r), |b| (b.release_epoch, b.family));
     check(many, |r| query::model_workers(&state, ModelId::ZERO, r), |worker| *worker);
     // An answer about the account holds their beginning.
     let account = query::account(&state, who);
     let lists = [account.stakes.len(), account.unbonding.len(), account.redelegating.len()];
     assert_eq!(lists, [query::MAX_LIST; 3]);
+    let backing = query::backing(&state, who);
+    assert_eq!([backing.backing.len(), backing.releases.len()], [query::MAX_LIST; 2]);
     // The newest first, down to number 0.
     let first = query::batches(&state, worker, &request(3, None)).unwrap();
     assert_eq!(first.items[0].id, BatchId(hash("batch", MANY - 1)));

@@ -1,14 +1,16 @@
 //! Lists that an account or a model has, in pages. The answer about the account or model itself holds their beginning.
 
-use dn_core::{Address, ModelId};
+use dn_core::{Address, Amount, ModelId};
 
 use super::page::{PageError, page_in};
 use crate::state::{
-    IDENTITIES, IdentityStatus, OFFERS, Offer, REDELEGATION_POOLS, REDELEGATIONS, STAKE_POOLS, STAKE_SHARES,
-    State, UNBONDING, UNBONDING_POOLS,
+    BACKING_POOLS, BACKING_RELEASES, BACKING_SHARES, IDENTITIES, IdentityStatus, OFFERS, Offer,
+    REDELEGATION_POOLS, REDELEGATIONS, STAKE_POOLS, STAKE_SHARES, State, UNBONDING, UNBONDING_POOLS,
 };
 use crate::tx::{Role, Shares};
-use crate::views::{Page, PageRequest, RedelegationView, StakeView, UnbondingView};
+use crate::views::{
+    BackingRelease, BackingView, Page, PageRequest, RedelegationView, StakeView, UnbondingView,
+};
 
 pub(super) fn stake_view(state: &State, validator: Address, shares: Shares) -> StakeView {
     let value = STAKE_POOLS.get_or_default(state, &validator).value_of(shares.0);
@@ -71,6 +73,39 @@ pub fn redelegations(
     request: &PageRequest,
 ) -> Result<Page<RedelegationView>, PageError> {
     page_in(state, &REDELEGATIONS, &who, request, |key, part| Some(redelegation_view(state, key, part)))
+}
+
+pub(super) fn backing_view(state: &State, family: ModelId, shares: Shares) -> BackingView {
+    let value = BACKING_POOLS.get_or_default(state, &family).value_of(shares.0);
+    BackingView { family, shares, value }
+}
+
+pub(super) fn release_view(
+    (_, release_epoch, family): (Address, u64, ModelId),
+    amount: Amount,
+) -> BackingRelease {
+    BackingRelease { family, amount, release_epoch }
+}
+
+/// What an account has put behind models, by family.
+///
+/// # Errors
+/// [`PageError`].
+pub fn backings(state: &State, who: Address, request: &PageRequest) -> Result<Page<BackingView>, PageError> {
+    let view = |(_, family), shares| Some(backing_view(state, family, shares));
+    page_in(state, &BACKING_SHARES, &who, request, view)
+}
+
+/// Backing that an account has taken back, by release epoch.
+///
+/// # Errors
+/// [`PageError`].
+pub fn backing_releases(
+    state: &State,
+    who: Address,
+    request: &PageRequest,
+) -> Result<Page<BackingRelease>, PageError> {
+    page_in(state, &BACKING_RELEASES, &who, request, |key, amount| Some(release_view(key, amount)))
 }
 
 /// The workers that host a model, by address.

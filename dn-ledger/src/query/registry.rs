@@ -3,18 +3,15 @@
 use dn_core::{Address, ChannelId, ModelId};
 use dn_powr::BPS;
 
-use super::MAX_LIST;
 use super::page::{PageError, page};
+use super::{MAX_LIST, lists};
 use crate::apply::{domain_emission, domain_fees};
 use crate::state::{
     BACKING_POOLS, BACKING_RELEASES, BACKING_SHARES, DOMAINS, Domain, FAMILIES, FAMILY_VERSIONS, JOBS,
     JobEscrow, MODEL_TERMS, PARAMS, POOLS, Pool, Spending, State,
 };
 use crate::tx::Shares;
-use crate::views::{
-    BackingRelease, BackingView, BackingsView, DomainView, FamilyView, JobView, ModelTermsView, Page,
-    PageRequest,
-};
+use crate::views::{BackingsView, DomainView, FamilyView, JobView, ModelTermsView, Page, PageRequest};
 
 /// A domain as it is in an epoch.
 pub fn domain(state: &State, id: u32, epoch: u64) -> Option<DomainView> {
@@ -81,16 +78,13 @@ pub fn family(state: &State, id: ModelId) -> Option<FamilyView> {
     })
 }
 
-/// All backing of an account.
+/// Backing of an account: of its lists the first [`MAX_LIST`] entries; [`backings`](super::backings) and
+/// [`backing_releases`](super::backing_releases) have all of them in pages.
 pub fn backing(state: &State, address: Address) -> BackingsView {
     let held = BACKING_SHARES.iter_from(state, &address).take(MAX_LIST);
-    let backing = held.map(|((_, family), shares)| {
-        let value = BACKING_POOLS.get_or_default(state, &family).value_of(shares.0);
-        BackingView { family, shares, value }
-    });
+    let backing = held.map(|((_, family), shares)| lists::backing_view(state, family, shares));
     let waiting = BACKING_RELEASES.iter_from(state, &address).take(MAX_LIST);
-    let releases =
-        waiting.map(|((_, release_epoch, family), amount)| BackingRelease { family, amount, release_epoch });
+    let releases = waiting.map(|(key, amount)| lists::release_view(key, amount));
     BackingsView { address, backing: backing.collect(), releases: releases.collect() }
 }
 

@@ -195,6 +195,8 @@ fn examples(scene: &Scene, send: &mut Sender, snapshot: u64) -> Vec<(&'static st
         ("dn_stakes", of("v1"), true),
         ("dn_unbonding", of("v1"), true),
         ("dn_redelegations", of("v1"), true),
+        ("dn_backings", of("payer"), true),
+        ("dn_backingReleases", of("payer"), true),
         ("dn_modelWorkers", by_model.clone(), true),
         ("dn_identity", role("v1", "validator"), true),
         ("dn_identity", role("worker", "worker"), true),

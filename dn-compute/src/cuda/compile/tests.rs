@@ -138,7 +138,7 @@ fn the_kernels_compile_and_no_float_instruction_is_loose() {
 /// Kernels that divide or take a root: what the assembler makes of these is fused by design, and rounds right.
 const DIVIDING: [&str; 4] = ["divide", "layer_norm", "rms_norm", "silu_mul"];
 
-/// Instructions of a disassembly that fuse or flush where no division needs it, with their kernels.
+/// Instructions of a disassembly that fuse, flush or approximate where no division needs it, with their kernels.
 fn fused(sass: &str) -> Vec<String> {
     let mut kernel = "";
     let mut found = Vec::new();
@@ -154,7 +154,10 @@ fn fused(sass: &str) -> Vec<String> {
         let constant = name.starts_with("HFMA2") && instruction.contains("-RZ, RZ,");
         let wide = is(&["DFMA", "DADD", "DMUL"]) || (is(&["HFMA2", "HADD2", "HMUL2"]) && !constant);
         let loose = is(&["FFMA"]) || (is(&["FADD", "FMUL"]) && name.contains("FTZ"));
-        if wide || (loose && !DIVIDING.contains(&kernel)) {
+        // Divisions of integers begin with an approximate reciprocal too, and end exactly.
+        let root = name.starts_with("MUFU.RSQ") && DIVIDING.contains(&kernel);
+        let approximate = is(&["MUFU"]) && !name.starts_with("MUFU.RCP") && !root;
+        if wide || approximate || (loose && !DIVIDING.contains(&kernel)) {
             found.push(format!("{kernel}: {instruction}"));
         }
     }
@@ -189,10 +192,21 @@ fn what_the_assembler_makes_fuses_nothing_either() {
     let Some(text) = disassembled(planted, 80, &["--fmad=true"]) else { return };
     assert!(fused(&text).iter().any(|line| line.starts_with("planted: ") && line.contains("FFMA")), "{text}");
     assert_eq!(fused(&disassembled(planted, 80, &OPTIONS).unwrap()), Vec::<String>::new());
-    let text = disassembled(SOURCE, 80, &OPTIONS).unwrap();
-    assert_eq!(fused(&text), Vec::<String>::new());
-    for (kernel, instruction) in [("linear_1", "IDP.4A.S8.S8"), ("linear_tiles_row", "IMMA.16832.S8.S8")] {
-        assert!(text.contains(&format!(".text.{kernel}:")) && text.contains(instruction), "{kernel}");
+    let planted = "extern \"C\" __global__ void planted(float* x) { x[0] = __expf(x[0]); }";
+    let text = disassembled(planted, 80, &OPTIONS).unwrap();
+    assert!(fused(&text).iter().any(|line| line.contains("MUFU.EX2")), "{text}");
+    let known = supported().unwrap();
+    let wanted: Vec<u32> = [75, 80, 86, 89, 90, 100, 120].into_iter().filter(|n| known.contains(n)).collect();
+    assert!(wanted.contains(&80) && wanted.len() >= 3, "{known:?}");
+    for number in wanted {
+        let text = disassembled(SOURCE, number, &OPTIONS).unwrap();
+        assert_eq!(fused(&text), Vec::<String>::new(), "sm_{number}");
+        println!("sm_{number}: {} lines of machine code", text.lines().count());
+        let tiles = ("linear_tiles_row", "IMMA.16832.S8.S8");
+        for (kernel, instruction) in [("linear_1", "IDP.4A.S8.S8"), tiles] {
+            let there = text.contains(&format!(".text.{kernel}:")) && text.contains(instruction);
+            assert_eq!(there, number >= 80 || kernel == "linear_1", "{kernel} of sm_{number}");
+        }
     }
 }
 

@@ -29,6 +29,18 @@ pub(super) fn methods() -> Vec<Method> {
             |shared, of: OfAgent| Ok(query::redelegations(shared.chain().state(), of.address, &of.page())?),
         ),
         Method::query(
+            "dn_backings",
+            "What an account has put behind models, by family.",
+            |shared, of: OfAgent| Ok(query::backings(shared.chain().state(), of.address, &of.page())?),
+        ),
+        Method::query(
+            "dn_backingReleases",
+            "Backing that an account has taken back, by release epoch.",
+            |shared, of: OfAgent| {
+                Ok(query::backing_releases(shared.chain().state(), of.address, &of.page())?)
+            },
+        ),
+        Method::query(
             "dn_modelWorkers",
             "The workers that host a model, by address.",
             |shared, of: OfModel| Ok(query::model_workers(shared.chain().state(), of.id, &of.page())?),
