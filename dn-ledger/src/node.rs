@@ -21,7 +21,9 @@ mod subscribe;
 
 #[cfg(feature = "faults")]
 pub use consensus::Fault;
-pub use consensus::{ConsensusError, EngineError, GuardError, LogDamaged, LogFault, UndecidedError};
+pub use consensus::{
+    ConsensusError, EngineError, GuardError, LogDamaged, LogFault, NotExecuted, UndecidedError,
+};
 pub use history::History;
 pub use peer::{Peer, PeerError};
 pub use rpc::{CODE_BUSY, CODE_INTERNAL, CODE_REJECTED, MAX_BATCH, MAX_BODY_BYTES, openrpc};
