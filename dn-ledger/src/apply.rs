@@ -114,7 +114,10 @@ pub(crate) fn apply_with(
 ) -> Result<Outcome, Reject> {
     let point = state.checkpoint();
     let mut step = Step::new(state, ctx);
-    match step.transact(tx, signatures) {
+    let result = step.transact(tx, signatures);
+    #[cfg(any(test, feature = "faults"))]
+    crate::chain::fault::strike(&tx.tx);
+    match result {
         Ok(()) => Ok(Outcome { tx_id: tx.id(), events: step.events }),
         Err(reject) => {
             state.rollback(point);
@@ -148,6 +151,8 @@ pub fn end_block(state: &mut State, ctx: &BlockContext) -> Vec<Event> {
     }
     let events = step.events;
     rotate(state, &ctx.params, ctx.height);
+    #[cfg(test)]
+    crate::chain::fault::strike_at_end(state);
     events
 }
 

@@ -4,6 +4,9 @@
 //! was proposed, and all to [`commit`](Chain::commit) what was decided. Feature `node` holds the engine
 //! that does, with one validator as with many.
 
+mod panics;
+
+use std::cell::Cell;
 use std::sync::Arc;
 
 use dn_core::amount::SUPPLY_CAP;
@@ -21,6 +24,11 @@ use crate::supply::{self, Supply, SupplyError};
 use crate::tx::SignedTx;
 use crate::upgrades::{SUPPORTED_UPGRADES, unknown_upgrade};
 use crate::validators::{NEXT_SET, TIP_SET, ValidatorSet};
+
+use panics::attempt;
+pub(crate) use panics::caught;
+#[cfg(any(test, feature = "faults"))]
+pub(crate) use panics::fault;
 
 /// Why a block is refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -137,6 +145,16 @@ pub enum BlockError {
         index: u32,
         /// Why.
         reason: Reject,
+    },
+    /// A bug in the rules: executing the block panics. The state is as it was before.
+    #[error("block {height}: executing it panics{}: {message}", .tx.map_or(String::new(), |tx| format!(" in transaction {tx}")))]
+    Panicked {
+        /// The block.
+        height: u64,
+        /// The transaction, if it was in one.
+        tx: Option<TxId>,
+        /// The panic's message, if it has one.
+        message: String,
     },
     /// The block would make or lose DN: a bug in the rules.
     #[error("block {height}: {source}")]
@@ -347,9 +365,11 @@ impl Chain {
 
     /// Builds a block of the candidates, in their order, that the rules accept, until it is full. The state is unchanged.
     ///
+    /// A candidate with which the rules panic is refused ([`Reject::Bug`]).
+    ///
     /// # Errors
-    /// [`BlockError::Referee`], [`BlockError::Reveal`], [`BlockError::UnknownUpgrade`]; [`BlockError::Supply`] is the only other
-    /// error of a block that was just built.
+    /// [`BlockError::Referee`], [`BlockError::Reveal`], [`BlockError::UnknownUpgrade`]; [`BlockError::Supply`] and
+    /// [`BlockError::Panicked`], of an empty block too, are the only other errors of a block that was just built.
     pub fn propose_revealing(
         &mut self,
         proposer: Address,
@@ -364,8 +384,20 @@ impl Chain {
         self.check_upgrades(ctx.height)?;
         ctx.reveal = self.check_reveal(&ctx, reveal.as_ref())?;
         self.state.take_back();
-        let start = self.state.checkpoint();
-        let begin = begin_block(&mut self.state, &ctx);
+        self.build_around(ctx.height, candidates, |chain, candidates| {
+            chain.build(&ctx, reveal, &parent_certificate, candidates, signatures)
+        })
+    }
+
+    fn build(
+        &mut self,
+        ctx: &BlockContext,
+        reveal: Option<Reveal>,
+        parent_certificate: &Certificate,
+        candidates: &[SignedTx],
+        signatures: Signatures,
+    ) -> Result<Proposal, BlockError> {
+        let begin = begin_block(&mut self.state, ctx);
         let (mut txs, mut outcomes, mut rejected) = (Vec::new(), Vec::new(), Vec::new());
         let mut bytes = 0;
         for tx in candidates.iter().take(ctx.params.max_block_txs as usize) {
@@ -373,7 +405,7 @@ impl Chain {
             if bytes > ctx.params.max_block_bytes as usize {
                 break;
             }
-            match apply_with(&mut self.state, tx, &ctx, signatures) {
+            match attempt(&mut self.state, tx, ctx, signatures) {
                 Ok(outcome) => {
                     txs.push(tx.clone());
                     outcomes.push(outcome);
@@ -382,7 +414,7 @@ impl Chain {
             }
         }
         let validators = self.validators().hash();
-        let end = end_block(&mut self.state, &ctx);
+        let end = end_block(&mut self.state, ctx);
         let pending = self.state.pending();
         let tree = self.state.commitment_of(&pending);
         let header = Header {
@@ -390,7 +422,7 @@ impl Chain {
             height: ctx.height,
             parent: ctx.parent,
             time_ms: ctx.time_ms,
-            proposer,
+            proposer: ctx.proposer,
             parent_certificate: parent_certificate.hash(),
             validators,
             next_validators: self.validators().hash(),
@@ -398,13 +430,13 @@ impl Chain {
             state: tree.hash(),
             reveal,
         };
-        let result =
-            self.finish(&ctx, &pending, Executed { begin, outcomes, end, tree, ..Executed::default() });
-        self.state.rollback(start);
-        Ok(Proposal { block: Block { header, parent_certificate, txs }, executed: result?, rejected })
+        let executed = Executed { begin, outcomes, end, tree, ..Executed::default() };
+        let executed = self.finish(ctx, &pending, executed)?;
+        let parent_certificate = parent_certificate.clone();
+        Ok(Proposal { block: Block { header, parent_certificate, txs }, executed, rejected })
     }
 
-    /// Executes a block that somebody proposed after the tip. The state is unchanged.
+    /// Executes a block that somebody proposed after the tip. The state is unchanged, also when the rules panic.
     ///
     /// # Errors
     /// [`BlockError`] says what is wrong with it.
@@ -419,9 +451,11 @@ impl Chain {
     pub fn validate_with(&mut self, block: &Block, signatures: Signatures) -> Result<Executed, BlockError> {
         self.state.take_back();
         let start = self.state.checkpoint();
-        let result = self.execute(block, signatures);
+        let at = Cell::new(None);
+        let result = caught(|| self.execute(block, signatures, &at));
         self.state.rollback(start);
-        result
+        let (height, tx) = (block.header.height, at.get());
+        result.unwrap_or_else(|message| Err(BlockError::Panicked { height, tx, message }))
     }
 
     /// Makes a block that was proposed or validated here, and then decided, the tip. The engine has checked the certificate.
@@ -452,12 +486,18 @@ impl Chain {
         let ctx = self.next_context(self.tip.time_ms + 1);
         self.state.take_back();
         let start = self.state.checkpoint();
-        let result = apply_with(&mut self.state, tx, &ctx, signatures);
+        let result = attempt(&mut self.state, tx, &ctx, signatures);
         self.state.rollback(start);
         result.map(|_| ())
     }
 
-    fn execute(&mut self, block: &Block, signatures: Signatures) -> Result<Executed, BlockError> {
+    /// Executes a block; `at` says in which transaction it is.
+    fn execute(
+        &mut self,
+        block: &Block,
+        signatures: Signatures,
+        at: &Cell<Option<TxId>>,
+    ) -> Result<Executed, BlockError> {
         let header = &block.header;
         self.check_referee()?;
         let mut ctx = self.context(header.time_ms, header.proposer, &block.parent_certificate);
@@ -467,10 +507,12 @@ impl Chain {
         let begin = begin_block(&mut self.state, &ctx);
         let mut outcomes = Vec::with_capacity(block.txs.len());
         for (index, tx) in (0u32..).zip(&block.txs) {
+            at.set(Some(tx.id()));
             let outcome = apply_with(&mut self.state, tx, &ctx, signatures)
                 .map_err(|reason| BlockError::Tx { height: ctx.height, index, reason })?;
             outcomes.push(outcome);
         }
+        at.set(None);
         let end = end_block(&mut self.state, &ctx);
         let root = |field, expected, found| {
             let height = ctx.height;

@@ -12,11 +12,12 @@ use crate::block::{Certificate, Header, tx_root};
 use crate::params::{Params, ParamsError};
 use crate::reject::{Field, Reject};
 use crate::state::{
-    ACCOUNTS, Account, Domain, Identity, IdentityStatus, PARAMS, POOLS, Pool, STAKE_POOLS, STAKE_SHARES,
-    State, VALIDATOR_SETS,
+    ACCOUNTS, Account, BASE_RULES, Domain, Identity, IdentityStatus, PARAMS, POOLS, Pool, STAKE_POOLS,
+    STAKE_SHARES, State, VALIDATOR_SETS,
 };
 use crate::text::check_text;
 use crate::tx::{MAX_ENDPOINT_BYTES, MAX_NAME_BYTES, Role, Shares};
+use crate::upgrades::RULES;
 use crate::validators::{NEXT_SET, TIP_SET, ValidatorSet, elect};
 
 pub use plan::{Grant, Holders, Member, Plan, Preset, Purse};
@@ -358,6 +359,7 @@ impl Genesis {
     /// The state at height 0 of a valid genesis.
     pub(crate) fn state(&self) -> State {
         let mut state = State::default();
+        BASE_RULES.put(&mut state, &0, &RULES);
         PARAMS.put(&mut state, &0, &self.params);
         POOLS.put(&mut state, &Pool::Community, &self.community);
         POOLS.put(&mut state, &Pool::Reserve, &self.reserve);

@@ -22,7 +22,9 @@ mod subscribe;
 
 #[cfg(feature = "faults")]
 pub use consensus::Fault;
-pub use consensus::{ConsensusError, EngineError, GuardError, LogDamaged, LogFault, UndecidedError};
+pub use consensus::{
+    ConsensusError, EngineError, GuardError, LogDamaged, LogFault, NotExecuted, UndecidedError,
+};
 pub use history::History;
 pub use peer::{Peer, PeerError};
 pub use ports::free_addrs;

@@ -134,6 +134,9 @@ pub struct Params {
     pub max_in_role: u32,
     /// Epochs until unbonded stake and retired collateral are free.
     pub unbonding_epochs: u64,
+    /// The fewest that they may ever be. No proposal changes it: light clients, which know the genesis and not what was voted since, take
+    /// from it how long a header vouches.
+    pub min_unbonding_epochs: u64,
     /// Highest price of a token.
     pub max_token_price: Amount,
     /// Blocks in which batches of a retired model or by a withdrawn offer are still taken.
@@ -190,6 +193,7 @@ canonical_struct!(Params {
     max_validators: u32,
     max_in_role: u32,
     unbonding_epochs: u64,
+    min_unbonding_epochs: u64,
     max_token_price: Amount,
     model_grace_blocks: u64,
     min_deposit: Amount,
@@ -234,6 +238,7 @@ impl Params {
             max_validators: 100,
             max_in_role: 5_000,
             unbonding_epochs: 24,
+            min_unbonding_epochs: 1,
             max_token_price: Amount::from_dn(1),
             model_grace_blocks: 100,
             min_deposit: Amount::from_atto(10_000_000_000_000_000),
@@ -301,6 +306,7 @@ impl Params {
             },
             registration_fee: Amount::from_dn(5),
             unbonding_epochs: 168,
+            min_unbonding_epochs: 168,
             model_grace_blocks: 3_600,
             channel_close_blocks: 3_600,
             audit_times: AuditTimes {
@@ -313,7 +319,7 @@ impl Params {
             registry: RegistryParams::main(),
             // No public chain decides disputes by weight, or draws by what a proposer can choose.
             dispute: DisputeParams { referee: 1, ..DisputeParams::devnet() },
-            beacon: BeaconParams { required: true, ..BeaconParams::devnet() },
+            beacon: BeaconParams::main(),
             quality: QualityParams::main(),
             // The design's constants, which the studies of docs/economics.md are of; a local network lives faster.
             trust: dn_trust::Params::default(),
@@ -323,13 +329,15 @@ impl Params {
         }
     }
 
-    /// The shortest time in which stake that backed a block is free: that of a block at an epoch's end, whose stake leaves in it.
+    /// The shortest time in which stake that backed a block is free, whatever is voted: that of the last block of a set,
+    /// `beacon.delay_blocks` after an epoch's end, whose stake left in the epoch's last block. What it is made of is changed by no proposal, or taken at
+    /// its bound.
     ///
     /// # Units
     /// Milliseconds.
     pub const fn unbonding_ms(&self) -> u64 {
-        let blocks = self.epoch_blocks.saturating_mul(self.unbonding_epochs.saturating_sub(1));
-        blocks.saturating_mul(self.min_block_ms)
+        let blocks = self.epoch_blocks.saturating_mul(self.min_unbonding_epochs.saturating_sub(1));
+        blocks.saturating_sub(beacon::MAX_DELAY).saturating_mul(self.min_block_ms)
     }
 
     /// Checks every bound.
@@ -352,7 +360,8 @@ impl Params {
         within_dn("min_stake", self.min_stake, 1, 10_000)?;
         within("max_validators", self.max_validators.into(), 1, 1_000)?;
         within("max_in_role", self.max_in_role.into(), 1, 20_000)?;
-        within("unbonding_epochs", self.unbonding_epochs.into(), 1, 10_000)?;
+        within("min_unbonding_epochs", self.min_unbonding_epochs.into(), 1, 10_000)?;
+        within("unbonding_epochs", self.unbonding_epochs.into(), self.min_unbonding_epochs.into(), 10_000)?;
         within_dn("max_token_price", self.max_token_price, 1, 1_000)?;
         within("model_grace_blocks", self.model_grace_blocks.into(), 0, million)?;
         within_dn("min_deposit", self.min_deposit, 1, 1_000)?;
@@ -369,7 +378,7 @@ impl Params {
         self.governance.validate()?;
         let bonded_blocks = self.epoch_blocks.saturating_mul(self.unbonding_epochs - 1);
         self.dispute.validate(bonded_blocks)?;
-        self.beacon.validate()?;
+        self.beacon.validate(self.epoch_blocks)?;
         self.quality.validate(self.epoch_blocks)?;
         self.feedback.validate()?;
         self.slash.validate()?;
@@ -395,6 +404,35 @@ fn within(name: &'static str, found: u128, min: u128, max: u128) -> Result<(), P
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// A light client that knows the genesis trusts no header for longer than the bond behind it stays, whatever is voted.
+    #[test]
+    fn no_vote_frees_stake_before_a_light_client_expects_it() {
+        for genesis in [
+            Params::main(),
+            Params { epoch_blocks: 200, min_unbonding_epochs: 3, min_block_ms: 50, ..Params::local() },
+        ] {
+            let mut tried = 0;
+            for (unbonding_epochs, delay_blocks) in [1, 2, 3, 5, 24, 100, 167, 168, 169, 10_000]
+                .into_iter()
+                .flat_map(|u| [1, 19, 64].map(|d| (u, d)))
+            {
+                let mut voted = Params { unbonding_epochs, ..genesis.clone() };
+                voted.beacon.delay_blocks = delay_blocks;
+                if voted.validate().is_err() {
+                    continue;
+                }
+                tried += 1;
+                // From the last block that stake may back to the first of the epoch in which it is free.
+                let blocks = voted.epoch_blocks * (unbonding_epochs - 1) + 1 - delay_blocks;
+                assert!(
+                    blocks * voted.min_block_ms > genesis.unbonding_ms(),
+                    "{unbonding_epochs}, {delay_blocks}"
+                );
+            }
+            assert!(tried > 5, "{tried}");
+        }
+    }
 
     #[test]
     fn the_preset_is_valid_and_bounds_are_checked() {

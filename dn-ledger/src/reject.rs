@@ -125,6 +125,9 @@ pub enum Reject {
     /// An account cannot pay.
     #[error("{account} has {available} DN; {needed} DN needed")]
     Insufficient { account: Address, available: Amount, needed: Amount },
+    /// Nodes say this, not the rules: executing the transaction panics, so no block is proposed with it.
+    #[error("executing it runs into a bug of the node's software; it is dropped")]
+    Bug {},
     /// An amount that cannot exist.
     #[error("an amount is beyond the supply")]
     Overflow {},

@@ -15,7 +15,7 @@ pub use records::{
     ProposalStatus, Session, Tally, Upgrade,
 };
 pub use records::{
-    Dispute, DisputeLoad, FeedbackRecord, Heard, QualityRound, Reputation, SettledQuality, Turns,
+    Dispute, DisputeLoad, Election, FeedbackRecord, Heard, QualityRound, Reputation, SettledQuality, Turns,
 };
 pub use records::{
     Domain, DomainCount, EpochWork, Family, JobClaim, JobEscrow, ModelTerms, NextTerms, Spending,
@@ -33,8 +33,8 @@ pub use tables::{
     FAMILY_VERSIONS, JOB_CLAIMS, JOBS, MODEL_TERMS,
 };
 pub use tables::{
-    BEACON, DISPUTE_DUE, DISPUTE_LOAD, DISPUTE_MOVES, DISPUTES, ENDED_PROPOSALS, FEEDBACKS, HEARD, IN_ROLE,
-    MODEL_EPOCHS, MODEL_REPUTATIONS, MODEL_TRUST, QUALITIES, QUALITY_DUE, QUALITY_ROUNDS, QUALITY_SUBJECTS,
-    ROLE_COUNTS, TURN_SEEDS, TURNS, WORKER_FEEDBACK, WORKER_REPUTATIONS,
+    BASE_RULES, BEACON, DISPUTE_DUE, DISPUTE_LOAD, DISPUTE_MOVES, DISPUTES, ELECTIONS, ENDED_PROPOSALS,
+    FEEDBACKS, HEARD, IN_ROLE, MODEL_EPOCHS, MODEL_REPUTATIONS, MODEL_TRUST, QUALITIES, QUALITY_DUE,
+    QUALITY_ROUNDS, QUALITY_SUBJECTS, ROLE_COUNTS, TURN_SEEDS, TURNS, WORKER_FEEDBACK, WORKER_REPUTATIONS,
 };
 pub use tree::{Cut, LeafHash, Tree, subtree_hash};

@@ -6,7 +6,9 @@ use serde::{Deserialize, Serialize};
 use crate::apply::in_role;
 use crate::params::Params;
 use crate::power::{self_bond, voting_power};
-use crate::state::{BEACON, IDENTITIES, IdentityStatus, State, TURN_SEEDS, VALIDATOR_SETS};
+use crate::state::{
+    BEACON, ELECTIONS, Election, IDENTITIES, IdentityStatus, State, TURN_SEEDS, VALIDATOR_SETS,
+};
 use crate::tx::Role;
 
 /// Atto of voting power for one unit of power in consensus: a millionth of a DN. All DN together stay far under the engine's
@@ -73,15 +75,23 @@ impl ValidatorSet {
     /// Who proposes in a round: drawn by power from a seed (see [`TURN_SEEDS`]), and nobody twice before everybody had a turn, so that
     /// one silent validator costs a height one round.
     ///
+    /// The members who had no turn yet stand side by side in the order of their *addresses*, each as wide as its power. The ticket is the high
+    /// half of the product of their total and the first sixteen bytes, a little-endian number, of
+    /// `keccak256("DeepNode proposer v3" ‖ chain id ‖ seed ‖ height ‖ turn)`, where turn counts from 0 to the round's remainder by the number of
+    /// members and all numbers have eight bytes, little-endian. So a ticket is a fixed part of the whole, and stake that moves by little moves
+    /// few turns: a remainder would draw all of them anew, and so would an order by strength. A validator's chance differs from its share by less
+    /// than 2⁻¹²⁷.
+    ///
     /// # Panics
     /// If the set is empty, which no chain's is.
     pub fn proposer(&self, chain_id: u64, seed: Hash32, height: u64, round: u32) -> Address {
         let mut left = self.members.clone();
+        left.sort_unstable_by_key(|m| m.address);
         let turns = round as usize % left.len();
         for turn in 0..=turns {
             let total: u128 = left.iter().map(|m| u128::from(m.power)).sum();
             let seed: &[&[u8]] = &[
-                b"DeepNode proposer v2",
+                b"DeepNode proposer v3",
                 &chain_id.to_le_bytes(),
                 seed.as_bytes(),
                 &height.to_le_bytes(),
@@ -89,7 +99,8 @@ impl ValidatorSet {
             ];
             let digest = keccak256(seed);
             let (head, _) = digest.split_at(16);
-            let mut ticket = u128::from_le_bytes(head.try_into().expect("16 bytes")) % total;
+            let drawn = u128::from_le_bytes(head.try_into().expect("16 bytes"));
+            let mut ticket = high_product(drawn, total);
             let drawn = left.iter().position(|m| {
                 let hit = ticket < u128::from(m.power);
                 ticket = ticket.saturating_sub(u128::from(m.power));
@@ -102,6 +113,16 @@ impl ValidatorSet {
         }
         unreachable!("the loop ends in its last turn")
     }
+}
+
+/// The high half of the product of two numbers of 128 bits.
+const fn high_product(a: u128, b: u128) -> u128 {
+    const LOW: u128 = u64::MAX as u128;
+    let ((a1, a0), (b1, b0)) = ((a >> 64, a & LOW), (b >> 64, b & LOW));
+    // None of these sums overflows: (2^64 − 1)² + 2^64 − 1 < 2^128.
+    let middle = a1 * b0 + ((a0 * b0) >> 64);
+    let other = a0 * b1 + (middle & LOW);
+    a1 * b1 + (middle >> 64) + (other >> 64)
 }
 
 /// The set that the state elects: active validators that published where their node is reached and have enough stake of
@@ -145,37 +166,44 @@ fn cap(members: &mut [SetMember]) {
     members[..2].iter_mut().for_each(|m| m.power = m.power.min(two));
 }
 
-/// Makes the next set the tip's and, at an epoch's end, elects a new next one. If nobody can be elected the old set goes on:
-/// a chain without validators could never have others.
+/// Makes the next set the tip's, hands over to an elected one whose time has come, and elects at an epoch's end. If nobody can be
+/// elected the old set goes on: a chain without validators could never have others.
 ///
-/// Turns are drawn anew from the beacon of an epoch's first block, when nobody can change the powers of that epoch any more: whoever
-/// knew the seed while powers are still made could try stakes until it liked its turns.
+/// An election holds `beacon.delay_blocks` blocks after its epoch's end, together with a new seed of turns: the beacon of the last of these blocks.
+/// The old set decides them under the old seed. So powers are fixed when nobody knows what their turns are drawn from, unless all those blocks, and the
+/// epoch's last, were its own; and their proposers could not choose to be that, since their turns come from powers and a seed that are an
+/// epoch old.
 pub(crate) fn rotate(state: &mut State, params: &Params, height: u64) {
-    let ends_epoch = (height + 1).is_multiple_of(params.epoch_blocks);
     let seed = TURN_SEEDS.get_or_default(state, &NEXT_SET);
     if TURN_SEEDS.get_or_default(state, &TIP_SET) != seed {
         TURN_SEEDS.put(state, &TIP_SET, &seed);
-    }
-    if height.is_multiple_of(params.epoch_blocks) {
-        let beacon = BEACON.get_or_default(state, &0);
-        TURN_SEEDS.put(state, &NEXT_SET, &beacon);
     }
     let next = VALIDATOR_SETS.get_or_default(state, &NEXT_SET);
     if VALIDATOR_SETS.get_or_default(state, &TIP_SET) != next {
         VALIDATOR_SETS.put(state, &TIP_SET, &next);
     }
-    let elected = if ends_epoch { elect(state, params) } else { ValidatorSet::default() };
-    let mut after = if elected.members.is_empty() { next.clone() } else { elected };
+    let due = ELECTIONS.get(state, &0).filter(|election| election.last_height <= height);
+    if due.is_some() {
+        ELECTIONS.remove(state, &0);
+        let beacon = BEACON.get_or_default(state, &0);
+        TURN_SEEDS.put(state, &NEXT_SET, &beacon);
+    }
+    let elected = due.map(|election| election.set).filter(|set| !set.members.is_empty());
+    let mut after = elected.unwrap_or_else(|| next.clone());
     // Who signed conflicting messages decides nothing more, not even until the epoch's end.
-    let elected = after.members.len();
+    let members = after.members.len();
     after.members.retain(|member| !is_jailed(state, member.address));
-    if after.members.len() < elected {
+    if after.members.len() < members {
         // With less power in all, somebody may have a third of what is left.
         cap(&mut after.members);
         after = ValidatorSet::new(after.members.iter().map(|m| (m.address, m.power)));
     }
     if after != next && !after.members.is_empty() {
         VALIDATOR_SETS.put(state, &NEXT_SET, &after);
+    }
+    if (height + 1).is_multiple_of(params.epoch_blocks) {
+        let last_height = height.saturating_add(params.beacon.delay_blocks);
+        ELECTIONS.put(state, &0, &Election { last_height, set: elect(state, params) });
     }
 }
 
@@ -186,121 +214,4 @@ fn is_jailed(state: &State, validator: Address) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-
-    fn set(powers: &[u64]) -> ValidatorSet {
-        let address = |i: usize| Address([u8::try_from(i).unwrap(); 20]);
-        ValidatorSet::new(powers.iter().enumerate().map(|(i, power)| (address(i), *power)))
-    }
-
-    fn capped(powers: &[u64]) -> Vec<u64> {
-        let mut members = set(powers).members;
-        cap(&mut members);
-        members.iter().map(|m| m.power).collect()
-    }
-
-    #[test]
-    fn a_cap_takes_no_more_than_it_must() {
-        assert_eq!(capped(&[10, 9, 9, 9]), [10, 9, 9, 9]);
-        assert_eq!(capped(&[100, 10, 10, 10]), [14, 10, 10, 10]);
-        assert_eq!(capped(&[100, 100, 10, 10]), [19, 19, 10, 10]);
-        assert_eq!(capped(&[100, 100, 100, 1]), [100, 100, 100, 1]);
-        assert_eq!(capped(&[7, 1, 1]), [7, 1, 1]);
-    }
-
-    /// Who is jailed takes its power along; what is left is capped again.
-    #[test]
-    fn nobody_has_a_third_after_a_jailing() {
-        let mut state = State::default();
-        let params = Params::devnet();
-        let before = set(&[30, 18, 18, 18, 18]);
-        VALIDATOR_SETS.put(&mut state, &NEXT_SET, &before);
-        rotate(&mut state, &params, 5);
-        assert_eq!(VALIDATOR_SETS.get_or_default(&state, &NEXT_SET), before);
-        let identity = crate::state::Identity {
-            name: "v".into(),
-            endpoint: "v".into(),
-            collateral: dn_core::Amount::ZERO,
-            status: IdentityStatus::Jailed { release_epoch: 9 },
-            registered_height: 0,
-            open_batches: 0,
-        };
-        IDENTITIES.put(&mut state, &(Role::Validator, before.members[4].address), &identity);
-        rotate(&mut state, &params, 6);
-        let after = VALIDATOR_SETS.get_or_default(&state, &NEXT_SET);
-        assert_eq!(after.members.iter().map(|m| m.power).collect::<Vec<_>>(), [26, 18, 18, 18]);
-    }
-
-    /// The seed of an epoch's turns is the beacon of its first block: powers were fixed the block before.
-    #[test]
-    fn turns_are_drawn_after_powers_are_fixed() {
-        let (mut state, params) = (State::default(), Params::devnet());
-        VALIDATOR_SETS.put(&mut state, &NEXT_SET, &set(&[3, 2, 1]));
-        let seeds = |state: &State| [NEXT_SET, TIP_SET].map(|key| TURN_SEEDS.get_or_default(state, &key));
-        let beacon = |height: u8| Hash32([height; 32]);
-        for height in 1..=2 * params.epoch_blocks {
-            BEACON.put(&mut state, &0, &beacon(height as u8));
-            rotate(&mut state, &params, height);
-            let expected = match height {
-                ..20 => [Hash32::ZERO, Hash32::ZERO],
-                20 => [beacon(20), Hash32::ZERO],
-                21..40 => [beacon(20), beacon(20)],
-                _ => [beacon(40), beacon(20)],
-            };
-            assert_eq!(seeds(&state), expected, "height {height}");
-        }
-        let turns =
-            |seed| (0..64).map(|height| set(&[1, 1, 1]).proposer(7, seed, height, 0)).collect::<Vec<_>>();
-        assert_ne!(turns(beacon(20)), turns(beacon(40)));
-    }
-
-    #[test]
-    fn a_quorum_is_more_than_two_thirds() {
-        let set = set(&[1, 1, 1]);
-        assert!(!set.is_quorum(2) && set.is_quorum(3));
-    }
-
-    proptest! {
-        /// Nobody has a third, nobody gains, and one unit more for the strongest would be too much.
-        #[test]
-        fn nobody_has_a_third(powers in prop::collection::vec(1u64..1_000_000, 4..12)) {
-            let before: Vec<_> = set(&powers).members.iter().map(|m| m.power).collect();
-            let after = capped(&powers);
-            let total: u64 = after.iter().sum();
-            prop_assert!(after.iter().all(|power| 3 * power < total));
-            prop_assert!(after.iter().zip(&before).all(|(a, b)| a <= b && *a > 0));
-            prop_assert!(after.is_sorted_by(|a, b| a >= b));
-            let lowered = after.iter().zip(&before).filter(|(a, b)| a < b).count() as u64;
-            if lowered > 0 {
-                prop_assert!(3 * (after[0] + 1) >= total + lowered);
-            }
-        }
-
-        /// Everybody has one turn in as many rounds as there are validators.
-        #[test]
-        fn turns_go_around(powers in prop::collection::vec(1u64..1_000, 1..8), height in 0u64..1_000) {
-            let set = set(&powers);
-            let rounds = u32::try_from(powers.len()).unwrap();
-            let mut turns: Vec<_> = (0..rounds).map(|round| set.proposer(7, Hash32::ZERO, height, round)).collect();
-            prop_assert_eq!(set.proposer(7, Hash32::ZERO, height, rounds), turns[0]);
-            turns.sort();
-            turns.dedup();
-            prop_assert_eq!(turns.len(), powers.len());
-        }
-    }
-
-    #[test]
-    fn turns_follow_power() {
-        let set = set(&[60, 30, 10]);
-        let first = (0..10_000).map(|height| set.proposer(7, Hash32::ZERO, height, 0));
-        let mut turns = [0u32; 3];
-        first.for_each(|address| turns[usize::from(address.0[0])] += 1);
-        // Four standard deviations of 10,000 draws.
-        for (turns, expected) in turns.into_iter().zip([6_000u32, 3_000, 1_000]) {
-            assert!(turns.abs_diff(expected) < 200, "{turns} turns; about {expected} expected");
-        }
-    }
-}
+mod tests;

@@ -27,8 +27,8 @@ use crate::tx::{Role, Shares, SignedTx};
 
 pub use dispute::{DisputeMoveView, DisputeView};
 pub use registries::{
-    AgentView, BeaconView, FeedbackAuthView, FeedbackView, ModelTrustView, QualityRoundView, ReputationView,
-    ValidationView, ValidationsView,
+    AgentView, BeaconView, ElectionView, FeedbackAuthView, FeedbackView, ModelTrustView, QualityRoundView,
+    ReputationView, ValidationView, ValidationsView,
 };
 
 /// `dn_status`: where the chain stands.

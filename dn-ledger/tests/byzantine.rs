@@ -7,7 +7,9 @@ mod cluster;
 
 use std::time::Duration;
 
-use cluster::{Cluster, address, validator};
+use cluster::{Cluster, address, call, hex_of, validator};
+use dn_core::Amount;
+use dn_ledger::Payload;
 use dn_ledger::light::LightBlock;
 use dn_ledger::node::Fault;
 use serde_json::json;
@@ -79,6 +81,55 @@ async fn stale_votes_count_for_nothing() {
         assert_eq!(signers.len(), 3, "height {height}");
         assert!(expected.iter().all(|signer| signers.contains(signer)), "height {height}: {signers:?}");
     }
+    cluster.stop().await;
+}
+
+/// A transfer to where the rules of some nodes have a bug, sent to one node; those that have it panic with it.
+async fn with_a_bug(panicking: &[usize]) -> Cluster {
+    let mut cluster = Cluster::prepare(&[10, 10, 10, 10], 50, 0);
+    for index in panicking {
+        cluster.faults[*index] = Some(Fault::Panics);
+    }
+    cluster.start_all().await;
+    cluster.reach(3, PATIENCE).await;
+    let payload = Payload::Transfer { to: Fault::TRAP, amount: Amount::from_dn(1) };
+    let tx = cluster.sign("payer", payload);
+    // Its answer comes when it is in a block, or never.
+    let addr = cluster.rpc(if panicking.len() == 1 { 1 } else { 0 });
+    tokio::spawn(async move { call(addr, "dn_sendTransaction", hex_of(&tx)).await });
+    cluster
+}
+
+/// One validator proposes what three cannot execute without a panic: they refuse it, drop it from their own blocks, and go on.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_block_that_panics_is_refused() {
+    let cluster = with_a_bug(&[1, 2, 3]).await;
+    let began = std::time::Instant::now();
+    while cluster.metric(1, "dn_ledger_invalid_blocks_total").await < 2.0 {
+        assert!(began.elapsed() < PATIENCE, "the one that has no bug proposed nothing");
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+    let later = cluster.top() + 4;
+    cluster.reach(later, PATIENCE).await;
+    for node in cluster.nodes.iter().flatten() {
+        assert!(node.failure().is_none(), "{:?}", node.failure());
+    }
+    cluster.stop().await;
+}
+
+/// What a quorum decides counts: a node that panics with it stops there, and says why; the others go on.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_decided_block_that_panics_stops_the_node() {
+    let mut cluster = with_a_bug(&[0]).await;
+    let node = cluster.nodes[0].take().unwrap();
+    tokio::time::timeout(PATIENCE, node.production_ended()).await.unwrap();
+    let failure = node.failure().expect("it stopped by itself").to_string();
+    assert!(failure.contains("cannot execute it") && failure.contains("a bug in the rules"), "{failure}");
+    assert!(failure.contains("It stops, rather than go on with another state"), "{failure}");
+    let stopped = node.height();
+    cluster.reach(stopped + 4, PATIENCE).await;
+    cluster.agree().await;
+    node.shutdown().await;
     cluster.stop().await;
 }
 

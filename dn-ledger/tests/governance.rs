@@ -18,6 +18,7 @@ use dn_ledger::{BlockError, Params, Payload, Reject, Role, query, tally};
 /// Windows of a few blocks; a deposit of 100 DN, 25 of them at once.
 fn short() -> Params {
     let mut params = params();
+    params.min_unbonding_epochs = 2;
     params.governance.deposit_blocks = 5;
     params.governance.voting_blocks = 6;
     params.governance.execution_delay_blocks = 3;
@@ -98,6 +99,9 @@ fn proposals_are_checked() {
         ParamChange::SlashReporter { value: 5_001 },
         ParamChange::HalfLife { value: 0 },
         ParamChange::CommissionDelay { value: 0 },
+        // An epoch has eight blocks, and light clients count on a bond of so many epochs.
+        ParamChange::BeaconDelay { value: short().epoch_blocks },
+        ParamChange::UnbondingEpochs { value: short().min_unbonding_epochs - 1 },
         ParamChange::Trust { value: dn_trust::Params { version: 9, ..dn_trust::Params::default() } },
         ParamChange::Fees { value: dn_powr::FeeSplit { worker: 9_999, ..dn_powr::FeeSplit::default() } },
     ] {

@@ -81,6 +81,42 @@ fn headers_are_followed_one_by_one_and_by_leaps() {
     assert!(matches!(other, Err(LightError::Trusted { height: 9, .. })));
 }
 
+/// The set that was elected at an epoch's end decides three blocks later; header E + 3 is the first that names it.
+#[test]
+fn a_new_set_decides_when_a_header_names_it() {
+    let mut params = params();
+    (params.epoch_blocks, params.beacon.delay_blocks) = (8, 3);
+    let mut w = World::with(params);
+    let mut blocks = vec![light_block(&w)];
+    for n in 0..28u64 {
+        let validator = address(["v1", "v2", "v3"][n as usize % 3]);
+        w.ok("stranger", Payload::Stake { validator, amount: dn(20 + n) });
+        blocks.push(light_block(&w));
+    }
+    let (mut walker, mut changes) = (client(&w), Vec::new());
+    for block in &blocks[1..] {
+        walker.update(block, NOW).unwrap();
+        assert_eq!(walker.next_validators(), block.next_set());
+        if block.header.next_validators != block.header.validators {
+            changes.push(block.header.height);
+        }
+    }
+    assert_eq!(changes, [10, 18, 26]);
+    // Before its time the elected set decides nothing, however many of its members sign.
+    let mut early = client(&w);
+    blocks[1..8].iter().for_each(|block| early.update(block, NOW).unwrap());
+    let elected = blocks[11].validators.clone();
+    let forged = forged(&blocks[8], |b| {
+        b.validators = elected.clone();
+        b.header.validators = elected.hash();
+        b.next_validators = Some(blocks[8].validators.clone());
+    });
+    let error = early.update(&forged, NOW).unwrap_err();
+    assert!(matches!(error, LightError::Set { height: 8, field: "validators", .. }), "{error}");
+    early.update(&blocks[10], NOW).unwrap();
+    early.update(&blocks[28], NOW).unwrap();
+}
+
 #[test]
 fn headers_that_do_not_follow_are_refused() {
     let (w, blocks) = chain(12);
@@ -243,9 +279,11 @@ fn an_old_genesis_vouches_for_nothing() {
 #[test]
 fn trust_is_shorter_than_stake_is_bound() {
     let main = Params::main();
-    assert_eq!(main.unbonding_ms(), 167 * 3_600 * 1_000);
-    for epochs in [2, 24, 168, 500] {
-        let params = Params { unbonding_epochs: epochs, ..main.clone() };
+    // A week, less an hour, less the most blocks that a set decides after its successor is elected.
+    assert_eq!(main.unbonding_ms(), (167 * 3_600 - 64) * 1_000);
+    for epochs in [3, 24, 168, 500] {
+        // What is in force now may be longer; what may be voted counts.
+        let params = Params { unbonding_epochs: 600, min_unbonding_epochs: epochs, ..main.clone() };
         let period_ms = TrustOptions::of(&params).period_ms;
         assert!(period_ms <= params.unbonding_ms() / 3 * 2 && period_ms > params.unbonding_ms() / 2);
     }

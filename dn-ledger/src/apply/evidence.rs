@@ -48,14 +48,16 @@ impl Step<'_> {
         Ok(())
     }
 
-    /// What backed a vote of epoch `e` is bonded until epoch `e + unbonding_epochs`; later there is nobody to hold.
+    /// What backed a vote is bonded until `unbonding_epochs` after the last epoch in which its stake could leave; later there is nobody to hold.
+    /// That is the vote's epoch, but for the first blocks of one: the set before still decides them, and who left at its epoch's end leaves no later for
+    /// that.
     fn check_age(&self, found: u64) -> Result<(), Reject> {
         let (height, params) = (self.ctx.height, &self.ctx.params);
         if found > height {
             return Err(EvidenceFault::Future { height, found }.into());
         }
         let oldest = (self.ctx.epoch() + 1).saturating_sub(params.unbonding_epochs);
-        let found = found / params.epoch_blocks;
+        let found = found.saturating_sub(params.beacon.delay_blocks) / params.epoch_blocks;
         if found < oldest {
             return Err(EvidenceFault::TooOld { oldest, found }.into());
         }

@@ -79,3 +79,77 @@ fn no_block_builds_on_half_a_block() {
     chain.take_back();
     assert_eq!(chain.state(), clean.state());
 }
+
+/// The faucet's transfers, the third one to where the rules have a bug.
+fn with_a_trap(chain: &Chain) -> Vec<SignedTx> {
+    let faucet = SecretKey::from_bytes(&[2; 32]).unwrap();
+    let to = |nonce| if nonce == 2 { fault::TRAP } else { Address([9; 20]) };
+    let tx = |nonce| crate::tx::Tx {
+        chain_id: 1,
+        sender: faucet.address(),
+        nonce,
+        expires_height: chain.tip.height + 50,
+        fee: dn_core::Amount::from_dn(1),
+        payload: crate::tx::Payload::Transfer { to: to(nonce), amount: dn_core::Amount::from_dn(1) },
+    };
+    (0..5).map(|nonce| tx(nonce).sign(&faucet)).collect()
+}
+
+fn funded() -> Chain {
+    let mut genesis = genesis();
+    let faucet = genesis.accounts.iter_mut().find(|account| account.address == Address([2; 20])).unwrap();
+    faucet.address = SecretKey::from_bytes(&[2; 32]).unwrap().address();
+    Chain::new(&genesis)
+}
+
+/// A transaction with which the rules panic ends nothing: a block with it is refused, and one's own is built without it.
+#[test]
+fn a_panic_is_kept_to_its_transaction() {
+    let clean = funded();
+    let txs = with_a_trap(&clean);
+    let whole = clean.clone().propose(Address([1; 20]), 10, &txs).unwrap();
+    assert_eq!((whole.block.txs.len(), whole.rejected.len()), (5, 0), "without the bug");
+
+    fault::set(fault::Trap::InTx);
+    let mut chain = clean.clone();
+    let (height, tx, message) = (1, Some(txs[2].id()), "a bug in the rules".to_owned());
+    assert_eq!(chain.validate(&whole.block), Err(BlockError::Panicked { height, tx, message }));
+    assert_eq!((chain.state(), chain.state().commitment()), (clean.state(), clean.state().commitment()));
+    assert_eq!(chain.try_tx(&txs[0], Signatures::Check), Ok(()));
+    let proposal = chain.propose(Address([1; 20]), 10, &txs).unwrap();
+    assert_eq!(proposal.block.txs, txs[..2]);
+    assert_eq!(proposal.rejected[0], (txs[2].clone(), Reject::Bug {}));
+    assert!(matches!(proposal.rejected[1..], [(_, Reject::Nonce { .. }), (_, Reject::Nonce { .. })]));
+    assert_eq!(chain.validate(&proposal.block).unwrap(), proposal.executed);
+    chain.commit(&proposal.block.header, Certificate::default(), &proposal.executed);
+    assert_eq!(chain.try_tx(&txs[2], Signatures::Check), Err(Reject::Bug {}));
+    assert_eq!(chain.state().commitment().hash(), chain.tip.state);
+
+    // A panic after the transactions: the block ends before the one that leads to it.
+    for trapped in 0..5 {
+        fault::set(fault::Trap::InEnd);
+        let mut txs = txs.clone();
+        let faucet = SecretKey::from_bytes(&[2; 32]).unwrap();
+        for (nonce, tx) in txs.iter_mut().enumerate() {
+            let to = if nonce == trapped { fault::TRAP } else { Address([9; 20]) };
+            let amount = dn_core::Amount::from_dn(1);
+            tx.tx.payload = crate::tx::Payload::Transfer { to, amount };
+            *tx = tx.tx.clone().sign(&faucet);
+        }
+        let mut chain = clean.clone();
+        let proposal = chain.propose(Address([1; 20]), 10, &txs).unwrap();
+        assert_eq!(proposal.block.txs, txs[..trapped]);
+        assert_eq!(proposal.rejected, [(txs[trapped].clone(), Reject::Bug {})]);
+        assert_eq!(chain.validate(&proposal.block).unwrap(), proposal.executed);
+        assert_eq!(chain.state(), clean.state());
+    }
+
+    // Nothing can be built then.
+    fault::set(fault::Trap::Always);
+    let mut chain = clean.clone();
+    let refused = chain.propose(Address([1; 20]), 10, &txs).unwrap_err();
+    let message = "a bug at the end of a block".to_owned();
+    assert_eq!(refused, BlockError::Panicked { height, tx: None, message });
+    assert_eq!(chain.state(), clean.state());
+    fault::set(fault::Trap::Off);
+}

@@ -25,7 +25,6 @@ mod signer;
 mod undecided;
 
 use std::net::SocketAddr;
-use std::panic::AssertUnwindSafe;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -42,6 +41,7 @@ pub use fault::Fault;
 use guard::Guard;
 pub use guard::GuardError;
 use host::Host;
+pub use host::NotExecuted;
 use log::Log;
 pub use log::{LogDamaged, LogFault};
 use outbound::Outbound;
@@ -50,7 +50,7 @@ pub use undecided::UndecidedError;
 
 use super::shared::Shared;
 use super::store::StoreError;
-use crate::chain::BlockError;
+use crate::chain::{BlockError, caught};
 
 /// How often waiting transactions are passed on.
 const PASS_ON: Duration = Duration::from_millis(40);
@@ -108,13 +108,18 @@ pub enum ConsensusError {
         /// The block.
         block: BlockHash,
     },
-    /// A decided block that the rules refuse: this software differs from the others'.
-    #[error("block {block} was decided at height {height}, and the rules of this node refuse it")]
+    /// A decided block that this node cannot execute: the rules refuse it here, since this software differs from the others', or they panic with it.
+    #[error(
+        "block {block} was decided at height {height}, and this node cannot execute it: {source}. It stops, rather than go on with another state \
+         than the others'; software that executes the block goes on from the height before"
+    )]
     Invalid {
         /// The height.
         height: u64,
         /// The block.
         block: BlockHash,
+        /// Why.
+        source: NotExecuted,
     },
     /// A certificate of other than signatures.
     #[error("the certificate of height {height} holds what is no signature")]
@@ -169,11 +174,9 @@ enum End {
 /// Takes part in consensus until the node stops or fails. A panic ends it like any other failure.
 pub(crate) fn run(shared: &Arc<Shared>, settings: &Settings, guard: Option<Arc<Mutex<Guard>>>) {
     let run = || Runner::new(shared, settings, guard).and_then(|mut runner| runner.run());
-    let ended = std::panic::catch_unwind(AssertUnwindSafe(run)).unwrap_or_else(|panic| {
-        let text = panic.downcast_ref::<String>().cloned();
-        let message = text.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()));
+    let ended = caught(run).unwrap_or_else(|message| {
         let height = shared.chain().tip().height;
-        Err(ConsensusError::Panicked { height, message: message.unwrap_or_default() })
+        Err(ConsensusError::Panicked { height, message })
     });
     if let Err(error) = ended {
         tracing::error!(%error, "consensus has stopped");
@@ -206,6 +209,8 @@ impl<'a> Runner<'a> {
         let host = Host::new(Arc::clone(shared), ctx, *pace, dir, *max_block_bytes, outbound)?;
         #[cfg(feature = "faults")]
         let host = host.misbehaving(settings.fault);
+        #[cfg(feature = "faults")]
+        Fault::set_trap(settings.fault);
         Ok(Self { shared, settings, guard, ctx, host, patience: pace.patience(), broken: 0, silence: 0 })
     }
 
@@ -292,7 +297,7 @@ impl<'a> Runner<'a> {
         if !admitted && self.settings.alone && guard.height() > tip + 1 {
             return Err(EngineError::new(format!(
                 "the chain in this directory ends at height {tip}, and this key signed height {}: the directory is an older copy. Restore the \
-                 newer one; to decide those heights anew, remove the record of signatures and start with --first-start",
+                 newer one; to decide those heights anew, remove the record of signatures",
                 guard.height()
             ))
             .into());

@@ -69,8 +69,11 @@ pub struct NodeConfig {
     /// How far behind it the time of a new proposed block may be, beside the time that a proposal may take.
     pub max_clock_behind_ms: u64,
     /// The operator's word that the key has never signed for this chain. Without it, a key whose record of signatures is
-    /// missing first watches others decide.
+    /// missing first watches others decide. It counts for a directory without blocks only: where there are some, a missing record was lost.
     pub first_start: bool,
+    /// The operator's word that a key whose record of signatures is missing signed nothing for this height or a later one. It counts only
+    /// while this is the next height.
+    pub unsigned_from: Option<u64>,
     /// Where it is recorded what the key signed [default: in `data_dir`]. Kept apart, it also protects from an old copy of `data_dir`.
     pub sign_guard: Option<PathBuf>,
     /// What clients may take of the service.
@@ -113,6 +116,7 @@ impl NodeConfig {
             max_clock_ahead_ms: 5_000,
             max_clock_behind_ms: 5_000,
             first_start: false,
+            unsigned_from: None,
             sign_guard: None,
             limits: ServiceLimits::default(),
             #[cfg(feature = "faults")]
@@ -123,6 +127,7 @@ impl NodeConfig {
     fn pace(&self) -> Pace {
         Pace {
             interval: Duration::from_millis(self.block_interval_ms),
+            least: Duration::from_millis(self.genesis.params.min_block_ms),
             propose: Duration::from_millis(self.propose_timeout_ms),
             vote: Duration::from_millis(self.vote_timeout_ms),
             clock_ahead_ms: self.max_clock_ahead_ms,
@@ -214,6 +219,7 @@ impl Node {
             key,
             network,
             first_start,
+            unsigned_from,
             sign_guard,
             referee,
             history,
@@ -237,8 +243,16 @@ impl Node {
         }
         std::fs::create_dir_all(&dir).map_err(|source| NodeError::Io { path: dir.clone(), source })?;
         let guard_file = sign_guard.unwrap_or_else(|| dir.join("signed"));
-        // A sole validator contradicts nobody else.
-        let never_signed = first_start || network.is_none();
+        let (next, word) =
+            (chain.tip().height + 1, Word { alone: network.is_none(), first_start, unsigned_from });
+        let never_signed = word.is_unsigned(next);
+        if (first_start || unsigned_from.is_some()) && !never_signed {
+            tracing::info!(
+                next,
+                ?word,
+                "the word on what this key signed is not about the next height, and counts for nothing"
+            );
+        }
         let guard = key.as_ref().map(|_| consensus::open_guard(&guard_file, never_signed)).transpose()?;
         let listen = |source| NodeError::Listen { address: rpc_listen, source };
         let listener = TcpListener::bind(rpc_listen).await.map_err(listen)?;
@@ -336,6 +350,22 @@ impl Node {
     }
 }
 
+/// What is said about a key whose record of signatures is missing. Flags stay in unit files; so each holds for one height only.
+#[derive(Debug, Clone, Copy)]
+struct Word {
+    alone: bool,
+    first_start: bool,
+    unsigned_from: Option<u64>,
+}
+
+impl Word {
+    /// Whether the key signed nothing for the next height, nor for a later one.
+    fn is_unsigned(self, next: u64) -> bool {
+        // A sole validator contradicts nobody else.
+        self.alone || (self.first_start && next == 1) || self.unsigned_from == Some(next)
+    }
+}
+
 fn check_times(config: &NodeConfig) -> Result<(), NodeError> {
     let times = [
         ("block_interval_ms", config.block_interval_ms),
@@ -351,5 +381,22 @@ fn check_times(config: &NodeConfig) -> Result<(), NodeError> {
 impl Drop for Node {
     fn drop(&mut self) {
         self.signal();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A directory with blocks whose record of signatures is missing has lost it, whatever flag was left behind.
+    #[test]
+    fn a_flag_that_was_left_behind_forgets_nothing() {
+        let says = |alone, first_start, unsigned_from, next| {
+            Word { alone, first_start, unsigned_from }.is_unsigned(next)
+        };
+        assert!(says(false, true, None, 1) && !says(false, true, None, 2));
+        assert!(says(false, false, Some(7), 7));
+        assert!(!says(false, false, Some(7), 6) && !says(false, true, Some(7), 8));
+        assert!(!says(false, false, None, 1) && says(true, false, None, 9));
     }
 }

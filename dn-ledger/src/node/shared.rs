@@ -287,6 +287,9 @@ impl Shared {
     pub(super) fn reject(&self, rejected: &[(SignedTx, Reject)]) {
         let mut pool = self.pool();
         for (tx, reject) in rejected {
+            if matches!(reject, Reject::Bug {}) {
+                tracing::error!(tx = %tx.id(), "a bug: the rules panic with this transaction, which is dropped");
+            }
             pool.mempool.remove(tx.tx.sender, tx.tx.nonce);
             pool.tell(tx.id(), || Err(reject.clone()));
         }

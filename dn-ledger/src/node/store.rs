@@ -16,8 +16,9 @@ use crate::chain::{Chain, Executed};
 use crate::events::Event;
 use crate::genesis::{Genesis, GenesisError};
 use crate::light::LightBlock;
-use crate::state::{CorruptState, State, VALIDATOR_SETS, check_entry};
+use crate::state::{BASE_RULES, CorruptState, State, VALIDATOR_SETS, check_entry};
 use crate::supply::{self, SupplyError};
+use crate::upgrades::RULES;
 use crate::validators::{NEXT_SET, ValidatorSet};
 use crate::views::{BlockView, EventView, EventsView, TxOutcome, TxView};
 
@@ -86,6 +87,19 @@ pub enum StoreError {
         expected: Hash32,
         /// The genesis on disk.
         found: Hash32,
+    },
+    /// The chain goes by other rules than this software has.
+    #[error(
+        "{path} holds a chain of rules {}; this software has rules {expected}: use the software that wrote it, or an empty directory",
+        .found.map_or("1 or older".to_owned(), |rules| rules.to_string())
+    )]
+    Rules {
+        /// The file.
+        path: PathBuf,
+        /// Those of this software.
+        expected: u32,
+        /// Those of the chain; none was recorded before rules 2.
+        found: Option<u32>,
     },
     /// The database refuses: a damaged file, a full disk.
     #[error("{path}: {source}")]
@@ -300,7 +314,18 @@ impl Store {
         write().map_err(|source| self.database(source))
     }
 
+    fn check_rules(&self) -> Result<(), StoreError> {
+        let key = BASE_RULES.key(&0);
+        let found = self.read(|tx| Ok(tx.open_table(STATE)?.get(&*key)?.map(|row| row.value().to_vec())))?;
+        let found = found.map(|bytes| self.decode("rules", &bytes)).transpose()?;
+        if found == Some(RULES) {
+            return Ok(());
+        }
+        Err(StoreError::Rules { path: self.path.clone(), expected: RULES, found })
+    }
+
     fn load(&self, genesis: &Genesis) -> Result<Chain, StoreError> {
+        self.check_rules()?;
         let bytes = self.meta(TIP_KEY)?.ok_or(self.missing("tip", 0))?;
         let tip = self.decode::<Header>("tip", &bytes)?;
         let mut decided = Certificate::default();
@@ -564,3 +589,6 @@ fn open_database(path: &Path) -> Result<Db, StoreError> {
         other => StoreError::Database { path: path.to_owned(), source: Box::new(other.into()) },
     })
 }
+
+#[cfg(test)]
+mod tests;

@@ -5,6 +5,9 @@ use serde::{Deserialize, Serialize};
 
 use super::{ParamsError, within, within_dn};
 
+/// The most that `delay_blocks` may be.
+pub(super) const MAX_DELAY: u64 = 64;
+
 /// Where randomness comes from, and how long after a commitment it is drawn.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
@@ -12,7 +15,8 @@ use super::{ParamsError, within, within_dn};
 pub struct BeaconParams {
     /// Every block carries its proposer's reveal. Without, a block's proposer can choose the randomness among many.
     pub required: bool,
-    /// Blocks from a batch to the draw of its audits: whoever has all their turns knows the draw when the batch is posted.
+    /// Blocks from a commitment to what is drawn for it: from a batch to its audits, from an election to the turns of who was elected. Whoever
+    /// has all their turns knows the draw when it commits itself. Shorter than an epoch.
     pub delay_blocks: u64,
     /// Taken out of a validator's pay for each turn that it missed.
     pub miss_penalty: Amount,
@@ -25,9 +29,16 @@ impl BeaconParams {
         Self { required: false, delay_blocks: 1, miss_penalty: Amount::from_atto(10_000_000_000_000_000) }
     }
 
+    /// Of a main network: whoever has a third of all power has seventeen turns in a row once in 10^8 heights.
+    pub(super) const fn main() -> Self {
+        Self { required: true, delay_blocks: 16, ..Self::devnet() }
+    }
+
     /// Checks the bounds.
-    pub(super) fn validate(&self) -> Result<(), ParamsError> {
-        within("beacon.delay_blocks", self.delay_blocks.into(), 1, 64)?;
+    pub(super) fn validate(&self, epoch_blocks: u64) -> Result<(), ParamsError> {
+        // An election holds before the next one is made.
+        let most = epoch_blocks.saturating_sub(1).min(MAX_DELAY);
+        within("beacon.delay_blocks", self.delay_blocks.into(), 1, most.into())?;
         within_dn("beacon.miss_penalty", self.miss_penalty, 0, 1_000)
     }
 }

@@ -6,13 +6,15 @@ use dn_trust::Unit;
 use super::MAX_LIST;
 use super::page::{PageError, newest, page};
 use crate::state::{
-    AUDIT_TASKS, AUDITS, AuditResult, BEACON, FEEDBACKS, IDENTITIES, MODEL_REPUTATIONS, MODEL_TRUST, PARAMS,
-    QUALITY_ROUNDS, State, WORKER_BATCHES, WORKER_FEEDBACK, WORKER_REPUTATIONS, WORKER_SEQUENCES,
+    AUDIT_TASKS, AUDITS, AuditResult, BEACON, ELECTIONS, Election, FEEDBACKS, IDENTITIES, MODEL_REPUTATIONS,
+    MODEL_TRUST, PARAMS, QUALITY_ROUNDS, State, TURN_SEEDS, WORKER_BATCHES, WORKER_FEEDBACK,
+    WORKER_REPUTATIONS, WORKER_SEQUENCES,
 };
 use crate::tx::Role;
+use crate::validators::NEXT_SET;
 use crate::views::{
-    AgentView, BeaconView, FeedbackAuthView, FeedbackView, IndicatorView, ModelTrustView, Page, PageRequest,
-    QualityRoundView, ReputationView, ValidationView, ValidationsView,
+    AgentView, BeaconView, ElectionView, FeedbackAuthView, FeedbackView, IndicatorView, ModelTrustView, Page,
+    PageRequest, QualityRoundView, ReputationView, ValidationView, ValidationsView,
 };
 
 /// The most batches of one page of validations.
@@ -174,9 +176,15 @@ pub fn quality_rounds(state: &State, request: &PageRequest) -> Result<Page<Quali
     })
 }
 
-/// The randomness of the tip.
+/// The randomness of the tip, and what turns are drawn from.
 pub fn beacon(state: &State, height: u64) -> BeaconView {
-    BeaconView { height, beacon: BEACON.get_or_default(state, &0) }
+    let election = ELECTIONS.get(state, &0);
+    BeaconView {
+        height,
+        beacon: BEACON.get_or_default(state, &0),
+        turn_seed: TURN_SEEDS.get_or_default(state, &NEXT_SET),
+        election: election.map(|Election { last_height, set }| ElectionView { last_height, set }),
+    }
 }
 
 #[cfg(test)]

@@ -13,7 +13,7 @@ use super::records::{
     ProposalStatus, Session, Upgrade,
 };
 use super::records::{
-    Dispute, DisputeLoad, FeedbackRecord, Heard, QualityRound, Reputation, SettledQuality, Turns,
+    Dispute, DisputeLoad, Election, FeedbackRecord, Heard, QualityRound, Reputation, SettledQuality, Turns,
 };
 use super::records::{Domain, DomainCount, EpochWork, Family, JobClaim, JobEscrow, ModelTerms};
 use crate::params::Params;
@@ -350,12 +350,16 @@ tables! {
     /// Who decides blocks: [`NEXT_SET`](crate::validators::NEXT_SET) and [`TIP_SET`](crate::validators::TIP_SET).
     25 VALIDATOR_SETS "validator_sets": u32 => ValidatorSet;
     /// What turns are drawn from, for the block after the tip and for the tip: [`NEXT_SET`](crate::validators::NEXT_SET) and
-    /// [`TIP_SET`](crate::validators::TIP_SET). The beacon of the epoch's first block; nothing in the first epoch.
+    /// [`TIP_SET`](crate::validators::TIP_SET). The beacon of the last block that the set before decided; nothing for the genesis' set.
     26 TURN_SEEDS "turn_seeds": u32 => Hash32;
     /// Who is in a role, suspended or not, and has not left. The value is always true.
     27 IN_ROLE "in_role": (Role, Address) => bool;
     /// How many they are.
     28 ROLE_COUNTS "role_counts": Role => u32;
+    /// Who was elected at the last epoch's end and does not decide yet, under key 0.
+    29 ELECTIONS "elections": u32 => Election;
+    /// The rules that the chain started with, under key 0: [`RULES`](crate::upgrades::RULES).
+    33 BASE_RULES "base_rules": u32 => u32;
     /// Domains by id.
     50 DOMAINS "domains": u32 => Domain;
     /// Open domains by the Keccak-256 of their name.

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Cursor, IndicatorView};
 use crate::tx::Role;
+use crate::validators::ValidatorSet;
 
 /// `dn_agent`: the identity registry's entry.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -158,12 +159,26 @@ pub struct QualityRoundView {
     pub open_until: u64,
 }
 
-/// `dn_beacon`: the randomness of the tip.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+/// `dn_beacon`: the randomness of the tip, and what turns are drawn from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct BeaconView {
     /// The tip.
     pub height: u64,
     /// Its randomness.
     pub beacon: Hash32,
+    /// What the next block's turns are drawn from.
+    pub turn_seed: Hash32,
+    /// Who was elected and does not decide yet.
+    pub election: Option<ElectionView>,
+}
+
+/// A set that was elected and waits for the seed of its turns.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct ElectionView {
+    /// The last block of the set before; its beacon is the seed.
+    pub last_height: u64,
+    /// Who decides from the next block on; empty if nobody could be elected, and the set before goes on.
+    pub set: ValidatorSet,
 }

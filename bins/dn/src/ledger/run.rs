@@ -4,6 +4,7 @@ use std::fs;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use dn_core::SecretKey;
 use dn_ledger::Genesis;
@@ -18,6 +19,8 @@ use crate::wallet::KeystoreArgs;
 
 /// Snapshots that a node keeps.
 const KEPT_SNAPSHOTS: usize = 2;
+/// How long after its genesis a chain's validators start for the first time.
+const FIRST_STARTS: Duration = Duration::from_secs(24 * 3_600);
 
 /// What `dn ledger run` takes.
 #[derive(Debug, clap::Args)]
@@ -58,9 +61,14 @@ pub(crate) struct Args {
     #[arg(long, value_name = "MS", default_value_t = 1_000)]
     propose_timeout_ms: u64,
     /// The key never signed for this chain. Without this, a key that has no record of what it signed first watches others
-    /// decide; with it and untrue, the validator may sign twice and be slashed.
+    /// decide; with it and untrue, the validator may sign twice and be slashed. It counts for a directory without blocks, in the first day of
+    /// the chain.
     #[arg(long)]
     first_start: bool,
+    /// A key that has no record of what it signed signed nothing for this height or a later one. For a chain that stands still because its
+    /// validators lost their records; it counts only while this is the next height.
+    #[arg(long, value_name = "HEIGHT")]
+    unsigned_from: Option<u64>,
     /// Where it is recorded what the key signed [default: in the data directory]. On another disk it also protects from
     /// restoring an old copy of the data directory.
     #[arg(long, value_name = "FILE")]
@@ -102,6 +110,12 @@ pub(crate) fn run(args: Args, config: &Config) -> Result<ExitCode, CliError> {
     crate::runtime()?.block_on(serve(args, genesis, key))
 }
 
+/// Whether a first start is one of the chain: who comes later, perhaps with a lost disk and a flag that was left in a unit file, watches the
+/// others, who can decide without it.
+fn starts_now(genesis: &Genesis, now: Duration) -> bool {
+    now <= Duration::from_millis(genesis.time_ms).saturating_add(FIRST_STARTS)
+}
+
 async fn serve(args: Args, genesis: Genesis, key: Option<SecretKey>) -> Result<ExitCode, CliError> {
     let network = NetworkConfig { listen: args.listen, peers: args.peers, closed: args.closed };
     let data_dir = args.data_dir.unwrap_or_else(|| data_dir().join("ledger"));
@@ -115,13 +129,15 @@ async fn serve(args: Args, genesis: Genesis, key: Option<SecretKey>) -> Result<E
         connections_per_address: args.max_connections_per_address,
         ..ServiceLimits::default()
     };
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     let config = NodeConfig {
         key,
         history,
         limits,
         network: Some(network),
         propose_timeout_ms: args.propose_timeout_ms,
-        first_start: args.first_start,
+        first_start: args.first_start && starts_now(&genesis, now),
+        unsigned_from: args.unsigned_from,
         sign_guard: args.sign_guard,
         referee: Some(dn_sdk::referee::TileReferee::handle()),
         ..NodeConfig::following(data_dir, genesis, args.rpc_listen, args.interval_ms)
@@ -144,5 +160,30 @@ async fn serve(args: Args, genesis: Genesis, key: Option<SecretKey>) -> Result<E
         Err(CliError::Other(format!("the node has stopped by itself: {reason}")))
     } else {
         Ok(ExitCode::SUCCESS)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_first_start_is_one_of_the_chain() {
+        let plan = dn_ledger::Devnet {
+            chain_id: 7,
+            time_ms: 1_700_000_000_000,
+            faucet: dn_core::Address([9; 20]),
+            funded: Vec::new(),
+            validators: vec![dn_ledger::DevnetValidator {
+                address: dn_core::Address([1; 20]),
+                name: "v".into(),
+                endpoint: "v".into(),
+                stake: dn_core::Amount::from_dn(10_000),
+            }],
+        };
+        let genesis = Genesis::devnet(&plan, dn_ledger::Params::devnet()).unwrap();
+        let after = |hours: u64| Duration::from_millis(genesis.time_ms) + Duration::from_secs(hours * 3_600);
+        assert!(starts_now(&genesis, Duration::ZERO) && starts_now(&genesis, after(24)));
+        assert!(!starts_now(&genesis, after(25)));
     }
 }

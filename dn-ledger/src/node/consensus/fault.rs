@@ -32,15 +32,26 @@ pub enum Fault {
     Garbage,
     /// Publishes in place of each vote one that it signed a few heights before.
     StaleVotes,
+    /// Its rules have a bug: they panic with a transfer to [`Fault::TRAP`].
+    Panics,
 }
 
 impl Fault {
+    /// Where transfers go with which [`Panics`](Self::Panics) panics.
+    pub const TRAP: dn_core::Address = crate::chain::fault::TRAP;
+
+    /// Has the rules panic on this thread, if that is the fault.
+    pub(crate) fn set_trap(fault: Option<Self>) {
+        use crate::chain::fault::{Trap, set};
+        set(if fault == Some(Self::Panics) { Trap::InTx } else { Trap::Off });
+    }
+
     /// Spoils a block that was just built.
     pub(crate) fn spoil(self, block: &mut Block) {
         match self {
             Self::WrongState => block.header.state.0[0] ^= 1,
             Self::Future => block.header.time_ms += 3_600_000,
-            Self::Silent | Self::Withhold | Self::Garbage | Self::StaleVotes => {}
+            Self::Silent | Self::Withhold | Self::Garbage | Self::StaleVotes | Self::Panics => {}
         }
     }
 

@@ -5,6 +5,9 @@
 //! the log cannot tell is that it is itself missing or old. Therefore this record: forced to disk once a height, before the
 //! first signature of it, and written with every signature. A node starts to sign only if the record and what it finds on
 //! disk fit together ([`Guard::admit`]), and never below what is recorded.
+//!
+//! Each state of the record is in two places, and the last record that was forced to disk is where nothing is written that is not forced:
+//! whatever place is torn or lost, the other one of the newest has it, and a cut in the middle of a write leaves the one before ([`Kind`]).
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read};
@@ -20,8 +23,32 @@ pub(super) const PROPOSAL: u8 = 1;
 pub(super) const PREVOTE: u8 = 2;
 pub(super) const PRECOMMIT: u8 = 3;
 
-/// Bytes between the two places of the record: a torn write never reaches the other one.
+/// Bytes from one place of a record to the next: a torn write never reaches the other one.
 const SLOT_BYTES: u64 = 4_096;
+/// Places of one state of the record.
+const COPIES: u64 = 2;
+/// States of a kind that are kept, the newest and the one before: it stays whole while the newer one is written.
+const GENERATIONS: u64 = 2;
+
+/// How a state of the record is written. The places of the two kinds are apart: what is not forced to disk may be torn at any time until
+/// something is, also after the signature left.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    /// Forced to disk: the first signature of a height.
+    Durable,
+    /// Whatever is signed after it.
+    Running,
+}
+
+impl Kind {
+    const ALL: [Self; 2] = [Self::Durable, Self::Running];
+
+    /// Where the copies of a generation are.
+    fn places(self, generation: u64) -> impl Iterator<Item = u64> {
+        let first = (self as u64 * GENERATIONS + generation) * COPIES;
+        (first..first + COPIES).map(|slot| slot * SLOT_BYTES)
+    }
+}
 /// Signatures of one height that are remembered, the newest: what three steps in each of sixteen rounds need.
 const MAX_SIGNED: usize = 48;
 
@@ -119,6 +146,8 @@ pub(crate) struct Guard {
     file: File,
     path: PathBuf,
     last: Record,
+    /// The generation of each kind that is written next: the older one.
+    next: [u64; 2],
     /// The height at which the engine may have forgotten what the key is bound to.
     forgetful: Option<u64>,
 }
@@ -131,15 +160,27 @@ impl Guard {
         let file = file.map_err(error)?;
         let mut bytes = Vec::new();
         (&file).read_to_end(&mut bytes).map_err(error)?;
-        let slots = [0, SLOT_BYTES as usize].map(|at| bytes.get(at..).and_then(read));
-        let last = slots.into_iter().flatten().max_by_key(|record| record.counter);
-        match last {
-            Some(last) => Ok(Self { file, path: path.to_owned(), last, forgetful: None }),
-            None if bytes.iter().all(|b| *b == 0) => {
-                Ok(Self { file, path: path.to_owned(), last: Record::default(), forgetful: None })
-            }
-            None => Err(GuardError::Damaged { path: path.to_owned() }),
+        let at = |place: u64| usize::try_from(place).ok().and_then(|at| bytes.get(at..)).and_then(read);
+        let counter = |record: Option<Record>| record.map(|record| record.counter);
+        let newest =
+            |kind: Kind, generation| kind.places(generation).filter_map(|place| counter(at(place))).max();
+        let next = Kind::ALL.map(|kind| u64::from(newest(kind, 0) > newest(kind, 1)));
+        let places =
+            || Kind::ALL.into_iter().flat_map(|kind| (0..GENERATIONS).flat_map(move |g| kind.places(g)));
+        let path = path.to_owned();
+        let Some(last) = places().filter_map(at).max_by_key(|record| record.counter) else {
+            return match bytes.iter().all(|b| *b == 0) {
+                true => Ok(Self { file, path, last: Record::default(), next, forgetful: None }),
+                false => Err(GuardError::Damaged { path }),
+            };
+        };
+        let copies = places().filter_map(at).filter(|record| *record == last).count() as u64;
+        let mut guard = Self { file, path, last: last.clone(), next, forgetful: None };
+        if copies < COPIES {
+            tracing::warn!(path = %guard.path.display(), "a place of the record of signatures was torn or lost: it is written again");
+            guard.write(last, true)?;
         }
+        Ok(guard)
     }
 
     /// Whether nothing was ever signed here.
@@ -232,10 +273,15 @@ impl Guard {
 
     fn write(&mut self, record: Record, durable: bool) -> Result<(), GuardError> {
         let error = |source| GuardError::Io { path: self.path.clone(), source };
-        self.file.write_all_at(&write(&record), (record.counter % 2) * SLOT_BYTES).map_err(error)?;
+        let kind = if durable { Kind::Durable } else { Kind::Running };
+        let (next, bytes) = (self.next[kind as usize], write(&record));
+        for place in kind.places(next) {
+            self.file.write_all_at(&bytes, place).map_err(error)?;
+        }
         if durable {
             self.file.sync_data().map_err(error)?;
         }
+        self.next[kind as usize] = (next + 1) % GENERATIONS;
         self.last = record;
         Ok(())
     }

@@ -12,13 +12,13 @@ use dn_core::SecretKey;
 use malachite_channel::app::engine::host::{HeightParams, Next};
 use malachite_channel::app::types::{LocallyProposedValue, ProposedValue};
 use malachite_channel::{AppMsg, Channels, Reply};
-use malachite_types::{CommitCertificate, LinearTimeouts, Round};
+use malachite_types::{CommitCertificate, Round};
 
 use history::pure_certificate;
+pub use judge::NotExecuted;
 
 use super::context::{Ctx, Height, Validators};
 use super::outbound::Outbound;
-use super::pace::MAX_TIMEOUT;
 use super::parts::{Assembly, Place, Received};
 use super::undecided::{Candidate, Undecided};
 use super::{ConsensusError, Pace, evidence};
@@ -206,19 +206,7 @@ impl Host {
     }
 
     fn params(&self) -> HeightParams<Ctx> {
-        let Pace { propose, vote, interval, .. } = self.pace;
-        let timeouts = LinearTimeouts {
-            // Its proposer may wait for its block to be due.
-            propose: interval + propose,
-            propose_delta: propose / 2,
-            prevote: vote,
-            prevote_delta: vote / 2,
-            precommit: vote,
-            precommit_delta: vote / 2,
-            rebroadcast: interval + propose + 2 * vote,
-            max_timeout: MAX_TIMEOUT.max(2 * interval),
-        };
-        HeightParams::new(self.validators(), timeouts, None)
+        HeightParams::new(self.validators(), self.pace.timeouts(), None)
     }
 
     fn next(&self) -> Next<Ctx> {
@@ -317,9 +305,11 @@ impl Host {
         let candidate = self.undecided.block(height, value).cloned();
         let candidate = candidate.ok_or(ConsensusError::Unknown { height: height.0, block: value.hash() })?;
         let (place, block) = (candidate.place, candidate.block);
-        let executed = self
-            .execute(&place, &block)
-            .map_err(|()| ConsensusError::Invalid { height: height.0, block: value.hash() })?;
+        let executed = self.execute(&place, &block).map_err(|source| ConsensusError::Invalid {
+            height: height.0,
+            block: value.hash(),
+            source,
+        })?;
         let certificate = pure_certificate(certificate)?;
         let began = Instant::now();
         // On disk first: nothing is answered, or visible to queries, that a crash could take back.

@@ -26,7 +26,7 @@ const VERSION: u32 = 1;
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
     "{path} is damaged at byte {at}: {reason}. The key signs nothing until others decide height {next}; what is left of the \
-     file is kept as {kept}. If no others can, and only then, start with the record of signatures and this log removed, and with --first-start"
+     file is kept as {kept}. If no others can, and only then, start once with the record of signatures and this log removed, and with --unsigned-from {next}"
 )]
 pub struct LogDamaged {
     /// The file.

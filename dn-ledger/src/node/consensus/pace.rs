@@ -2,14 +2,18 @@
 
 use std::time::Duration;
 
+use malachite_types::LinearTimeouts;
+
 /// The longest time that a round's proposal is waited for.
-pub(crate) const MAX_TIMEOUT: Duration = Duration::from_secs(60);
+const MAX_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// How fast consensus goes.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Pace {
     /// Between blocks without transactions; with transactions a quarter.
     pub(crate) interval: Duration,
+    /// From a block's time to the next one's, at least: the chain's `min_block_ms`.
+    pub(crate) least: Duration,
     /// For a proposal, after it is due.
     pub(crate) propose: Duration,
     /// For votes once a quorum has voted, though not for one block.
@@ -32,7 +36,32 @@ pub(crate) enum Untimely {
 impl Pace {
     /// How long nothing may be decided before the engine is started again.
     pub(crate) fn patience(&self) -> Duration {
-        Duration::from_secs(30).max(4 * (self.interval + self.propose + 2 * self.vote))
+        Duration::from_secs(30).max(4 * (self.due() + self.propose + 2 * self.vote))
+    }
+
+    /// How long after a block the next one is due at the latest: its proposer waits so long, however short the node's own interval is.
+    pub(crate) fn due(&self) -> Duration {
+        self.interval.max(self.least)
+    }
+
+    /// The engine's timeouts.
+    pub(crate) fn timeouts(&self) -> LinearTimeouts {
+        let Self { propose, vote, .. } = *self;
+        LinearTimeouts {
+            // Its proposer may wait for its block to be due.
+            propose: self.due() + propose,
+            propose_delta: propose / 2,
+            prevote: vote,
+            prevote_delta: vote / 2,
+            precommit: vote,
+            precommit_delta: vote / 2,
+            rebroadcast: self.due() + propose + 2 * vote,
+            max_timeout: self.longest(),
+        }
+    }
+
+    fn longest(&self) -> Duration {
+        MAX_TIMEOUT.max(2 * self.due())
     }
 
     /// Compares the time of a block that is proposed in a round with the clock. One that is not `new`, proposed again or before this
@@ -42,8 +71,8 @@ impl Pace {
         if found > latest {
             return Err(Untimely::Ahead { found, latest });
         }
-        let wait = self.interval + self.propose + self.propose / 2 * round.min(1_000);
-        let wait = wait.min(MAX_TIMEOUT.max(2 * self.interval));
+        let wait = self.due() + self.propose + self.propose / 2 * round.min(1_000);
+        let wait = wait.min(self.longest());
         let wait_ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
         let earliest = now_ms.saturating_sub(self.clock_behind_ms.saturating_add(wait_ms));
         if new && found < earliest { Err(Untimely::Behind { found, earliest }) } else { Ok(()) }
@@ -58,6 +87,7 @@ mod tests {
     fn clocks_are_bound_both_ways() {
         let pace = Pace {
             interval: Duration::from_millis(200),
+            least: Duration::from_millis(1),
             propose: Duration::from_millis(1_000),
             vote: Duration::from_millis(500),
             clock_ahead_ms: 5_000,
@@ -78,5 +108,28 @@ mod tests {
         let earliest = now - 63_000;
         assert_eq!(check(earliest, u32::MAX, true), Ok(()));
         assert!(check(earliest - 1, u32::MAX, true).is_err());
+    }
+
+    /// A chain of a block a second, and nodes whose interval is a quarter of that: nobody gives a proposer up who waits for its second.
+    #[test]
+    fn the_chains_own_pace_counts() {
+        let pace = Pace {
+            interval: Duration::from_millis(250),
+            least: Duration::from_millis(1_000),
+            propose: Duration::from_millis(400),
+            vote: Duration::from_millis(500),
+            clock_ahead_ms: 5_000,
+            clock_behind_ms: 3_000,
+        };
+        assert_eq!(pace.timeouts().propose, Duration::from_millis(1_400));
+        assert_eq!(pace.timeouts().rebroadcast, Duration::from_millis(2_400));
+        let now = 1_000_000;
+        assert_eq!(pace.check(now - 3_000 - 1_400, now, 0, true), Ok(()));
+        assert!(pace.check(now - 3_000 - 1_401, now, 0, true).is_err());
+        let slow = Pace { least: Duration::from_secs(600), ..pace };
+        assert_eq!(slow.patience(), Duration::from_millis(4 * 601_400));
+        assert_eq!(slow.timeouts().max_timeout, Duration::from_secs(1_200));
+        let lazy = Pace { interval: Duration::from_secs(2), ..pace };
+        assert_eq!(lazy.timeouts().propose, Duration::from_millis(2_400), "the longer of both");
     }
 }

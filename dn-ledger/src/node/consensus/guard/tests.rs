@@ -135,16 +135,109 @@ fn a_sole_validator_may_forget_what_nobody_saw() {
     assert!(guard.note(wanted(step(6, 0, 0), 2)).is_err());
 }
 
-#[test]
-fn a_torn_write_leaves_the_record_before_and_garbage_is_refused() {
+/// What signing three heights, with some signatures each, leaves on disk after each signature, and what was signed last.
+fn history() -> Vec<(Vec<u8>, Step)> {
     let (_dir, path, mut guard) = guard();
-    guard.note(wanted(step(1, 0, 2), 1)).unwrap();
-    guard.note(wanted(step(1, 0, 3), 2)).unwrap();
-    let mut bytes = std::fs::read(&path).unwrap();
-    bytes[3] ^= 1;
-    std::fs::write(&path, &bytes).unwrap();
-    assert_eq!(Guard::open(&path).unwrap().last.step, step(1, 0, 2));
-    bytes[SLOT_BYTES as usize + 3] ^= 1;
-    std::fs::write(&path, &bytes).unwrap();
-    assert!(matches!(Guard::open(&path), Err(GuardError::Damaged { .. })));
+    let mut seen = Vec::new();
+    for height in 1..=3 {
+        for (round, kind) in [(0, 2), (0, 3), (1, 2), (1, 3), (2, 2)].into_iter().take(2 + height as usize) {
+            let step = step(height, round, kind);
+            guard.note(wanted(step, round as u8 + 1)).unwrap();
+            seen.push((std::fs::read(&path).unwrap(), step));
+        }
+    }
+    seen
+}
+
+fn opened(bytes: &[u8]) -> Result<Guard, GuardError> {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("signed");
+    std::fs::write(&path, bytes).unwrap();
+    let guard = Guard::open(&path)?;
+    // What was found in one place only is in two again.
+    let healed = Guard::open(&path)?;
+    assert_eq!((&healed.last, count(&path, &guard.last)), (&guard.last, 2));
+    Ok(guard)
+}
+
+fn count(path: &Path, record: &Record) -> usize {
+    let bytes = std::fs::read(path).unwrap();
+    let slots = (0..8).filter_map(|slot| bytes.get(slot * SLOT_BYTES as usize..));
+    slots.filter_map(read).filter(|found| found == record).count().min(2)
+}
+
+/// One place torn, flipped or lost, at any time: the floor is what was signed last.
+#[test]
+fn no_single_place_lowers_the_floor() {
+    for (bytes, signed) in history() {
+        assert_eq!(opened(&bytes).unwrap().last.step, signed);
+        for slot in 0..8 {
+            let range = slot * SLOT_BYTES as usize..((slot + 1) * SLOT_BYTES as usize).min(bytes.len());
+            if range.start >= bytes.len() {
+                continue;
+            }
+            let mut flipped = bytes.clone();
+            flipped[range.start + 3] ^= 1;
+            let mut lost = bytes.clone();
+            lost[range.clone()].fill(0);
+            let mut torn = bytes.clone();
+            torn[range.start + 40..range.end].fill(0xa5);
+            for damaged in [flipped, lost, torn] {
+                assert_eq!(opened(&damaged).unwrap().last.step, signed, "slot {slot}");
+            }
+        }
+    }
+}
+
+/// A cut of power: of what was written since the last force, and of what is just being forced, every place is torn. The floor is the last
+/// height that was forced; the signature that was being recorded never left.
+#[test]
+fn a_cut_leaves_the_height_that_was_forced() {
+    let (history, nothing) = (history(), (Vec::new(), Step::default()));
+    let place = |bytes: &[u8], slot: usize| {
+        let at = slot * SLOT_BYTES as usize;
+        bytes.get(at..).map(|rest| rest[..rest.len().min(SLOT_BYTES as usize)].to_vec())
+    };
+    let forced = |height| history.iter().find(|(_, step)| step.height == height).unwrap_or(&nothing);
+    for (now, step) in &history {
+        let first = *step == forced(step.height).1;
+        for (base, floor) in
+            [forced(step.height), forced(step.height - u64::from(first))].map(|f| (&f.0, f.1.height))
+        {
+            let mut torn = now.clone();
+            for slot in (0..8).filter(|slot| place(base, *slot) != place(now, *slot)) {
+                let range = slot * SLOT_BYTES as usize..((slot + 1) * SLOT_BYTES as usize).min(now.len());
+                if !range.is_empty() {
+                    torn[range.start + 20..range.end].fill(0xa5);
+                }
+            }
+            match opened(&torn) {
+                Ok(guard) => assert!(guard.height() >= floor, "{step:?}: {:?}", guard.last.step),
+                // Nothing was signed before: the operator is told.
+                Err(GuardError::Damaged { .. }) => assert_eq!(floor, 0),
+                Err(other) => panic!("{other}"),
+            }
+        }
+    }
+}
+
+/// A record of two places, as it was written before there were eight.
+#[test]
+fn a_record_of_two_places_is_read() {
+    let record = |counter, step| Record { counter, step, ..Record::default() };
+    let mut bytes = vec![0; 2 * SLOT_BYTES as usize];
+    for record in [record(6, step(5, 0, 3)), record(7, step(5, 1, 2))] {
+        let (slot, written) = ((record.counter % 2) as usize * SLOT_BYTES as usize, write(&record));
+        bytes[slot..slot + written.len()].copy_from_slice(&written);
+    }
+    assert_eq!(opened(&bytes).unwrap().last.step, step(5, 1, 2));
+}
+
+#[test]
+fn garbage_is_refused() {
+    let mut bytes = history()[0].0.clone();
+    for slot in 0..bytes.len() / SLOT_BYTES as usize + 1 {
+        bytes[slot * SLOT_BYTES as usize + 3] ^= 1;
+    }
+    assert!(matches!(opened(&bytes), Err(GuardError::Damaged { .. })));
 }

@@ -8,12 +8,24 @@ use malachite_types::Validity;
 use super::{Host, MAX_WAITING};
 use crate::apply::Signatures;
 use crate::block::Block;
-use crate::chain::Executed;
+use crate::chain::{BlockError, Executed};
 use crate::node::consensus::ConsensusError;
 use crate::node::consensus::context::Ctx;
 use crate::node::consensus::parts::{Part, Place, Received};
 use crate::node::consensus::undecided::Candidate;
 use crate::node::shared::now_ms;
+
+/// Why a block cannot follow the tip.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum NotExecuted {
+    /// A transaction that its sender did not sign.
+    #[error("it holds a transaction that nobody signed")]
+    Unsigned,
+    /// The rules refuse it, or panic with it.
+    #[error(transparent)]
+    Block(#[from] BlockError),
+}
 
 impl Host {
     pub(super) fn received(
@@ -116,21 +128,25 @@ impl Host {
         if place.valid_round.is_nil() { turn(round) } else { (0..=round).any(turn) }
     }
 
-    pub(super) fn execute(&mut self, place: &Place, block: &Block) -> Result<Arc<Executed>, ()> {
+    /// What a block does, or why it cannot follow the tip; a panic in the rules is such a reason.
+    pub(super) fn execute(&mut self, place: &Place, block: &Block) -> Result<Arc<Executed>, NotExecuted> {
         if let Some(executed) =
             self.undecided.block(place.height, place.block).and_then(|c| c.executed.clone())
         {
             return Ok(executed);
         }
-        if !self.shared.check_block_signatures(block) {
-            tracing::warn!(
-                height = place.height.0,
-                "a proposed block holds a transaction that nobody signed"
-            );
-            return Err(());
-        }
-        let executed = self.shared.chain_mut().validate_with(block, Signatures::Checked);
-        let executed = executed.map_err(|error| tracing::warn!(%error, "a proposed block is invalid"))?;
+        let executed = match self.shared.check_block_signatures(block) {
+            true => {
+                self.shared.chain_mut().validate_with(block, Signatures::Checked).map_err(NotExecuted::from)
+            }
+            false => Err(NotExecuted::Unsigned),
+        };
+        let executed = executed.inspect_err(|error| match error {
+            NotExecuted::Block(BlockError::Panicked { tx, .. }) => {
+                tracing::error!(height = place.height.0, block = %place.block, ?tx, %error, "a bug: a proposed block is refused");
+            }
+            _ => tracing::warn!(height = place.height.0, %error, "a proposed block is invalid"),
+        })?;
         let executed = Arc::new(executed);
         self.undecided.set_executed(place.block, &executed);
         Ok(executed)
