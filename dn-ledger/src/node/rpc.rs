@@ -162,9 +162,7 @@ async fn handle(
         Ok(value) => value,
         Err(failure) => return Json(failure).into_response(),
     };
-    let calls = value.as_array().and_then(|calls| u32::try_from(calls.len()).ok());
-    let calls = calls.and_then(NonZeroU32::new).unwrap_or(NonZeroU32::MIN);
-    if !service.quotas.allows(caller, calls) {
+    if !service.quotas.allows(caller, weight(&value)) {
         let message = format!("more than {CALLS_PER_SECOND} calls a second, or {BURST} at once");
         let error = RpcError::new(CODE_BUSY, message);
         return (StatusCode::TOO_MANY_REQUESTS, Json(failure(&Value::Null, error))).into_response();
@@ -179,6 +177,18 @@ async fn handle(
         }
         Err(_) => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
     }
+}
+
+/// How many calls a request counts for, before any of it is done; never more than somebody has who has rested.
+fn weight(request: &Value) -> NonZeroU32 {
+    let of = |call: &Value| {
+        let method = call.get("method").and_then(Value::as_str).and_then(table::find);
+        method.map_or(1, |method| method.weight)
+    };
+    let calls = request.as_array().map_or(std::slice::from_ref(request), Vec::as_slice);
+    // A batch that is too long is refused for that, after it was counted.
+    let all = calls.iter().take(MAX_BATCH).map(of).sum::<u32>();
+    NonZeroU32::new(all.min(BURST.get())).unwrap_or(NonZeroU32::MIN)
 }
 
 async fn read_body(request: Request<Body>) -> Result<Vec<u8>, (StatusCode, String)> {
@@ -343,4 +353,23 @@ fn parse<T: DeserializeOwned>(params: Value) -> Result<T, RpcError> {
 
 fn show<T: serde::Serialize>(value: T) -> Result<Value, RpcError> {
     serde_json::to_value(value).map_err(|_| internal())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_reads_much_counts_for_much() {
+        let call = |method: &str| json!({ "method": method });
+        let of = |request: Value| weight(&request).get();
+        assert_eq!(of(call("dn_status")), 1);
+        assert_eq!(of(call("dn_txProof")), 20);
+        assert_eq!(of(json!([call("dn_txProof"), call("dn_status"), call("no such"), 7])), 23);
+        assert_eq!([of(json!([])), of(json!("text")), of(Value::Null)], [1; 3]);
+        // As many as a batch holds, and as there are after a rest: it waits for no more than that.
+        assert_eq!(of(vec![call("dn_txProof"); MAX_BATCH].into()), 20 * MAX_BATCH as u32);
+        assert_eq!(of(vec![call("dn_txProof"); 1_000].into()), 20 * MAX_BATCH as u32);
+        assert_eq!(of(vec![call("dn_proposals"); MAX_BATCH].into()), BURST.get());
+    }
 }

@@ -46,7 +46,9 @@ pub(super) fn methods() -> Vec<Method> {
             "dn_txProof",
             "The block of a transaction with what proves it, and the proof that the transaction stands in it; null where there is none.",
             |shared, by: ById<TxId>| inclusion(shared, by.id),
-        ),
+        )
+        // A whole block is read and hashed.
+        .heavy(20),
         Method::query("dn_events", "Events of whole blocks from a height on, in order.", events),
         Method::query(
             "dn_prove",

@@ -38,6 +38,8 @@ pub(super) struct Method {
     pub(super) result: fn(&mut SchemaGenerator) -> Schema,
     /// The codes of the errors that it has beside those of every call.
     pub(super) errors: &'static [i64],
+    /// How many calls it counts for in a caller's quota, whatever its answer's size.
+    pub(super) weight: u32,
 }
 
 impl Method {
@@ -60,7 +62,13 @@ impl Method {
             params: P::json_schema,
             result: SchemaGenerator::subschema_for::<R>,
             errors,
+            weight: 1,
         }
+    }
+
+    /// The same, counting for several calls: what it reads is much more than what it answers.
+    pub(super) fn heavy(self, weight: u32) -> Self {
+        Self { weight, ..self }
     }
 
     /// The method that sends a transaction.
@@ -71,7 +79,7 @@ impl Method {
     {
         let errors = &[CODE_REJECTED, CODE_BUSY, CODE_PARAMS, CODE_INTERNAL];
         let result = SchemaGenerator::subschema_for::<R>;
-        Self { name, summary, call: Call::Send, params: P::json_schema, result, errors }
+        Self { name, summary, call: Call::Send, params: P::json_schema, result, errors, weight: 1 }
     }
 }
 
