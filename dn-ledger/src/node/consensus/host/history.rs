@@ -4,7 +4,7 @@ use bytes::Bytes;
 use dn_core::Canonical;
 use malachite_channel::app::engine::host::SyncedValueOutcome;
 use malachite_channel::app::types::sync::RawDecidedValue;
-use malachite_types::{CommitCertificate, CommitSignature, Round};
+use malachite_types::{CommitCertificate, CommitSignature, Round, Validity};
 
 use super::{Host, MAX_SYNC_BYTES};
 use crate::block::{Block, Certificate};
@@ -52,7 +52,12 @@ impl Host {
         };
         self.synced = height.0;
         self.shared.metrics.synced_blocks.inc();
-        let verdict = self.accept(received, false)?;
+        let mut verdict = self.accept(received, false)?;
+        if let Some(verdict) = &mut verdict {
+            // The engine has checked a certificate of this height, and drops the block unless it is the certificate's. So this says whether it is
+            // decided, not whether it can be executed here: if it cannot, the commit says so and the node stops, instead of asking for it for ever.
+            verdict.validity = Validity::Valid;
+        }
         Ok(verdict.map_or(SyncedValueOutcome::LocalTransientError, SyncedValueOutcome::Verdict))
     }
 }
