@@ -238,7 +238,7 @@ impl Params {
             max_validators: 100,
             max_in_role: 5_000,
             unbonding_epochs: 24,
-            min_unbonding_epochs: 1,
+            min_unbonding_epochs: 2,
             max_token_price: Amount::from_dn(1),
             model_grace_blocks: 100,
             min_deposit: Amount::from_atto(10_000_000_000_000_000),
@@ -360,7 +360,8 @@ impl Params {
         within_dn("min_stake", self.min_stake, 1, 10_000)?;
         within("max_validators", self.max_validators.into(), 1, 1_000)?;
         within("max_in_role", self.max_in_role.into(), 1, 20_000)?;
-        within("min_unbonding_epochs", self.min_unbonding_epochs.into(), 1, 10_000)?;
+        // Two: what is signed in an epoch can be reported in the next one.
+        within("min_unbonding_epochs", self.min_unbonding_epochs.into(), 2, 10_000)?;
         within("unbonding_epochs", self.unbonding_epochs.into(), self.min_unbonding_epochs.into(), 10_000)?;
         within_dn("max_token_price", self.max_token_price, 1, 1_000)?;
         within("model_grace_blocks", self.model_grace_blocks.into(), 0, million)?;

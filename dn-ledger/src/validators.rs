@@ -78,8 +78,9 @@ impl ValidatorSet {
     /// The members who had no turn yet stand side by side in the order of their *addresses*, each as wide as its power. The ticket is the high
     /// half of the product of their total and the first sixteen bytes, a little-endian number, of
     /// `keccak256("DeepNode proposer v3" ‖ chain id ‖ seed ‖ height ‖ turn)`, where turn counts from 0 to the round's remainder by the number of
-    /// members and all numbers have eight bytes, little-endian. So a ticket is a fixed part of the whole, and stake that moves by little moves
-    /// few turns: a remainder would draw all of them anew, and so would an order by strength. A validator's chance differs from its share by less
+    /// members and all numbers have eight bytes, little-endian. So a ticket is a fixed part of the whole, and stake that moves by a part ε of it
+    /// gives its own side ε of the turns (and moves others' as the borders behind it move): a remainder would draw all of them anew, and so
+    /// would an order by strength. A validator's chance differs from its share by less
     /// than 2⁻¹²⁷.
     ///
     /// # Panics
@@ -116,7 +117,7 @@ impl ValidatorSet {
 }
 
 /// The high half of the product of two numbers of 128 bits.
-const fn high_product(a: u128, b: u128) -> u128 {
+pub(crate) const fn high_product(a: u128, b: u128) -> u128 {
     const LOW: u128 = u64::MAX as u128;
     let ((a1, a0), (b1, b0)) = ((a >> 64, a & LOW), (b >> 64, b & LOW));
     // None of these sums overflows: (2^64 − 1)² + 2^64 − 1 < 2^128.

@@ -30,11 +30,11 @@ fn genesis_and_one_block() {
     assert_eq!(
         hashes.map(|hash| hex(&hash)),
         [
-            "f16e147a69a44d127fd23202e1303e41c72c9d97ec6b1daae32da6e22b624f8e",
-            "5bb501d1542ddd57debe0f5caf3bea487b3be74d8cc2306a21e954ff403c13c9",
+            "1a7f8ceb12db85b51597690a3d48580fc70f4f80137e53db08c49a779753ba41",
+            "0fd25d0e77c137a9340bbe40040c40bce47da7572203e3071fd6fc40cf4c8669",
             "1d86a6dcf35f03679b11612fc7ebcbca8f42e4753993639e12727cc0318350b6",
-            "f3bdc6f12b6db6716fcf4319de3b8d1f2d9b7365a04255629510522ad048c8ea",
-            "3f01792d2ceae1f7ee28e006cb6e024ebdd569977504db9b015712ea200bd8c4",
+            "f9577005fa7e586bd69215172cb6cf4b0f913c66846da0d62d33aa6815ca27dd",
+            "45a5e39456cab4158018ea6458ebd404675f95953cc7992d14467b6555a5e26e",
         ]
     );
 }
@@ -140,8 +140,8 @@ fn a_scripted_chain() {
     w.ok("owner", Payload::SetModelPrice { model: w.model, price: common::price() });
     let tip = w.chain.tip();
     let pinned = [
-        "ef606e3e171c65a396edbbc274c66e77d1e7aa67c7fc3bda1f4042e749692898",
-        "17ee58b54f1ad871e2c2d61e0ea36594b02b5134e9b469ff6017f169d42e349a",
+        "c44907160767dbbbd97b76faed3a1ed14930d63681039526e4ba7abd9ccdf85f",
+        "677b52af396724e89993c3d4ead6d23711f6fac7622f3c7b26fc8e7f9acb7281",
     ];
     assert_eq!([hex(&tip.state.0), hex(&tip.hash().0)], pinned);
 }

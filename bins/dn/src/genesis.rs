@@ -4,6 +4,7 @@ use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use dn_core::Hash32;
 use dn_ledger::Genesis;
@@ -14,8 +15,10 @@ use serde::Serialize;
 use crate::error::CliError;
 use crate::out::{self, Align, Table};
 
-/// A plan to start from.
+/// A plan to start from, but for [`TIME_MS`].
 const EXAMPLE: &str = include_str!("genesis/example.toml");
+/// What stands for the present time in it: a first start counts only while a genesis is young.
+const TIME_MS: &str = "TIME_MS";
 
 /// `dn genesis`.
 #[derive(Debug, clap::Subcommand)]
@@ -43,7 +46,10 @@ pub(crate) enum Command {
 /// Runs the command.
 pub(crate) fn run(command: Command) -> Result<ExitCode, CliError> {
     match command {
-        Command::Example => out::text(EXAMPLE),
+        Command::Example => {
+            let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+            out::text(&EXAMPLE.replace(TIME_MS, &now.as_millis().to_string()));
+        }
         Command::Build { plan, out } => build(&plan, &out)?,
         Command::Show { genesis, json } => show(&genesis, json)?,
     }

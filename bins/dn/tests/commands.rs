@@ -246,6 +246,32 @@ fn a_node_runs_with_its_key() {
     }
     let without = dn(home.path(), &["ledger", "run", "--genesis", &path("g.json")]);
     assert!(error(&without).contains("--follow"));
+
+    // A genesis of long ago: a first start would wait for others for ever.
+    let plan = fs::read_to_string(path("plan.toml")).unwrap();
+    let now = plan.lines().find(|line| line.starts_with("time_ms = ")).unwrap();
+    fs::write(path("plan.toml"), plan.replace(now, "time_ms = 1_700_000_000_000")).unwrap();
+    assert!(
+        dn(home.path(), &["genesis", "build", &path("plan.toml"), "--out", &path("old.json")])
+            .status
+            .success()
+    );
+    let late = [
+        "ledger",
+        "run",
+        "--genesis",
+        &path("old.json"),
+        "--key",
+        "node",
+        "--password-file",
+        &path("pw"),
+        "--data-dir",
+        &path("late"),
+        "--first-start",
+    ];
+    let said = error(&dn(home.path(), &late));
+    assert!(said.contains("--first-start") && said.contains("--unsigned-from 1"), "{said}");
+    assert!(!fs::exists(path("late")).unwrap());
 }
 
 #[test]

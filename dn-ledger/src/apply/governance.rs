@@ -165,7 +165,11 @@ impl Step<'_> {
                     Ok(rest) => *left = rest,
                     // More than a whole epoch's part will not become less.
                     Err(_) if first => return Err(ExecutionFault::Pool),
-                    Err(_) => return Ok(false),
+                    Err(_) => {
+                        // Nothing that comes later overtakes it.
+                        *left = Amount::ZERO;
+                        return Ok(false);
+                    }
                 }
                 self.take_from_pool(*pool, *amount);
                 self.credit(*to, *amount);

@@ -125,9 +125,9 @@ fn a_panic_is_kept_to_its_transaction() {
     assert_eq!(chain.try_tx(&txs[2], Signatures::Check), Err(Reject::Bug {}));
     assert_eq!(chain.state().commitment().hash(), chain.tip.state);
 
-    // A panic after the transactions: the block ends before the one that leads to it.
-    for trapped in 0..5 {
-        fault::set(fault::Trap::InEnd);
+    // A panic after the transactions, or books that do not add up: the block ends before the one that leads to it.
+    for (trapped, trap) in (0..5).flat_map(|n| [(n, fault::Trap::InEnd), (n, fault::Trap::Mint)]) {
+        fault::set(trap);
         let mut txs = txs.clone();
         let faucet = SecretKey::from_bytes(&[2; 32]).unwrap();
         for (nonce, tx) in txs.iter_mut().enumerate() {

@@ -8,6 +8,8 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
+/// Wait before a peer that is busy is asked again.
+const BUSY_PAUSE: Duration = Duration::from_millis(500);
 /// Longest silence of a peer.
 const SILENCE: Duration = Duration::from_secs(10);
 const MAX_HEAD_BYTES: u64 = 16 * 1024;
@@ -112,7 +114,7 @@ impl Peer {
         }
     }
 
-    /// Calls a method; `limit` bounds the bytes of the answer.
+    /// Calls a method; `limit` bounds the bytes of the answer. A peer that is busy is asked again.
     ///
     /// # Errors
     /// [`PeerError`].
@@ -123,7 +125,15 @@ impl Peer {
         limit: usize,
     ) -> Result<T, PeerError> {
         let url = || self.url.clone();
-        let body = self.exchange(method, params, limit)?;
+        let body = loop {
+            match self.exchange(method, params, limit) {
+                // It has much to do, or has done much for us: we come again, until the deadline.
+                Err(PeerError::Http { line, .. }) if line.contains(" 429 ") || line.contains(" 503 ") => {
+                    std::thread::sleep(BUSY_PAUSE.min(self.left()?));
+                }
+                other => break other?,
+            }
+        };
         let json = |source| PeerError::Json { url: url(), method, source };
         let answer: Answer = serde_json::from_slice(&body).map_err(json)?;
         if answer.result.is_null() {
@@ -199,5 +209,47 @@ impl Peer {
         } else {
             Ok(left.min(SILENCE))
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpListener;
+
+    use super::*;
+
+    /// A peer that answers each call with the next of these.
+    fn peer(answers: Vec<&'static str>) -> (Peer, std::thread::JoinHandle<usize>) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let serving = std::thread::spawn(move || {
+            for (asked, answer) in answers.iter().enumerate() {
+                let (mut stream, _) = listener.accept().unwrap();
+                if stream.read(&mut [0; 4_096]).unwrap() == 0 {
+                    return asked;
+                }
+                stream.write_all(answer.as_bytes()).unwrap();
+            }
+            answers.len()
+        });
+        (Peer::new(&url, Instant::now() + Duration::from_secs(4)).unwrap(), serving)
+    }
+
+    const BUSY: &str = "HTTP/1.1 429 Too Many Requests\r\ncontent-length: 0\r\n\r\n";
+
+    #[test]
+    fn a_busy_peer_is_asked_again_until_the_deadline() {
+        let seven = "HTTP/1.1 200 OK\r\ncontent-length: 12\r\n\r\n{\"result\":7}";
+        let full = "HTTP/1.1 503 Service Unavailable\r\ncontent-length: 0\r\n\r\n";
+        let (one, serving) = peer(vec![BUSY, full, seven]);
+        assert_eq!(one.call::<u32>("dn_status", &Value::Null, 100).unwrap(), 7);
+        assert_eq!(serving.join().unwrap(), 3);
+        let (other, _) = peer(vec![BUSY; 100]);
+        let ended = other.call::<u32>("dn_status", &Value::Null, 100);
+        assert!(matches!(ended, Err(PeerError::Deadline { .. })), "{ended:?}");
+        let (refused, serving) = peer(vec!["HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\n\r\n"]);
+        let ended = refused.call::<u32>("dn_status", &Value::Null, 100);
+        assert!(matches!(ended, Err(PeerError::Http { .. })), "{ended:?}");
+        assert_eq!(serving.join().unwrap(), 1);
     }
 }

@@ -22,47 +22,65 @@ pub fn free_addrs(count: usize) -> io::Result<Vec<SocketAddr>> {
     static NEXT: LazyLock<AtomicU32> = LazyLock::new(|| {
         AtomicU32::new((RandomState::new().build_hasher().finish() % RANGE.len() as u64) as u32)
     });
+    free_in(RANGE, &NEXT, count)
+}
+
+/// So many free ports of a range, from a counter on.
+fn free_in(range: Range<u32>, next: &AtomicU32, count: usize) -> io::Result<Vec<SocketAddr>> {
     let mut found = Vec::new();
+    if count > range.len() {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "more addresses than ports"));
+    }
     let mut last = None;
-    for _ in RANGE {
+    for _ in range.clone() {
         if found.len() == count {
-            return Ok(found);
+            break;
         }
-        let port = RANGE.start + NEXT.fetch_add(1, Ordering::Relaxed) % RANGE.len() as u32;
+        let port = range.start + next.fetch_add(1, Ordering::Relaxed) % range.len() as u32;
         match TcpListener::bind((Ipv4Addr::LOCALHOST, port as u16)).and_then(|bound| bound.local_addr()) {
             Ok(address) => found.push(address),
             Err(error) => last = Some(error),
         }
     }
-    Err(last.unwrap_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "more addresses than ports")))
+    match last {
+        Some(error) if found.len() < count => Err(error),
+        _ => Ok(found),
+    }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::collections::HashSet;
-
     use super::*;
 
     #[test]
     fn addresses_differ_are_free_and_out_of_the_way_of_outgoing_connections() {
-        let mut seen = HashSet::new();
-        for count in [0, 1, 4, 100] {
-            let found = free_addrs(count).unwrap();
-            assert_eq!(found.len(), count);
-            for address in found {
-                assert!(RANGE.contains(&u32::from(address.port())), "{address}");
-                assert!(seen.insert(address), "{address} twice");
-                TcpListener::bind(address).unwrap();
-            }
+        let mut found: Vec<_> =
+            [0, 1, 4, 20].into_iter().flat_map(|count| free_addrs(count).unwrap()).collect();
+        assert_eq!(found.len(), 25);
+        assert!(found.iter().all(|address| RANGE.contains(&u32::from(address.port()))), "{found:?}");
+        found.sort_unstable();
+        found.dedup();
+        assert_eq!(found.len(), 25, "one twice");
+        for address in found {
+            TcpListener::bind(address).unwrap();
         }
-        assert!(free_addrs(RANGE.len() + 1).is_err());
     }
 
+    /// In a range of its own, which nobody else binds in passing: above what systems give.
     #[test]
     fn a_port_that_is_taken_is_passed_over() {
-        let next = free_addrs(1).unwrap()[0].port() + 1;
-        // By this test, or, where this fails, by another.
-        let _taken = TcpListener::bind((Ipv4Addr::LOCALHOST, next));
-        assert!(free_addrs(3).unwrap().iter().all(|address| address.port() != next));
+        let range = 61_700..61_708;
+        let bind = |port: u16| TcpListener::bind((Ipv4Addr::LOCALHOST, port)).unwrap();
+        let ports = |next: u32, count: usize| {
+            let found = free_in(range.clone(), &AtomicU32::new(next), count);
+            found.map(|found| found.iter().map(SocketAddr::port).collect::<Vec<_>>())
+        };
+        let taken = [bind(61_701), bind(61_702)];
+        assert_eq!(ports(0, 3).unwrap(), [61_700, 61_703, 61_704]);
+        assert_eq!(ports(7, 2).unwrap(), [61_707, 61_700]);
+        assert_eq!(ports(0, 7).unwrap_err().kind(), io::ErrorKind::AddrInUse);
+        drop(taken);
+        assert_eq!(ports(0, 8).unwrap().len(), 8);
+        assert_eq!(ports(0, 9).unwrap_err().kind(), io::ErrorKind::InvalidInput);
     }
 }

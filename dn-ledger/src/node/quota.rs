@@ -2,62 +2,63 @@
 //!
 //! Callers on the same machine are not counted: they are the operator's own programs, or a proxy that knows its callers better.
 
+use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};
 use std::num::NonZeroU32;
-
-use governor::{DefaultKeyedRateLimiter, Quota, RateLimiter};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 /// Calls a second that one address may go on asking.
-pub(super) const CALLS_PER_SECOND: NonZeroU32 = NonZeroU32::new(200).expect("not zero");
+pub(super) const CALLS_PER_SECOND: u32 = 200;
 /// Calls that it may ask at once after a rest.
-pub(super) const BURST: NonZeroU32 = NonZeroU32::new(1_000).expect("not zero");
-/// Addresses remembered; when more come, those that asked little lately are forgotten.
+pub(super) const BURST: u32 = 1_000;
+/// Addresses remembered; when more come, those that have rested are forgotten.
 const MAX_CALLERS: usize = 65_536;
+/// How long a call is paid off.
+const CALL: Duration = Duration::from_millis(1_000 / CALLS_PER_SECOND as u64);
+/// The longest that somebody waits for what large answers have cost.
+const MAX_DEBT: Duration = Duration::from_secs(30);
 
 /// Who sent a request. The server puts it beside each.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Caller(pub(super) IpAddr);
 
-/// The callers' quotas.
-#[derive(Debug)]
+/// The callers' quotas: for each who asked lately the moment at which all is paid off. (The generic cell rate algorithm; rate limiters of
+/// others know no debt, and what an answer costs is known only when it is made.)
+#[derive(Debug, Default)]
 pub(super) struct Quotas {
-    limiter: DefaultKeyedRateLimiter<IpAddr>,
-}
-
-impl Default for Quotas {
-    fn default() -> Self {
-        Self { limiter: RateLimiter::keyed(Quota::per_second(CALLS_PER_SECOND).allow_burst(BURST)) }
-    }
+    paid: Mutex<HashMap<IpAddr, Instant>>,
 }
 
 impl Quotas {
     /// Whether a caller may ask so many calls now; they are counted if it may.
-    pub(super) fn allows(&self, Caller(address): Caller, calls: NonZeroU32) -> bool {
+    pub(super) fn allows(&self, caller: Caller, calls: NonZeroU32) -> bool {
+        self.count(caller, calls.get(), Instant::now(), BURST * CALL, false)
+    }
+
+    /// Counts what a call has cost beyond itself: the caller may owe it for a while.
+    pub(super) fn charge(&self, caller: Caller, calls: u32) {
+        self.count(caller, calls, Instant::now(), BURST * CALL + MAX_DEBT, true);
+    }
+
+    /// Counts calls if they are paid off within a time, or as many as are.
+    fn count(&self, Caller(address): Caller, calls: u32, now: Instant, within: Duration, part: bool) -> bool {
         let Some(key) = key(address) else { return true };
-        if self.limiter.len() >= MAX_CALLERS {
-            self.limiter.retain_recent();
+        let mut paid = self.paid.lock().unwrap_or_else(PoisonError::into_inner);
+        if paid.len() >= MAX_CALLERS && !paid.contains_key(&key) {
+            paid.retain(|_, at| *at > now);
             // All of them asked lately: a flood from everywhere. Newcomers wait.
-            if self.limiter.len() >= MAX_CALLERS {
+            if paid.len() >= MAX_CALLERS {
                 return false;
             }
         }
-        matches!(self.limiter.check_key_n(&key, calls), Ok(Ok(())))
-    }
-
-    /// Counts an answer's size: so many calls, or as many as the caller has left.
-    pub(super) fn charge(&self, Caller(address): Caller, calls: u32) {
-        let Some(key) = key(address) else { return };
-        // The limiter takes all or nothing: in parts, the largest first.
-        let mut owed = calls.min(BURST.get());
-        let mut part = BURST.get().next_power_of_two();
-        while part > 0 {
-            let taken = |calls| matches!(self.limiter.check_key_n(&key, calls), Ok(Ok(())));
-            if owed >= part && NonZeroU32::new(part).is_some_and(taken) {
-                owed -= part;
-            } else {
-                part /= 2;
-            }
+        let from = paid.get(&key).map_or(now, |at| (*at).max(now));
+        let (until, limit) = (from + CALL.saturating_mul(calls), now + within);
+        if until > limit && !part {
+            return false;
         }
+        paid.insert(key, until.min(limit.max(from)));
+        true
     }
 }
 
@@ -90,46 +91,87 @@ mod tests {
     }
 
     const ONE: NonZeroU32 = NonZeroU32::new(1).expect("not zero");
+    const ALL: NonZeroU32 = NonZeroU32::new(BURST).expect("not zero");
 
     #[test]
     fn one_caller_runs_out_and_no_other_does() {
         let quotas = Quotas::default();
-        assert!(quotas.allows(caller("192.0.2.1"), BURST));
-        let more = NonZeroU32::new(CALLS_PER_SECOND.get()).unwrap();
+        assert!(quotas.allows(caller("192.0.2.1"), ALL));
+        let more = NonZeroU32::new(CALLS_PER_SECOND).unwrap();
         assert!(!quotas.allows(caller("192.0.2.1"), more));
         assert!(!quotas.allows(caller("::ffff:192.0.2.1"), more), "the same address in its other form");
         assert!(quotas.allows(caller("192.0.2.2"), ONE));
         // A customer's whole network is one caller.
-        assert!(quotas.allows(caller("2001:db8:1:1::1"), BURST));
+        assert!(quotas.allows(caller("2001:db8:1:1::1"), ALL));
         assert!(!quotas.allows(caller("2001:db8:1:1:ffff::9"), more));
         assert!(quotas.allows(caller("2001:db8:1:2::1"), ONE));
     }
 
     #[test]
-    fn large_answers_use_a_quota_up() {
-        let quotas = Quotas::default();
+    fn calls_come_back_with_time() {
+        let (quotas, who, start) = (Quotas::default(), caller("192.0.2.1"), Instant::now());
+        let asks = |calls, after| quotas.count(who, calls, start + after, BURST * CALL, false);
+        assert!(asks(BURST, Duration::ZERO));
+        assert!(!asks(1, CALL / 2), "half a call");
+        assert!(asks(1, CALL) && !asks(1, CALL));
+        assert!(asks(CALLS_PER_SECOND, CALL + Duration::from_secs(1)));
+        // A rest gives a burst, however long it is.
+        let rested = Duration::from_secs(3_600);
+        assert!(asks(BURST, rested) && !asks(1, rested));
+    }
+
+    /// Whoever has nothing left does not get one large answer after another, a call at a time.
+    #[test]
+    fn large_answers_are_owed() {
+        let (quotas, start) = (Quotas::default(), Instant::now());
         let (who, other) = (caller("192.0.2.1"), caller("192.0.2.2"));
-        quotas.charge(who, BURST.get() / 2);
-        assert!(quotas.allows(who, ONE));
-        // More than is left takes what is left, and never more: others have theirs. A few calls come back meanwhile.
-        quotas.charge(who, u32::MAX);
-        assert!(!quotas.allows(who, NonZeroU32::new(BURST.get() / 5).unwrap()));
-        assert!(quotas.allows(other, BURST));
+        let asks = |calls, after| quotas.count(who, calls, start + after, BURST * CALL, false);
+        let owes = |calls, after| quotas.count(who, calls, start + after, BURST * CALL + MAX_DEBT, true);
+        assert!(asks(1, Duration::ZERO));
+        owes(BURST + 400, Duration::ZERO);
+        assert!(!asks(1, 400 * CALL), "what it owes comes first");
+        assert!(asks(1, 402 * CALL));
+        // Never for more than a while.
+        owes(u32::MAX, 402 * CALL);
+        assert!(!asks(1, 402 * CALL + MAX_DEBT));
+        assert!(asks(1, 403 * CALL + MAX_DEBT));
+        assert!(quotas.allows(other, ALL));
         quotas.charge(caller("127.0.0.1"), u32::MAX);
-        assert!(quotas.allows(caller("127.0.0.1"), BURST));
+        assert!(quotas.allows(caller("127.0.0.1"), ALL));
+    }
+
+    #[test]
+    fn only_so_many_callers_are_remembered() {
+        let (quotas, start) = (Quotas::default(), Instant::now());
+        let asks = |n: u32, after| {
+            quotas.count(
+                Caller(std::net::Ipv4Addr::from_bits(n).into()),
+                1,
+                start + after,
+                BURST * CALL,
+                false,
+            )
+        };
+        let most = MAX_CALLERS as u32;
+        assert!((0..most).all(|n| asks(0x0a00_0000 + n, Duration::ZERO)));
+        assert!(!asks(0x0b00_0000, Duration::ZERO), "newcomers wait");
+        assert!(asks(0x0a00_0000, Duration::ZERO), "others do not");
+        assert!(asks(0x0b00_0000, 3 * CALL));
+        assert_eq!(quotas.paid.lock().unwrap().len(), 1);
     }
 
     #[test]
     fn programs_on_the_same_machine_are_not_counted() {
         let quotas = Quotas::default();
         for _ in 0..3 {
-            assert!(quotas.allows(caller("127.0.0.1"), BURST) && quotas.allows(caller("::1"), BURST));
+            assert!(quotas.allows(caller("127.0.0.1"), ALL) && quotas.allows(caller("::1"), ALL));
         }
     }
 
     #[test]
     fn more_than_a_burst_at_once_is_never_allowed() {
         let quotas = Quotas::default();
-        assert!(!quotas.allows(caller("192.0.2.1"), BURST.checked_add(1).unwrap()));
+        assert!(!quotas.allows(caller("192.0.2.1"), ALL.checked_add(1).unwrap()));
+        assert!(quotas.allows(caller("192.0.2.1"), ALL), "and counts for nothing");
     }
 }

@@ -21,13 +21,14 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Extension, Json, Router};
+use bytes::Bytes;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
 pub use self::openrpc::openrpc;
-use self::table::Call;
+use self::table::{Call, Query};
 use super::quota::{BURST, CALLS_PER_SECOND, Caller, Quotas};
 use super::server::{self, ServiceLimits};
 use super::shared::Shared;
@@ -56,10 +57,12 @@ const CODE_PARAMS: i64 = -32_602;
 /// Once the answers to one request have so many bytes, the calls after them are not made: they get [`CODE_BUSY`].
 pub const MAX_ANSWER_BYTES: usize = 4 * 1024 * 1024;
 
-/// Queries of one request that run side by side.
-const MAX_SIDE_BY_SIDE: usize = 4;
 /// Bytes of an answer that count as one more call.
-const BYTES_PER_CALL: usize = 16 * 1024;
+const BYTES_PER_CALL: usize = 64 * 1024;
+/// Most bytes of all answers that nobody has taken yet.
+const MAX_HELD_BYTES: usize = 256 * 1024 * 1024;
+/// In what such bytes are counted.
+const HELD_UNIT: usize = 4 * 1024;
 /// Longest wait for a request's body.
 const BODY_WAIT: Duration = Duration::from_secs(10);
 /// Requests in progress at once.
@@ -117,7 +120,21 @@ impl From<SnapshotFileError> for RpcError {
 struct Service {
     shared: Arc<Shared>,
     slots: Arc<Semaphore>,
+    /// Units of answers.
+    held: Arc<Semaphore>,
     quotas: Arc<Quotas>,
+}
+
+/// An answer until it is sent.
+struct Held {
+    bytes: Vec<u8>,
+    _units: OwnedSemaphorePermit,
+}
+
+impl AsRef<[u8]> for Held {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
 }
 
 /// Serves until told to stop.
@@ -128,8 +145,9 @@ pub(super) async fn serve(
     stopped: watch::Receiver<bool>,
 ) {
     let subscriptions = Subscriptions::new(Arc::clone(&shared), stopped.clone());
-    let (slots, quotas) = (Arc::new(Semaphore::new(MAX_REQUESTS)), Arc::default());
-    let service = Service { shared, slots, quotas };
+    let slots = Arc::new(Semaphore::new(MAX_REQUESTS));
+    let held = Arc::new(Semaphore::new(MAX_HELD_BYTES / HELD_UNIT));
+    let service = Service { shared, slots, held, quotas: Arc::default() };
     let events = Router::new().route("/events", get(subscribe::handle)).with_state(subscriptions);
     let app = Router::new().route("/", post(handle)).route("/metrics", get(metrics));
     let app = app.with_state(service).merge(events);
@@ -170,13 +188,19 @@ async fn handle(
     let Some(answer) = answer(&service.shared, value).await else {
         return StatusCode::NO_CONTENT.into_response();
     };
-    match serde_json::to_vec(&answer) {
-        Ok(bytes) => {
-            service.quotas.charge(caller, u32::try_from(bytes.len() / BYTES_PER_CALL).unwrap_or(u32::MAX));
-            ([(header::CONTENT_TYPE, "application/json")], bytes).into_response()
-        }
-        Err(_) => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
-    }
+    let Ok(bytes) = serde_json::to_vec(&answer) else {
+        return StatusCode::INTERNAL_SERVER_ERROR.into_response();
+    };
+    drop(answer);
+    service.quotas.charge(caller, u32::try_from(bytes.len() / BYTES_PER_CALL).unwrap_or(u32::MAX));
+    let units = u32::try_from(bytes.len().div_ceil(HELD_UNIT)).unwrap_or(u32::MAX);
+    let Ok(units) = service.held.clone().try_acquire_many_owned(units) else {
+        let message = format!("{MAX_HELD_BYTES} bytes of answers are on their way");
+        let error = RpcError::new(CODE_BUSY, message);
+        return (StatusCode::SERVICE_UNAVAILABLE, Json(failure(&Value::Null, error))).into_response();
+    };
+    let body = Body::from(Bytes::from_owner(Held { bytes, _units: units }));
+    ([(header::CONTENT_TYPE, "application/json")], body).into_response()
 }
 
 /// How many calls a request counts for, before any of it is done; never more than somebody has who has rested.
@@ -188,7 +212,7 @@ fn weight(request: &Value) -> NonZeroU32 {
     let calls = request.as_array().map_or(std::slice::from_ref(request), Vec::as_slice);
     // A batch that is too long is refused for that, after it was counted.
     let all = calls.iter().take(MAX_BATCH).map(of).sum::<u32>();
-    NonZeroU32::new(all.min(BURST.get())).unwrap_or(NonZeroU32::MIN)
+    NonZeroU32::new(all.min(BURST)).unwrap_or(NonZeroU32::MIN)
 }
 
 async fn read_body(request: Request<Body>) -> Result<Vec<u8>, (StatusCode, String)> {
@@ -260,7 +284,7 @@ impl OneCall {
     }
 }
 
-/// The answers to calls, in their order. Some queries run side by side; transactions go in together, so that they can enter one block.
+/// The answers to calls, in their order. Queries run one after another; transactions go in together, so that they can enter one block.
 async fn answers(shared: &Arc<Shared>, calls: Vec<Value>) -> Vec<Value> {
     let mut answers = vec![None; calls.len()];
     let (mut txs, mut queries, mut unknown) = (Vec::new(), Vec::new(), Vec::new());
@@ -269,40 +293,18 @@ async fn answers(shared: &Arc<Shared>, calls: Vec<Value>) -> Vec<Value> {
             Err(answer) => answers[place] = Some(answer),
             Ok(OneCall { id, method, params }) => match table::find(&method).map(|method| &method.call) {
                 Some(Call::Send) => txs.push((place, id, params)),
-                Some(Call::Query(query)) => {
-                    queries.push((place, id, query, params));
-                }
+                // Nobody wants to know.
+                Some(Call::Query(_)) if id.is_none() => {}
+                Some(Call::Query(query)) => queries.push((place, id, &**query, params)),
                 None => unknown.push((place, id, Err(no_method(&method)))),
             },
         }
     }
     let mut results = unknown;
     let (places, params): (Vec<_>, Vec<_>) = txs.into_iter().map(|(place, id, p)| ((place, id), p)).unzip();
-    let sent = submit::all(shared, params).await;
+    let (sent, queried) = tokio::join!(submit::all(shared, params), asked(shared, queries));
     results.extend(places.into_iter().zip(sent).map(|((place, id), result)| (place, id, result)));
-    let (mut queries, mut bytes) = (queries.into_iter().peekable(), 0);
-    while queries.peek().is_some() {
-        let full = bytes >= MAX_ANSWER_BYTES;
-        let mut asked = Vec::new();
-        for (place, id, query, params) in queries.by_ref().take(MAX_SIDE_BY_SIDE) {
-            if full {
-                let message = format!("the answers before have {bytes} bytes; ask the rest by itself");
-                results.push((place, id, Err(RpcError::new(CODE_BUSY, message))));
-                continue;
-            }
-            let shared = Arc::clone(shared);
-            let asking = tokio::task::spawn_blocking(move || {
-                let result = query(&shared, params);
-                (result.as_ref().map_or(0, bytes_of), result)
-            });
-            asked.push((place, id, asking));
-        }
-        for (place, id, asking) in asked {
-            let (more, result) = asking.await.unwrap_or_else(|_| (0, Err(internal())));
-            bytes += more;
-            results.push((place, id, result));
-        }
-    }
+    results.extend(queried);
     for (place, id, result) in results {
         answers[place] = id.map(|id| match result {
             Ok(result) => json!({ "jsonrpc": "2.0", "id": id, "result": result }),
@@ -310,6 +312,33 @@ async fn answers(shared: &Arc<Shared>, calls: Vec<Value>) -> Vec<Value> {
         });
     }
     answers.into_iter().flatten().collect()
+}
+
+/// A query to make: its place in the request, its id, and what it asks.
+type Asked = (usize, Option<Value>, &'static Query, Value);
+
+/// The results of queries, until they are enough.
+async fn asked(
+    shared: &Arc<Shared>,
+    queries: Vec<Asked>,
+) -> Vec<(usize, Option<Value>, Result<Value, RpcError>)> {
+    let (mut results, mut bytes) = (Vec::new(), 0);
+    for (place, id, query, params) in queries {
+        if bytes >= MAX_ANSWER_BYTES {
+            let message = format!("the answers before have {bytes} bytes; ask the rest by itself");
+            results.push((place, id, Err(RpcError::new(CODE_BUSY, message))));
+            continue;
+        }
+        let shared = Arc::clone(shared);
+        let asking = tokio::task::spawn_blocking(move || {
+            let result = query(&shared, params);
+            (result.as_ref().map_or(0, bytes_of), result)
+        });
+        let (more, result) = asking.await.unwrap_or_else(|_| (0, Err(internal())));
+        bytes += more;
+        results.push((place, id, result));
+    }
+    results
 }
 
 /// The length of a value's text.
@@ -370,6 +399,6 @@ mod tests {
         // As many as a batch holds, and as there are after a rest: it waits for no more than that.
         assert_eq!(of(vec![call("dn_txProof"); MAX_BATCH].into()), 20 * MAX_BATCH as u32);
         assert_eq!(of(vec![call("dn_txProof"); 1_000].into()), 20 * MAX_BATCH as u32);
-        assert_eq!(of(vec![call("dn_proposals"); MAX_BATCH].into()), BURST.get());
+        assert_eq!(of(vec![call("dn_proposals"); MAX_BATCH].into()), BURST);
     }
 }

@@ -280,6 +280,8 @@ impl Store {
 
     fn genesis(&self) -> Result<Option<Genesis>, StoreError> {
         let Some(bytes) = self.meta(GENESIS_KEY)? else { return Ok(None) };
+        // Before anything is read whose form depends on them.
+        self.check_rules()?;
         let genesis = self.decode::<Genesis>("genesis", &bytes)?;
         genesis
             .validate()
@@ -325,7 +327,6 @@ impl Store {
     }
 
     fn load(&self, genesis: &Genesis) -> Result<Chain, StoreError> {
-        self.check_rules()?;
         let bytes = self.meta(TIP_KEY)?.ok_or(self.missing("tip", 0))?;
         let tip = self.decode::<Header>("tip", &bytes)?;
         let mut decided = Certificate::default();

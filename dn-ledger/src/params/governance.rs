@@ -132,7 +132,7 @@ impl GovernanceParams {
             deposit_blocks: 604_800,
             voting_blocks: 604_800,
             execution_delay_blocks: 172_800,
-            spend_bps: 500,
+            spend_bps: 100,
             ..Self::devnet()
         }
     }

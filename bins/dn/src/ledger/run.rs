@@ -130,13 +130,22 @@ async fn serve(args: Args, genesis: Genesis, key: Option<SecretKey>) -> Result<E
         ..ServiceLimits::default()
     };
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let first_start = args.first_start && starts_now(&genesis, now);
+    if args.first_start && !first_start && args.unsigned_from.is_none() && !data_dir.exists() {
+        let message = format!(
+            "the genesis is of {} ms since 1970, more than a day ago, so a first start counts for nothing. If the chain runs already, leave \
+             the flag away: this node watches others before it signs. If nobody has started it yet, give `--unsigned-from 1` to all",
+            genesis.time_ms
+        );
+        return Err(CliError::argument("--first-start", message));
+    }
     let config = NodeConfig {
         key,
         history,
         limits,
         network: Some(network),
         propose_timeout_ms: args.propose_timeout_ms,
-        first_start: args.first_start && starts_now(&genesis, now),
+        first_start,
         unsigned_from: args.unsigned_from,
         sign_guard: args.sign_guard,
         referee: Some(dn_sdk::referee::TileReferee::handle()),

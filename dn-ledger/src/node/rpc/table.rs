@@ -14,7 +14,7 @@ use super::{
 use crate::node::shared::Shared;
 
 /// What a method that only reads does.
-type Query = dyn Fn(&Shared, Value) -> Result<Value, RpcError> + Send + Sync;
+pub(super) type Query = dyn Fn(&Shared, Value) -> Result<Value, RpcError> + Send + Sync;
 
 /// What a call does.
 pub(super) enum Call {
@@ -54,7 +54,7 @@ impl Method {
         R: Serialize + JsonSchema + 'static,
     {
         let call = Call::Query(Box::new(move |shared, params| show(read(shared, parse(params)?)?)));
-        let errors = &[CODE_PARAMS, CODE_INTERNAL];
+        let errors = &[CODE_PARAMS, CODE_BUSY, CODE_INTERNAL];
         Self {
             name,
             summary,
