@@ -8,6 +8,7 @@
 use std::error::Error;
 use std::fs;
 
+use dn_compute::conformance::SplitMix64;
 use dn_compute::formats::gguf::{GgufWriter, TensorType};
 
 /// Layers, width, heads, KV heads, head size, feed-forward, vocabulary, whether the output is the embedding.
@@ -42,9 +43,9 @@ fn file(name: &str, shape: Shape) -> Vec<u8> {
     w.u32("llama.attention.head_count", heads).u32("llama.attention.head_count_kv", kv_heads);
     w.u32("llama.attention.key_length", head).u32("llama.attention.value_length", head);
     w.f32("llama.attention.layer_norm_rms_epsilon", 1e-5);
-    let mut numbers = Numbers(1);
+    let mut numbers = SplitMix64(1);
     let mut matrix = |w: &mut GgufWriter, name: &str, rows: u32, cols: u32| {
-        w.tensor(name, &[cols.into(), rows.into()], TensorType::Q8_0, numbers.blocks(rows, cols));
+        w.tensor(name, &[cols.into(), rows.into()], TensorType::Q8_0, blocks(&mut numbers, rows, cols));
     };
     let vector = |w: &mut GgufWriter, name: &str, len: u32| {
         let ones = (0..len).flat_map(|_| 1f32.to_le_bytes()).collect();
@@ -74,30 +75,17 @@ fn file(name: &str, shape: Shape) -> Vec<u8> {
     w.finish()
 }
 
-/// Random bytes (SplitMix64).
-struct Numbers(u64);
-
-impl Numbers {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    /// Blocks of Q8_0 whose weights have a deviation of `0.7 / sqrt(cols)`.
-    fn blocks(&mut self, rows: u32, cols: u32) -> Vec<u8> {
-        let scale = half::f16::from_f32(0.7 / (73.0 * (cols as f32).sqrt())).to_le_bytes();
-        let count = rows as usize * (cols as usize / BLOCK);
-        let mut out = Vec::with_capacity(count * (2 + BLOCK));
-        for _ in 0..count {
-            out.extend(scale);
-            for _ in 0..BLOCK / 8 {
-                // No -128: a byte's magnitude is at most 127.
-                out.extend(self.next().to_le_bytes().map(|byte| if byte == 0x80 { 0 } else { byte }));
-            }
+/// Blocks of Q8_0 whose weights have a deviation of `0.7 / sqrt(cols)`.
+fn blocks(numbers: &mut SplitMix64, rows: u32, cols: u32) -> Vec<u8> {
+    let scale = half::f16::from_f32(0.7 / (73.0 * (cols as f32).sqrt())).to_le_bytes();
+    let count = rows as usize * (cols as usize / BLOCK);
+    let mut out = Vec::with_capacity(count * (2 + BLOCK));
+    for _ in 0..count {
+        out.extend(scale);
+        for _ in 0..BLOCK / 8 {
+            // No -128: a byte's magnitude is at most 127.
+            out.extend(numbers.next().to_le_bytes().map(|byte| if byte == 0x80 { 0 } else { byte }));
         }
-        out
     }
+    out
 }

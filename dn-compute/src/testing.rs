@@ -4,25 +4,8 @@ pub(crate) mod blocks;
 #[cfg(feature = "wgpu")]
 pub(crate) mod device;
 
+pub(crate) use crate::conformance::SplitMix64 as Rng;
 use crate::formats::gguf::{GgufWriter, TensorType};
-
-/// A repeatable source of numbers (SplitMix64).
-pub(crate) struct Rng(pub(crate) u64);
-
-impl Rng {
-    pub(crate) fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    /// From -1 to 1.
-    pub(crate) fn signed(&mut self) -> f32 {
-        (self.next() >> 40) as f32 / (1u64 << 23) as f32 - 1.0
-    }
-}
 
 /// The sizes of a random model.
 #[derive(Debug, Clone)]

@@ -20,7 +20,7 @@ mod tour;
 
 pub use books::{BooksError, write_balances};
 pub use cheat::{Cheat, CheatingExecutor};
-pub use error::DevnetError;
+pub use error::{DevnetError, DevnetFailure};
 pub(crate) use home::create_private;
 pub use home::{Home, HomeError};
 pub use keys::{Keys, KeysError};

@@ -12,7 +12,7 @@ mod socket;
 mod store;
 
 pub use config::WorkerConfig;
-pub use error::WorkerError;
+pub use error::{WorkerError, WorkerFailure};
 pub use executor::{EngineExecutor, ExecuteError, Execution, Executor, TokenSink};
 
 use std::sync::Arc;
@@ -68,10 +68,11 @@ impl Worker {
         self.shared.settle_now();
     }
 
-    /// Returns when the worker can no longer work because its store cannot be written, such as on a full disk. A worker
-    /// that is started again goes on.
-    pub async fn broken(&self) {
-        self.shared.broken().await;
+    /// Returns when the worker can no longer work, and says why: its store cannot be written, or a device that it computes on is
+    /// gone. From then on it takes no jobs. Whoever runs it shuts it down and ends with that error, so that it is started
+    /// again, which opens the device anew.
+    pub async fn broken(&self) -> WorkerFailure {
+        self.shared.broken().await
     }
 
     /// Takes no more jobs, lets those that run end (at most ten seconds), and stops. Unsettled receipts are settled

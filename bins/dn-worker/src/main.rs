@@ -130,16 +130,14 @@ fn run(cli: &Cli) -> Result<(), Box<dyn Error>> {
 async fn serve(settings: WorkerSettings) -> Result<(), Box<dyn Error>> {
     let running = start_worker(&settings).await?;
     tracing::info!(worker = %running.address(), "working");
-    let broken = tokio::select! {
-        () = stop_signal() => false,
-        () = running.broken() => true,
+    let ended = tokio::select! {
+        () = stop_signal() => Ok(()),
+        failure = running.broken() => Err(failure),
     };
     tracing::info!("stopping");
     running.shutdown().await;
-    if broken {
-        return Err("receipts cannot be stored; start again once the cause is gone".into());
-    }
-    Ok(())
+    // Whoever watches the process starts it again.
+    Ok(ended?)
 }
 
 #[cfg(test)]

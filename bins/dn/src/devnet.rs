@@ -140,14 +140,14 @@ async fn serve(args: &Args, config: &Config) -> Result<ExitCode, CliError> {
     }
     let broken = tokio::select! {
         () = stop_signal() => None,
-        part = devnet.broken() => Some(part),
+        failure = devnet.broken() => Some(failure),
     };
     out::note("\nstopping: calls that run may end");
     devnet.shutdown().await;
     match broken {
         None => Ok(ExitCode::SUCCESS),
-        Some(part) => Err(CliError::Other(format!(
-            "{part} cannot store its data any more; once the cause is gone, the next start goes on where this one stopped"
+        Some(failure) => Err(CliError::Other(format!(
+            "{failure}; once the cause is gone, the next start goes on where this one stopped"
         ))),
     }
 }

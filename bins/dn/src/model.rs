@@ -1,6 +1,6 @@
 //! Loading the model that a command works with.
 
-use std::num::NonZeroUsize;
+use std::num::{NonZeroU32, NonZeroUsize};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -46,8 +46,8 @@ pub(crate) struct ComputeArgs {
     #[arg(long, value_name = "BYTES")]
     pub(crate) device_memory: Option<ByteSize>,
     /// Positions of a request, prompt and answer, for which the device's memory is shared out [default: 1024].
-    #[arg(long, value_name = "N")]
-    pub(crate) context: Option<u32>,
+    #[arg(long, value_name = "N", value_parser = positions)]
+    pub(crate) context: Option<NonZeroU32>,
     /// Threads; without it one per core.
     #[arg(long, env = "DN_THREADS", value_name = "N", value_parser = threads)]
     pub(crate) threads: Option<NonZeroUsize>,
@@ -55,6 +55,10 @@ pub(crate) struct ComputeArgs {
 
 fn threads(text: &str) -> Result<NonZeroUsize, String> {
     text.parse().map_err(|_| "a number of threads, at least 1, expected".to_owned())
+}
+
+fn positions(text: &str) -> Result<NonZeroU32, String> {
+    text.parse().map_err(|_| format!("a number of positions, 1 to {}, expected", u32::MAX))
 }
 
 /// The instruction sets.
@@ -135,7 +139,14 @@ impl ModelArgs {
             None => Engine::load_bytes_checked(dn_compute::embedded::tiny_rust(), options, check),
         };
         match engine {
-            Ok(engine) => Ok(Loaded { name, engine, options, load: started.elapsed() }),
+            Ok(engine) => {
+                if let Some(device) = engine.unused_device() {
+                    out::note(format_args!(
+                        "note: the CPU computes all of the model: `{device}` has room for none of its layers, or is to have none"
+                    ));
+                }
+                Ok(Loaded { name, engine, options, load: started.elapsed() })
+            }
             Err(CliError::Engine(EngineError::Model(source))) => Err(refused(name, source)),
             Err(error) => Err(error),
         }
@@ -167,7 +178,7 @@ impl ComputeArgs {
         let mut options =
             settings.options().map_err(|error| CliError::argument(flag(&error), error.to_string()))?;
         if let Some(context) = self.context {
-            options.work.context = context;
+            options.work.context = context.get();
         }
         Ok(options)
     }

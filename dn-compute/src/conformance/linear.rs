@@ -255,7 +255,7 @@ pub(super) fn matrix(
     weights: Weights,
 ) -> QuantMatrix {
     if weights == Weights::Floats && !blocks.minima {
-        let w: Vec<f32> = (0..rows * cols).map(|_| rng.unit() * 0.1).collect();
+        let w: Vec<f32> = (0..rows * cols).map(|_| rng.signed() * 0.1).collect();
         return QuantMatrix::from_f32_blocks(rows, cols, blocks.length, &w)
             .expect("finite weights of a valid shape");
     }

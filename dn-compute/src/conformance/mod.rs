@@ -12,14 +12,17 @@ mod layer;
 mod layer_norm;
 mod linear;
 mod pass;
+mod random;
 mod rms_norm;
 mod rope;
 mod silu;
 
 pub use pass::one_by_one;
+pub use random::SplitMix64;
 
 use crate::reference::Reference;
 use crate::spec::{Backend, DeviceFault, NumericError, Op};
+use random::SplitMix64 as Rng;
 
 /// Where a backend differs from the reference.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -167,27 +170,7 @@ impl Suite<'_> {
     }
 }
 
-/// A small generator (splitmix64): the same cases everywhere.
-struct Rng(u64);
-
 impl Rng {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    fn below(&mut self, n: usize) -> usize {
-        (self.next() % n as u64) as usize
-    }
-
-    /// In `[-1, 1)`.
-    fn unit(&mut self) -> f32 {
-        ((self.next() >> 40) as f32 / (1u64 << 23) as f32) - 1.0
-    }
-
     fn vector(&mut self, kind: Kind, len: usize) -> Vec<f32> {
         (0..len).map(|i| kind.value(self, i)).collect()
     }
@@ -232,18 +215,18 @@ impl Kind {
     fn value(self, rng: &mut Rng, i: usize) -> f32 {
         let power = |e: i32| f32::from_bits(((127 + e) as u32) << 23);
         match self {
-            Self::Usual => rng.unit() * 4.0,
+            Self::Usual => rng.signed() * 4.0,
             Self::Full => [3.999_9, -3.999_9][rng.below(2)],
             Self::Gaps if (i / 32).is_multiple_of(2) => [0.0, -0.0][rng.below(2)],
-            Self::Gaps => rng.unit(),
-            Self::Outliers if rng.below(97) == 0 => rng.unit() * 1e4,
-            Self::Outliers => rng.unit(),
+            Self::Gaps => rng.signed(),
+            Self::Outliers if rng.below(97) == 0 => rng.signed() * 1e4,
+            Self::Outliers => rng.signed(),
             Self::Subnormal => f32::from_bits(rng.next() as u32 & 0x807f_ffff),
-            Self::Tiny => rng.unit() * 1e-37,
-            Self::Huge => rng.unit() * power(99),
+            Self::Tiny => rng.signed() * 1e-37,
+            Self::Huge => rng.signed() * power(99),
             Self::Wide => {
                 let e = rng.below(226) as i32 - 126;
-                rng.unit() * power(e)
+                rng.signed() * power(e)
             }
             Self::Zero => 0.0,
         }

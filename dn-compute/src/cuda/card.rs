@@ -340,13 +340,13 @@ fn take(staging: &Staging, waiting: &mut Vec<(usize, &mut [u8])>) {
 
 impl Drop for Card {
     fn drop(&mut self) {
-        if self.enter().is_err() || self.wait().is_err() {
-            return;
+        if self.enter().is_ok() && self.wait().is_ok() {
+            for staging in [&self.up, &self.down] {
+                // SAFETY: allocated by the driver, and nothing uses it any more.
+                let _ = unsafe { result::free_host(lock(staging).memory.cast()) };
+            }
         }
-        for staging in [&self.up, &self.down] {
-            // SAFETY: allocated by the driver, and nothing uses it any more.
-            let _ = unsafe { result::free_host(lock(staging).memory.cast()) };
-        }
+        // A lost device too: with its last user its context is gone, and the next one begins anew.
         // SAFETY: retained once by `start`.
         let _ = unsafe { result::primary_ctx::release(self.device) };
     }

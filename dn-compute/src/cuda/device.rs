@@ -2,11 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use super::driver::{Driver, Launch};
 use super::graphs::Graphs;
-use crate::spec::{DeviceFault, NumericError, Op};
+use crate::spec::{DeviceFailure, DeviceFault, NumericError, Op};
 
 /// Most words of an input or output of a launch, unless told otherwise: 128 MiB.
 const MOST_WORDS: usize = 1 << 25;
@@ -33,6 +33,8 @@ struct Shared {
     limit: AtomicU64,
     /// Bytes of all memory, that which is kept for another use too.
     used: AtomicU64,
+    /// That it is lost, or computes wrongly: it is of no use in this process any more.
+    failed: OnceLock<DeviceFault>,
 }
 
 /// Memory on the device; given back when the last holder drops it. A later use waits for an earlier one, since the device does
@@ -61,6 +63,7 @@ impl Device {
             graphs: Graphs::default(),
             limit: u64::MAX.into(),
             used: AtomicU64::default(),
+            failed: OnceLock::new(),
         });
         Self { shared, name: name.into(), most_words: most_words.unwrap_or(MOST_WORDS) }
     }
@@ -102,7 +105,16 @@ impl Device {
 
     /// The error of an operation on a device that failed.
     pub(super) fn fault(&self, op: Op, fault: DeviceFault) -> NumericError {
+        if matches!(fault, DeviceFault::Lost | DeviceFault::Wrong) {
+            let _ = self.shared.failed.set(fault.clone());
+        }
         NumericError::Device { op, device: Arc::clone(&self.name), fault }
+    }
+
+    /// Why nothing can be asked of it any more.
+    pub(super) fn failure(&self) -> Option<DeviceFailure> {
+        let fault = self.shared.failed.get()?.clone();
+        Some(DeviceFailure { device: Arc::clone(&self.name), fault })
     }
 
     /// Memory for a while, its contents unknown.

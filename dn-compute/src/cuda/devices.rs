@@ -107,7 +107,10 @@ pub(super) fn choose(wanted: Option<&str>) -> Result<CudaDevice, CudaError> {
     let devices = devices()?;
     let is_called = |device: &&CudaDevice| wanted.is_some_and(|wanted| device.name == wanted);
     let fits = |device: &&CudaDevice| {
-        wanted.is_none_or(|wanted| device.name.to_lowercase().contains(&wanted.to_lowercase()))
+        // Every name contains an empty one.
+        wanted.is_none_or(|wanted| {
+            !wanted.is_empty() && device.name.to_lowercase().contains(&wanted.to_lowercase())
+        })
     };
     // A whole name may be a part of another.
     let Some(device) = devices.iter().find(is_called).or_else(|| devices.iter().find(fits)) else {

@@ -24,6 +24,11 @@ impl DeviceMemory for Cuda {
         [limit, free].into_iter().flatten().min()
     }
 
+    fn free_bytes(&self) -> Option<u64> {
+        let free = self.device.driver().free_bytes()?;
+        Some(free).filter(|free| free + self.device.used_bytes() < self.summary.memory_bytes)
+    }
+
     fn is_hosts(&self) -> bool {
         self.summary.is_integrated
     }

@@ -51,8 +51,8 @@ use std::sync::Arc;
 
 use crate::conformance::{self, Mismatch, Report};
 use crate::spec::{
-    Backend, BackendInfo, DeviceMemory, KvLayer, Mask, Matrix, NumericError, Op, PassCall, PassPart,
-    PassValues, QuantMatrix, RopeTable,
+    Backend, BackendInfo, DeviceFailure, DeviceMemory, KvLayer, Mask, Matrix, NumericError, Op, PassCall,
+    PassPart, PassValues, QuantMatrix, RopeTable,
 };
 use crate::verdict::{self, Refusal, Subject};
 
@@ -175,6 +175,10 @@ fn own(op: Op, matrix: &Matrix) -> Result<&Resident, NumericError> {
 impl Backend for Cuda {
     fn info(&self) -> BackendInfo {
         BackendInfo { name: "cuda", isa: self.summary.isa, threads: self.threads }
+    }
+
+    fn failure(&self) -> Option<DeviceFailure> {
+        self.device.failure()
     }
 
     fn device_memory(&self) -> Option<&dyn DeviceMemory> {

@@ -73,6 +73,7 @@ fn a_full_card_is_an_error_of_its_own_and_the_next_call_works() {
     for tokens in [150, 230, 310, 390, 470] {
         multiply(tokens).unwrap();
     }
+    assert_eq!(card.failure(), None, "a call's want of memory is the call's");
 }
 
 /// Lost at any launch, a card is named; what was not done is not there.
@@ -95,6 +96,8 @@ fn a_lost_card_fails_the_call_and_leaves_the_cache() {
             Ok(()) if lost_after >= 7 => assert!(out.iter().all(|v| (v - 0.25).abs() < 1e-3), "{out:?}"),
             other => panic!("{lost_after}: {other:?}"),
         }
+        let failure = card.failure().map(|failure| failure.fault);
+        assert_eq!(failure, (lost_after < 7).then_some(DeviceFault::Lost), "what is lost stays so");
     }
 }
 

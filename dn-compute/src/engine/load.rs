@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
 
-use super::memory::available_memory;
+use super::memory::{DeviceNeed, available_memory};
 use super::{Engine, EngineError, EngineOptions};
 use crate::model::{Begin, Model, ModelBytes, ModelError, ModelFront, Visit};
 use crate::runtime::{Backends, Decoder, Ready};
@@ -71,7 +71,7 @@ impl Engine {
                     backends.get_or_init(|| planned);
                     Ok(())
                 };
-                let backends = || backends.get().expect("the header comes before the weights");
+                let backends = || &backends.get().expect("the header comes before the weights").0;
                 let visit = |slot, tensor| ready.add(backends(), slot, tensor).map_err(Stopped::Engine);
                 model = Some(load(&begin, &visit));
             }
@@ -81,9 +81,9 @@ impl Engine {
             Err(Stopped::Engine(error)) => return Err(error.into()),
             Err(Stopped::Check(error)) => return Err(error),
         };
-        let backends = backends.into_inner().expect("a model has a header");
+        let (backends, unused) = backends.into_inner().expect("a model has a header");
         let decoder = Decoder::collect(model.front(), ready, backends)?;
-        Ok(Self { model, decoder, chunk: options.prefill_chunk.get() })
+        Ok(Self { model, decoder, chunk: options.prefill_chunk.get(), unused })
     }
 }
 
@@ -99,12 +99,12 @@ impl<E> From<ModelError> for Stopped<E> {
     }
 }
 
-/// What computes which part, if what is planned for fits: more is the caller's to plan.
+/// What computes which part, and the device that is left nothing, if what is planned for fits: more is the caller's to plan.
 fn place(
     front: &ModelFront,
     options: &EngineOptions,
     first: &Arc<dyn Backend>,
-) -> Result<Backends, EngineError> {
+) -> Result<(Backends, Option<DeviceNeed>), EngineError> {
     let plan = options.plan_on(front, first.as_ref())?;
     if let Some(limit) = options.memory_limit.or_else(available_memory) {
         let needed = plan.host_peak_bytes();
@@ -112,5 +112,5 @@ fn place(
             return Err(EngineError::Memory { needed, limit });
         }
     }
-    options.backends(&plan, Arc::clone(first))
+    Ok((options.backends(&plan, Arc::clone(first))?, plan.unused()))
 }

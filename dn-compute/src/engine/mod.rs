@@ -41,7 +41,7 @@ pub use settings::{
 use crate::model::Model;
 use crate::runtime::{Backends, Decoder, OnLogits, Place, Session, Split};
 use crate::sampling::Choice;
-use crate::spec::{Backend, BackendInfo, NumericError};
+use crate::spec::{Backend, BackendInfo, DeviceFailure, NumericError};
 use crate::trace::Trace;
 use crate::verify::witness::{Witness, WitnessError};
 use answer::{Answer, Followed};
@@ -130,6 +130,8 @@ pub struct Engine {
     model: Arc<Model>,
     decoder: Decoder,
     chunk: usize,
+    /// The device that was asked for and has nothing of the model.
+    unused: Option<DeviceNeed>,
 }
 
 impl Engine {
@@ -141,7 +143,7 @@ impl Engine {
         let first: Arc<dyn Backend> = options.backend()?.into();
         let plan = options.plan_on(model.front(), first.as_ref())?;
         let backends = options.backends(&plan, first)?;
-        Self::on(model, backends, options)
+        Ok(Self { unused: plan.unused(), ..Self::on(model, backends, options)? })
     }
 
     /// Prepares the weights for backends of the caller's: of the options only the size of a step counts.
@@ -154,7 +156,7 @@ impl Engine {
         options: EngineOptions,
     ) -> Result<Self, EngineError> {
         let decoder = Decoder::on(&model, backends)?;
-        Ok(Self { model, decoder, chunk: options.prefill_chunk.get() })
+        Ok(Self { model, decoder, chunk: options.prefill_chunk.get(), unused: None })
     }
 
     /// The model.
@@ -167,12 +169,24 @@ impl Engine {
         self.decoder.info()
     }
 
+    /// Why every request fails from now on, once a device is gone. A new engine opens it anew; where that does not help, a new
+    /// process may.
+    pub fn failure(&self) -> Option<DeviceFailure> {
+        self.decoder.backends().failure()
+    }
+
     /// What the model takes where, for the workload of the options: a plan as before loading, of how it is in fact.
     pub fn memory(&self, options: &EngineOptions) -> MemoryPlan {
         let (front, backends) = (self.model.front(), self.decoder.backends());
         let device = backends.at(Place::Layer(0)).device_memory();
         let split = if device.is_some() { backends.share(front.hyperparameters()) } else { Split::NONE };
-        MemoryPlan::of_split(front, options, device, split)
+        let plan = MemoryPlan::of_split(front, options, device, split);
+        MemoryPlan { device: plan.device.or_else(|| self.unused.clone()), ..plan }
+    }
+
+    /// The device that was asked for, if the plan left it nothing: the CPU then computes everything.
+    pub fn unused_device(&self) -> Option<&str> {
+        self.unused.as_ref().map(|device| device.name.as_str())
     }
 
     /// Where parts of the model are shared between a device and the CPU: how.

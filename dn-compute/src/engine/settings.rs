@@ -166,6 +166,11 @@ pub enum ComputeSettingsError {
     /// A device for a backend that has none.
     #[error("only the backends wgpu and cuda have devices; set the backend to one of them")]
     Adapter,
+    /// A device of no name.
+    #[error(
+        "an empty name is no device's; `dn backends` lists the devices, and without a name the best is taken"
+    )]
+    EmptyAdapter,
     /// A share of a device for a backend that has none, or before it is known which device is taken.
     #[error("only the backends wgpu and cuda share a model with the CPU; set the backend to one of them")]
     Share {
@@ -179,7 +184,7 @@ impl ComputeSettingsError {
     pub const fn setting(&self) -> &'static str {
         match self {
             Self::ReferenceIsa | Self::DeviceIsa => "isa",
-            Self::Adapter => "adapter",
+            Self::Adapter | Self::EmptyAdapter => "adapter",
             Self::Share { setting } => setting,
         }
     }
@@ -224,6 +229,9 @@ impl ComputeSettings {
         }
         if !on_a_device && self.adapter.is_some() {
             return Err(ComputeSettingsError::Adapter);
+        }
+        if self.adapter.as_ref().is_some_and(|name| name.trim().is_empty()) {
+            return Err(ComputeSettingsError::EmptyAdapter);
         }
         let shares =
             [("gpu_layers", self.gpu_layers.is_some()), ("device_memory", self.device_memory.is_some())];
@@ -291,6 +299,10 @@ mod tests {
             let options = all.options().unwrap();
             assert_eq!((options.backend, options.adapter), (device, Some("x")));
             assert_eq!((options.device_layers, options.device_memory), (Some(1), Some(2)));
+            for empty in ["", " "] {
+                let settings = ComputeSettings { adapter: Some(empty.into()), ..named(device) };
+                assert_eq!(settings.options(), Err(ComputeSettingsError::EmptyAdapter));
+            }
         }
         for other in [named(Cpu), named(Reference), ComputeSettings::default()] {
             let own = || other.clone();

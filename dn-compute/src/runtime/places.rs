@@ -5,7 +5,7 @@ use std::sync::Arc;
 use dn_core::objects::Hyperparameters;
 use serde::Serialize;
 
-use crate::spec::{Backend, BackendInfo};
+use crate::spec::{Backend, BackendInfo, DeviceFailure};
 use crate::tensors::Slot;
 
 /// A part of a decoder that one backend computes.
@@ -145,6 +145,11 @@ impl Backends {
             Some((_, rest)) => BackendInfo { threads: info.threads.max(rest.info().threads), ..info },
             None => info,
         }
+    }
+
+    /// Why nothing can be computed any more.
+    pub(crate) fn failure(&self) -> Option<DeviceFailure> {
+        self.first.failure().or_else(|| self.rest.as_ref()?.1.failure())
     }
 
     /// Runs a job close to the threads of that which has some.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::attention::{KvLayer, KvShape};
 use super::device::DeviceMemory;
-use super::error::NumericError;
+use super::error::{DeviceFailure, NumericError};
 use super::mask::Mask;
 use super::matrix::QuantMatrix;
 use super::pass::{PassCall, PassPart, PassValues};
@@ -63,6 +63,12 @@ pub trait Backend: Send + Sync + fmt::Debug {
 
     /// The memory of the device that it computes on; `None` for one that has nothing but the host's.
     fn device_memory(&self) -> Option<&dyn DeviceMemory> {
+        None
+    }
+
+    /// Why every call fails from now on, once the device is gone: only a backend that is opened anew may work again. `None` as
+    /// long as nothing is known of that; a call that failed for itself, such as for want of memory, is no such reason.
+    fn failure(&self) -> Option<DeviceFailure> {
         None
     }
 

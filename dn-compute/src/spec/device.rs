@@ -38,6 +38,11 @@ pub trait DeviceMemory {
     /// Bytes that may be taken; `None` where the driver does not tell and nobody has set a limit.
     fn capacity_bytes(&self) -> Option<u64>;
 
+    /// Bytes that its driver says are free now, where that is less than there are; `None` where it is not, or nobody tells.
+    fn free_bytes(&self) -> Option<u64> {
+        None
+    }
+
     /// Whether it is the host's memory, so that what the device takes is missing there.
     fn is_hosts(&self) -> bool;
 

@@ -173,6 +173,16 @@ pub enum NumericError {
     },
 }
 
+/// A device of which nothing can be asked any more, until it is opened anew.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("the device `{device}` failed: {fault}")]
+pub struct DeviceFailure {
+    /// Its name.
+    pub device: Arc<str>,
+    /// How.
+    pub fault: DeviceFault,
+}
+
 /// How a device failed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]

@@ -34,7 +34,7 @@ pub mod trig;
 pub use attention::{AttentionPlan, KvLayer, KvShape};
 pub use backend::{Backend, BackendInfo, Matrix, Prepared};
 pub use device::{DeviceMemory, StepSize};
-pub use error::{DeviceFault, MatrixError, NumericError, Op};
+pub use error::{DeviceFailure, DeviceFault, MatrixError, NumericError, Op};
 pub use layer::LayerWeights;
 pub use layer_norm::LayerNormPlan;
 pub use linear::LinearPlan;

@@ -132,7 +132,8 @@ pub(super) fn choose(
         return all.into_iter().next().ok_or(WgpuError::NoAdapter);
     };
     let found: Vec<String> = all.iter().map(|(summary, _)| summary.name.clone()).collect();
-    let fits = |name: &String| name.to_lowercase().contains(&wanted.to_lowercase());
+    // Every name contains an empty one.
+    let fits = |name: &String| !wanted.is_empty() && name.to_lowercase().contains(&wanted.to_lowercase());
     // A whole name may be a part of another.
     let place = found.iter().position(|name| name == wanted).or_else(|| found.iter().position(fits));
     place

@@ -10,6 +10,7 @@ use super::device::{Gpu, Use};
 use super::elements::{blame, bytes};
 use super::kernels::Kernel;
 use super::quantise::{Digits, locate, quantise};
+use super::upload::Write;
 use crate::spec::{
     AttentionPlan, DeviceFault, KvLayer, KvShape, Mask, NumericError, Op,
     attention::{KEY_BLOCK, KvRows},
@@ -251,7 +252,7 @@ pub(super) fn sent(gpu: &Gpu, kv: &KvLayer, held: usize) -> Result<Vec<Group>, N
     };
     let missing = mirror.len..kv.len();
     for group in groups.iter().filter(|_| !missing.is_empty()) {
-        send(gpu, kv, group, missing.clone());
+        send(gpu, kv, group, missing.clone()).map_err(|fault| gpu.fault(Op::Attention, fault))?;
     }
     mirror.len = kv.len();
     Ok(groups)
@@ -303,7 +304,7 @@ fn rooms(gpu: &Gpu, shape: KvShape, room: usize) -> Result<Vec<Group>, DeviceFau
         .collect()
 }
 
-fn send(gpu: &Gpu, kv: &KvLayer, group: &Group, positions: Range<usize>) {
+fn send(gpu: &Gpu, kv: &KvLayer, group: &Group, positions: Range<usize>) -> Result<(), DeviceFault> {
     let d = kv.shape().head_dim;
     let vectors = positions.len() * group.heads.len();
     let words = d.next_multiple_of(PAD) / 4;
@@ -320,10 +321,16 @@ fn send(gpu: &Gpu, kv: &KvLayer, group: &Group, positions: Range<usize>) {
         ve.push(kv.value_exponent(head, position));
     }
     let at = (positions.start * group.heads.len()) as u64;
-    gpu.write(&group.k.buffer, at * 8 * words as u64, bytemuck::cast_slice(&k));
-    gpu.write(&group.v.buffer, at * 8 * words as u64, bytemuck::cast_slice(&v));
-    gpu.write(&group.e.buffer, 4 * at, bytemuck::cast_slice(&ke));
-    gpu.write(&group.e.buffer, 4 * (at + group.values() as u64), bytemuck::cast_slice(&ve));
+    gpu.send(&[
+        Write { buffer: &group.k.buffer, at: at * 8 * words as u64, bytes: bytemuck::cast_slice(&k) },
+        Write { buffer: &group.v.buffer, at: at * 8 * words as u64, bytes: bytemuck::cast_slice(&v) },
+        Write { buffer: &group.e.buffer, at: 4 * at, bytes: bytemuck::cast_slice(&ke) },
+        Write {
+            buffer: &group.e.buffer,
+            at: 4 * (at + group.values() as u64),
+            bytes: bytemuck::cast_slice(&ve),
+        },
+    ])
 }
 
 /// Sets the two digits of an integer.

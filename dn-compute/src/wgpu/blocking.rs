@@ -8,8 +8,8 @@ use pollster::block_on;
 use super::{QUALIFY_EVERY, Wgpu, WgpuError, WgpuOptions};
 use crate::conformance::{self, Mismatch, Report};
 use crate::spec::{
-    Backend, BackendInfo, DeviceMemory, KvLayer, Mask, Matrix, NumericError, PassCall, PassPart, PassValues,
-    QuantMatrix, RopeTable,
+    Backend, BackendInfo, DeviceFailure, DeviceMemory, KvLayer, Mask, Matrix, NumericError, PassCall,
+    PassPart, PassValues, QuantMatrix, RopeTable,
 };
 use crate::verdict::{self, Refusal, Subject};
 
@@ -73,6 +73,11 @@ impl Backend for Wgpu {
 
     fn device_memory(&self) -> Option<&dyn DeviceMemory> {
         Some(&*self.gpu)
+    }
+
+    fn failure(&self) -> Option<DeviceFailure> {
+        let device = self.gpu.summary.name.as_str().into();
+        self.gpu.failure().map(|fault| DeviceFailure { device, fault })
     }
 
     fn prepare(&self, matrix: QuantMatrix) -> Result<Matrix, NumericError> {

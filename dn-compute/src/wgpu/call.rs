@@ -6,6 +6,7 @@ use std::sync::atomic::Ordering;
 use super::device::{Buffer, Gpu, Use};
 use super::kernels::{Kernel, LANES};
 use super::mapping::Mapping;
+use super::upload::{Write, Writes};
 use crate::spec::resident::Kept;
 use crate::spec::{DeviceFault, NumericError, Op};
 
@@ -53,6 +54,8 @@ pub(super) struct Call<'a> {
     encoder: ::wgpu::CommandEncoder,
     held: Vec<(Use, Buffer)>,
     fault: Buf,
+    /// What has to be on the device before anything that is recorded.
+    writes: Writes,
     /// Why it cannot be done: then nothing more is recorded, and what [`room`](Self::room) gives is no room.
     failed: Option<DeviceFault>,
     /// Room that kernels alone have written to, in the order of its giving out.
@@ -76,6 +79,7 @@ impl<'a> Call<'a> {
             encoder,
             held: vec![(Use::Storage, buffer)],
             fault,
+            writes: Writes::default(),
             failed: None,
             rooms: Vec::new(),
             free: BTreeMap::new(),
@@ -129,20 +133,20 @@ impl<'a> Call<'a> {
         let length = bytes.len().max(4) as u64;
         match self.hold(Use::Storage, length) {
             Some(buffer) => {
-                self.gpu.write(&buffer, 0, bytes);
+                self.writes.push(buffer.clone(), bytes);
                 Buf { buffer, bytes: length }
             }
             None => Buf { buffer: self.fault.buffer.clone(), bytes: length },
         }
     }
 
-    /// Values that never change: sent once, and kept with them.
+    /// Values that never change: sent once, at once, and kept with them.
     pub(super) fn constant<T: bytemuck::NoUninit>(&mut self, values: &[T], kept: &Kept) -> Buf {
         let gpu = self.gpu;
         let bytes: &[u8] = bytemuck::cast_slice(values);
         let send = || {
             let buffer = gpu.create(Use::Storage, (bytes.len() as u64).next_multiple_of(16)).ok()?;
-            gpu.write(&buffer, 0, bytes);
+            gpu.send(&[Write { buffer: &buffer, at: 0, bytes }]).ok()?;
             Some(Constant { gpu: gpu.id, buf: Buf { buffer, bytes: bytes.len() as u64 } })
         };
         match kept.get_or(send) {
@@ -185,7 +189,7 @@ impl<'a> Call<'a> {
             Some(uniform) if self.failed.is_none() => uniform,
             _ => return,
         };
-        gpu.write(&uniform, 0, bytemuck::cast_slice(params));
+        self.writes.push(uniform.clone(), bytemuck::cast_slice(params));
         let pipeline = gpu.pipelines.of(&gpu.device, kernel);
         let binding = |buffer, bytes| {
             ::wgpu::BindingResource::Buffer(::wgpu::BufferBinding {
@@ -273,7 +277,8 @@ impl<'a> Call<'a> {
             return Err(gpu.fault(self.op, self.failed.unwrap_or(DeviceFault::OutOfMemory)));
         };
         self.encoder.copy_buffer_to_buffer(&self.fault.buffer, 0, &back, 0, 4);
-        let submission = gpu.queue.submit([self.encoder.finish()]);
+        let first = gpu.stage(&self.writes.all()).map_err(|fault| gpu.fault(self.op, fault))?;
+        let submission = gpu.queue.submit(first.into_iter().chain([self.encoder.finish()]));
         gpu.moved.submissions.fetch_add(1, Ordering::Relaxed);
         let mapping = Mapping::start(&back, total);
         let waited = gpu.wait(submission);
@@ -281,7 +286,7 @@ impl<'a> Call<'a> {
         waited.map_err(|fault| gpu.fault(self.op, fault))?;
         let mapped = if cfg!(target_arch = "wasm32") { mapping.await } else { mapping.is_there() };
         gpu.check(self.op)?;
-        let lost = || gpu.fault(self.op, DeviceFault::Lost);
+        let lost = || gpu.fault(self.op, gpu.lost());
         if !mapped {
             return Err(lost());
         }

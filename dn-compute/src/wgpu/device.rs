@@ -9,8 +9,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use super::adapter::{self, AdapterSummary};
-use super::heap;
+use super::heap::{self, Heap};
 use super::kernels::Pipelines;
+#[cfg(not(target_arch = "wasm32"))]
+use super::upload::OnTheWay;
+use super::upload::PIECE_BYTES;
 use super::{WgpuError, WgpuOptions};
 use crate::spec::{DeviceFault, NumericError, Op};
 
@@ -42,14 +45,19 @@ pub(super) struct Gpu {
     pub(super) blocks_per_group: usize,
     /// Most workgroups in one dimension of a dispatch.
     pub(super) max_groups: u32,
+    /// Most bytes that go to the device at once.
+    #[cfg_attr(target_arch = "wasm32", expect(dead_code, reason = "a browser has its own way"))]
+    pub(super) piece_bytes: usize,
     /// What went over the bus so far.
     pub(super) moved: Moved,
+    #[cfg(not(target_arch = "wasm32"))]
+    pub(super) on_the_way: OnTheWay,
     name: Arc<str>,
     pool: Pool,
     /// Most bytes of buffers.
     most_memory: AtomicU64,
-    /// Bytes of the device's memory, where the driver tells.
-    pub(super) heap_bytes: Option<u64>,
+    /// Asked for its memory.
+    adapter: ::wgpu::Adapter,
     /// Bytes of all buffers that something holds.
     used: Arc<AtomicU64>,
     failed: Arc<Mutex<Option<DeviceFault>>>,
@@ -146,11 +154,8 @@ impl Gpu {
             .map_err(|source| WgpuError::Open { device: summary.name.clone(), source })?;
         let failed = Arc::new(Mutex::new(None));
         let (on_error, on_loss) = (Arc::clone(&failed), Arc::clone(&failed));
-        device.on_uncaptured_error(Arc::new(move |error| note(&on_error, error)));
-        device.set_device_lost_callback(move |_, _| {
-            // It explains whatever else was noted.
-            *lock(&on_loss) = Some(DeviceFault::Lost);
-        });
+        device.on_uncaptured_error(Arc::new(move |error| note(&on_error, fault_of(error))));
+        device.set_device_lost_callback(move |_, _| note(&on_loss, DeviceFault::Lost));
         let max_binding = options.max_binding_bytes.map_or(found, |most| most.min(found));
         static OPENED: AtomicU64 = AtomicU64::new(0);
         Ok(Self {
@@ -158,19 +163,27 @@ impl Gpu {
             name: summary.name.as_str().into(),
             max_groups: limits.max_compute_workgroups_per_dimension,
             most_words: options.max_dispatch_words.unwrap_or(MOST_WORDS as usize),
+            piece_bytes: options.max_upload_bytes.unwrap_or(PIECE_BYTES),
             max_binding,
             blocks_per_group: options.attention_blocks.map_or(BLOCKS_PER_GROUP, NonZeroUsize::get),
             summary,
             device,
             queue,
             pipelines: Pipelines::new(subgroups),
+            #[cfg(not(target_arch = "wasm32"))]
+            on_the_way: OnTheWay::default(),
             pool: Pool::default(),
             moved: Moved::default(),
-            heap_bytes: heap::bytes(&adapter),
+            adapter,
             most_memory: options.memory_limit.unwrap_or(u64::MAX).into(),
             used: Arc::default(),
             failed,
         })
+    }
+
+    /// The device's memory as it is now, where the driver tells.
+    pub(super) fn heap(&self) -> Option<Heap> {
+        heap::heap(&self.adapter)
     }
 
     /// Most bytes of buffers.
@@ -190,17 +203,22 @@ impl Gpu {
         self.used.load(Ordering::Relaxed)
     }
 
-    /// The error of an operation on a device that failed.
+    /// The error of an operation on a device that failed. One that computes wrongly is not asked again.
     pub(super) fn fault(&self, op: Op, fault: DeviceFault) -> NumericError {
+        if fault == DeviceFault::Wrong {
+            note(&self.failed, DeviceFault::Wrong);
+        }
         NumericError::Device { op, device: Arc::clone(&self.name), fault }
+    }
+
+    /// Why nothing can be asked of it any more.
+    pub(super) fn failure(&self) -> Option<DeviceFault> {
+        lock(&self.failed).clone()
     }
 
     /// What has gone wrong up to now.
     pub(super) fn check(&self, op: Op) -> Result<(), NumericError> {
-        match &*lock(&self.failed) {
-            None => Ok(()),
-            Some(fault) => Err(self.fault(op, fault.clone())),
-        }
+        self.failure().map_or(Ok(()), |fault| Err(self.fault(op, fault)))
     }
 
     /// The size of a buffer for a while that holds so many bytes.
@@ -218,46 +236,59 @@ impl Gpu {
     /// A buffer that is not to be used again for something else.
     pub(super) fn create(&self, what: Use, size: u64) -> Result<Buffer, DeviceFault> {
         let size = size.next_multiple_of(4).max(16);
-        if !self.reserve(size) {
-            lock(&self.pool.0).clear();
-            if !self.reserve(size) {
-                return Err(DeviceFault::OutOfMemory);
-            }
-        }
-        self.allocate(what, size).inspect_err(|_| {
-            self.used.fetch_sub(size, Ordering::Relaxed);
-        })
+        self.with_room(|| self.allocate(what, size))
     }
 
-    /// Counts bytes as used, if they may be.
-    fn reserve(&self, bytes: u64) -> bool {
-        let most = self.most_memory();
-        let more = |used: u64| used.checked_add(bytes).filter(|sum| *sum <= most);
-        self.used.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).is_ok()
+    /// A buffer through which so many bytes pass on their way to the device; the host can write to it until it unmaps it. It is
+    /// there for a moment only, so no limit counts it.
+    #[cfg(not(target_arch = "wasm32"))]
+    pub(super) fn passing(&self, size: u64) -> Result<::wgpu::Buffer, DeviceFault> {
+        let usage = ::wgpu::BufferUsages::MAP_WRITE | ::wgpu::BufferUsages::COPY_SRC;
+        let descriptor = ::wgpu::BufferDescriptor { label: None, size, usage, mapped_at_creation: true };
+        self.with_room(|| self.make(&descriptor))
+    }
+
+    /// Without enough memory, what is kept for another use is given up first.
+    fn with_room<T>(&self, make: impl Fn() -> Result<T, DeviceFault>) -> Result<T, DeviceFault> {
+        match make() {
+            Err(DeviceFault::OutOfMemory) if self.give_up() => make(),
+            made => made,
+        }
+    }
+
+    /// Lets go of what nobody uses; says whether there was any.
+    fn give_up(&self) -> bool {
+        let kept = std::mem::take(&mut *lock(&self.pool.0));
+        kept.values().any(|buffers| !buffers.is_empty())
     }
 
     fn allocate(&self, what: Use, size: u64) -> Result<Buffer, DeviceFault> {
+        let most = self.most_memory();
+        let more = |used: u64| used.checked_add(size).filter(|sum| *sum <= most);
+        if self.used.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).is_err() {
+            return Err(DeviceFault::OutOfMemory);
+        }
         let usage = what.usages();
         let descriptor = ::wgpu::BufferDescriptor { label: None, size, usage, mapped_at_creation: false };
+        let made = self.make(&descriptor).inspect_err(|_| {
+            self.used.fetch_sub(size, Ordering::Relaxed);
+        });
+        Ok(Buffer(Arc::new(Held { buffer: made?, used: Arc::clone(&self.used) })))
+    }
+
+    fn make(&self, descriptor: &::wgpu::BufferDescriptor<'_>) -> Result<::wgpu::Buffer, DeviceFault> {
         // A browser answers later: what it notes then ends the call that waits next.
         #[cfg(target_arch = "wasm32")]
-        let buffer = self.device.create_buffer(&descriptor);
+        return Ok(self.device.create_buffer(descriptor));
         #[cfg(not(target_arch = "wasm32"))]
-        let buffer = {
+        {
             let scope = self.device.push_error_scope(::wgpu::ErrorFilter::OutOfMemory);
-            let buffer = self.device.create_buffer(&descriptor);
+            let buffer = self.device.create_buffer(descriptor);
             if pollster::block_on(scope.pop()).is_some() {
                 return Err(DeviceFault::OutOfMemory);
             }
-            buffer
-        };
-        Ok(Buffer(Arc::new(Held { buffer, used: Arc::clone(&self.used) })))
-    }
-
-    /// Sends bytes to a place in a buffer.
-    pub(super) fn write(&self, buffer: &Buffer, at: u64, bytes: &[u8]) {
-        self.moved.to_device.fetch_add(bytes.len() as u64, Ordering::Relaxed);
-        self.queue.write_buffer(buffer, at, bytes);
+            Ok(buffer)
+        }
     }
 
     /// Gives a buffer back.
@@ -267,24 +298,66 @@ impl Gpu {
 
     /// Waits until a submission is done. A browser's main thread must not wait: there its own loop goes on.
     pub(super) fn wait(&self, submission: ::wgpu::SubmissionIndex) -> Result<(), DeviceFault> {
-        // Of a device that is lost while it is waited for, `wgpu` panics.
-        let poll = |what| catch_unwind(AssertUnwindSafe(|| self.device.poll(what)));
         let wait = ::wgpu::PollType::Wait { submission_index: Some(submission), timeout: Some(PATIENCE) };
-        if matches!(poll(wait), Ok(Ok(_))) {
-            return Ok(());
-        }
+        if self.poll(wait) { Ok(()) } else { Err(self.lost()) }
+    }
+
+    /// Whether what is waited for has happened.
+    fn poll(&self, what: ::wgpu::PollType) -> bool {
+        // Of a device that is lost while it is waited for, `wgpu` panics.
+        matches!(catch_unwind(AssertUnwindSafe(|| self.device.poll(what))), Ok(Ok(_)))
+    }
+
+    /// Notes that it does not do what it is asked; says why, as far as that is known.
+    pub(super) fn lost(&self) -> DeviceFault {
         // What the driver says of it comes with the next question.
-        let _ = poll(::wgpu::PollType::Poll);
-        Err(DeviceFault::Lost)
+        self.poll(::wgpu::PollType::Poll);
+        note(&self.failed, DeviceFault::Lost);
+        self.failure().unwrap_or(DeviceFault::Lost)
     }
 }
 
-fn note(failed: &Mutex<Option<DeviceFault>>, error: ::wgpu::Error) {
-    let fault = match error {
+fn fault_of(error: ::wgpu::Error) -> DeviceFault {
+    match error {
         ::wgpu::Error::OutOfMemory { .. } => DeviceFault::OutOfMemory,
         ::wgpu::Error::Validation { description, .. } | ::wgpu::Error::Internal { description, .. } => {
             DeviceFault::Refused { detail: description.into() }
         }
+    }
+}
+
+/// Keeps what explains the rest: memory that is used up explains a loss, in whatever order they are told, and a loss explains
+/// what the driver refuses. Whatever else, a device that computes wrongly is not to be used.
+fn note(failed: &Mutex<Option<DeviceFault>>, fault: DeviceFault) {
+    let explains = |fault: &DeviceFault| match fault {
+        DeviceFault::Wrong => 3,
+        DeviceFault::OutOfMemory => 2,
+        DeviceFault::Lost => 1,
+        DeviceFault::Refused { .. } => 0,
     };
-    lock(failed).get_or_insert(fault);
+    let mut failed = lock(failed);
+    if failed.as_ref().is_none_or(|noted| explains(noted) < explains(&fault)) {
+        *failed = Some(fault);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_explains_the_rest_is_kept() {
+        let refused = |detail: &str| DeviceFault::Refused { detail: detail.into() };
+        let noted = |faults: &[DeviceFault]| {
+            let failed = Mutex::default();
+            faults.iter().for_each(|fault| note(&failed, fault.clone()));
+            lock(&failed).clone()
+        };
+        let (full, lost) = (DeviceFault::OutOfMemory, DeviceFault::Lost);
+        assert_eq!(noted(&[full.clone(), lost.clone()]), Some(full.clone()));
+        assert_eq!(noted(&[lost.clone(), full.clone()]), Some(full));
+        assert_eq!(noted(&[refused("a"), lost.clone(), refused("b")]), Some(lost));
+        assert_eq!(noted(&[refused("a"), refused("b")]), Some(refused("a")));
+        assert_eq!(noted(&[]), None);
+    }
 }

@@ -183,17 +183,28 @@ pub(super) struct Pipelines {
     compiled: [OnceLock<::wgpu::ComputePipeline>; FORMS],
     /// Whether lanes put together what they have in subgroups, or all in memory.
     pub(super) subgroups: bool,
+    /// Whether subgroups count as not full, for a test: the drivers at hand fill them.
+    #[cfg(test)]
+    pub(super) gaps: bool,
 }
 
 impl Pipelines {
     pub(super) fn new(subgroups: bool) -> Self {
-        Self { compiled: Default::default(), subgroups }
+        Self {
+            compiled: Default::default(),
+            subgroups,
+            #[cfg(test)]
+            gaps: false,
+        }
     }
 
     pub(super) fn of(&self, device: &::wgpu::Device, kernel: Kernel) -> &::wgpu::ComputePipeline {
         self.compiled[kernel.index()].get_or_init(|| {
             let label = Some(kernel.name());
-            let source = ::wgpu::ShaderSource::Wgsl(kernel.source(self.subgroups).into());
+            let text = kernel.source(self.subgroups);
+            #[cfg(test)]
+            let text = if self.gaps { text.replace(ARE_FULL, "false") } else { text };
+            let source = ::wgpu::ShaderSource::Wgsl(text.into());
             let module = device.create_shader_module(::wgpu::ShaderModuleDescriptor { label, source });
             // Every kernel writes what it shares before it reads it.
             let compilation_options = ::wgpu::PipelineCompilationOptions {
@@ -211,6 +222,10 @@ impl Pipelines {
         })
     }
 }
+
+/// What says that every subgroup is full.
+#[cfg(test)]
+const ARE_FULL: &str = "lanes.count * lanes.size == GROUP";
 
 #[cfg(test)]
 mod tests {
@@ -265,10 +280,29 @@ mod tests {
     fn subgroups_are_asked_for_where_they_are() {
         let with: Vec<Kernel> = all().into_iter().filter(|k| k.source(true).contains("subgroup")).collect();
         assert_eq!(with.len(), 14, "{with:?}");
+        assert!(with.iter().all(|kernel| kernel.source(true).matches(ARE_FULL).count() == 1));
         for kernel in all() {
             let text = kernel.source(false);
             let code = text.lines().filter_map(|line| line.split("//").next());
             assert!(!code.collect::<String>().contains("subgroup"), "{}", kernel.name());
+        }
+    }
+
+    /// Drivers need not fill subgroups: then all goes through memory, with the same bits.
+    #[cfg(feature = "engine")]
+    #[test]
+    fn subgroups_with_gaps_give_the_same_bits() {
+        use super::super::{WgpuOptions, device::Gpu};
+        use crate::{conformance, testing::device::device, wgpu::Wgpu};
+
+        let options = WgpuOptions::default();
+        if device(&options).is_none_or(|device| !device.has_subgroups()) {
+            return;
+        }
+        let mut gpu = pollster::block_on(Gpu::open(&options)).unwrap();
+        gpu.pipelines.gaps = true;
+        if let Err(mismatch) = conformance::sample(&Wgpu { gpu: gpu.into(), threads: 1 }, 7) {
+            panic!("{mismatch}");
         }
     }
 }

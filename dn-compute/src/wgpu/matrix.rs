@@ -5,6 +5,7 @@ use std::any::Any;
 use super::call::Buf;
 use super::device::{Gpu, Use};
 use super::quantise::PIECE;
+use super::upload::Write;
 use crate::spec::{BlockLength, Blocks, DeviceFault, NumericError, Op, Prepared, QuantMatrix};
 
 /// A matrix on the device, in as many parts as its buffers need.
@@ -88,9 +89,6 @@ impl Resident {
             .map(|first| part(gpu, matrix, form, first, step.min(rows - first)))
             .collect::<Result<_, _>>()
             .map_err(|fault| gpu.fault(Op::Linear, fault))?;
-        // Hands the copies to the device, so that they do not pile up in the host's memory.
-        gpu.queue.submit([]);
-        let _ = gpu.device.poll(::wgpu::PollType::Poll);
         gpu.check(Op::Linear)?;
         let bytes = 4 * rows * (form.words + form.scale_words() + 1);
         Ok(Self { rows, cols, form, parts, bytes })
@@ -114,7 +112,7 @@ fn part(gpu: &Gpu, matrix: &QuantMatrix, form: Form, first: usize, rows: usize) 
     }
     let upload = |bytes: &[u8]| {
         let buffer = gpu.create(Use::Storage, (bytes.len() as u64).next_multiple_of(16))?;
-        gpu.write(&buffer, 0, bytes);
+        gpu.send(&[Write { buffer: &buffer, at: 0, bytes }])?;
         Ok(Buf { buffer, bytes: bytes.len() as u64 })
     };
     Ok(Part {

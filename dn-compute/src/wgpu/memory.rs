@@ -21,9 +21,15 @@ impl DeviceMemory for Gpu {
 
     fn capacity_bytes(&self) -> Option<u64> {
         let limit = Some(self.most_memory()).filter(|limit| *limit != u64::MAX);
-        // The driver, the screen and other programs have their share.
-        let heap = self.heap_bytes.map(|heap| heap / 10 * 9);
-        [limit, heap].into_iter().flatten().min()
+        // The driver, the screen and other programs have their share. What is taken here already is not free any more.
+        let (heap, used) = (self.heap(), self.used_bytes());
+        let free = heap.and_then(|heap| heap.free).map(|free| free / 10 * 9 + used);
+        [limit, heap.map(|heap| heap.bytes / 10 * 9), free].into_iter().flatten().min()
+    }
+
+    fn free_bytes(&self) -> Option<u64> {
+        let heap = self.heap()?;
+        heap.free.filter(|free| free + self.used_bytes() < heap.bytes)
     }
 
     fn is_hosts(&self) -> bool {

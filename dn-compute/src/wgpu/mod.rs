@@ -38,6 +38,7 @@ mod quantise;
 mod rms_norm;
 mod rope;
 mod silu;
+mod upload;
 
 use std::num::NonZeroUsize;
 use std::sync::Arc;
@@ -72,6 +73,11 @@ pub struct WgpuOptions {
     /// # Units
     /// Words of four bytes.
     pub max_dispatch_words: Option<usize>,
+    /// Most bytes that go to the device at once, if less than usual; what is longer goes in pieces.
+    ///
+    /// # Units
+    /// Bytes.
+    pub max_upload_bytes: Option<usize>,
     /// Blocks of 64 keys that one workgroup of attention takes; of longer contexts several share the work, and the bits are the
     /// same.
     pub attention_blocks: Option<NonZeroUsize>,

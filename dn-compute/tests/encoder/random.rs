@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use dn_compute::EngineOptions;
+pub(crate) use dn_compute::conformance::SplitMix64 as Rng;
 use dn_compute::encoder::{Encoder, EncoderFiles, EncoderModel};
 use dn_compute::formats::gguf::{GgufWriter, TensorType};
 use dn_compute::spec::BlockLength;
@@ -202,28 +203,10 @@ fn tensors(seed: u64, vocabulary: usize) -> BTreeMap<String, (Vec<usize>, Vec<f3
     all
 }
 
-/// A repeatable source of numbers (SplitMix64).
-pub(crate) struct Rng(pub(crate) u64);
-
-impl Rng {
-    pub(crate) fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    /// From -1 to 1.
-    pub(crate) fn signed(&mut self) -> f32 {
-        (self.next() >> 40) as f32 / (1u64 << 23) as f32 - 1.0
-    }
-
-    /// A text's tokens: `[CLS]`, anything, `[SEP]`.
-    pub(crate) fn text(&mut self, tokens: usize) -> Vec<u32> {
-        let most = words().len() as u64 - 5;
-        let inner = (2..tokens).map(|_| 5 + (self.next() % most) as u32);
-        let all: Vec<u32> = [2].into_iter().chain(inner).chain([3]).collect();
-        all[..tokens.max(1).min(all.len())].to_vec()
-    }
+/// A text's tokens: `[CLS]`, anything, `[SEP]`.
+pub(crate) fn text(rng: &mut Rng, tokens: usize) -> Vec<u32> {
+    let most = words().len() - 5;
+    let inner = (2..tokens).map(|_| 5 + rng.below(most) as u32);
+    let all: Vec<u32> = [2].into_iter().chain(inner).chain([3]).collect();
+    all[..tokens.max(1).min(all.len())].to_vec()
 }

@@ -37,12 +37,13 @@ fn suite(device: &Wgpu) {
     }
 }
 
-/// Small limits: every matrix, cache and call in many parts, each block of keys with a workgroup of its own.
+/// Small limits: every matrix, cache and call in many parts, which go to the device in many pieces, each block of keys with a workgroup of its own.
 #[test]
 fn parts_give_the_same_bits() {
     let options = WgpuOptions {
         max_binding_bytes: Some(1 << 12),
         max_dispatch_words: Some(1 << 10),
+        max_upload_bytes: Some(1 << 10),
         attention_blocks: NonZeroUsize::new(1),
         ..WgpuOptions::default()
     };

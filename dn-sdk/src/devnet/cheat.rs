@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use dn_compute::sampling::Choice;
+use dn_compute::spec::DeviceFailure;
 use dn_compute::verify::{Answer, Dispute};
 use dn_compute::{Engine, GenerateRequest};
 use dn_core::objects::JobRequest;
@@ -129,6 +130,10 @@ fn another(token: u32, engine: &Engine) -> u32 {
 impl Executor for CheatingExecutor {
     fn models(&self) -> Vec<ModelId> {
         self.honest.models()
+    }
+
+    fn failure(&self) -> Option<DeviceFailure> {
+        self.honest.failure().or_else(|| self.cheaper.failure())
     }
 
     fn execute(

@@ -12,7 +12,19 @@ use super::keys::KeysError;
 use crate::gateway::GatewayError;
 use crate::ledger::LedgerError;
 use crate::validator::AuditError;
-use crate::worker::WorkerError;
+use crate::worker::{WorkerError, WorkerFailure};
+
+/// Which part of a running network can no longer work.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum DevnetFailure {
+    /// The ledger; the reason was logged.
+    #[error("the ledger cannot store its data any more")]
+    Ledger,
+    /// A worker.
+    #[error("a worker: {0}")]
+    Worker(WorkerFailure),
+}
 
 /// Why a local network cannot run.
 #[derive(Debug, thiserror::Error)]

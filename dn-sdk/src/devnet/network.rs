@@ -12,7 +12,7 @@ use dn_ledger::Genesis;
 use dn_ledger::node::{Node, NodeConfig};
 
 use super::cheat::CheatingExecutor;
-use super::error::DevnetError;
+use super::error::{DevnetError, DevnetFailure};
 use super::home::Home;
 use super::keys::{Keys, keys};
 use super::parts::{set_up, start_auditors, start_gateway, start_workers};
@@ -260,13 +260,12 @@ impl Devnet {
         self.cheater.as_ref()
     }
 
-    /// Returns when a part can no longer work, such as on a full disk, and says which; the reason was logged. A network
-    /// that is started again goes on.
-    pub async fn broken(&self) -> &'static str {
+    /// Returns when a part can no longer work, such as on a full disk, and says which. A network that is started again goes on.
+    pub async fn broken(&self) -> DevnetFailure {
         let workers = self.workers.iter().map(|worker| Box::pin(worker.broken()));
         tokio::select! {
-            () = self.node.production_ended() => "the ledger",
-            _ = futures_util::future::select_all(workers) => "a worker",
+            () = self.node.production_ended() => DevnetFailure::Ledger,
+            (failure, ..) = futures_util::future::select_all(workers) => DevnetFailure::Worker(failure),
         }
     }
 

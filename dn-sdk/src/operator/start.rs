@@ -285,6 +285,9 @@ pub async fn start_worker(settings: &WorkerSettings) -> Result<Worker, OperatorE
     register(&ledger, &key, Role::Worker, settings.name.as_deref(), settings.collateral, "").await?;
     for engine in &engines {
         let model = engine.model().id();
+        if let Some(device) = engine.unused_device() {
+            tracing::warn!(%model, device, "the CPU computes all of this model: the device has room for none of its layers, or is to have none");
+        }
         match ledger.model(model).await? {
             Some(view) if view.workers.contains(&key.address()) => {}
             Some(_) => {

@@ -267,6 +267,7 @@ async fn audit(
     })
     .await
     .map_err(|_| AuditError::Interrupted)?;
+    let judgement = judgement?;
     if matches!(judgement.outcome, AuditOutcome::Mismatch { .. }) {
         // On disk before the verdict is: nobody has to hand it over again for the dispute.
         shared.store.accuse(task.batch, task.index, &opening)?;

@@ -20,6 +20,9 @@ pub enum AuditError {
     /// A computation cannot be opened against a receipt.
     #[error(transparent)]
     Witness(#[from] dn_compute::verify::WitnessError),
+    /// What it computes on failed: nothing is said about the receipt.
+    #[error("no verdict: {0}")]
+    Device(#[from] dn_compute::spec::DeviceFailure),
     /// A task of the runtime was cut off.
     #[error("interrupted")]
     Interrupted,

@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use dn_compute::{Engine, GenerateRequest};
+use dn_compute::spec::{DeviceFailure, NumericError};
+use dn_compute::{Engine, GenerateError, GenerateRequest};
 use dn_core::objects::AuditOutcome;
 
 use crate::opening::Opening;
@@ -28,12 +29,15 @@ impl Judgement {
 ///
 /// Everything that an honest worker cannot have signed is a mismatch: other tokens, another end, another trace, another
 /// numeric spec, a request that the engine refuses.
-pub fn judge(engine: &Engine, opening: &Opening) -> Judgement {
+///
+/// # Errors
+/// [`DeviceFailure`]: this auditor's own device failed, which says nothing about the receipt.
+pub fn judge(engine: &Engine, opening: &Opening) -> Result<Judgement, DeviceFailure> {
     let (request, receipt) = (&opening.request, &opening.receipt.body);
     let spec = engine.model().manifest().numeric_spec;
     if receipt.numeric_spec != spec {
         let reason = format!("numeric spec {}; the model has {spec}", receipt.numeric_spec);
-        return Judgement::mismatch(0, reason, Duration::ZERO);
+        return Ok(Judgement::mismatch(0, reason, Duration::ZERO));
     }
     let generate = GenerateRequest {
         prompt: &request.prompt,
@@ -46,7 +50,10 @@ pub fn judge(engine: &Engine, opening: &Opening) -> Judgement {
     let began = std::time::Instant::now();
     let replay = engine.replay(&generate, &opening.output, receipt.finish);
     let elapsed = began.elapsed();
-    match replay {
+    Ok(match replay {
+        Err(GenerateError::Numeric(NumericError::Device { device, fault, .. })) => {
+            return Err(DeviceFailure { device, fault });
+        }
         Err(error) => Judgement::mismatch(0, format!("no engine answers this request: {error}"), elapsed),
         Ok(replay) => match replay.divergence {
             Some(divergence) => {
@@ -62,5 +69,5 @@ pub fn judge(engine: &Engine, opening: &Opening) -> Judgement {
             }
             None => Judgement { outcome: AuditOutcome::Match {}, reason: None, elapsed },
         },
-    }
+    })
 }

@@ -1,5 +1,7 @@
 //! The worker's connections: dial, greet, take leases, and dial again when a connection is lost.
 
+mod ending;
+
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
@@ -20,13 +22,12 @@ use super::error::ConnectionError;
 use super::job::{Job, Signal};
 use super::socket::{Socket, dial, greet, send, socket_url};
 use super::store::WorkerStore;
-use super::{Executor, Worker, WorkerConfig, WorkerError, WorkerStatus, batch, defence};
+use super::{Executor, Worker, WorkerConfig, WorkerError, WorkerFailure, WorkerStatus, batch, defence};
 use crate::clock::now_ms;
 use crate::ledger::LedgerClient;
 use crate::wire::{self, FailReason, MAX_BATCH_RECEIPTS, ToGateway, ToWorker};
 
 const COUNTERSIGN_TIMEOUT: Duration = Duration::from_secs(10);
-const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
 const FIRST_BACKOFF: Duration = Duration::from_millis(250);
 const LONGEST_BACKOFF: Duration = Duration::from_secs(30);
 /// Messages that may wait to be sent on one connection.
@@ -52,7 +53,7 @@ pub(crate) struct Shared {
     unsettled: Mutex<HashMap<ReceiptId, Instant>>,
     settle: Notify,
     draining: AtomicBool,
-    broken: watch::Sender<bool>,
+    broken: watch::Sender<Option<WorkerFailure>>,
     done: AtomicU64,
     batches: AtomicU64,
     batch_limit: AtomicUsize,
@@ -150,29 +151,6 @@ impl Shared {
         }
     }
 
-    /// The store cannot be written: without it no job can be finished, so none is taken any more.
-    pub(super) fn store_failed(&self) {
-        self.draining.store(true, Ordering::Relaxed);
-        self.broken.send_replace(true);
-    }
-
-    /// Returns when the store has failed.
-    pub(super) async fn broken(&self) {
-        // The sender lives in `self`, so waiting ends only with the value.
-        let _ = self.broken.subscribe().wait_for(|broken| *broken).await;
-    }
-
-    /// Takes no more jobs and waits for those that run.
-    pub(super) async fn drain(&self) {
-        self.draining.store(true, Ordering::Relaxed);
-        let links = locked(&self.links).clone();
-        for link in links {
-            let _ = link.out.send(ToGateway::Drain {}).await;
-        }
-        let all = u32::from(self.config.slots);
-        let _ = timeout(DRAIN_TIMEOUT, self.slots.acquire_many(all)).await;
-    }
-
     /// Asks a gateway to sign a batch; `None` when it is not connected or does not answer.
     pub(super) async fn ask_countersign(
         &self,
@@ -243,7 +221,7 @@ pub(super) async fn start(config: WorkerConfig) -> Result<Worker, WorkerError> {
         unsettled: Mutex::default(),
         settle: Notify::new(),
         draining: AtomicBool::new(false),
-        broken: watch::Sender::new(false),
+        broken: watch::Sender::new(None),
         done: AtomicU64::new(0),
         batches: AtomicU64::new(0),
         batch_limit: AtomicUsize::new(usize::MAX),

@@ -62,6 +62,7 @@ async fn answer_one(shared: &Arc<Shared>, view: &DisputeView) -> Result<(), Work
         Ok(Ok(answer)) => answer,
         Ok(Err(error)) => {
             tracing::error!(batch = %view.batch, index = view.index, %error, "cannot open the disputed computation");
+            shared.fail_without_executor().await;
             None
         }
         Err(_panicked) => None,

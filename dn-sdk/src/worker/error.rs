@@ -1,5 +1,6 @@
 //! Why a worker cannot start, or lost a connection.
 
+use dn_compute::spec::DeviceFailure;
 use dn_core::{Address, DecodeError};
 
 use crate::ledger::LedgerError;
@@ -28,6 +29,18 @@ pub enum WorkerError {
     /// No job at a time.
     #[error("a worker needs at least one slot")]
     NoSlot,
+}
+
+/// Why a running worker can do no more jobs.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum WorkerFailure {
+    /// Its store cannot be written, such as on a full disk.
+    #[error("receipts cannot be stored; start again once the cause is gone")]
+    Store,
+    /// What it computes on is gone.
+    #[error("no job can be computed any more: {0}")]
+    Device(#[from] DeviceFailure),
 }
 
 /// Why a connection to a gateway ended. The worker connects again by itself.

@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use dn_compute::sampling::Choice;
+use dn_compute::spec::DeviceFailure;
 use dn_compute::verify::{Answer, Dispute, WitnessError};
 use dn_compute::{
     BatchError, BatchOptions, BatchRequest, CacheScope, Engine, GenerateError, GenerateRequest, Runner,
@@ -80,6 +81,12 @@ pub trait Executor: Send + Sync + 'static {
     /// # Errors
     /// [`ExecuteError`].
     fn cut(&self, job: &JobRequest, output: &[u32]) -> Result<Hash32, ExecuteError>;
+
+    /// Why no job can be computed any more: the device is gone that computes. A worker then takes no more jobs and
+    /// [ends](super::Worker::broken).
+    fn failure(&self) -> Option<DeviceFailure> {
+        None
+    }
 
     /// What the worker has to open next in a dispute about this job's output; `None` for an executor that cannot open what it
     /// computed, which loses.
@@ -177,6 +184,11 @@ pub(crate) fn generate_request<'a>(job: &'a JobRequest, already: &'a [u32]) -> G
 impl Executor for EngineExecutor {
     fn models(&self) -> Vec<ModelId> {
         self.served.iter().map(|served| served.engine.model().id()).collect()
+    }
+
+    /// One engine's is enough: the worker offers all of its models, and a new process opens every device anew.
+    fn failure(&self) -> Option<DeviceFailure> {
+        self.served.iter().find_map(|served| served.engine.failure())
     }
 
     fn execute(

@@ -9,6 +9,7 @@ use dn_core::objects::{FinishReason, JobRequest, Receipt, token_hash};
 use dn_core::{Hash32, ReceiptId, Signed};
 use tokio::sync::{OwnedSemaphorePermit, mpsc, watch};
 
+use super::WorkerFailure;
 use super::connection::Shared;
 use super::executor::{ExecuteError, Execution};
 use super::served::ServedJob;
@@ -64,7 +65,7 @@ impl Job {
             Ok(Ok(execution)) => self.finish(&execution, started_ms, slot).await,
             Ok(Err(error)) => {
                 tracing::warn!(lease = self.lease, %error, "job failed");
-                Err(fail_reason(&error))
+                Err(self.fail_reason(&error).await)
             }
             Err(_panicked) => Err(FailReason::Engine),
         };
@@ -150,7 +151,7 @@ impl Job {
         });
         match cut.await {
             Ok(Ok(cut)) => Ok(cut),
-            Ok(Err(error)) => Err(fail_reason(&error)),
+            Ok(Err(error)) => Err(self.fail_reason(&error).await),
             Err(_panicked) => Err(FailReason::Engine),
         }
     }
@@ -178,8 +179,7 @@ impl Job {
         };
         if let Some(error) = failed {
             tracing::error!(lease = self.lease, error, "receipt cannot be stored; no more jobs are taken");
-            self.shared.store_failed();
-            let _ = self.out.send(ToGateway::Drain {}).await;
+            self.shared.fail(WorkerFailure::Store).await;
             return Err(FailReason::Stopping);
         }
         if instead_of.is_none() {
@@ -220,16 +220,22 @@ impl Job {
         })
     }
 
+    /// What the gateway is told. With the device that computes the worker is at its end, too.
+    async fn fail_reason(&self, error: &ExecuteError) -> FailReason {
+        match error {
+            ExecuteError::UnknownModel { .. } => FailReason::UnknownModel,
+            ExecuteError::Diverges { position } => FailReason::Diverges { position: *position },
+            ExecuteError::Engine(_) | ExecuteError::Batch(_) | ExecuteError::Witness(_) => {
+                match self.shared.fail_without_executor().await {
+                    true => FailReason::Stopping,
+                    false => FailReason::Engine,
+                }
+            }
+        }
+    }
+
     async fn forget(&self, id: ReceiptId) {
         let (shared, gateway) = (self.shared.clone(), self.request.gateway);
         let _ = tokio::task::spawn_blocking(move || shared.store().forget(gateway, &[id])).await;
-    }
-}
-
-const fn fail_reason(error: &ExecuteError) -> FailReason {
-    match error {
-        ExecuteError::UnknownModel { .. } => FailReason::UnknownModel,
-        ExecuteError::Diverges { position } => FailReason::Diverges { position: *position },
-        ExecuteError::Engine(_) | ExecuteError::Batch(_) | ExecuteError::Witness(_) => FailReason::Engine,
     }
 }

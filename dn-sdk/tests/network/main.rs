@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "a test stops at the first thing that is not as expected")]
 
 mod calls;
+mod devices;
 mod errors;
 mod executors;
 mod faults;

@@ -31,6 +31,8 @@ pub struct DeviceNeed {
     pub name: String,
     /// What may be taken; `None` where nobody knows.
     pub capacity_bytes: Option<u64>,
+    /// What its driver says is free, where that is less than there is: the rest is others'.
+    pub free_bytes: Option<u64>,
     /// Whether it is the host's memory too.
     pub is_hosts: bool,
     /// Weights.
@@ -88,6 +90,7 @@ impl MemoryPlan {
             DeviceNeed {
                 name: device.name().to_owned(),
                 capacity_bytes: device.capacity_bytes(),
+                free_bytes: device.free_bytes(),
                 is_hosts: device.is_hosts(),
                 weights_bytes: sizes.weights(split),
                 kv_bytes: sizes.kv * u64::from(split.layers),
@@ -105,6 +108,11 @@ impl MemoryPlan {
     /// Whether the device has everything.
     pub const fn is_whole(&self) -> bool {
         self.split.layers == self.layers && self.split.embedding && self.split.output
+    }
+
+    /// The device, if it has nothing.
+    pub(crate) fn unused(&self) -> Option<DeviceNeed> {
+        self.device.clone().filter(|_| self.split == Split::NONE)
     }
 
     /// The most that the host's memory has to hold at any time.
@@ -125,8 +133,12 @@ impl MemoryPlan {
                 (false, false) => "",
             };
             let of = device.capacity_bytes.map_or("an amount its driver does not tell".to_owned(), mb);
+            let free = device.free_bytes.map_or(String::new(), |free| {
+                format!("; its driver says that {} of its memory are free", mb(free))
+            });
+            let all = if self.split == Split::NONE { "; the CPU computes all of the model" } else { "" };
             lines.push(format!(
-                "{}: {} of {} layers{ends}, up to {} of {of} (weights {}, keys and values {}, the rest {})",
+                "{}: {} of {} layers{ends}, up to {} of {of} (weights {}, keys and values {}, the rest {}){free}{all}",
                 device.name,
                 self.split.layers,
                 self.layers,

@@ -48,11 +48,17 @@ fn a_device_lost_between_tokens_fails_its_request_only() {
     assert_eq!(fault(&error, &device), DeviceFault::Lost);
     assert!(error.to_string().contains("restart"), "{error}");
     assert_eq!(tokens, expected.tokens[..5], "what came before is right");
-    // From then on it always fails, and at once.
+    // From then on it always fails, and at once; whoever runs it is told.
+    assert_eq!(gpu.failure().map(|failure| failure.fault), Some(DeviceFault::Lost));
+    assert_eq!(
+        (cpu.failure(), gpu.failure().map(|f| f.device)),
+        (None, Some(device.adapter().name.as_str().into()))
+    );
     assert_eq!(fault(&gpu.generate(&request, &mut go_on).unwrap_err(), &device), DeviceFault::Lost);
     // The CPU goes on, and the device opened anew gives the same bits.
     assert_eq!(cpu.generate(&request, &mut go_on).unwrap().trace_root, expected.trace_root);
     let again = engine_on(opened(None).expect("it was there before"));
+    assert_eq!(again.failure(), None);
     let answer = again.generate(&request, &mut go_on).unwrap();
     assert_eq!((answer.tokens, answer.trace_root), (expected.tokens, expected.trace_root));
 }
@@ -110,6 +116,7 @@ fn a_request_too_long_for_the_device_fails_and_a_short_one_after_it_does_not() {
     let prompt = prompt_of(&mut Rng(4), 100, 131);
     let (long, short) = (request(&prompt, warm(1), 9), request(&prompt[..3], warm(1), 9));
     assert_eq!(fault(&gpu.generate(&long, &mut go_on).unwrap_err(), &device), DeviceFault::OutOfMemory);
+    assert_eq!(gpu.failure(), None);
     let (found, expected) =
         (gpu.generate(&short, &mut go_on).unwrap(), cpu.generate(&short, &mut go_on).unwrap());
     assert_eq!((found.tokens, found.trace_root), (expected.tokens, expected.trace_root));
@@ -144,4 +151,5 @@ fn a_lost_device_fails_requests_that_it_shares() {
     engine.generate(&request, &mut go_on).unwrap();
     device.close();
     assert_eq!(fault(&engine.generate(&request, &mut go_on).unwrap_err(), &device), DeviceFault::Lost);
+    assert_eq!(engine.failure().map(|failure| failure.fault), Some(DeviceFault::Lost));
 }

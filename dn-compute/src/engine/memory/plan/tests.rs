@@ -18,6 +18,9 @@ impl DeviceMemory for Simple {
     fn capacity_bytes(&self) -> Option<u64> {
         self.0
     }
+    fn free_bytes(&self) -> Option<u64> {
+        self.0.filter(|capacity| *capacity < 1000)
+    }
     fn is_hosts(&self) -> bool {
         false
     }
@@ -98,6 +101,13 @@ fn more_layers_than_fit_are_refused_before_anything_is_read() {
     };
     assert!(*needed > *limit && *limit == fitting / 2 && *fit < 4, "{refused}");
     assert_eq!(plan(&front, &ask(*fit), Some(fitting / 2)).unwrap().split.layers, *fit);
+}
+
+#[test]
+fn what_others_take_is_told() {
+    let words = |capacity| plan(&front(false), &options(), Some(capacity)).unwrap().sentences().remove(0);
+    assert!(words(900).contains("its driver says that 0 MB of its memory are free"), "{}", words(900));
+    assert!(!words(1000).contains("driver says"), "{}", words(1000));
 }
 
 #[test]
@@ -222,6 +232,14 @@ mod on_a_device {
         assert!((1..3).contains(&split.layers), "{split:?}");
         let none = load(Some(1000));
         assert_eq!((none.shared(), none.info().name), (None, "cpu"));
+        // That nothing of the device is used is told.
+        assert_eq!((whole.unused_device(), some.unused_device()), (None, None));
+        let name = none.unused_device().expect("it was asked for");
+        let told = none.memory(&options).sentences();
+        assert!(
+            told[0].contains(name) && told[0].contains("0 of 3 layers") && told[0].contains("the CPU"),
+            "{told:?}"
+        );
         assert_eq!(answer(&some), answer(&whole));
         assert_eq!(answer(&none), answer(&whole));
     }
