@@ -189,16 +189,10 @@ pub(crate) fn rotate(state: &mut State, params: &Params, height: u64) {
         let beacon = BEACON.get_or_default(state, &0);
         TURN_SEEDS.put(state, &NEXT_SET, &beacon);
     }
-    let elected = due.map(|election| election.set).filter(|set| !set.members.is_empty());
-    let mut after = elected.unwrap_or_else(|| next.clone());
-    // Who signed conflicting messages decides nothing more, not even until the epoch's end.
-    let members = after.members.len();
-    after.members.retain(|member| !is_jailed(state, member.address));
-    if after.members.len() < members {
-        // With less power in all, somebody may have a third of what is left.
-        cap(&mut after.members);
-        after = ValidatorSet::new(after.members.iter().map(|m| (m.address, m.power)));
-    }
+    // If all of those elected are out, the set before goes on without those of it that are.
+    let elected = due.map(|election| without_jailed(state, &election.set));
+    let elected = elected.filter(|set| !set.members.is_empty());
+    let after = elected.unwrap_or_else(|| without_jailed(state, &next));
     if after != next && !after.members.is_empty() {
         VALIDATOR_SETS.put(state, &NEXT_SET, &after);
     }
@@ -206,6 +200,18 @@ pub(crate) fn rotate(state: &mut State, params: &Params, height: u64) {
         let last_height = height.saturating_add(params.beacon.delay_blocks);
         ELECTIONS.put(state, &0, &Election { last_height, set: elect(state, params) });
     }
+}
+
+/// Who signed conflicting messages decides nothing more, not even until the epoch's end.
+fn without_jailed(state: &State, set: &ValidatorSet) -> ValidatorSet {
+    let mut left = set.clone();
+    left.members.retain(|member| !is_jailed(state, member.address));
+    if left.members.len() == set.members.len() {
+        return left;
+    }
+    // With less power in all, somebody may have a third of what is left.
+    cap(&mut left.members);
+    ValidatorSet::new(left.members.iter().map(|m| (m.address, m.power)))
 }
 
 fn is_jailed(state: &State, validator: Address) -> bool {

@@ -10,7 +10,7 @@ use common::{CHAIN_ID, World, address, dn, key, params};
 use dn_core::{Address, Amount, BlockHash, Hash32, SecretKey};
 use dn_ledger::block::Certificate;
 use dn_ledger::reject::EvidenceFault;
-use dn_ledger::state::{ELECTIONS, IDENTITIES, IdentityStatus, PARAMS, STAKE_SHARES};
+use dn_ledger::state::{ELECTIONS, IDENTITIES, IdentityStatus, PARAMS, STAKE_SHARES, State};
 use dn_ledger::tx::{Evidence, Shares};
 use dn_ledger::validators::elect;
 use dn_ledger::vote::RoundProposal;
@@ -126,7 +126,13 @@ proptest! {
             prop_assert_eq!((view.turn_seed, view.election.is_some()), (seed, waits));
 
             let txs: Vec<_> = next.tx(&w).into_iter().collect();
-            w.block(&txs);
+            // Whoever joins here from a snapshot has all that it needs.
+            let entries = w.state().entries().map(|(key, value)| (key.to_vec(), value.to_vec())).collect();
+            let (tip, certificate) = (w.chain.tip().clone(), w.chain.certificate().clone());
+            let mut joined = Chain::resume(State::from_entries(entries), tip, certificate);
+            prop_assert_eq!(joined.proposer(0), w.chain.proposer(0));
+            let proposal = w.block(&txs);
+            prop_assert_eq!(joined.validate(&proposal.block).unwrap(), proposal.executed);
             beacons.insert(height, w.chain.beacon());
             if (height + 1).is_multiple_of(epoch_blocks) {
                 elected.insert(height, elect(w.state(), &PARAMS.get(w.state(), &0).unwrap()));
