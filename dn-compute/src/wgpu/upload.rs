@@ -230,8 +230,8 @@ mod tests {
     fn bytes_of(gpu: &Gpu, buffer: &Buffer) -> Vec<u8> {
         let mut bytes = vec![1; buffer.size() as usize];
         let buf = Buf { buffer: buffer.clone(), bytes: buffer.size() };
-        let call = Call::new(gpu, Op::Linear).unwrap();
-        block_on(call.finish(&mut [(&buf, &mut bytes)], true)).unwrap();
+        let call = Call::new(gpu, Op::Linear).expect("a device that works");
+        block_on(call.finish(&mut [(&buf, &mut bytes)], true)).expect("a device that works");
         bytes
     }
 
