@@ -11,6 +11,7 @@ const NVRTC: (&str, &str, &str) = (
     "210cf05005a447e29214e9ce50851e83fc5f4358df8b453155d5e1918094dcb4",
     "nvidia/cuda_nvrtc/lib",
 );
+const NVRTC_LICENCE: &str = "nvidia_cuda_nvrtc_cu12-12.9.86.dist-info/licenses/License.txt";
 const DISASSEMBLER: (&str, &str, &str) = (
     "nvidia-cuda-nvdisasm==13.5.37",
     "d3fdbdd49fa53e2e4aacd3db8259d052bd2b049ececdcb69e92e083c6728e7ca",
@@ -18,7 +19,7 @@ const DISASSEMBLER: (&str, &str, &str) = (
 );
 
 pub(crate) fn run() -> ExitCode {
-    let (nvrtc, disassembler) = match nvrtc().and_then(|nvrtc| Ok((nvrtc, fetch(&DISASSEMBLER)?))) {
+    let (nvrtc, disassembler) = match nvrtc().and_then(|nvrtc| Ok((nvrtc.libraries, fetch(&DISASSEMBLER)?))) {
         Ok(both) => both,
         Err(reason) => {
             eprintln!("cuda: NOT CHECKED: NVRTC and nvdisasm cannot be had: {reason}");
@@ -47,9 +48,18 @@ pub(crate) fn run() -> ExitCode {
     }
 }
 
-/// The folder of NVRTC's libraries.
-pub(crate) fn nvrtc() -> Result<PathBuf, String> {
-    fetch(&NVRTC)
+/// NVRTC as its package has it.
+pub(crate) struct Nvrtc {
+    /// The folder of its libraries.
+    pub(crate) libraries: PathBuf,
+    pub(crate) licence: PathBuf,
+}
+
+pub(crate) fn nvrtc() -> Result<Nvrtc, String> {
+    let libraries = fetch(&NVRTC)?;
+    let package = libraries.ancestors().nth(3).ok_or("NVRTC lies nowhere")?;
+    let licence = package.join(NVRTC_LICENCE);
+    Ok(Nvrtc { libraries, licence })
 }
 
 /// What is used of a package, below the target directory.

@@ -44,8 +44,11 @@ in this folder. It needs a driver (NVIDIA's for CUDA; Vulkan's loader for Vulkan
   ./bin/gpu-report             random models of the 1B and 8B shapes, made once
   ./bin/gpu-report MODEL.gguf  your own
 
-Nothing is fetched and nothing outside this folder is written but the kernels' cache in your cache directory. The exit status says \
-whether all that must run did, and with the same bits.
+Nothing is fetched and nothing outside this folder is written but the kernels' cache in your cache directory. The exit status is 0 if all \
+that must run did, with the same bits, 1 if not, 3 where there is no card. The report is written after each step; a step of more than half \
+an hour is ended.
+
+lib/ holds NVRTC, unmodified, as its licence there allows: for these programs alone. The rest is under MIT or Apache 2.0, at your choice.
 ";
 
 pub(crate) fn run(args: &[String]) -> ExitCode {
@@ -101,8 +104,14 @@ fn bundle() -> Result<PathBuf, String> {
     }
     copy(&root.join(TORCH), &place.join("bin/torch_decode.py"))?;
     match cuda::nvrtc() {
-        Ok(libraries) => copy_libraries(&libraries, &place.join("lib"))?,
+        Ok(nvrtc) => {
+            copy_libraries(&nvrtc.libraries, &place.join("lib"))?;
+            copy(&nvrtc.licence, &place.join("lib/LICENCE-NVRTC.txt"))?;
+        }
         Err(reason) => println!("gpu: without a library of NVRTC, the machine must have its own: {reason}"),
+    }
+    for licence in ["LICENSE-APACHE", "LICENSE-MIT"] {
+        copy(&root.join(licence), &place.join(licence))?;
     }
     write(&place.join("README.txt"), READ_ME)?;
     write(&place.join("VERSION"), &version(&root))?;
@@ -141,6 +150,11 @@ fn copy_libraries(from: &Path, to: &Path) -> Result<(), String> {
         };
         if let Some(name) = file.file_name().filter(|name| library(name)) {
             copy(&file, &to.join(name))?;
+            // The first of the names that the library is looked for by: no other of the machine is taken.
+            if name.to_string_lossy().starts_with("libnvrtc.so.") {
+                fs::rename(to.join(name), to.join("libnvrtc.so"))
+                    .map_err(|error| format!("rename {}: {error}", name.display()))?;
+            }
         }
     }
     Ok(())
@@ -171,7 +185,8 @@ fn version(root: &Path) -> String {
 /// One archive of the folder, without models and reports.
 fn packed(bundle: &Path) -> Result<(), String> {
     let archive = bundle.with_extension("tar.gz");
-    let parts = ["bin", "lib", "README.txt", "VERSION"].map(|part| format!("{NAME}/{part}"));
+    let parts = ["bin", "lib", "README.txt", "VERSION", "LICENSE-APACHE", "LICENSE-MIT"]
+        .map(|part| format!("{NAME}/{part}"));
     let mut tar = Command::new("tar");
     tar.arg("-czf").arg(&archive).arg("-C").arg(bundle.parent().unwrap_or(bundle)).args(parts);
     let status = tar.status().map_err(|error| format!("tar: {error}"))?;
