@@ -12,6 +12,7 @@ pub use error::{AuditError, FetchError};
 pub use judge::{Judgement, judge};
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use dn_core::objects::AuditOutcome;
 use dn_core::{Address, BatchId, ReceiptId};
@@ -64,6 +65,11 @@ impl Auditor {
     /// The last audits done since the start, at most 10,000, oldest first.
     pub fn records(&self) -> Vec<AuditRecord> {
         self.shared.records()
+    }
+
+    /// Replays begun since the start, also those that gave no verdict because the device failed.
+    pub fn replays(&self) -> u64 {
+        self.shared.replays.load(Ordering::Relaxed)
     }
 
     /// Stops after the audit that runs. Open tasks are taken up again at the next start.

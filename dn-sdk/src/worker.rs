@@ -16,10 +16,15 @@ pub use error::{WorkerError, WorkerFailure};
 pub use executor::{EngineExecutor, ExecuteError, Execution, Executor, TokenSink};
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use dn_core::Address;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
+
+/// How long a batch or a dispute that is being worked on may take when the worker stops. What is cut off is on disk, as after a
+/// crash.
+const END_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// A running worker. Dropping it stops it at once; [`shutdown`](Self::shutdown) lets running jobs end first.
 #[derive(Debug)]
@@ -68,18 +73,22 @@ impl Worker {
         self.shared.settle_now();
     }
 
-    /// Returns when the worker can no longer work, and says why: its store cannot be written, or a device that it computes on is
-    /// gone. From then on it takes no jobs. Whoever runs it shuts it down and ends with that error, so that it is started
+    /// Returns when the worker can no longer work, and says why: its store cannot be written, a device that it computes on is
+    /// gone, or the thread that computes has panicked. From then on it takes no jobs. Whoever runs it shuts it down and ends with that error, so that it is started
     /// again, which opens the device anew.
     pub async fn broken(&self) -> WorkerFailure {
         self.shared.broken().await
     }
 
-    /// Takes no more jobs, lets those that run end (at most ten seconds), and stops. Unsettled receipts are settled
+    /// Takes no more jobs, lets those that run end (at most ten seconds), and stops (at most twenty more). Unsettled receipts are settled
     /// after the next start.
     pub async fn shutdown(mut self) {
         self.shared.drain().await;
         let _ = self.stop.send(true);
-        while self.tasks.join_next().await.is_some() {}
+        let ended = async { while self.tasks.join_next().await.is_some() {} };
+        if tokio::time::timeout(END_TIMEOUT, ended).await.is_err() {
+            tracing::warn!("what the worker was doing is cut off; the next start takes it up");
+            self.tasks.shutdown().await;
+        }
     }
 }

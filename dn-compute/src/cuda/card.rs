@@ -11,7 +11,7 @@ use cudarc::driver::{DriverError, result, sys};
 
 use super::CudaError;
 use super::compile::{self, Architecture};
-use super::devices::{CudaDevice, fault};
+use super::devices::{CudaDevice, fault, start_fault};
 use super::driver::{Args, Download, Driver, Launch, Recording};
 use super::kernels;
 use crate::spec::DeviceFault;
@@ -75,7 +75,7 @@ impl Card {
         let architecture = Architecture::of(summary)?;
         let image = compile::image(&architecture, cache)?;
         Self::start(summary, &architecture, &image)
-            .map_err(|error| CudaError::Open { device: summary.name.clone(), fault: fault(error) })
+            .map_err(|error| CudaError::Open { device: summary.name.clone(), fault: start_fault(error) })
     }
 
     fn start(summary: &CudaDevice, architecture: &Architecture, image: &[u8]) -> Result<Self, DriverError> {

@@ -93,7 +93,7 @@ impl CudaDevice {
 /// No driver, one that does not start or is too old, or one that sees no device.
 pub fn devices() -> Result<Vec<CudaDevice>, CudaError> {
     start()?;
-    let fail = |error| CudaError::Start { fault: fault(error) };
+    let fail = |error| CudaError::Start { fault: start_fault(error) };
     let count = result::device::get_count().map_err(fail)?;
     let driver = driver_version().map_err(fail)?;
     let devices: Result<Vec<_>, _> = (0..count).map(|ordinal| summary(ordinal, &driver)).collect();
@@ -140,7 +140,7 @@ fn start() -> Result<(), CudaError> {
     match result::init() {
         Ok(()) => Ok(()),
         Err(DriverError(sys::CUresult::CUDA_ERROR_NO_DEVICE)) => Err(CudaError::NoDevice),
-        Err(error) => Err(CudaError::Start { fault: fault(error) }),
+        Err(error) => Err(CudaError::Start { fault: start_fault(error) }),
     }
 }
 
@@ -218,30 +218,68 @@ const fn isa(capability: (u32, u32)) -> &'static str {
     }
 }
 
-/// What a failed call means. After some errors nothing works any more on the device, in this process.
+/// What a failed call means.
 pub(super) fn fault(error: DriverError) -> DeviceFault {
-    use sys::CUresult as R;
     match error.0 {
-        R::CUDA_ERROR_OUT_OF_MEMORY => DeviceFault::OutOfMemory,
-        R::CUDA_ERROR_ILLEGAL_ADDRESS
-        | R::CUDA_ERROR_ILLEGAL_INSTRUCTION
-        | R::CUDA_ERROR_MISALIGNED_ADDRESS
-        | R::CUDA_ERROR_INVALID_ADDRESS_SPACE
-        | R::CUDA_ERROR_INVALID_PC
-        | R::CUDA_ERROR_HARDWARE_STACK_ERROR
-        | R::CUDA_ERROR_LAUNCH_FAILED
-        | R::CUDA_ERROR_LAUNCH_TIMEOUT
-        | R::CUDA_ERROR_ECC_UNCORRECTABLE
-        | R::CUDA_ERROR_NVLINK_UNCORRECTABLE
-        | R::CUDA_ERROR_DEVICE_UNAVAILABLE
-        | R::CUDA_ERROR_CONTEXT_IS_DESTROYED
-        | R::CUDA_ERROR_DEINITIALIZED
-        | R::CUDA_ERROR_UNKNOWN => DeviceFault::Lost,
-        other => {
-            let name = error.error_name().map(|name| name.to_string_lossy().into_owned());
-            DeviceFault::Refused { detail: name.unwrap_or_else(|_| format!("{other:?}")).into() }
-        }
+        code if is_lasting(code) => DeviceFault::Lost,
+        _ => start_fault(error),
     }
+}
+
+/// What an error means before the device was ever used: it cannot have been lost, and the error's name says what to do.
+pub(super) fn start_fault(error: DriverError) -> DeviceFault {
+    match error.0 {
+        sys::CUresult::CUDA_ERROR_OUT_OF_MEMORY => DeviceFault::OutOfMemory,
+        _ => refused(error),
+    }
+}
+
+/// The errors after which nothing works any more on the device, in this process. Whatever else the driver refuses is the one
+/// call's.
+const fn is_lasting(code: sys::CUresult) -> bool {
+    use sys::CUresult as R;
+    matches!(
+        code,
+        // A kernel broke the context.
+        R::CUDA_ERROR_ILLEGAL_ADDRESS
+            | R::CUDA_ERROR_ILLEGAL_INSTRUCTION
+            | R::CUDA_ERROR_MISALIGNED_ADDRESS
+            | R::CUDA_ERROR_INVALID_ADDRESS_SPACE
+            | R::CUDA_ERROR_INVALID_PC
+            | R::CUDA_ERROR_HARDWARE_STACK_ERROR
+            | R::CUDA_ERROR_ASSERT
+            | R::CUDA_ERROR_LAUNCH_FAILED
+            | R::CUDA_ERROR_LAUNCH_TIMEOUT
+            // The card is broken or gone.
+            | R::CUDA_ERROR_ECC_UNCORRECTABLE
+            | R::CUDA_ERROR_NVLINK_UNCORRECTABLE
+            | R::CUDA_ERROR_EXTERNAL_DEVICE
+            | R::CUDA_ERROR_NO_DEVICE
+            | R::CUDA_ERROR_INVALID_DEVICE
+            | R::CUDA_ERROR_DEVICE_NOT_LICENSED
+            | R::CUDA_ERROR_DEVICE_UNAVAILABLE
+            // The context is gone.
+            | R::CUDA_ERROR_INVALID_CONTEXT
+            | R::CUDA_ERROR_CONTEXT_IS_DESTROYED
+            | R::CUDA_ERROR_NOT_INITIALIZED
+            | R::CUDA_ERROR_DEINITIALIZED
+            // The driver is not what it was when the process began, or what serves it is not there.
+            | R::CUDA_ERROR_SYSTEM_NOT_READY
+            | R::CUDA_ERROR_SYSTEM_DRIVER_MISMATCH
+            | R::CUDA_ERROR_COMPAT_NOT_SUPPORTED_ON_DEVICE
+            | R::CUDA_ERROR_MPS_CONNECTION_FAILED
+            | R::CUDA_ERROR_MPS_RPC_FAILURE
+            | R::CUDA_ERROR_MPS_SERVER_NOT_READY
+            | R::CUDA_ERROR_MPS_MAX_CLIENTS_REACHED
+            | R::CUDA_ERROR_MPS_MAX_CONNECTIONS_REACHED
+            | R::CUDA_ERROR_MPS_CLIENT_TERMINATED
+            | R::CUDA_ERROR_UNKNOWN
+    )
+}
+
+fn refused(error: DriverError) -> DeviceFault {
+    let name = error.error_name().map(|name| name.to_string_lossy().into_owned());
+    DeviceFault::Refused { detail: name.unwrap_or_else(|_| format!("{:?}", error.0)).into() }
 }
 
 #[cfg(test)]
@@ -261,10 +299,32 @@ mod tests {
 
     #[test]
     fn a_failure_is_told_by_what_helps() {
+        use sys::CUresult as R;
         let of = |code| fault(DriverError(code));
-        assert_eq!(of(sys::CUresult::CUDA_ERROR_OUT_OF_MEMORY), DeviceFault::OutOfMemory);
-        assert_eq!(of(sys::CUresult::CUDA_ERROR_ILLEGAL_ADDRESS), DeviceFault::Lost);
-        assert_eq!(of(sys::CUresult::CUDA_ERROR_LAUNCH_TIMEOUT), DeviceFault::Lost);
+        assert_eq!(of(R::CUDA_ERROR_OUT_OF_MEMORY), DeviceFault::OutOfMemory);
+        for lasting in [
+            R::CUDA_ERROR_ILLEGAL_ADDRESS,
+            R::CUDA_ERROR_ASSERT,
+            R::CUDA_ERROR_LAUNCH_TIMEOUT,
+            R::CUDA_ERROR_NO_DEVICE,
+            R::CUDA_ERROR_INVALID_CONTEXT,
+            R::CUDA_ERROR_CONTEXT_IS_DESTROYED,
+            R::CUDA_ERROR_SYSTEM_DRIVER_MISMATCH,
+            R::CUDA_ERROR_MPS_CONNECTION_FAILED,
+            R::CUDA_ERROR_MPS_CLIENT_TERMINATED,
+        ] {
+            assert!(is_lasting(lasting), "{lasting:?}");
+            assert_eq!(of(lasting), DeviceFault::Lost, "{lasting:?}");
+        }
+        // The next call may well succeed. (Their names only a driver knows, so `fault` is not asked here.)
+        for one_call in [
+            R::CUDA_ERROR_OUT_OF_MEMORY,
+            R::CUDA_ERROR_INVALID_VALUE,
+            R::CUDA_ERROR_LAUNCH_OUT_OF_RESOURCES,
+            R::CUDA_ERROR_GRAPH_EXEC_UPDATE_FAILURE,
+        ] {
+            assert!(!is_lasting(one_call), "{one_call:?}");
+        }
     }
 
     /// Two cards of one kind are two devices, each with a verdict of its own; a second one changes nothing for the first.

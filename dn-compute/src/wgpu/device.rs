@@ -163,7 +163,7 @@ impl Gpu {
             name: summary.name.as_str().into(),
             max_groups: limits.max_compute_workgroups_per_dimension,
             most_words: options.max_dispatch_words.unwrap_or(MOST_WORDS as usize),
-            piece_bytes: options.max_upload_bytes.unwrap_or(PIECE_BYTES),
+            piece_bytes: options.max_upload_bytes.map_or(PIECE_BYTES, |most| most.min(PIECE_BYTES)),
             max_binding,
             blocks_per_group: options.attention_blocks.map_or(BLOCKS_PER_GROUP, NonZeroUsize::get),
             summary,

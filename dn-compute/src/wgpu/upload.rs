@@ -2,7 +2,8 @@
 //!
 //! `wgpu`'s own way (`write_buffer`) takes memory for each write, and where there is none it gives the whole device up. So values
 //! go through buffers that are made like all others: where there is no room for one, only the call that wanted it fails. They go
-//! in pieces, of which two exist at a time, so that no matrix is in the host's memory once more.
+//! in pieces, of which one thread that sends has two at a time, so that no matrix is in the host's memory once more; of several
+//! threads each may make a piece of its own before it sees that of another.
 
 #[cfg(not(target_arch = "wasm32"))]
 use std::collections::VecDeque;
@@ -15,7 +16,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use super::device::{Buffer, Gpu};
 use crate::spec::DeviceFault;
 
-/// Most bytes of a piece, unless told otherwise.
+/// Most bytes of a piece; fewer if told so.
 pub(super) const PIECE_BYTES: usize = 16 << 20;
 
 /// Values, and where they go.

@@ -1,6 +1,7 @@
 //! The checks of an answer.
 
-use dn_compute::{Engine, GenerateRequest, ModelFront};
+use dn_compute::spec::{DeviceFailure, NumericError};
+use dn_compute::{Engine, GenerateError, GenerateRequest, ModelFront};
 use dn_core::objects::{JobRequest, Receipt, TokenBias};
 
 use super::answer::{Listed, Parts};
@@ -35,7 +36,7 @@ impl Client {
             let (request, receipt, parts) = (request.clone(), receipt.body.clone(), parts.clone());
             let replay =
                 tokio::task::spawn_blocking(move || check_replay(&engine, &request, &parts, &receipt));
-            replay.await.map_err(|_| CheckError::Refused)??;
+            replay.await.map_err(|_| CheckError::Interrupted)??;
         }
         let (text, finish, tokens) = (parts.text, receipt.body.finish, parts.tokens);
         let logprobs = parts.logprobs;
@@ -149,7 +150,7 @@ fn check_replay(
         max_tokens: request.max_tokens,
         stop: &request.stop,
     };
-    let replay = engine.replay(&generate, tokens, receipt.finish).map_err(|_| CheckError::Refused)?;
+    let replay = engine.replay(&generate, tokens, receipt.finish).map_err(no_replay)?;
     if let Some(divergence) = replay.divergence {
         return Err(CheckError::Replay { position: divergence.position });
     }
@@ -158,4 +159,31 @@ fn check_replay(
         return Err(CheckError::Logprobs);
     }
     if replay.trace_root == receipt.trace_root { Ok(()) } else { Err(CheckError::Trace) }
+}
+
+/// A device of the client's own that fails is not the worker's fault.
+fn no_replay(error: GenerateError) -> CheckError {
+    match error {
+        GenerateError::Numeric(NumericError::Device { device, fault, .. }) => {
+            DeviceFailure { device, fault }.into()
+        }
+        _ => CheckError::Refused,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use dn_compute::spec::{DeviceFault, Op};
+
+    use super::*;
+
+    #[test]
+    fn a_device_of_the_clients_own_that_fails_is_nobodys_fault() {
+        let failure = DeviceFailure { device: "a card".into(), fault: DeviceFault::Lost };
+        let DeviceFailure { device, fault } = failure.clone();
+        let error = no_replay(NumericError::Device { op: Op::Layer, device, fault }.into());
+        assert_eq!(error, CheckError::Device(failure));
+        assert!(error.to_string().contains("nothing was found out") && error.to_string().contains("a card"));
+        assert_eq!(no_replay(GenerateError::EmptyPrompt), CheckError::Refused);
+    }
 }

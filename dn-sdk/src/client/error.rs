@@ -1,5 +1,6 @@
 //! What goes wrong for a client.
 
+use dn_compute::spec::DeviceFailure;
 use dn_core::objects::Price;
 use dn_core::{Amount, ModelId, ReceiptId};
 use serde_json::Value;
@@ -122,6 +123,12 @@ pub enum CheckError {
     /// The engine refuses the request.
     #[error("replay: the engine refuses the request")]
     Refused,
+    /// What replays here failed: nothing is said about the answer.
+    #[error("replay: nothing was found out about this answer: {0}")]
+    Device(#[from] DeviceFailure),
+    /// The replay panicked here: nothing is said about the answer.
+    #[error("replay: nothing was found out about this answer: the replay broke off")]
+    Interrupted,
 }
 
 /// An error that the gateway answered with.

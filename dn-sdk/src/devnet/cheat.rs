@@ -5,13 +5,12 @@ use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use dn_compute::sampling::Choice;
-use dn_compute::spec::DeviceFailure;
 use dn_compute::verify::{Answer, Dispute};
 use dn_compute::{Engine, GenerateRequest};
 use dn_core::objects::JobRequest;
 use dn_core::{Hash32, JobId, ModelId};
 
-use crate::worker::{EngineExecutor, ExecuteError, Execution, Executor, TokenSink};
+use crate::worker::{EngineExecutor, ExecuteError, Execution, Executor, TokenSink, WorkerFailure};
 
 /// How a cheating worker cheats.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
@@ -132,8 +131,8 @@ impl Executor for CheatingExecutor {
         self.honest.models()
     }
 
-    fn failure(&self) -> Option<DeviceFailure> {
-        self.honest.failure().or_else(|| self.cheaper.failure())
+    fn failure(&self) -> Option<WorkerFailure> {
+        self.honest.failure().or_else(|| self.cheaper.failure().map(WorkerFailure::Device))
     }
 
     fn execute(

@@ -1,6 +1,7 @@
 //! The auditor's loop: look up tasks, fetch and replay what is to be judged, commit, and reveal.
 
 use std::collections::{HashMap, HashSet, VecDeque};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -40,6 +41,7 @@ pub(super) struct Shared {
     pub(super) store: AuditStore,
     http: reqwest::Client,
     records: Mutex<VecDeque<AuditRecord>>,
+    pub(super) replays: AtomicU64,
     waiting: Mutex<Waiting>,
     fetching: Semaphore,
     pub(super) judging: Semaphore,
@@ -85,9 +87,10 @@ pub(super) async fn start(config: AuditorConfig) -> Result<Auditor, AuditError> 
         .redirect(reqwest::redirect::Policy::none())
         .build();
     let http = http.map_err(AuditError::Http)?;
-    let (records, waiting) = (Mutex::default(), Mutex::default());
+    let (records, replays, waiting) = (Mutex::default(), AtomicU64::default(), Mutex::default());
     let (fetching, judging) = (Semaphore::new(FETCHES), Semaphore::new(1));
-    let shared = Arc::new(Shared { config, chain_id, store, http, records, waiting, fetching, judging });
+    let shared =
+        Arc::new(Shared { config, chain_id, store, http, records, replays, waiting, fetching, judging });
     let (stop, stopped) = watch::channel(false);
     let task = tokio::spawn(run(shared.clone(), stopped));
     Ok(Auditor { shared, task, stop })
@@ -261,6 +264,7 @@ async fn audit(
         return Ok(None);
     };
     let _turn = shared.judging.acquire().await.map_err(|_| AuditError::Interrupted)?;
+    shared.replays.fetch_add(1, Ordering::Relaxed);
     let (opening, judgement) = tokio::task::spawn_blocking(move || {
         let judgement = judge(&engine, &opening);
         (opening, judgement)

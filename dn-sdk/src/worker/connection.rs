@@ -161,8 +161,12 @@ impl Shared {
         let link = locked(&self.links).iter().find(|link| link.gateway == gateway).cloned()?;
         let (answer, waiting) = oneshot::channel();
         *locked(&self.countersign) = Some(answer);
-        link.out.send(ToGateway::Countersign { batch, receipts }).await.ok()?;
-        timeout(COUNTERSIGN_TIMEOUT, waiting).await.ok()?.ok()
+        // A gateway that reads nothing has its queue full.
+        let asked = async {
+            link.out.send(ToGateway::Countersign { batch, receipts }).await.ok()?;
+            waiting.await.ok()
+        };
+        timeout(COUNTERSIGN_TIMEOUT, asked).await.ok()?
     }
 
     /// Looks the executor's models up on the ledger and offers those that are not offered yet.

@@ -62,10 +62,13 @@ async fn answer_one(shared: &Arc<Shared>, view: &DisputeView) -> Result<(), Work
         Ok(Ok(answer)) => answer,
         Ok(Err(error)) => {
             tracing::error!(batch = %view.batch, index = view.index, %error, "cannot open the disputed computation");
-            shared.fail_without_executor().await;
+            shared.fail_without_executor();
             None
         }
-        Err(_panicked) => None,
+        Err(_panicked) => {
+            shared.fail_without_executor();
+            None
+        }
     };
     let Some(answer) = answer else { return Ok(()) };
     shared.ledger().submit(shared.key(), answer_payload(view, &answer)).await?;

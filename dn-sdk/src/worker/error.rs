@@ -41,6 +41,11 @@ pub enum WorkerFailure {
     /// What it computes on is gone.
     #[error("no job can be computed any more: {0}")]
     Device(#[from] DeviceFailure),
+    /// The thread that computes its jobs broke off.
+    #[error(
+        "no job can be computed any more: the thread that computes has panicked; please report what it said"
+    )]
+    Stopped,
 }
 
 /// Why a connection to a gateway ended. The worker connects again by itself.

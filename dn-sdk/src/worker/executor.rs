@@ -1,11 +1,10 @@
 //! The seam between a worker and what computes.
 
 use std::ops::ControlFlow;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use dn_compute::sampling::Choice;
-use dn_compute::spec::DeviceFailure;
 use dn_compute::verify::{Answer, Dispute, WitnessError};
 use dn_compute::{
     BatchError, BatchOptions, BatchRequest, CacheScope, Engine, GenerateError, GenerateRequest, Runner,
@@ -13,6 +12,8 @@ use dn_compute::{
 };
 use dn_core::objects::{FinishReason, JobRequest};
 use dn_core::{Canonical, Hash32, ModelId};
+
+use super::WorkerFailure;
 
 /// How long a job waits for room in the batch's queue.
 const QUEUE_WAIT: Duration = Duration::from_secs(30);
@@ -82,9 +83,9 @@ pub trait Executor: Send + Sync + 'static {
     /// [`ExecuteError`].
     fn cut(&self, job: &JobRequest, output: &[u32]) -> Result<Hash32, ExecuteError>;
 
-    /// Why no job can be computed any more: the device is gone that computes. A worker then takes no more jobs and
-    /// [ends](super::Worker::broken).
-    fn failure(&self) -> Option<DeviceFailure> {
+    /// Why no job can be computed any more, such as that the device is gone that computes. A worker asks after each job that failed
+    /// or panicked; then it takes no more jobs and [ends](super::Worker::broken).
+    fn failure(&self) -> Option<WorkerFailure> {
         None
     }
 
@@ -118,6 +119,17 @@ struct Served {
     runner: Mutex<Option<Arc<Runner>>>,
 }
 
+impl Served {
+    fn runner(&self) -> MutexGuard<'_, Option<Arc<Runner>>> {
+        self.runner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether its batch was started and has broken off.
+    fn has_stopped(&self) -> bool {
+        self.runner().as_ref().is_some_and(|runner| runner.has_stopped())
+    }
+}
+
 impl EngineExecutor {
     /// An executor over these engines.
     pub fn new(engines: Vec<Arc<Engine>>) -> Self {
@@ -137,7 +149,7 @@ impl EngineExecutor {
 
     fn runner(&self, model: ModelId) -> Result<Arc<Runner>, ExecuteError> {
         let served = self.served(model)?;
-        let mut held = served.runner.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut held = served.runner();
         if let Some(runner) = &*held {
             return Ok(Arc::clone(runner));
         }
@@ -187,8 +199,12 @@ impl Executor for EngineExecutor {
     }
 
     /// One engine's is enough: the worker offers all of its models, and a new process opens every device anew.
-    fn failure(&self) -> Option<DeviceFailure> {
-        self.served.iter().find_map(|served| served.engine.failure())
+    fn failure(&self) -> Option<WorkerFailure> {
+        let device = self.served.iter().find_map(|served| served.engine.failure());
+        // A device explains why a thread broke off that uses it.
+        device
+            .map(WorkerFailure::Device)
+            .or_else(|| self.served.iter().any(Served::has_stopped).then_some(WorkerFailure::Stopped))
     }
 
     fn execute(

@@ -65,9 +65,9 @@ impl Job {
             Ok(Ok(execution)) => self.finish(&execution, started_ms, slot).await,
             Ok(Err(error)) => {
                 tracing::warn!(lease = self.lease, %error, "job failed");
-                Err(self.fail_reason(&error).await)
+                Err(self.fail_reason(&error))
             }
-            Err(_panicked) => Err(FailReason::Engine),
+            Err(_panicked) => Err(self.engine_failed()),
         };
         if let Err(reason) = result {
             let _ = self.out.send(ToGateway::Failed { lease: self.lease, reason }).await;
@@ -151,8 +151,8 @@ impl Job {
         });
         match cut.await {
             Ok(Ok(cut)) => Ok(cut),
-            Ok(Err(error)) => Err(self.fail_reason(&error).await),
-            Err(_panicked) => Err(FailReason::Engine),
+            Ok(Err(error)) => Err(self.fail_reason(&error)),
+            Err(_panicked) => Err(self.engine_failed()),
         }
     }
 
@@ -179,7 +179,7 @@ impl Job {
         };
         if let Some(error) = failed {
             tracing::error!(lease = self.lease, error, "receipt cannot be stored; no more jobs are taken");
-            self.shared.fail(WorkerFailure::Store).await;
+            self.shared.fail(WorkerFailure::Store);
             return Err(FailReason::Stopping);
         }
         if instead_of.is_none() {
@@ -220,17 +220,22 @@ impl Job {
         })
     }
 
-    /// What the gateway is told. With the device that computes the worker is at its end, too.
-    async fn fail_reason(&self, error: &ExecuteError) -> FailReason {
+    /// What the gateway is told.
+    fn fail_reason(&self, error: &ExecuteError) -> FailReason {
         match error {
             ExecuteError::UnknownModel { .. } => FailReason::UnknownModel,
             ExecuteError::Diverges { position } => FailReason::Diverges { position: *position },
             ExecuteError::Engine(_) | ExecuteError::Batch(_) | ExecuteError::Witness(_) => {
-                match self.shared.fail_without_executor().await {
-                    true => FailReason::Stopping,
-                    false => FailReason::Engine,
-                }
+                self.engine_failed()
             }
+        }
+    }
+
+    /// The same of what failed in computing, by an error or a panic: with what computes the worker is at its end, too.
+    fn engine_failed(&self) -> FailReason {
+        match self.shared.fail_without_executor() {
+            true => FailReason::Stopping,
+            false => FailReason::Engine,
         }
     }
 

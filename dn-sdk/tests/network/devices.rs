@@ -18,6 +18,8 @@ use crate::net::{MODEL, Net, WORKER, engine};
 /// Its device is lost in its first job.
 #[derive(Default)]
 struct Losing {
+    /// Whether that is told by a panic.
+    panics: bool,
     lost: AtomicBool,
     jobs: AtomicUsize,
 }
@@ -33,23 +35,24 @@ impl Executor for Losing {
     fn execute(&self, _: &JobRequest, _: &[u32], _: TokenSink<'_>) -> Result<Execution, ExecuteError> {
         self.jobs.fetch_add(1, Ordering::SeqCst);
         self.lost.store(true, Ordering::SeqCst);
+        assert!(!self.panics, "a device whose loss is a panic");
         let DeviceFailure { device, fault } = lost();
         Err(GenerateError::Numeric(NumericError::Device { op: Op::Layer, device, fault }).into())
     }
     fn cut(&self, job: &JobRequest, output: &[u32]) -> Result<Hash32, ExecuteError> {
         EngineExecutor::new(vec![engine()]).cut(job, output)
     }
-    fn failure(&self) -> Option<DeviceFailure> {
-        self.lost.load(Ordering::SeqCst).then(lost)
+    fn failure(&self) -> Option<WorkerFailure> {
+        self.lost.load(Ordering::SeqCst).then(|| lost().into())
     }
 }
 
-async fn failure_of(worker: &Worker) -> WorkerFailure {
+pub(crate) async fn failure_of(worker: &Worker) -> WorkerFailure {
     let waited = tokio::time::timeout(Duration::from_secs(20), worker.broken()).await;
     waited.expect("a worker without its device says so")
 }
 
-fn request(max_tokens: u32) -> ChatRequest {
+pub(crate) fn request(max_tokens: u32) -> ChatRequest {
     let mut request = ChatRequest::ask(MODEL, "How do I write a loop?");
     request.settings.max_tokens = Some(max_tokens);
     request
@@ -57,8 +60,17 @@ fn request(max_tokens: u32) -> ChatRequest {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_worker_whose_device_is_lost_takes_no_more_jobs_and_says_why() {
+    lost_in_its_first_job(false).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn so_it_does_when_the_job_panics() {
+    lost_in_its_first_job(true).await;
+}
+
+async fn lost_in_its_first_job(panics: bool) {
     let net = Net::start().await;
-    let executor = Arc::new(Losing::default());
+    let executor = Arc::new(Losing { panics, ..Losing::default() });
     let worker = net.worker_with(WORKER, executor.clone()).await;
     let failed = |error: ClientError| matches!(&error, ClientError::Api(fault) if fault.code.is_some());
     assert!(failed(net.client().chat(&request(5)).await.unwrap_err()));
@@ -149,11 +161,10 @@ mod on_a_device {
         let worker = net.worker(WORKER).await;
         net.client().chat(&request(5)).await.unwrap();
         eventually("the batch is posted", || worker.status().batches > 0).await;
-        // Long enough for both to be asked several times.
-        for _ in 0..60 {
-            tokio::time::sleep(Duration::from_millis(50)).await;
-            let records: Vec<_> = auditors.iter().flat_map(Auditor::records).collect();
-            assert!(records.is_empty(), "{records:?}");
-        }
+        // Whoever is asked tries it again, and never says anything.
+        let replays = || auditors.iter().map(Auditor::replays).sum::<u64>();
+        eventually("the device is asked for several replays", || replays() >= 4).await;
+        let records: Vec<_> = auditors.iter().flat_map(Auditor::records).collect();
+        assert!(records.is_empty(), "{records:?}");
     }
 }

@@ -93,6 +93,11 @@ impl Runner {
         &self.engine
     }
 
+    /// Whether its thread has ended before the runner was dropped, by a panic: every request fails from then on.
+    pub fn has_stopped(&self) -> bool {
+        self.shared.state().ended
+    }
+
     /// Counts and memory as they were after the last step.
     pub fn status(&self) -> BatchStatus {
         self.shared.state().status
