@@ -252,6 +252,12 @@ mod tests {
         assert!(bytes_of(gpu, &buffer) == sent);
     }
 
+    #[test]
+    fn no_piece_is_larger_than_usual() {
+        let Some(device) = opened(Some(usize::MAX)) else { return };
+        assert_eq!(device.gpu.piece_bytes, PIECE_BYTES);
+    }
+
     /// Several writes in pieces that end within them: each is where it belongs, and nothing is anywhere else.
     #[test]
     fn writes_are_where_they_belong() {
