@@ -48,7 +48,7 @@ pub(crate) fn run(command: Command) -> Result<ExitCode, CliError> {
     match command {
         Command::Example => {
             let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-            out::text(&EXAMPLE.replace(TIME_MS, &now.as_millis().to_string()));
+            out::text(EXAMPLE.replace(TIME_MS, &now.as_millis().to_string()));
         }
         Command::Build { plan, out } => build(&plan, &out)?,
         Command::Show { genesis, json } => show(&genesis, json)?,
