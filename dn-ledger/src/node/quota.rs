@@ -136,6 +136,10 @@ mod tests {
         assert!(!asks(1, 402 * CALL + MAX_DEBT));
         assert!(asks(1, 403 * CALL + MAX_DEBT));
         assert!(quotas.allows(other, ALL));
+        // What is charged is owed beyond a burst: a few calls later nothing has come back.
+        quotas.charge(other, u32::MAX);
+        std::thread::sleep(4 * CALL);
+        assert!(!quotas.allows(other, ONE));
         quotas.charge(caller("127.0.0.1"), u32::MAX);
         assert!(quotas.allows(caller("127.0.0.1"), ALL));
     }
