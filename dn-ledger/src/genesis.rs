@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::apply::{check_name, put_domain, put_identity};
 use crate::block::{Certificate, Header, tx_root};
 use crate::params::{Params, ParamsError};
+use crate::power::fix_draw_weights;
 use crate::reject::{Field, Reject};
 use crate::state::{
     ACCOUNTS, Account, BASE_RULES, Domain, Identity, IdentityStatus, PARAMS, POOLS, Pool, STAKE_POOLS,
@@ -389,6 +390,7 @@ impl Genesis {
         }
         let set = elect(&state, &self.params);
         VALIDATOR_SETS.put(&mut state, &NEXT_SET, &set);
+        fix_draw_weights(&mut state, &self.params, 0, 0);
         state
     }
 

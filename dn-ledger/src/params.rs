@@ -397,6 +397,11 @@ fn within_dn(name: &'static str, found: Amount, min_atto: u128, max_dn: u64) -> 
     within(name, found.atto(), min_atto, Amount::from_dn(max_dn).atto())
 }
 
+/// A part of what a pool holds, rounded down.
+fn part_of_pool(held: Amount, bps: u16) -> Amount {
+    held.mul_div(bps.into(), dn_powr::BPS.into()).expect("a part of a pool is within the supply")
+}
+
 fn within(name: &'static str, found: u128, min: u128, max: u128) -> Result<(), ParamsError> {
     let ok = (min..=max).contains(&found);
     if ok { Ok(()) } else { Err(ParamsError::OutOfBounds { name, found, min, max }) }

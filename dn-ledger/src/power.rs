@@ -1,13 +1,19 @@
 //! What a validator's stake counts for: in consensus and audits, and when it is paid.
 
+use std::collections::BTreeMap;
+
 use dn_core::{Address, Amount};
 use dn_powr::vote_weight;
 use dn_trust::{Trust, Unit};
 
+use crate::apply::in_role;
 use crate::params::Params;
-use crate::state::{STAKE_POOLS, STAKE_SHARES, State, VALIDATOR_TRUST};
+use crate::state::{
+    DRAW_WEIGHTS, DrawWeight, IdentityStatus, STAKE_POOLS, STAKE_SHARES, State, VALIDATOR_TRUST,
+};
+use crate::tx::Role;
 
-/// Voting power of a validator: stake × (½ + ½·trust), rounded down.
+/// Voting power of a validator at this moment: stake × (½ + ½·trust), rounded down.
 ///
 /// # Units
 /// Atto of stake.
@@ -16,6 +22,39 @@ pub fn voting_power(state: &State, params: &Params, validator: Address) -> Amoun
     let trust = VALIDATOR_TRUST.get(state, &validator).map_or(0, |t| t.weight(&params.trust).value().bits());
     let one = u128::from(Unit::ONE.bits());
     stake.mul_div(one + u128::from(trust), 2 * one).expect("the factor is at most one")
+}
+
+/// What validators are drawn by at a height, for audits and committees, and count with in a vote on a receipt: those with any, by address, whether they are
+/// active or not. See [`fix_draw_weights`].
+///
+/// # Units
+/// Atto of stake.
+pub(crate) fn draw_weights(state: &State, height: u64) -> Vec<(Address, Amount)> {
+    let weights = DRAW_WEIGHTS.iter(state).map(|(address, record)| (address, record.at(height)));
+    weights.filter(|(_, weight)| !weight.is_zero()).collect()
+}
+
+/// Takes the voting power of all active validators for draws from a height on, and forgets who has none any more.
+///
+/// Draws do not go by the power of the moment: who sees a draw's ticket before others do, having two turns in a row, could stake in between.
+pub(crate) fn fix_draw_weights(state: &mut State, params: &Params, height: u64, from_height: u64) {
+    let mut powers: BTreeMap<_, _> = in_role(state, Role::Validator)
+        .filter(|(_, identity)| identity.status == IdentityStatus::Active)
+        .map(|(address, _)| (address, voting_power(state, params, address)))
+        .filter(|(_, power)| !power.is_zero())
+        .collect();
+    let old: Vec<_> = DRAW_WEIGHTS.iter(state).collect();
+    for (address, record) in old {
+        let (before, after) = (record.at(height), powers.remove(&address).unwrap_or(Amount::ZERO));
+        if before.is_zero() && after.is_zero() {
+            DRAW_WEIGHTS.remove(state, &address);
+        } else if before != after || before != record.after {
+            DRAW_WEIGHTS.put(state, &address, &DrawWeight { before, after, from_height });
+        }
+    }
+    for (address, after) in powers {
+        DRAW_WEIGHTS.put(state, &address, &DrawWeight { before: Amount::ZERO, after, from_height });
+    }
 }
 
 /// What a validator has at stake of its own.

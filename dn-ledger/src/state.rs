@@ -18,7 +18,7 @@ pub use records::{
     Dispute, DisputeLoad, Election, FeedbackRecord, Heard, QualityRound, Reputation, SettledQuality, Turns,
 };
 pub use records::{
-    Domain, DomainCount, EpochWork, Family, JobClaim, JobEscrow, ModelTerms, NextTerms, Spending,
+    Domain, DomainCount, DrawWeight, EpochWork, Family, JobClaim, JobEscrow, ModelTerms, NextTerms, Spending,
 };
 pub use tables::{
     ACCOUNTS, AUDIT_TASKS, AUDITS, BATCHES, CHANNELS, COMMISSIONS, CorruptState, DEADLINES, DEPOSITS,
@@ -33,8 +33,9 @@ pub use tables::{
     FAMILY_VERSIONS, JOB_CLAIMS, JOBS, MODEL_TERMS,
 };
 pub use tables::{
-    BASE_RULES, BEACON, DISPUTE_DUE, DISPUTE_LOAD, DISPUTE_MOVES, DISPUTES, ELECTIONS, ENDED_PROPOSALS,
-    FEEDBACKS, HEARD, IN_ROLE, MODEL_EPOCHS, MODEL_REPUTATIONS, MODEL_TRUST, QUALITIES, QUALITY_DUE,
-    QUALITY_ROUNDS, QUALITY_SUBJECTS, ROLE_COUNTS, TURN_SEEDS, TURNS, WORKER_FEEDBACK, WORKER_REPUTATIONS,
+    BASE_RULES, BEACON, DISPUTE_DUE, DISPUTE_LOAD, DISPUTE_MOVES, DISPUTES, DRAW_WEIGHTS, ELECTIONS,
+    ENDED_PROPOSALS, FEEDBACKS, HEARD, IN_ROLE, MODEL_EPOCHS, MODEL_REPUTATIONS, MODEL_TRUST, QUALITIES,
+    QUALITY_DUE, QUALITY_ROUNDS, QUALITY_SUBJECTS, ROLE_COUNTS, TURN_SEEDS, TURNS, WORKER_FEEDBACK,
+    WORKER_REPUTATIONS,
 };
 pub use tree::{Cut, LeafHash, Tree, subtree_hash};

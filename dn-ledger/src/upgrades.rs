@@ -7,8 +7,9 @@ use crate::state::{State, UPGRADES, Upgrade};
 /// The rules that a chain of this software starts with, a record of its genesis: whoever has others has another genesis block. Counted up whenever
 /// a state would go on differently; what is decided by vote is an upgrade instead.
 ///
-/// 2: an elected set decides, with the seed of its turns, some blocks after its election.
-pub const RULES: u32 = 2;
+/// 2: an elected set decides, with the seed of its turns, some blocks after its election. 3: audits and committees are drawn by the weights of such an
+/// election.
+pub const RULES: u32 = 3;
 
 /// Names and versions of the upgrades whose rules this software has. Governance names them the same way.
 pub const SUPPORTED_UPGRADES: &[(&str, Hash32)] = &[];

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::apply::in_role;
 use crate::params::Params;
-use crate::power::{self_bond, voting_power};
+use crate::power::{fix_draw_weights, self_bond, voting_power};
 use crate::state::{
     BEACON, ELECTIONS, Election, IDENTITIES, IdentityStatus, State, TURN_SEEDS, VALIDATOR_SETS,
 };
@@ -173,7 +173,7 @@ fn cap(members: &mut [SetMember]) {
 /// An election holds `beacon.delay_blocks` blocks after its epoch's end, together with a new seed of turns: the beacon of the last of these blocks.
 /// The old set decides them under the old seed. So powers are fixed when nobody knows what their turns are drawn from, unless all those blocks, and the
 /// epoch's last, were its own; and their proposers could not choose to be that, since their turns come from powers and a seed that are an
-/// epoch old.
+/// epoch old. The weights of audits and committees are fixed and hold at the same heights.
 pub(crate) fn rotate(state: &mut State, params: &Params, height: u64) {
     let seed = TURN_SEEDS.get_or_default(state, &NEXT_SET);
     if TURN_SEEDS.get_or_default(state, &TIP_SET) != seed {
@@ -199,6 +199,7 @@ pub(crate) fn rotate(state: &mut State, params: &Params, height: u64) {
     if (height + 1).is_multiple_of(params.epoch_blocks) {
         let last_height = height.saturating_add(params.beacon.delay_blocks);
         ELECTIONS.put(state, &0, &Election { last_height, set: elect(state, params) });
+        fix_draw_weights(state, params, height, last_height.saturating_add(1));
     }
 }
 

@@ -5,13 +5,15 @@ mod common;
 
 use common::{World, address, dn, params};
 use dn_core::objects::AuditOutcome;
-use dn_core::{Amount, Hash32};
+use dn_core::{Address, Amount, Hash32};
 use dn_ledger::events::{Event, SlashCause};
 use dn_ledger::state::{
     AUDITS, AuditPhase, AuditResult, BATCHES, BatchStatus, CHANNELS, IDENTITIES, IdentityStatus, POOLS, Pool,
     STAKE_POOLS, VALIDATOR_TRUST,
 };
-use dn_ledger::{Payload, Reject, Role, query};
+use dn_ledger::tx::Shares;
+use dn_ledger::{Params, Payload, Reject, Role, query};
+use proptest::prelude::*;
 
 const MATCH: AuditOutcome = AuditOutcome::Match {};
 const MISMATCH: AuditOutcome = AuditOutcome::Mismatch { position: 7 };
@@ -318,4 +320,60 @@ fn validators_are_paid_by_stake_times_trust() {
     let ((silent, less), (other, more)) = (paid("v2"), paid("v1"));
     assert!(less < more && silent < other, "at height {height}: {less} {more}");
     assert!((silent / other - less / more).abs() < 1e-9, "{} {}", silent / other, less / more);
+}
+
+/// Who audits what of a batch of 40, after these transactions between the post and the draw.
+fn drawn_after(salt: u64, txs: &[(&'static str, Payload)]) -> Vec<(u32, Address)> {
+    let mut params = Params { epoch_blocks: 64, ..params() };
+    // A block's randomness is its proposer's, whatever is in the block.
+    (params.beacon.required, params.beacon.delay_blocks) = (true, 3);
+    let mut w = World::with(params);
+    w.prepare();
+    let id = w.post(40, dn(10).checked_add(Amount::from_atto(salt.into())).unwrap(), Amount::ZERO);
+    let txs: Vec<_> = txs.iter().map(|(name, payload)| w.tx(name, payload.clone())).collect();
+    assert_eq!(w.block(&txs).rejected, []);
+    let assigned = |e: &Event| match e {
+        Event::AuditAssigned { batch, index, auditor, .. } if *batch == id => Some((*index, *auditor)),
+        _ => None,
+    };
+    let events = w.blocks(2);
+    let drawn: Vec<_> = events.iter().filter_map(assigned).collect();
+    assert_eq!(drawn.len(), 40, "the rate is one");
+    drawn
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 12, ..ProptestConfig::default() })]
+
+    /// Whoever knows what will be drawn before others do cannot move it: not by stake that comes or goes, and by leaving only where it was
+    /// drawn itself.
+    #[test]
+    fn nothing_after_the_post_moves_a_draw(
+        salt in 0u64..1_000,
+        stake in 1u64..4_000,
+        part in 1u128..4,
+        (one, other) in (0usize..3, 1usize..3),
+        leaves in any::<bool>(),
+    ) {
+        let names = ["v1", "v2", "v3"];
+        let (one, other) = (names[one], names[(one + other) % 3]);
+        let before = drawn_after(salt, &[]);
+        let shares = Shares(dn(10_000).atto() / part);
+        let moved = drawn_after(salt, &[
+            ("payer", Payload::Stake { validator: address(one), amount: dn(stake) }),
+            if leaves {
+                (other, Payload::Retire { role: Role::Validator })
+            } else {
+                (other, Payload::Unbond { validator: address(other), shares })
+            },
+        ]);
+        for (was, is) in before.iter().zip(&moved) {
+            prop_assert_eq!(was.0, is.0);
+            if !leaves || was.1 != address(other) {
+                prop_assert_eq!(was.1, is.1);
+            } else {
+                prop_assert_ne!(is.1, address(other));
+            }
+        }
+    }
 }

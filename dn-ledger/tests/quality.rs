@@ -13,7 +13,7 @@ use dn_ledger::params::QualityParams;
 use dn_ledger::reject::RoundFault;
 use dn_ledger::state::{QUALITIES, QUALITY_DUE, QUALITY_ROUNDS, QualityRound, VALIDATOR_EPOCHS};
 use dn_ledger::views::PageRequest;
-use dn_ledger::{Params, Payload, Reject, query};
+use dn_ledger::{Params, Payload, Reject, Role, query};
 use dn_powr::{Finding, Reveal, ReviewParams, Seal, is_canary};
 use dn_trust::Unit;
 
@@ -322,4 +322,44 @@ fn a_round_fits_its_epoch_and_its_record_round_trips() {
     s.w.ok(setter, Payload::QualitySeal { round, commitment });
     let record = s.record();
     assert_eq!(QualityRound::from_bytes(&record.to_bytes()), Ok(record));
+}
+
+/// The seats of the second epoch's round, the setter's first, after these transactions in the block before.
+fn seats_after(txs: &[(&'static str, Payload)]) -> Vec<Address> {
+    let mut params = params(0);
+    // A block's randomness is its proposer's, whatever is in the block.
+    params.beacon.required = true;
+    let mut w = World::with(params);
+    w.prepare();
+    w.post(1, dn(1), Amount::ZERO);
+    w.audit_all(|_, _| Some(AuditOutcome::Match {}));
+    while !w.chain.next_context(0).ends_epoch() {
+        w.blocks(1);
+    }
+    let txs: Vec<_> = txs.iter().map(|(name, payload)| w.tx(name, payload.clone())).collect();
+    assert_eq!(w.block(&txs).rejected, []);
+    let seats = w.blocks(1).into_iter().find_map(|event| match event {
+        Event::QualityOpened { setter, members, .. } => Some([vec![setter], members].concat()),
+        _ => None,
+    });
+    seats.unwrap()
+}
+
+/// Whoever proposes an epoch's last block and the first one of the next knows the committees' draw while it can still stake.
+#[test]
+fn stake_in_an_epochs_last_block_moves_no_committee() {
+    let before = seats_after(&[]);
+    for validator in VALIDATORS.map(address) {
+        for amount in [1, 700, 2_000, 4_000] {
+            let moved = seats_after(&[("payer", Payload::Stake { validator, amount: dn(amount) })]);
+            assert_eq!(moved, before, "{amount} to {validator}");
+        }
+    }
+    // Who has left is on none.
+    for name in VALIDATORS {
+        let left = seats_after(&[(name, Payload::Retire { role: Role::Validator })]);
+        let without: Vec<_> = before.iter().copied().filter(|who| *who != address(name)).collect();
+        assert_eq!(left.len(), 2);
+        assert!(without.iter().all(|who| left.contains(who)), "{left:?}");
+    }
 }

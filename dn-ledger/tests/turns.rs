@@ -10,7 +10,7 @@ use common::{CHAIN_ID, World, address, dn, key, params};
 use dn_core::{Address, Amount, BlockHash, Hash32, SecretKey};
 use dn_ledger::block::Certificate;
 use dn_ledger::reject::EvidenceFault;
-use dn_ledger::state::{ELECTIONS, IDENTITIES, IdentityStatus, PARAMS, STAKE_SHARES, State};
+use dn_ledger::state::{DRAW_WEIGHTS, ELECTIONS, IDENTITIES, IdentityStatus, PARAMS, STAKE_SHARES, State};
 use dn_ledger::tx::{Evidence, Shares};
 use dn_ledger::validators::elect;
 use dn_ledger::vote::RoundProposal;
@@ -85,7 +85,7 @@ fn is_jailed(w: &World, who: Address) -> bool {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 24, ..ProptestConfig::default() })]
 
-    /// The set and the seed of a block are those of the last epoch's end E that lies more than `delay_blocks` before it: who was elected by the
+    /// The set and the seed of a block, and the weights of its draws, are those of the last epoch's end E that lies more than `delay_blocks` before it: who was elected by the
     /// state after E, less who was jailed since, and the beacon of block E + delay. Whatever else happens after E changes
     /// neither.
     #[test]
@@ -97,6 +97,13 @@ proptest! {
         let genesis_set = w.chain.validators();
         let mut elected: BTreeMap<u64, ValidatorSet> = BTreeMap::new();
         let mut beacons = BTreeMap::new();
+        // Voting power of the active ones, by the epoch's end that fixed it for draws.
+        let powers = |w: &World| {
+            let views = VALIDATORS.map(|name| query::identity(w.state(), Role::Validator, address(name)).unwrap());
+            views.map(|view| view.voting_power)
+        };
+        let genesis_powers = powers(&w);
+        let mut weights = BTreeMap::new();
         // Who decides and cannot be replaced: the set before, as long as an election or all its jailings leave nobody.
         let mut standing = genesis_set;
         for next in moves {
@@ -120,6 +127,9 @@ proptest! {
             prop_assert_eq!(&set, &standing, "block {}", height);
             let drawn_from = end.map_or(Hash32::ZERO, |end| beacons[&(end + delay)]);
             prop_assert_eq!(seed, drawn_from, "block {}", height);
+            let weight = |name| DRAW_WEIGHTS.get_or_default(w.state(), &address(name)).at(height);
+            let fixed = end.map_or(genesis_powers, |end| weights[&end]);
+            prop_assert_eq!(VALIDATORS.map(weight), fixed, "block {}", height);
             let waits = (height % epoch_blocks) < delay && height >= epoch_blocks;
             prop_assert_eq!(ELECTIONS.get(w.state(), &0).is_some(), waits, "before block {}", height);
             let view = query::beacon(w.state(), height - 1);
@@ -135,6 +145,7 @@ proptest! {
             prop_assert_eq!(joined.validate(&proposal.block).unwrap(), proposal.executed);
             beacons.insert(height, w.chain.beacon());
             if (height + 1).is_multiple_of(epoch_blocks) {
+                weights.insert(height, powers(&w));
                 elected.insert(height, elect(w.state(), &PARAMS.get(w.state(), &0).unwrap()));
             }
         }

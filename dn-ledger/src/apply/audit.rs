@@ -115,8 +115,8 @@ impl Step<'_> {
         batch.status = BatchStatus::Disputed;
         BATCHES.put(self.state, &id, &batch);
         self.events.push(Event::DisputeOpened { batch: id, index, accuser, outcome });
-        let mut others = self.eligible_auditors(&batch);
-        others.retain(|(address, _)| *address != accuser);
+        let mut others = self.auditors(&batch);
+        others.retain(|(address, _)| *address != accuser && self.is_active_validator(address));
         let (commit_deadline, reveal_deadline) = self.deadlines();
         let count = u32::try_from(others.len()).expect("fewer than 2^32 validators");
         let before = AUDITS.get(self.state, &(id, index)).expect("the audit is open");

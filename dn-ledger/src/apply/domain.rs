@@ -1,7 +1,7 @@
 //! Domains: who owns them, how they split emission and fees, what is spent of their treasuries.
 
 use dn_core::{Address, Amount, Hash32, keccak256};
-use dn_powr::{BPS, DomainSplit, FeeSplit, Range, SplitError};
+use dn_powr::{DomainSplit, FeeSplit, Range, SplitError};
 
 use super::Step;
 use super::books::sum;
@@ -79,8 +79,7 @@ impl Step<'_> {
         // An unused record is of epoch 0, where a limit of zero would be wrong.
         if domain.spending.epoch != epoch || domain.spending.limit.is_zero() {
             let held = POOLS.get_or_default(self.state, &pool);
-            let part = u128::from(self.ctx.params.registry.treasury_spend_bps);
-            let limit = held.mul_div(part, BPS.into()).expect("a part of a pool is within the supply");
+            let limit = self.ctx.params.registry.spend_limit(held);
             domain.spending = Spending { epoch, limit, spent: Amount::ZERO };
         }
         let Spending { limit, spent, .. } = domain.spending;

@@ -1,18 +1,19 @@
 //! Which receipts are audited, and by whom.
 //!
 //! The randomness is the [beacon](crate::beacon) some blocks after the batch, mixed with the batch's id: nobody knows it when the batch is posted, and
-//! whoever proposes in between can at most leave turns to others.
+//! whoever proposes in between can at most leave turns to others. Auditors are drawn by weights that an election fixed before the batch could know
+//! anything of it.
 
 use dn_core::{Address, Amount, BatchId, keccak256};
 use dn_trust::audit_rate;
 
+use super::Step;
 use super::books::sum;
-use super::{Step, in_role};
 use crate::events::Event;
-use crate::power::voting_power;
+use crate::power::draw_weights;
 use crate::state::{
     AUDIT_TASKS, AUDITS, Audit, AuditPhase, AuditTask, BATCHES, Batch, BatchStatus, DEADLINES, DUE_BATCHES,
-    IdentityStatus, JOB_CLAIMS, WORKER_TRUST,
+    IDENTITIES, IdentityStatus, JOB_CLAIMS, WORKER_TRUST,
 };
 use crate::tx::Role;
 use crate::validators::high_product;
@@ -56,10 +57,9 @@ impl Step<'_> {
             drawn.sort_unstable();
         }
         batch.status = BatchStatus::Auditing;
-        let eligible = self.eligible_auditors(&batch);
+        let weights = self.auditors(&batch);
         for index in drawn {
-            let ticket = draw(&seed, index, "auditor 0");
-            if let Some((auditor, weight)) = pick(&eligible, ticket) {
+            if let Some((auditor, weight)) = self.pick_active(&weights, &seed, index, "auditor 0") {
                 batch.open_audits += 1;
                 self.open_audit(id, index, 0, auditor, weight);
             }
@@ -88,11 +88,12 @@ impl Step<'_> {
 
     /// Replaces a silent auditor, if anybody else is there.
     pub(super) fn redraw_auditor(&mut self, id: BatchId, index: u32, batch: &Batch, redraws: u8) -> bool {
-        let mut eligible = self.eligible_auditors(batch);
-        eligible.retain(|(address, _)| !AUDIT_TASKS.contains(self.state, &(id, index, *address)));
+        let mut weights = self.auditors(batch);
+        weights.retain(|(address, _)| !AUDIT_TASKS.contains(self.state, &(id, index, *address)));
         let seed = keccak256(&[b"DeepNode audit draw v1", &self.beacon().0, &id.0]);
-        let ticket = draw(&seed, index, "auditor 1");
-        let Some((auditor, weight)) = pick(&eligible, ticket) else { return false };
+        let Some((auditor, weight)) = self.pick_active(&weights, &seed, index, "auditor 1") else {
+            return false;
+        };
         self.open_audit(id, index, redraws, auditor, weight);
         true
     }
@@ -140,16 +141,38 @@ impl Step<'_> {
         (commit, commit.saturating_add(times.reveal_blocks))
     }
 
-    /// Active validators with voting power, except those who took part in the batch.
-    pub(super) fn eligible_auditors(&self, batch: &Batch) -> Vec<(Address, Amount)> {
-        let involved = |address: &Address| {
-            *address == batch.body.worker || *address == batch.body.gateway || batch.payers.contains(address)
-        };
-        in_role(self.state, Role::Validator)
-            .filter(|(address, identity)| identity.status == IdentityStatus::Active && !involved(address))
-            .map(|(address, _)| (address, voting_power(self.state, &self.ctx.params, address)))
-            .filter(|(_, power)| !power.is_zero())
-            .collect()
+    /// Validators with a weight in draws, active or not, except those who took part in the batch.
+    pub(super) fn auditors(&self, batch: &Batch) -> Vec<(Address, Amount)> {
+        let mut weights = draw_weights(self.state, self.ctx.height);
+        let body = &batch.body;
+        weights.retain(|(who, _)| ![body.worker, body.gateway].contains(who) && !batch.payers.contains(who));
+        weights
+    }
+
+    /// Draws an active validator. Who is not active any more is drawn like others, and then somebody instead: whoever knows the ticket and leaves moves
+    /// nothing but what it had drawn itself.
+    fn pick_active(
+        &self,
+        weights: &[(Address, Amount)],
+        seed: &[u8; 32],
+        index: u32,
+        purpose: &str,
+    ) -> Option<(Address, Amount)> {
+        let mut left = weights.to_vec();
+        let mut seed = *seed;
+        loop {
+            let at = pick(&left, draw(&seed, index, purpose))?;
+            if self.is_active_validator(&left[at].0) {
+                return Some(left[at]);
+            }
+            left.remove(at);
+            seed = keccak256(&[b"DeepNode another draw v1", &seed]);
+        }
+    }
+
+    pub(super) fn is_active_validator(&self, who: &Address) -> bool {
+        let identity = IDENTITIES.get(self.state, &(Role::Validator, *who));
+        identity.is_some_and(|identity| identity.status == IdentityStatus::Active)
     }
 }
 
@@ -172,18 +195,18 @@ fn draw(seed: &[u8; 32], index: u32, purpose: &str) -> u128 {
     u128::from_le_bytes(hash[..16].try_into().expect("16 of 32 bytes"))
 }
 
-/// One of the weighted entries, by the high half of a product like a turn's proposer: who adds a little stake when the ticket is known moves
+/// The place of one of the weighted entries, by the high half of a product like a turn's proposer: who adds a little stake when the ticket is known moves
 /// the choice a little, where a remainder would draw anew with each try. A chance differs from its share by less than 2⁻⁴⁰.
-fn pick(entries: &[(Address, Amount)], ticket: u128) -> Option<(Address, Amount)> {
+fn pick(entries: &[(Address, Amount)], ticket: u128) -> Option<usize> {
     let total = entries.iter().fold(Amount::ZERO, |total, (_, weight)| sum(total, *weight));
     let mut left = high_product(ticket, total.atto());
-    for entry in entries {
-        match left.checked_sub(entry.1.atto()) {
-            Some(rest) => left = rest,
-            None => return Some(*entry),
+    entries.iter().position(|(_, weight)| match left.checked_sub(weight.atto()) {
+        Some(rest) => {
+            left = rest;
+            false
         }
-    }
-    None
+        None => true,
+    })
 }
 
 #[cfg(test)]
@@ -211,14 +234,13 @@ mod tests {
             [1u8, 2, 3].iter().map(|n| (Address([*n; 20]), Amount::from_atto(u128::from(*n)))).collect();
         let mut counts = [0; 3];
         for ticket in 0..600 {
-            let (address, _) = pick(&entries, u128::MAX / 600 * ticket).unwrap();
-            counts[usize::from(address.0[0]) - 1] += 1;
+            counts[pick(&entries, u128::MAX / 600 * ticket).unwrap()] += 1;
         }
         for (count, expected) in counts.into_iter().zip([100u32, 200, 300]) {
             assert!(expected.abs_diff(count) <= 1, "{counts:?}");
         }
         assert_eq!(pick(&[], 5), None);
-        assert_eq!(pick(&entries, u128::MAX).unwrap().0, Address([3; 20]));
+        assert_eq!(pick(&entries, u128::MAX), Some(2));
     }
 
     /// Whoever knows a ticket and tries thousands of small stakes still gets what it would have got, but for the tickets near a border.
@@ -232,8 +254,8 @@ mod tests {
         let (mut fixed, tickets) = (0, 200u32);
         for n in 0..tickets {
             let ticket = draw(&[5; 32], n, "auditor 0");
-            let first = pick(&entries(0), ticket).unwrap().0;
-            fixed += u32::from((0..500).all(|stake| pick(&entries(stake * 10), ticket).unwrap().0 == first));
+            let first = pick(&entries(0), ticket);
+            fixed += u32::from((0..500).all(|stake| pick(&entries(stake * 10), ticket) == first));
         }
         assert!(fixed > tickets * 9 / 10, "{fixed} of {tickets}");
     }

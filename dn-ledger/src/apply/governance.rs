@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use dn_core::Amount;
 
 use super::Step;
-use super::proposal::{changed, spend_limit};
+use super::proposal::changed;
 use crate::events::Event;
 use crate::reject::{GovernanceFault, Reject};
 use crate::state::{
@@ -158,9 +158,9 @@ impl Step<'_> {
             }
             ProposalKind::Spend { pool, to, amount } => {
                 let first = !spendable.contains_key(pool);
-                let left = spendable
-                    .entry(*pool)
-                    .or_insert_with(|| spend_limit(&self.ctx.params, POOLS.get_or_default(self.state, pool)));
+                let left = spendable.entry(*pool).or_insert_with(|| {
+                    self.ctx.params.governance.spend_limit(POOLS.get_or_default(self.state, pool))
+                });
                 match left.checked_sub(*amount) {
                     Ok(rest) => *left = rest,
                     // More than a whole epoch's part will not become less.

@@ -211,7 +211,7 @@ impl Step<'_> {
         if available < needed {
             return Err(GovernanceFault::PoolInsufficient { pool, available, needed }.into());
         }
-        let limit = spend_limit(&self.ctx.params, available);
+        let limit = self.ctx.params.governance.spend_limit(available);
         if needed > limit {
             return Err(GovernanceFault::SpendTooLarge { pool, limit, found: needed }.into());
         }
@@ -270,11 +270,6 @@ fn check_number(change: &ParamChange, current: u64, found: u64) -> Result<(), Re
     }
     let parameter = change.path().to_owned();
     Err(GovernanceFault::NumberStepTooLarge { parameter, current, least, most, found }.into())
-}
-
-/// The most of a pool that proposals spend at one epoch's end.
-pub(super) fn spend_limit(params: &Params, held: Amount) -> Amount {
-    held.mul_div(params.governance.spend_bps.into(), BASIS).expect("a part of a pool is within the supply")
 }
 
 /// The parameters with all changes, if they are valid together.

@@ -7,19 +7,17 @@
 use std::collections::BTreeSet;
 
 use dn_core::{Address, Hash32, keccak256};
-use dn_powr::{Attendance, Round, RoundError, Seal, Settled, draw_committee, is_canary};
+use dn_powr::{Attendance, MAX_SEATS, Round, RoundError, Seal, Settled, draw_committee, is_canary};
 use dn_trust::{Unit, Weight};
 
-use super::{Step, in_role};
+use super::Step;
 use crate::beacon::Reveal;
 use crate::events::Event;
-use crate::power::voting_power;
+use crate::power::draw_weights;
 use crate::reject::{Reject, RoundFault};
 use crate::state::{
-    IdentityStatus, QUALITIES, QUALITY_DUE, QUALITY_ROUNDS, QUALITY_SUBJECTS, QualityRound, SettledQuality,
-    VALIDATOR_EPOCHS,
+    QUALITIES, QUALITY_DUE, QUALITY_ROUNDS, QUALITY_SUBJECTS, QualityRound, SettledQuality, VALIDATOR_EPOCHS,
 };
-use crate::tx::Role;
 
 /// The most rounds that are settled in one block.
 const MAX_SETTLED_PER_BLOCK: usize = 64;
@@ -64,32 +62,26 @@ impl Step<'_> {
             keccak256(&[&beacon.0, &round_id(chain_id, epoch, *domain, *owner).0])
         });
         subjects.truncate(self.ctx.params.quality.max_rounds as usize);
-        let candidates = self.scorers();
+        let weights = draw_weights(self.state, self.ctx.height);
+        let candidates: Vec<_> = weights.into_iter().map(|(who, weight)| (who, weight.atto())).collect();
         for (domain, owner) in subjects {
             self.open_round(domain, owner, beacon, &candidates);
         }
     }
 
-    fn scorers(&self) -> Vec<(Address, u128)> {
-        in_role(self.state, Role::Validator)
-            .filter(|(_, identity)| identity.status == IdentityStatus::Active)
-            .map(|(address, _)| (address, voting_power(self.state, &self.ctx.params, address).atto()))
-            .collect()
-    }
-
-    /// One seat more than the committee's is drawn: the setter's. Too few validators: no round.
+    /// One seat more than the committee's is drawn: the setter's. Too few validators: no round. Who has a weight and is not active any more is drawn
+    /// like others, and left out then.
     fn open_round(&mut self, domain: u32, owner: Address, beacon: Hash32, candidates: &[(Address, u128)]) {
         let params = &self.ctx.params.quality;
         let id = round_id(self.ctx.chain_id, self.ctx.epoch(), domain, owner);
-        let able = candidates.iter().filter(|(who, weight)| *who != owner && *weight > 0).count();
-        let seats = usize::from(params.review.seats).min(able.saturating_sub(1));
-        let drawn = draw_committee(&beacon.0, &id, seats + 1, candidates, &[owner]);
-        let Some((setter, committee)) = drawn.ok().filter(|_| seats > 0).and_then(|mut drawn| {
-            let (setter, _) = drawn.pop()?;
-            Some((setter, drawn))
-        }) else {
-            return;
-        };
+        let others = candidates.iter().filter(|(who, _)| *who != owner);
+        let active = others.clone().filter(|(who, _)| self.is_active_validator(who)).count();
+        let seats = usize::from(params.review.seats).min(active.saturating_sub(1));
+        let drawn = (seats + 1 + others.count() - active).min(MAX_SEATS);
+        let Ok(mut committee) = draw_committee(&beacon.0, &id, drawn, candidates, &[owner]) else { return };
+        committee.retain(|(who, _)| self.is_active_validator(who));
+        committee.truncate(seats + 1);
+        let Some((setter, _)) = committee.pop().filter(|_| !committee.is_empty()) else { return };
         let seal_until = self.ctx.height + params.seal_blocks;
         let commit_until = seal_until + params.commit_blocks;
         let reveal_until = commit_until + params.reveal_blocks;

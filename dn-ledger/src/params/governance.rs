@@ -3,7 +3,7 @@
 use dn_core::{Amount, canonical_struct};
 use serde::{Deserialize, Serialize};
 
-use super::{ParamsError, within, within_dn};
+use super::{ParamsError, part_of_pool, within, within_dn};
 
 /// Basis points in one.
 const BASIS: u128 = 10_000;
@@ -135,6 +135,11 @@ impl GovernanceParams {
             spend_bps: 100,
             ..Self::devnet()
         }
+    }
+
+    /// The most of a pool that proposals spend at one epoch's end.
+    pub(crate) fn spend_limit(&self, held: Amount) -> Amount {
+        part_of_pool(held, self.spend_bps)
     }
 
     pub(super) fn validate(&self) -> Result<(), ParamsError> {

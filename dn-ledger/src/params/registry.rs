@@ -4,7 +4,7 @@ use dn_core::{Amount, canonical_struct};
 use dn_powr::{FeeBounds, Range};
 use serde::{Deserialize, Serialize};
 
-use super::{ParamsError, within_dn};
+use super::{ParamsError, part_of_pool, within, within_dn};
 
 /// How far a domain's owner moves the weights of emission. The treasury's and the foundation's bounds are
 /// [`dn_powr::DomainSplit`]'s own.
@@ -118,15 +118,16 @@ impl RegistryParams {
         }
     }
 
+    /// The most of its treasury that a domain's owner spends in an epoch.
+    pub(crate) fn spend_limit(&self, held: Amount) -> Amount {
+        part_of_pool(held, self.treasury_spend_bps)
+    }
+
     /// Checks every bound.
     ///
     /// # Errors
     /// [`ParamsError::OutOfBounds`] names the first parameter that is out of bounds.
     pub fn validate(&self) -> Result<(), ParamsError> {
-        let within = |name, found: u128, min: u128, max: u128| {
-            let ok = (min..=max).contains(&found);
-            if ok { Ok(()) } else { Err(ParamsError::OutOfBounds { name, found, min, max }) }
-        };
         let whole = u128::from(dn_powr::BPS);
         within("max_domains", self.max_domains.into(), 1, 1_024)?;
         within_dn("domain_fee", self.domain_fee, 0, 1_000_000)?;

@@ -1,7 +1,6 @@
 //! Queries of domains, model families, backers and jobs.
 
 use dn_core::{Address, ChannelId, ModelId};
-use dn_powr::BPS;
 
 use super::page::{PageError, page};
 use super::{MAX_LIST, lists};
@@ -30,8 +29,7 @@ fn domain_view(state: &State, id: u32, record: Domain, epoch: u64) -> DomainView
     let params = PARAMS.get(state, &0).expect("the genesis sets the parameters");
     let treasury = POOLS.get_or_default(state, &Pool::Domain { domain: id });
     let Spending { epoch: spent_in, limit, spent } = record.spending;
-    let part = u128::from(params.registry.treasury_spend_bps);
-    let fresh = treasury.mul_div(part, BPS.into()).unwrap_or_default();
+    let fresh = params.registry.spend_limit(treasury);
     let begun = spent_in == epoch && !limit.is_zero();
     let terms = record.terms_in(epoch);
     DomainView {

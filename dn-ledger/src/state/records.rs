@@ -12,7 +12,7 @@ use dn_core::objects::{AuditOutcome, BatchRoot, ModelManifest, Price};
 use dn_core::{Address, Amount, Hash32, canonical_enum, canonical_struct};
 use serde::{Deserialize, Serialize};
 
-pub use beacon::{Election, Turns};
+pub use beacon::{DrawWeight, Election, Turns};
 pub use dispute::{Dispute, DisputeLoad};
 pub use feedback::{FeedbackRecord, Heard, Reputation};
 pub use governance::{ExecutionFault, PoolVote, Proposal, ProposalStatus, Tally, Upgrade};

@@ -13,7 +13,8 @@ use super::records::{
     ProposalStatus, Session, Upgrade,
 };
 use super::records::{
-    Dispute, DisputeLoad, Election, FeedbackRecord, Heard, QualityRound, Reputation, SettledQuality, Turns,
+    Dispute, DisputeLoad, DrawWeight, Election, FeedbackRecord, Heard, QualityRound, Reputation,
+    SettledQuality, Turns,
 };
 use super::records::{Domain, DomainCount, EpochWork, Family, JobClaim, JobEscrow, ModelTerms};
 use crate::params::Params;
@@ -358,6 +359,8 @@ tables! {
     28 ROLE_COUNTS "role_counts": Role => u32;
     /// Who was elected at the last epoch's end and does not decide yet, under key 0.
     29 ELECTIONS "elections": u32 => Election;
+    /// What validators are drawn by for audits and committees: voting power of an election, by validator.
+    44 DRAW_WEIGHTS "draw_weights": Address => DrawWeight;
     /// The rules that the chain started with, under key 0: [`RULES`](crate::upgrades::RULES).
     33 BASE_RULES "base_rules": u32 => u32;
     /// Domains by id.

@@ -33,19 +33,27 @@ fn a_cap_takes_no_more_than_it_must() {
     assert_eq!(capped(&[7, 1, 1]), [7, 1, 1]);
 }
 
-/// Who is jailed takes its power along; what is left is capped again.
+/// Who is jailed takes its power along; what is left is capped again, also in the block in which the elected set takes over.
 #[test]
 fn nobody_has_a_third_after_a_jailing() {
-    let mut state = State::default();
     let params = Params::devnet();
-    let before = set(&[30, 18, 18, 18, 18]);
-    VALIDATOR_SETS.put(&mut state, &NEXT_SET, &before);
-    rotate(&mut state, &params, 5);
-    assert_eq!(VALIDATOR_SETS.get_or_default(&state, &NEXT_SET), before);
-    IDENTITIES.put(&mut state, &(Role::Validator, before.members[4].address), &in_jail());
-    rotate(&mut state, &params, 6);
-    let after = VALIDATOR_SETS.get_or_default(&state, &NEXT_SET);
-    assert_eq!(after.members.iter().map(|m| m.power).collect::<Vec<_>>(), [26, 18, 18, 18]);
+    let members = set(&[30, 18, 18, 18, 18]);
+    for takes_over in [false, true] {
+        let mut state = State::default();
+        if takes_over {
+            VALIDATOR_SETS.put(&mut state, &NEXT_SET, &set(&[1]));
+            ELECTIONS.put(&mut state, &0, &Election { last_height: 6, set: members.clone() });
+        } else {
+            VALIDATOR_SETS.put(&mut state, &NEXT_SET, &members);
+        }
+        let before = VALIDATOR_SETS.get_or_default(&state, &NEXT_SET);
+        rotate(&mut state, &params, 5);
+        assert_eq!(VALIDATOR_SETS.get_or_default(&state, &NEXT_SET), before);
+        IDENTITIES.put(&mut state, &(Role::Validator, members.members[4].address), &in_jail());
+        rotate(&mut state, &params, 6);
+        let after = VALIDATOR_SETS.get_or_default(&state, &NEXT_SET);
+        assert_eq!(after.members.iter().map(|m| m.power).collect::<Vec<_>>(), [26, 18, 18, 18]);
+    }
 }
 
 /// An election and the seed of its turns hold together, `delay_blocks` after the epoch's end.

@@ -1,6 +1,6 @@
-//! Turns in proposing blocks, and the set that takes them next.
+//! Turns in proposing blocks, the set that takes them next, and what validators are drawn by.
 
-use dn_core::canonical_struct;
+use dn_core::{Amount, canonical_struct};
 
 use crate::validators::ValidatorSet;
 
@@ -23,3 +23,22 @@ pub struct Election {
     pub set: ValidatorSet,
 }
 canonical_struct!(Election { last_height: u64, set: ValidatorSet });
+
+/// A validator's voting power as elections found it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct DrawWeight {
+    /// Its weight below `from_height`.
+    pub before: Amount,
+    /// Its weight from `from_height` on.
+    pub after: Amount,
+    /// The first height of `after`.
+    pub from_height: u64,
+}
+canonical_struct!(DrawWeight { before: Amount, after: Amount, from_height: u64 });
+
+impl DrawWeight {
+    /// What holds at a height.
+    pub const fn at(&self, height: u64) -> Amount {
+        if height < self.from_height { self.before } else { self.after }
+    }
+}
