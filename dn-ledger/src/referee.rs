@@ -67,7 +67,7 @@ pub enum Ending {
         /// Where.
         finding: Finding,
     },
-    /// The receipt contradicts itself or the model: no computation can have given it.
+    /// The receipt contradicts itself, the model, or its batch, no line of which can hold it: no computation can have given it.
     Impossible {},
     /// The referee found the worker right.
     Refuted {},

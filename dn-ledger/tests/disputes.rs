@@ -6,8 +6,8 @@ mod common;
 use common::counting::{Counting, FINDING, RULES, receipt};
 use common::{CHAIN_ID, World, address, dn, key, price};
 use dn_core::merkle::MerkleTree;
-use dn_core::objects::{AuditOutcome, BatchRoot, ModelManifest, Receipt};
-use dn_core::{Amount, BatchId, Canonical, Signed};
+use dn_core::objects::{AuditOutcome, BatchLine, BatchRoot, ModelManifest, Receipt};
+use dn_core::{Amount, BatchId, Canonical, ModelId, Signed};
 use dn_ledger::bytes::Bytes;
 use dn_ledger::events::{Event, SlashCause};
 use dn_ledger::params::DisputeParams;
@@ -49,10 +49,16 @@ impl Scene {
         Self::posted(w, signed)
     }
 
-    fn posted(mut w: World, receipts: Vec<Signed<Receipt>>) -> Self {
+    fn posted(w: World, receipts: Vec<Signed<Receipt>>) -> Self {
+        let model = w.model;
+        Self::posted_for(w, model, receipts)
+    }
+
+    fn posted_for(mut w: World, model: ModelId, receipts: Vec<Signed<Receipt>>) -> Self {
         let count = u32::try_from(receipts.len()).unwrap();
         let root = MerkleTree::new(receipts.iter().map(Canonical::to_bytes)).root();
-        let body = BatchRoot { root, ..w.root("worker", vec![w.line(0, count, dn(10))]) };
+        let line = BatchLine { model, ..w.line(0, count, dn(10)) };
+        let body = BatchRoot { root, ..w.root("worker", vec![line]) };
         let batch = body.id();
         let vouchers = vec![w.voucher(0, dn(10))];
         w.ok("worker", Payload::PostBatch { batch: Signed::sign(body, &key("gateway")), vouchers });
@@ -174,6 +180,35 @@ fn a_receipt_that_is_impossible_convicts_at_once() {
     let events = s.open(0);
     assert_eq!(slashed(&events), [(SlashCause::Fraud, dn(200))]);
     assert_eq!(s.ending(0), Some(Ending::Impossible {}));
+}
+
+/// What was computed may be right: the receipt is not one of those that the batch claims to be paid for.
+#[test]
+fn a_receipt_that_no_line_of_its_batch_holds_convicts_at_once() {
+    let bad: [fn(&mut Receipt); 6] = [
+        |r| r.fee = dn(11),
+        |r| r.prompt_tokens = 1_000_000,
+        |r| r.output_tokens = 1_000_000,
+        |r| r.lane = 1,
+        |r| r.domain = 1,
+        // A small model in place of the one that was paid for, or of none at all.
+        |r| r.model = ModelId([7; 32]),
+    ];
+    for (n, change) in bad.into_iter().enumerate() {
+        for ground in [Ground::Computation, Ground::Rest] {
+            let mut w = World::with(params());
+            w.chain = w.chain.clone().with_referee(RefereeHandle::new(Counting));
+            w.prepare();
+            let mut body = receipt(&w, 0, false, 1);
+            change(&mut body);
+            let mut s = Scene::posted(w, vec![Signed::sign(body, &key("worker"))]);
+            let (name, opening) = (s.accusers[0].clone(), s.opening(0, ground));
+            let events = s.w.ok(&name, opening);
+            assert_eq!(slashed(&events), [(SlashCause::Fraud, dn(200))], "{n}");
+            assert_eq!(s.ending(0), Some(Ending::Impossible {}), "{n}");
+            assert!(s.is_clean());
+        }
+    }
 }
 
 #[test]
@@ -324,9 +359,6 @@ fn receipts_that_should_not_be_in_a_batch() {
     assert_eq!(unsigned, Reject::Signature { object, expected });
     let chain = Scene::unopened(|r, _| *r = sign(Receipt { chain_id: 5, ..r.body.clone() }, "worker"));
     assert_eq!(chain, Reject::ChainId { object, expected: CHAIN_ID, found: 5 });
-    let model = dn_core::ModelId([9; 32]);
-    let unknown = Scene::unopened(|r, _| *r = sign(Receipt { model, ..r.body.clone() }, "worker"));
-    assert_eq!(unknown, Reject::UnknownModel { model });
 }
 
 #[test]
@@ -338,7 +370,8 @@ fn a_model_without_exact_arithmetic_is_not_disputed_by_tiles() {
     let model = manifest.id();
     w.ok("owner", Payload::PublishModel { manifest, name: "loose".into(), price: price(), domain: 0 });
     let signed = Signed::sign(Receipt { model, ..receipt(&w, 0, true, 1) }, &key("worker"));
-    let mut s = Scene::posted(w, vec![signed]);
+    w.ok("worker", Payload::Offer { model });
+    let mut s = Scene::posted_for(w, model, vec![signed]);
     let accuser = s.accusers[0].clone();
     let refused = s.w.reject(&accuser, s.opening(0, Ground::Computation));
     assert_eq!(refused, Reject::DisputeUnjudged { model });

@@ -7,13 +7,13 @@ use common::{CHAIN_ID, World, address, dn, key, price};
 use dn_core::merkle::MerkleTree;
 use dn_core::objects::feedback::Feedback;
 use dn_core::objects::{AuditOutcome, BatchRoot, FinishReason, Receipt};
-use dn_core::{Amount, BatchId, Canonical, Hash32, JobId, ReceiptId, Signed};
+use dn_core::{Amount, BatchId, Canonical, Hash32, JobId, ModelId, ReceiptId, Signed};
 use dn_ledger::events::Event;
 use dn_ledger::reject::{Field, SignedObject};
 use dn_ledger::state::{BatchStatus, FEEDBACKS, HEARD, MODEL_EPOCHS, MODEL_TRUST};
 use dn_ledger::views::PageRequest;
 use dn_ledger::{Payload, Reject, Role, query};
-use dn_trust::Weight;
+use dn_trust::{ModelEpoch, ModelTrust, Weight};
 
 struct Scene {
     w: World,
@@ -55,6 +55,11 @@ impl Scene {
     }
 
     fn posted(change: impl Fn(&mut Receipt)) -> Self {
+        Self::paid(dn(10), change)
+    }
+
+    /// Three receipts of one line of these fees.
+    fn paid(fees: Amount, change: impl Fn(&mut Receipt)) -> Self {
         let mut params = common::params();
         params.epoch_blocks = 40;
         let mut w = World::with(params);
@@ -66,9 +71,9 @@ impl Scene {
         };
         let receipts: Vec<_> = (0..3).map(sign).collect();
         let root = MerkleTree::new(receipts.iter().map(Canonical::to_bytes)).root();
-        let body = BatchRoot { root, ..w.root("worker", vec![w.line(0, 3, dn(10))]) };
+        let body = BatchRoot { root, ..w.root("worker", vec![w.line(0, 3, fees)]) };
         let batch = body.id();
-        let vouchers = vec![w.voucher(0, dn(10))];
+        let vouchers = vec![w.voucher(0, fees)];
         w.ok("worker", Payload::PostBatch { batch: Signed::sign(body, &key("gateway")), vouchers });
         Self { w, batch, receipts }
     }
@@ -129,20 +134,24 @@ fn feedback_on_a_paid_receipt_counts_once_and_is_bounded() {
     let trust = |s: &Scene| MODEL_TRUST.get(s.w.state(), &model).unwrap();
     let newcomer = trust(&s);
     s.w.blocks(40);
-    assert_ne!(trust(&s), newcomer);
+    assert_ne!(trust(&s).trust, newcomer.trust);
     let view = query::model_trust(s.w.state(), model).unwrap();
     assert_eq!((view.feedback_count, view.feedback_average, view.indicators.len()), (2, Some(40), 4));
 }
 
 #[test]
 fn a_small_fee_counts_little() {
-    let heard = |fee: Amount| {
-        let mut s = Scene::settled(|receipt| receipt.fee = fee);
+    let heard_of = |fee: Amount, line: Amount| {
+        let mut s = Scene::paid(line, |receipt| receipt.fee = fee);
+        s.w.audit_all(|_, _| Some(AuditOutcome::Match {}));
         let payload = s.payload(s.body(0, 100), "payer");
         s.w.ok("payer", payload);
         HEARD.get(s.w.state(), &(s.w.model, address("payer"))).unwrap().weight
     };
+    let heard = |fee| heard_of(fee, dn(10));
     let full = common::params().feedback.full_fee;
+    // What a receipt says is worth no more than what its line has paid: three receipts.
+    assert_eq!(heard_of(full, full), Weight::ONE.bits() / 3);
     assert_eq!(heard(Amount::from_atto(full.atto() / 4)), Weight::ONE.bits() / 4);
     assert_eq!(heard(Amount::ZERO), 0);
     assert_eq!(heard(dn(1)), Weight::ONE.bits());
@@ -230,4 +239,95 @@ fn the_registries_have_the_drafts_names() {
     }
     let empty = query::reputation(state, address("worker2"), &PageRequest::default()).unwrap();
     assert_eq!((empty.count, empty.average_score, empty.feedback.len()), (0, 0, 0));
+}
+
+/// Trust in a model is what closing every epoch would have made of it, and epochs in which nothing happens to it cost nothing.
+#[test]
+fn models_that_do_nothing_are_not_looked_at() {
+    let mut params = common::params();
+    params.epoch_blocks = 24;
+    let mut w = World::with(params);
+    w.prepare();
+    // Another model of the same domain, whose work makes epochs of the class busy.
+    let other = common::manifest(2);
+    let (name, price) = ("other".to_owned(), price());
+    w.ok("owner", Payload::PublishModel { manifest: other.clone(), name, price, domain: 0 });
+    w.ok("worker", Payload::Offer { model: other.id() });
+    let params = w.genesis.params.trust.clone();
+    let mut naive = std::collections::BTreeMap::new();
+    let mut paid = Amount::ZERO;
+    for epoch in 0..9u64 {
+        let works: &[ModelId] = match epoch {
+            0 | 7 => &[w.model, other.id()],
+            1 | 3 | 4 => &[other.id()],
+            8 => &[w.model],
+            _ => &[],
+        };
+        for (lane, model) in (0..).zip(works) {
+            let mut line = w.line(lane, 1, dn(1));
+            line.model = *model;
+            let body = w.root("worker", vec![line]);
+            paid = paid.checked_add(dn(1)).unwrap();
+            let vouchers = vec![w.voucher(lane, paid)];
+            w.ok("worker", Payload::PostBatch { batch: Signed::sign(body, &key("gateway")), vouchers });
+            w.sequence += 1;
+        }
+        if !works.is_empty() {
+            w.audit_all(|_, _| Some(AuditOutcome::Match {}));
+        }
+        while !w.chain.next_context(0).ends_epoch() {
+            w.blocks(1);
+        }
+        let epochs: Vec<_> =
+            [w.model, other.id()].map(|id| (id, MODEL_EPOCHS.get_or_default(w.state(), &id))).into();
+        let mut works: Vec<u128> =
+            epochs.iter().map(|(_, e)| e.paid_work()).filter(|work| *work > 0).collect();
+        works.sort_unstable();
+        let median = works.get(works.len().saturating_sub(1) / 2).copied().unwrap_or(0);
+        for (id, events) in &epochs {
+            if MODEL_TRUST.contains(w.state(), id) {
+                let trust = naive.entry(*id).or_insert_with(|| ModelTrust::newcomer(&params));
+                trust.close_epoch(&params, events, median);
+            }
+        }
+        let before: Vec<_> = epochs.iter().map(|(id, _)| MODEL_TRUST.get(w.state(), id)).collect();
+        let epoch = w.chain.next_context(0).epoch();
+        w.blocks(1);
+        for ((id, events), before) in epochs.iter().zip(before) {
+            let after = MODEL_TRUST.get(w.state(), id);
+            if *events == ModelEpoch::default() {
+                assert_eq!(after, before, "epoch {epoch}");
+            } else {
+                assert_eq!(after.unwrap().trust, naive[id], "epoch {epoch}");
+                assert_eq!(after.unwrap().from_epoch, epoch + 1);
+            }
+        }
+    }
+    assert_eq!(naive.len(), 2);
+}
+
+/// A batch of one atto is work of one atto, for the worker and for its model.
+#[test]
+fn work_that_nobody_paid_for_is_no_record() {
+    let trust_after = |fee: Amount| {
+        let mut params = common::params();
+        params.epoch_blocks = 20;
+        let mut w = World::with(params);
+        w.prepare();
+        let mut claimed = Amount::ZERO;
+        for epoch in 0..12u64 {
+            w.post(1, fee, claimed);
+            claimed = claimed.checked_add(fee).unwrap();
+            w.audit_all(|_, _| Some(AuditOutcome::Match {}));
+            while w.chain.next_context(0).epoch() == epoch {
+                w.blocks(1);
+            }
+        }
+        let worker = query::trust(w.state(), Role::Worker, address("worker")).unwrap().trust;
+        let model = query::model_trust(w.state(), w.model).unwrap().trust;
+        (worker.value().bits(), model.value().bits())
+    };
+    let (paid, unpaid) = (trust_after(dn(1)), trust_after(Amount::from_atto(1)));
+    println!("paid {paid:?}, unpaid {unpaid:?}");
+    assert!(paid.0 > 4 * unpaid.0 && paid.1 > 4 * unpaid.1, "paid {paid:?}, unpaid {unpaid:?}");
 }

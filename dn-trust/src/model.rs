@@ -113,6 +113,21 @@ impl ModelTrust {
         self.history = history::close_epoch(params, self.history, audits, epoch.frauds);
     }
 
+    /// The same as closing so many epochs without events, in `with_demand` of which the class had some, one after another: for states
+    /// that are brought up to date only when they are next needed.
+    pub fn close_idle_epochs(&mut self, params: &Params, epochs: u64, with_demand: u64) {
+        self.success.close_idle_epochs(params, epochs);
+        self.feedback.close_idle_epochs(params, epochs);
+        for _ in 0..with_demand {
+            let before = self.demand;
+            self.demand = history::leak(before, params.average_rate, params.average_rate, Unit::ZERO);
+            // Nothing is left to fall, or nothing falls.
+            if self.demand == before {
+                break;
+            }
+        }
+    }
+
     /// The indicators.
     pub fn indicators(&self, params: &Params) -> ModelIndicators {
         ModelIndicators {
@@ -133,6 +148,7 @@ impl ModelTrust {
 #[cfg(test)]
 mod tests {
     use dn_core::Canonical;
+    use proptest::prelude::*;
 
     use super::*;
 
@@ -157,6 +173,29 @@ mod tests {
         assert!(run(|e| e.audit_failed(Weight::ONE), 100) < good);
         assert!(run(ModelEpoch::proven_fraud, 100) < good);
         assert!(run(|_| {}, 400) < good, "less demand than its class");
+    }
+
+    proptest! {
+        #[test]
+        fn idle_epochs_together_are_idle_epochs_one_by_one(
+            demand: Vec<bool>, work in 0u128..300, good in 0u64..1 << 18, bad in 0u64..1 << 17,
+        ) {
+            let p = Params::default();
+            let mut m = ModelTrust::newcomer(&p);
+            let mut e = ModelEpoch::default();
+            e.succeeded(Weight::from_bits(good), work);
+            e.failed(Weight::from_bits(bad));
+            e.liked(Weight::from_bits(bad));
+            e.disliked(Weight::from_bits(good));
+            m.close_epoch(&p, &e, 100);
+            let mut each = m;
+            for with_demand in &demand {
+                each.close_epoch(&p, &ModelEpoch::default(), if *with_demand { 70 } else { 0 });
+            }
+            let with_demand = demand.iter().filter(|with| **with).count() as u64;
+            m.close_idle_epochs(&p, demand.len() as u64, with_demand);
+            prop_assert_eq!(m, each);
+        }
     }
 
     #[test]

@@ -8,6 +8,7 @@ use crate::canonical_struct;
 use crate::eip712::{Fields, TypedData};
 use crate::encoding::Canonical;
 use crate::hash::{BatchId, ChannelId, Hash32, ModelId};
+use crate::objects::Receipt;
 use crate::signed::Signable;
 
 /// What a batch claims from one lane of one channel for one model.
@@ -41,6 +42,20 @@ canonical_struct!(BatchLine {
     output_tokens: u64,
     fees: Amount,
 });
+
+impl BatchLine {
+    /// The place of the line that a receipt belongs to: of its channel, lane, model and domain, with at least its tokens and its fee. None where no line can
+    /// hold it, and then it is not what the batch claims to be.
+    pub fn holding(lines: &[Self], receipt: &Receipt) -> Option<usize> {
+        lines.iter().position(|line| {
+            (line.channel, line.lane, line.model, line.domain)
+                == (receipt.channel, receipt.lane, receipt.model, receipt.domain)
+                && u64::from(receipt.prompt_tokens) <= line.prompt_tokens
+                && u64::from(receipt.output_tokens) <= line.output_tokens
+                && receipt.fee <= line.fees
+        })
+    }
+}
 
 /// The commitment. Signed by the gateway, submitted by the worker; audits are drawn only after it stands on the ledger.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

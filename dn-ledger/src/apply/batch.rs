@@ -8,7 +8,7 @@ use super::{Step, store_identity};
 use crate::events::Event;
 use crate::reject::{Field, Reject, SignedObject};
 use crate::state::{
-    BATCHES, Batch, BatchStatus, CHANNELS, DUE_BATCHES, Identity, LANES, SESSIONS, WORKER_BATCHES,
+    BATCHES, Batch, BatchStatus, CHANNELS, DUE_BATCHES, Identity, LANES, MODELS, SESSIONS, WORKER_BATCHES,
     WORKER_SEQUENCES,
 };
 use crate::text::check_size;
@@ -23,6 +23,9 @@ impl Step<'_> {
     ) -> Result<(), Reject> {
         let identity = self.check_batch(sender, signed)?;
         let body = &signed.body;
+        for line in &body.lines {
+            self.served_model(line.model, sender)?;
+        }
         self.claim_lanes(&body.lines, vouchers)?;
         let payers = self.payers(body)?;
         self.put_batch(body, identity, payers, body.total_fees()?);
@@ -40,7 +43,7 @@ impl Step<'_> {
             return Err(Reject::BatchWorker { worker: body.worker, sender });
         }
         let identity = self.active(Role::Worker, sender)?;
-        self.active(Role::Gateway, body.gateway)?;
+        self.bonded(Role::Gateway, body.gateway)?;
         signed
             .verify(self.ctx.chain_id, self.ctx.time_ms)
             .map_err(|error| Reject::of_object(SignedObject::BatchRoot, body.gateway, error))?;
@@ -102,7 +105,7 @@ impl Step<'_> {
             if l.receipts == 0 || l.fees.is_zero() {
                 return Err(Reject::LineEmpty { line });
             }
-            let model = self.served_model(l.model, body.worker)?;
+            let model = MODELS.get(self.state, &l.model).ok_or(Reject::UnknownModel { model: l.model })?;
             if model.domain != l.domain {
                 let (expected, found) = (model.domain, l.domain);
                 return Err(Reject::LineDomain { line, model: l.model, expected, found });

@@ -5,7 +5,7 @@
 //! validators' weight, and then costs no bond.
 
 use dn_core::merkle::InclusionProof;
-use dn_core::objects::{AuditOutcome, ModelManifest, Receipt};
+use dn_core::objects::{AuditOutcome, BatchLine, Receipt};
 use dn_core::{Address, BatchId, Canonical, Signed};
 use dn_powr::Offence;
 use dn_trust::Weight;
@@ -74,7 +74,13 @@ impl Step<'_> {
         }
         self.check_deadline(dispute.deadline)?;
         let batch = BATCHES.get(self.state, &id).expect("a dispute belongs to a batch");
-        let manifest = self.check_receipt(&batch, index, signed, proof)?;
+        self.check_receipt(&batch, index, signed, proof)?;
+        if BatchLine::holding(&batch.body.lines, &signed.body).is_none() {
+            self.end_dispute(id, index, dispute, Ending::Impossible {});
+            return Ok(());
+        }
+        let model = signed.body.model;
+        let manifest = MODELS.get(self.state, &model).ok_or(Reject::UnknownModel { model })?.manifest;
         if ground == Ground::Rest {
             self.end_record(id, index, dispute, None);
             self.open_dispute(id, index, sender, AuditOutcome::Mismatch { position: 0 });
@@ -82,7 +88,7 @@ impl Step<'_> {
         }
         let referee = self.referee();
         if !referee.judges(&manifest) {
-            return Err(Reject::DisputeUnjudged { model: signed.body.model });
+            return Err(Reject::DisputeUnjudged { model });
         }
         self.count_move()?;
         let standing = referee.open(Case { receipt: &signed.body, manifest: &manifest });
@@ -91,14 +97,14 @@ impl Step<'_> {
         Ok(())
     }
 
-    /// Checks that the receipt stands at this place of the batch; returns its model's manifest.
+    /// Checks that the receipt stands at this place of the batch.
     pub(super) fn check_receipt(
         &self,
         batch: &Batch,
         index: u32,
         signed: &Signed<Receipt>,
         proof: &InclusionProof,
-    ) -> Result<ModelManifest, Reject> {
+    ) -> Result<(), Reject> {
         let (expected, found) = ((u64::from(index), u64::from(batch.body.count)), (proof.index, proof.count));
         if expected != found {
             return Err(Reject::ProofPlace {
@@ -117,10 +123,7 @@ impl Step<'_> {
         }
         signed
             .verify_any_time(self.ctx.chain_id)
-            .map_err(|error| Reject::of_object(SignedObject::Receipt, receipt.worker, error))?;
-        let model =
-            MODELS.get(self.state, &receipt.model).ok_or(Reject::UnknownModel { model: receipt.model })?;
-        Ok(model.manifest)
+            .map_err(|error| Reject::of_object(SignedObject::Receipt, receipt.worker, error))
     }
 
     pub(super) fn dispute_move(

@@ -12,8 +12,8 @@ use super::Step;
 use crate::events::Event;
 use crate::reject::{Field, Reject, SignedObject};
 use crate::state::{
-    BATCHES, Batch, BatchStatus, CHANNELS, FEEDBACKS, FeedbackRecord, HEARD, MODEL_EPOCHS, MODEL_REPUTATIONS,
-    MODEL_TRUST, MODELS, WORKER_FEEDBACK, WORKER_REPUTATIONS,
+    BATCHES, BUSY_EPOCHS, Batch, BatchStatus, CHANNELS, FEEDBACKS, FeedbackRecord, HEARD, MODEL_EPOCHS,
+    MODEL_REPUTATIONS, MODEL_TRUST, MODELS, TrustedModel, WORKER_FEEDBACK, WORKER_REPUTATIONS,
 };
 use crate::text::check_text;
 
@@ -43,7 +43,8 @@ impl Step<'_> {
         if expected != found {
             return Err(Reject::FeedbackReceipt { expected, found });
         }
-        let payer = payer_of(&batch, &receipt.body).ok_or(Reject::FeedbackLine { batch: id, index })?;
+        let (payer, paid) =
+            paid_by(&batch, &receipt.body).ok_or(Reject::FeedbackLine { batch: id, index })?;
         let spender = CHANNELS.get(self.state, &receipt.body.channel).map(|channel| channel.spender);
         if body.signer != payer && Some(body.signer) != spender {
             return Err(Reject::FeedbackSigner { payer, signer: body.signer });
@@ -56,13 +57,13 @@ impl Step<'_> {
         signed
             .verify(self.ctx.chain_id, self.ctx.time_ms)
             .map_err(|error| Reject::of_object(SignedObject::Feedback, body.signer, error))?;
-        self.take_feedback(body, &receipt.body, payer);
+        self.take_feedback(body, &receipt.body, payer, paid);
         Ok(())
     }
 
-    fn take_feedback(&mut self, body: &Feedback, receipt: &Receipt, payer: Address) {
+    fn take_feedback(&mut self, body: &Feedback, receipt: &Receipt, payer: Address, fee: Amount) {
         let (batch, index, score) = (body.batch, body.index, body.score);
-        let (worker, model, fee) = (receipt.worker, receipt.model, receipt.fee);
+        let (worker, model) = (receipt.worker, receipt.model);
         let record = FeedbackRecord {
             worker,
             model,
@@ -123,47 +124,61 @@ impl Step<'_> {
 
     fn trusted_from_now(&mut self, model: ModelId) {
         if !MODEL_TRUST.contains(self.state, &model) {
-            MODEL_TRUST.put(self.state, &model, &ModelTrust::newcomer(&self.ctx.params.trust));
+            let record = MODELS.get(self.state, &model).expect("the caller looked");
+            let newcomer = TrustedModel {
+                trust: ModelTrust::newcomer(&self.ctx.params.trust),
+                from_epoch: self.ctx.epoch(),
+                busy_epochs: BUSY_EPOCHS.get_or_default(self.state, &record.domain),
+            };
+            MODEL_TRUST.put(self.state, &model, &newcomer);
         }
     }
 
-    /// Closes the epoch of every model that ever worked. A model's class is its domain.
+    /// Closes the epoch of the models that worked or were heard of in it, after those that passed them by since they last did. Others are not
+    /// looked at, however many there are. A model's class is its domain.
     pub(super) fn close_model_trust(&mut self) {
-        let models: Vec<_> = MODEL_TRUST.iter(self.state).collect();
+        let mut models = Vec::new();
         let mut classes = BTreeMap::<u32, Vec<u128>>::new();
-        for (id, _) in &models {
-            let model = MODELS.get(self.state, id).expect("models are never removed");
-            let work = MODEL_EPOCHS.get_or_default(self.state, id).paid_work();
-            if work > 0 {
-                classes.entry(model.domain).or_default().push(work);
+        for (id, epoch) in MODEL_EPOCHS.iter(self.state) {
+            let domain = MODELS.get(self.state, &id).expect("models are never removed").domain;
+            if epoch.paid_work() > 0 {
+                classes.entry(domain).or_default().push(epoch.paid_work());
             }
+            models.push((id, domain, epoch));
         }
         let medians: BTreeMap<u32, u128> =
             classes.into_iter().map(|(domain, works)| (domain, lower_median(works))).collect();
-        let params = &self.ctx.params.trust;
-        for (id, mut trust) in models {
-            let model = MODELS.get(self.state, &id).expect("models are never removed");
-            let before = trust.weight(params);
-            let median = medians.get(&model.domain).copied().unwrap_or(0);
-            trust.close_epoch(params, &MODEL_EPOCHS.get_or_default(self.state, &id), median);
-            MODEL_TRUST.put(self.state, &id, &trust);
+        let (params, this_epoch) = (&self.ctx.params.trust, self.ctx.epoch());
+        for (id, domain, epoch) in models {
+            let mut record = MODEL_TRUST.get(self.state, &id).expect("made at the first event");
+            let before = record.trust.weight(params);
+            let busy = BUSY_EPOCHS.get_or_default(self.state, &domain);
+            let idle = this_epoch.saturating_sub(record.from_epoch);
+            record.trust.close_idle_epochs(params, idle, busy.saturating_sub(record.busy_epochs));
+            let median = medians.get(&domain).copied().unwrap_or(0);
+            record.trust.close_epoch(params, &epoch, median);
+            record.from_epoch = this_epoch.saturating_add(1);
+            record.busy_epochs = busy.saturating_add(u64::from(median > 0));
+            MODEL_TRUST.put(self.state, &id, &record);
             MODEL_EPOCHS.remove(self.state, &id);
-            let after = trust.weight(params);
+            let after = record.trust.weight(params);
             if after != before {
                 self.events.push(Event::ModelTrustChanged { model: id, before, after });
             }
         }
+        for domain in medians.keys() {
+            BUSY_EPOCHS.update(self.state, domain, |epochs| *epochs = epochs.saturating_add(1));
+        }
     }
 }
 
-/// Who paid for a receipt, by the line of the batch that it belongs to.
-fn payer_of(batch: &Batch, receipt: &Receipt) -> Option<Address> {
-    let of_line = |line: &BatchLine| {
-        (line.channel, line.lane, line.model, line.domain)
-            == (receipt.channel, receipt.lane, receipt.model, receipt.domain)
-    };
-    let line = batch.body.lines.iter().position(of_line)?;
-    batch.payers.get(line).copied()
+/// Who paid for a receipt and how much, by the line of the batch that it belongs to: what the receipt says, and no more than the mean of its line, which is
+/// all that anybody has paid for certain.
+fn paid_by(batch: &Batch, receipt: &Receipt) -> Option<(Address, Amount)> {
+    let at = BatchLine::holding(&batch.body.lines, receipt)?;
+    let line = &batch.body.lines[at];
+    let mean = Amount::from_atto(line.fees.atto() / u128::from(line.receipts.max(1)));
+    Some((*batch.payers.get(at)?, receipt.fee.min(mean)))
 }
 
 fn lower_median(mut values: Vec<u128>) -> u128 {

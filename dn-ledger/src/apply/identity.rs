@@ -131,6 +131,21 @@ impl Step<'_> {
             status => Err(Reject::NotActive { address, role, status }),
         }
     }
+
+    /// Whether what the identity signed while it acted in the role is still good: it may have been suspended or have left since, as long as its bond
+    /// cannot be withdrawn yet.
+    pub(super) fn bonded(&self, role: Role, address: Address) -> Result<(), Reject> {
+        let identity =
+            IDENTITIES.get(self.state, &(role, address)).ok_or(Reject::UnknownIdentity { address, role })?;
+        let status = identity.status;
+        let bonded = match status {
+            IdentityStatus::Active | IdentityStatus::Suspended => true,
+            IdentityStatus::Retired { release_epoch } | IdentityStatus::Jailed { release_epoch } => {
+                self.ctx.epoch() < release_epoch
+            }
+        };
+        if bonded { Ok(()) } else { Err(Reject::NotActive { address, role, status }) }
+    }
 }
 
 /// Stores an identity, and keeps the list of those who are in the role: what epochs and elections go through.

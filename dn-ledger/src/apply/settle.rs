@@ -37,9 +37,9 @@ impl Step<'_> {
                 .or_insert(shares.owner);
             let work =
                 work_cost(&model.manifest).vwu(line.prompt_tokens, line.output_tokens).unwrap_or(u128::MAX);
-            vwu = vwu.saturating_add(work);
-            self.note_model_work(line.model, work);
             let counted = self.ctx.params.emission.counted_work(work, line.fees);
+            self.note_model_work(line.model, counted);
+            vwu = vwu.saturating_add(counted);
             let key = (line.domain, worker, model.owner);
             let weighted = counted.saturating_mul(split.lost_by_self_payment().into());
             EPOCH_WORK.update(self.state, &key, |held| {
@@ -80,7 +80,8 @@ impl Step<'_> {
         self.add_to_pool(Pool::Community, shares.reinforcement);
     }
 
-    /// Delivered work, and the audited part of it that was exact, are evidence for the worker.
+    /// Delivered work that was paid for, and the audited part of it that was exact, are evidence for the worker. Unlike failures, which weigh what the
+    /// batch claimed, it counts no more than its fee buys: a batch of one atto is no record.
     fn note_work(&mut self, batch: &Batch, vwu: u128) {
         let trust = &self.ctx.params.trust;
         let passed = share_of(vwu, batch.passed_audits, batch.body.count);

@@ -7,7 +7,7 @@ use super::MAX_LIST;
 use super::page::{PageError, newest, page};
 use crate::state::{
     AUDIT_TASKS, AUDITS, AuditResult, BEACON, ELECTIONS, Election, FEEDBACKS, IDENTITIES, MODEL_REPUTATIONS,
-    MODEL_TRUST, PARAMS, QUALITY_ROUNDS, State, TURN_SEEDS, WORKER_BATCHES, WORKER_FEEDBACK,
+    MODEL_TRUST, PARAMS, QUALITY_ROUNDS, State, TURN_SEEDS, TrustedModel, WORKER_BATCHES, WORKER_FEEDBACK,
     WORKER_REPUTATIONS, WORKER_SEQUENCES,
 };
 use crate::tx::Role;
@@ -141,13 +141,14 @@ const fn response(result: Option<AuditResult>) -> Option<u8> {
 /// How far a model is trusted; none for one that never worked.
 pub fn model_trust(state: &State, model: ModelId) -> Option<ModelTrustView> {
     let params = PARAMS.get(state, &0).expect("the genesis sets the parameters").trust;
-    let trust = MODEL_TRUST.get(state, &model)?;
+    let TrustedModel { trust, from_epoch, .. } = MODEL_TRUST.get(state, &model)?;
     let i = trust.indicators(&params);
     let named: [(&str, Unit); 4] =
         [("success", i.success), ("feedback", i.feedback), ("demand", i.demand), ("history", i.history)];
     let reputation = MODEL_REPUTATIONS.get_or_default(state, &model);
     Some(ModelTrustView {
         model,
+        from_epoch,
         trust: trust.weight(&params),
         indicators: named.map(|(name, value)| IndicatorView { name: name.to_owned(), value }).to_vec(),
         feedback_count: reputation.count,

@@ -5,7 +5,7 @@ use std::marker::PhantomData;
 use dn_core::encoding::{Canonical, DecodeError};
 use dn_core::{Address, Amount, BatchId, ChannelId, Hash32, ModelId};
 use dn_powr::StakePool;
-use dn_trust::{ModelEpoch, ModelTrust, ValidatorEpoch, ValidatorTrust, WorkerEpoch, WorkerTrust};
+use dn_trust::{ModelEpoch, ValidatorEpoch, ValidatorTrust, WorkerEpoch, WorkerTrust};
 
 use super::map::State;
 use super::records::{
@@ -14,7 +14,7 @@ use super::records::{
 };
 use super::records::{
     Dispute, DisputeLoad, DrawWeight, Election, FeedbackRecord, Heard, QualityRound, Reputation,
-    SettledQuality, Turns,
+    SettledQuality, TrustedModel, Turns,
 };
 use super::records::{Domain, DomainCount, EpochWork, Family, JobClaim, JobEscrow, ModelTerms};
 use crate::params::Params;
@@ -445,7 +445,9 @@ tables! {
     /// What a payer's feedback on a model has counted in its last epoch.
     94 HEARD "heard": (ModelId, Address) => Heard;
     /// Trust in models that have worked.
-    95 MODEL_TRUST "model_trust": ModelId => ModelTrust;
+    95 MODEL_TRUST "model_trust": ModelId => TrustedModel;
     /// What happened to models in this epoch.
     96 MODEL_EPOCHS "model_epochs": ModelId => ModelEpoch;
+    /// In how many epochs a domain had paid work.
+    97 BUSY_EPOCHS "busy_epochs": u32 => u64;
 }

@@ -123,6 +123,9 @@ pub struct ValidationView {
 pub struct ModelTrustView {
     /// The model.
     pub model: ModelId,
+    /// The first epoch that is not in trust and indicators: the one after the last in which the model worked or was heard of. Epochs without either make the record
+    /// weaker when the next one with some is closed.
+    pub from_epoch: u64,
     /// The weight.
     pub trust: Trust,
     /// The indicators by name.

@@ -3,7 +3,9 @@ use dn_core::objects::{AuditOutcome, BatchLine, BatchRoot, FinishReason, JobAcce
 use dn_core::{Amount, BatchId, Canonical, ChannelId, Hash32, JobId, ModelId, ReceiptId, Signed};
 use dn_ledger::events::Event;
 use dn_ledger::reject::{ReceiptField, RegistryReject, Reject, SignedObject};
-use dn_ledger::state::{BATCHES, BatchStatus, DUE_JOBS, JOB_CLAIMS, JOBS, WORKER_SEQUENCES};
+use dn_ledger::state::{
+    BATCHES, BatchStatus, DUE_JOBS, IDENTITIES, IdentityStatus, JOB_CLAIMS, JOBS, WORKER_SEQUENCES,
+};
 use dn_ledger::tx::{NewJob, escrow_id};
 use dn_ledger::views::PageRequest;
 use dn_ledger::{Params, Payload, Role, query, supply};
@@ -348,4 +350,50 @@ fn refunds_are_bounded_in_a_block_and_always_come() {
     assert_eq!(refused, RegistryReject::JobExpired { escrow: last, expires_height, height }.into());
     assert_eq!([refunds(&mut w), refunds(&mut w), refunds(&mut w)], [2, 1, 0]);
     assert_eq!(JOBS.iter(w.state()).count() + DUE_JOBS.iter(w.state()).count(), 0);
+}
+
+/// Who locked a job cannot take the work and the DN: not by retiring its own model, and not by its gateway's leaving or being suspended.
+#[test]
+fn nobody_escapes_a_job_by_leaving() {
+    let grace = params().model_grace_blocks;
+    let start = || {
+        let mut w = World::with(Params { unbonding_epochs: 30, ..params() });
+        w.prepare();
+        let expires_height = w.height() + grace + 40;
+        let escrow = lock(&mut w, |job| {
+            job.worker = Some(address("worker"));
+            job.expires_height = expires_height;
+        });
+        (w, escrow)
+    };
+    let leaving: [(&str, fn(&World) -> Payload); 3] = [
+        ("owner", |w| Payload::RetireModel { model: w.model }),
+        ("gateway", |_| Payload::Retire { role: Role::Gateway }),
+        ("worker", |w| Payload::Unoffer { model: w.model }),
+    ];
+    for (who, payload) in leaving {
+        let (mut w, escrow) = start();
+        let payload = payload(&w);
+        w.ok(who, payload);
+        w.blocks(grace + 2);
+        let (id, claim) = claim(&w, "worker", escrow, true);
+        w.ok("worker", claim);
+        assert_eq!(BATCHES.get(w.state(), &id).unwrap().status, BatchStatus::Posted, "{who}");
+    }
+    // Once its bond is free, a gateway's signature is worth nothing.
+    let mut w = World::with(Params { unbonding_epochs: 2, ..params() });
+    w.prepare();
+    let free =
+        |w: &World| match IDENTITIES.get(w.state(), &(Role::Gateway, address("gateway"))).unwrap().status {
+            IdentityStatus::Retired { release_epoch } => w.chain.next_context(0).epoch() >= release_epoch,
+            _ => false,
+        };
+    let expires_height = w.height() + 60;
+    let escrow = lock(&mut w, |job| job.expires_height = expires_height);
+    w.ok("gateway", Payload::Retire { role: Role::Gateway });
+    while !free(&w) {
+        w.blocks(1);
+    }
+    let (_, claim) = claim(&w, "worker", escrow, true);
+    assert!(matches!(w.reject("worker", claim), Reject::NotActive { role: Role::Gateway, .. }));
 }

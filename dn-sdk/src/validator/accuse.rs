@@ -37,6 +37,12 @@ async fn act(shared: &Arc<Shared>, view: DisputeView) -> Result<(), AuditError> 
     let model = opening.receipt.body.model;
     let engine = shared.config.engines.iter().find(|engine| engine.model().id() == model).cloned();
     let Some(engine) = engine else {
+        if view.receipt.is_none() {
+            // It was accused without being replayed, as no line of its batch can hold it: whatever the ground, the ledger sees that at once.
+            let payload = open_payload(&view, &opening, Ground::Rest);
+            shared.config.ledger.submit(&shared.config.key, payload).await?;
+            return Ok(());
+        }
         tracing::error!(%model, %batch, index, "cannot dispute: the model is not loaded here");
         return Ok(());
     };
@@ -48,18 +54,22 @@ async fn act(shared: &Arc<Shared>, view: DisputeView) -> Result<(), AuditError> 
     Ok(())
 }
 
+fn open_payload(view: &DisputeView, opening: &Opening, ground: Ground) -> Payload {
+    let (batch, index) = (view.batch, view.index);
+    let (receipt, proof) = (opening.receipt.clone(), opening.proof.clone());
+    Payload::DisputeOpen { batch, index, receipt, proof, ground }
+}
+
 /// The opening of the dispute, or the next pick.
 fn next_move(engine: &Engine, opening: &Opening, view: &DisputeView) -> Result<Option<Payload>, AuditError> {
-    let Opening { receipt, proof, request, output } = opening;
+    let Opening { receipt, request, output, .. } = opening;
     if view.receipt.is_none() {
         // What cannot be opened here cannot be shown by a tile either.
         let ground = ground_of(engine, request, output, receipt.body.trace_root).unwrap_or_else(|error| {
             tracing::warn!(batch = %view.batch, index = view.index, %error, "the validators' weight has to decide");
             Ground::Rest
         });
-        let (batch, index) = (view.batch, view.index);
-        let (receipt, proof) = (receipt.clone(), proof.clone());
-        return Ok(Some(Payload::DisputeOpen { batch, index, receipt, proof, ground }));
+        return Ok(Some(open_payload(view, opening, ground)));
     }
     let Some(dispute) = dispute_of(view, engine.model().manifest()) else { return Ok(None) };
     let pick = engine.witness(request, output)?.pick(&dispute)?;

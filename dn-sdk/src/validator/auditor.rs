@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use dn_core::hexadecimal::to_hex;
-use dn_core::objects::{AuditOutcome, Verdict};
+use dn_core::objects::{AuditOutcome, BatchLine, Verdict};
 use dn_core::{Address, BatchId, Hash32};
 use dn_ledger::reject::Reject;
 use dn_ledger::state::AuditPhase;
@@ -18,7 +18,7 @@ use tokio::task::{JoinError, JoinSet};
 use tokio::time::MissedTickBehavior;
 
 use super::store::{AuditStore, Kept};
-use super::{AuditError, AuditRecord, Auditor, AuditorConfig, FetchError, accuse, judge};
+use super::{AuditError, AuditRecord, Auditor, AuditorConfig, FetchError, Judgement, accuse, judge};
 use crate::clock::now_ms;
 use crate::ledger::LedgerError;
 use crate::opening::{
@@ -257,6 +257,11 @@ async fn audit(
         }
     };
     shared.waiting().remove(&place);
+    let Some(claimed) = shared.config.ledger.batch(task.batch).await? else { return Ok(None) };
+    if BatchLine::holding(&claimed.lines, &opening.receipt.body).is_none() {
+        let reason = "no line of the batch can hold this receipt".to_owned();
+        return conclude(shared, task, &opening, Judgement::mismatch(0, reason, Duration::ZERO)).map(Some);
+    }
     let model = opening.receipt.body.model;
     let engine = shared.config.engines.iter().find(|engine| engine.model().id() == model).cloned();
     let Some(engine) = engine else {
@@ -271,10 +276,19 @@ async fn audit(
     })
     .await
     .map_err(|_| AuditError::Interrupted)?;
-    let judgement = judgement?;
+    conclude(shared, task, &opening, judgement?).map(Some)
+}
+
+/// Takes note of what was found, and returns it.
+fn conclude(
+    shared: &Shared,
+    task: &AuditView,
+    opening: &Opening,
+    judgement: Judgement,
+) -> Result<AuditOutcome, AuditError> {
     if matches!(judgement.outcome, AuditOutcome::Mismatch { .. }) {
         // On disk before the verdict is: nobody has to hand it over again for the dispute.
-        shared.store.accuse(task.batch, task.index, &opening)?;
+        shared.store.accuse(task.batch, task.index, opening)?;
     }
     let receipt = &opening.receipt.body;
     let micros = |time: Duration| u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
@@ -288,7 +302,7 @@ async fn audit(
         replay_us: micros(judgement.elapsed),
         generation_us: (receipt.finished_ms - receipt.started_ms).saturating_mul(1000),
     });
-    Ok(Some(judgement.outcome))
+    Ok(judgement.outcome)
 }
 
 /// Asks the gateway for the opening and checks that it is the right one.

@@ -20,7 +20,7 @@ pub struct Judgement {
 }
 
 impl Judgement {
-    fn mismatch(position: u32, reason: String, elapsed: Duration) -> Self {
+    pub(super) fn mismatch(position: u32, reason: String, elapsed: Duration) -> Self {
         Self { outcome: AuditOutcome::Mismatch { position }, reason: Some(reason), elapsed }
     }
 }

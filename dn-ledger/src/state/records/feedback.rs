@@ -1,6 +1,7 @@
 //! Feedback of payers.
 
 use dn_core::{Address, Amount, Hash32, ModelId, canonical_struct};
+use dn_trust::ModelTrust;
 
 /// One payer's feedback on one receipt.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -35,6 +36,18 @@ canonical_struct!(FeedbackRecord {
     uri_hash: Hash32,
     height: u64,
 });
+
+/// Trust in a model as its last epoch with work or feedback left it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TrustedModel {
+    /// The trust.
+    pub trust: ModelTrust,
+    /// The first epoch that is not in it.
+    pub from_epoch: u64,
+    /// How many epochs its domain had had paid work in by then.
+    pub busy_epochs: u64,
+}
+canonical_struct!(TrustedModel { trust: ModelTrust, from_epoch: u64, busy_epochs: u64 });
 
 /// All feedback on a worker or a model.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
