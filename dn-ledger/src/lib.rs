@@ -65,6 +65,7 @@ pub mod referee;
 pub mod reject;
 #[cfg(feature = "schema")]
 mod schema;
+mod signatures;
 #[cfg(feature = "light")]
 pub mod snapshot;
 pub mod state;

@@ -329,6 +329,19 @@ impl Params {
         }
     }
 
+    /// The highest mean fee of a line's receipts, and the highest fee of a job, that a worker with this collateral is paid: more, and a cheat that is seen by the
+    /// least audit rate would gain. None where everything is audited.
+    pub fn max_mean_fee(&self, collateral: Amount) -> Option<Amount> {
+        let whole = u128::from(dn_powr::BPS);
+        let floor = u128::from(self.audit_rate.floor);
+        let (lost, gained) = (
+            floor * u128::from(self.slash.fraud_collateral),
+            (whole - floor.min(whole)) * u128::from(self.fees.worker),
+        );
+        // A fee beyond 128 bits is no bound.
+        if gained == 0 { None } else { collateral.mul_div(lost, gained).ok() }
+    }
+
     /// The shortest time in which stake that backed a block is free, whatever is voted: that of the last block of a set,
     /// `beacon.delay_blocks` after an epoch's end, whose stake left in the epoch's last block. What it is made of is changed by no proposal, or taken at
     /// its bound.

@@ -5,7 +5,7 @@ mod common;
 
 use common::{World, address, dn, params};
 use dn_core::objects::AuditOutcome;
-use dn_core::{Address, Amount, Hash32};
+use dn_core::{Address, Amount, Hash32, Signed};
 use dn_ledger::events::{Event, SlashCause};
 use dn_ledger::state::{
     AUDITS, AuditPhase, AuditResult, BATCHES, BatchStatus, CHANNELS, IDENTITIES, IdentityStatus, POOLS, Pool,
@@ -102,7 +102,7 @@ fn a_worker_at_the_minimum_is_suspended_and_can_come_back() {
     let mut w = World::ready();
     w.ok("worker2", Payload::Offer { model: w.model });
     let body = w.root("worker2", vec![w.line(0, 1, dn(2))]);
-    let batch = dn_core::Signed::sign(body, &common::key("gateway"));
+    let batch = Signed::sign(body, &common::key("gateway"));
     w.ok("worker2", Payload::PostBatch { batch, vouchers: vec![w.voucher(0, dn(2))] });
     let events = w.audit_all(|_, _| Some(MISMATCH));
     let suspended = Event::Suspended { address: address("worker2"), role: Role::Worker, collateral: dn(80) };
@@ -320,6 +320,58 @@ fn validators_are_paid_by_stake_times_trust() {
     let ((silent, less), (other, more)) = (paid("v2"), paid("v1"));
     assert!(less < more && silent < other, "at height {height}: {less} {more}");
     assert!((silent / other - less / more).abs() < 1e-9, "{} {}", silent / other, less / more);
+}
+
+/// 1,000 DN stand for a mean fee of 1,000 · 5 % · 20 % / (95 % · 65 %) = 16.19 DN: above, cheating would pay.
+#[test]
+fn a_workers_collateral_bounds_its_fees() {
+    let mut params = params();
+    params.audit_rate = dn_trust::AuditParams::default();
+    let mut w = World::with(params);
+    w.prepare();
+    let each = w.genesis.params.max_mean_fee(dn(1_000)).unwrap();
+    assert_eq!(each.atto(), dn(1_000).atto() * 500 * 2_000 / (9_500 * 6_500));
+    let post = |w: &World, receipts: u32, fees: Amount| {
+        let body = w.root("worker", vec![w.line(0, receipts, fees)]);
+        let vouchers = vec![w.voucher(0, fees)];
+        Payload::PostBatch { batch: Signed::sign(body, &common::key("gateway")), vouchers }
+    };
+    let (worker, collateral) = (address("worker"), dn(1_000));
+    for receipts in [1, 3] {
+        let limit = each.checked_mul(receipts.into()).unwrap();
+        let found = limit.checked_add(Amount::from_atto(1)).unwrap();
+        let refused = w.reject("worker", post(&w, receipts, found));
+        assert_eq!(refused, Reject::FeesOverBond { worker, receipts, collateral, limit, found });
+    }
+    w.ok("worker", post(&w, 3, each.checked_mul(3).unwrap()));
+    // Nothing is gained by cheating where everything is audited.
+    let all =
+        Params { audit_rate: dn_trust::AuditParams { ceiling: 10_000, floor: 10_000 }, ..w.genesis.params };
+    assert_eq!(all.max_mean_fee(dn(1)), None);
+}
+
+/// Vouchers are verified side by side; which of them is bad is said all the same.
+#[test]
+fn one_bad_voucher_among_many_is_named() {
+    let mut params = params();
+    params.audit_rate = dn_trust::AuditParams { ceiling: 500, floor: 500 };
+    let mut w = World::with(params);
+    w.prepare();
+    let lanes = w.genesis.params.max_lanes.min(100);
+    let lines: Vec<_> = (0..lanes).map(|lane| w.line(lane, 1, Amount::from_atto(10))).collect();
+    let body = w.root("worker", lines);
+    let mut vouchers: Vec<_> = (0..lanes).map(|lane| w.voucher(lane, Amount::from_atto(10))).collect();
+    let payload = |vouchers: &[_]| Payload::PostBatch {
+        batch: Signed::sign(body.clone(), &common::key("gateway")),
+        vouchers: vouchers.to_vec(),
+    };
+    let good = vouchers[70].clone();
+    vouchers[70] = Signed::sign(good.body.clone(), &common::key("stranger"));
+    let expected = address("spender");
+    let object = dn_ledger::reject::SignedObject::Voucher;
+    assert_eq!(w.reject("worker", payload(&vouchers)), Reject::Signature { object, expected });
+    vouchers[70] = good;
+    w.ok("worker", payload(&vouchers));
 }
 
 /// Who audits what of a batch of 40, after these transactions between the post and the draw.

@@ -64,7 +64,7 @@ canonical_enum!(RefuseReason {
 pub enum FailReason {
     /// The model is not loaded here.
     UnknownModel,
-    /// The request names another chain or gateway, or a price below the worker's.
+    /// The request names another chain or gateway, a price below the worker's, or may cost more than the worker's collateral stands for.
     Terms,
     /// The request came too late.
     Expired,

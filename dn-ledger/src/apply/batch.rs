@@ -1,12 +1,13 @@
 //! Batches: a worker's commitment to receipts, claimed from payers' channels by vouchers.
 
 use dn_core::objects::{BatchLine, BatchRoot, Voucher};
-use dn_core::{Address, Amount, ChannelId, Signed};
+use dn_core::{Address, Amount, ChannelId, Signed, VerifyError};
 
 use super::books::sum;
 use super::{Step, store_identity};
 use crate::events::Event;
 use crate::reject::{Field, Reject, SignedObject};
+use crate::signatures::map_signatures;
 use crate::state::{
     BATCHES, Batch, BatchStatus, CHANNELS, DUE_BATCHES, Identity, LANES, MODELS, SESSIONS, WORKER_BATCHES,
     WORKER_SEQUENCES,
@@ -51,7 +52,7 @@ impl Step<'_> {
         if body.sequence != expected {
             return Err(Reject::BatchSequence { expected, found: body.sequence });
         }
-        self.check_lines(body)?;
+        self.check_lines(body, identity.collateral)?;
         Ok(identity)
     }
 
@@ -92,7 +93,7 @@ impl Step<'_> {
     }
 
     /// Sizes, order, models and sums of the lines.
-    fn check_lines(&self, body: &BatchRoot) -> Result<(), Reject> {
+    fn check_lines(&self, body: &BatchRoot, collateral: Amount) -> Result<(), Reject> {
         let params = &self.ctx.params;
         check_size(Field::Lines, body.lines.len(), 1, params.max_batch_lines as usize)?;
         check_size(Field::Receipts, body.count as usize, 1, self.max_receipts(body.worker) as usize)?;
@@ -116,6 +117,7 @@ impl Step<'_> {
             if found > limit {
                 return Err(Reject::LineTokens { line, limit, found });
             }
+            self.check_fees(body.worker, collateral, l.receipts, l.fees)?;
             // At most 2^10 lines of 2^32 receipts.
             receipts += u64::from(l.receipts);
         }
@@ -125,12 +127,31 @@ impl Step<'_> {
         Ok(())
     }
 
+    /// Refuses fees at which cheating would pay.
+    pub(super) fn check_fees(
+        &self,
+        worker: Address,
+        collateral: Amount,
+        receipts: u32,
+        found: Amount,
+    ) -> Result<(), Reject> {
+        let Some(each) = self.ctx.params.max_mean_fee(collateral) else { return Ok(()) };
+        match each.checked_mul(receipts.into()) {
+            Ok(limit) if found > limit => {
+                Err(Reject::FeesOverBond { worker, receipts, collateral, limit, found })
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// Moves every lane's fees out of its channel, each covered by one voucher.
     fn claim_lanes(&mut self, lines: &[BatchLine], vouchers: &[Signed<Voucher>]) -> Result<(), Reject> {
-        let mut rest = vouchers.iter();
+        let (chain_id, time_ms) = (self.ctx.chain_id, self.ctx.time_ms);
+        let verified = map_signatures(vouchers, |voucher| voucher.verify(chain_id, time_ms));
+        let mut rest = vouchers.iter().zip(verified);
         for group in lines.chunk_by(|a, b| (a.channel, a.lane) == (b.channel, b.lane)) {
             let (channel, lane) = (group[0].channel, group[0].lane);
-            let voucher = rest.next().ok_or(Reject::VoucherMissing { channel, lane })?;
+            let (voucher, verified) = rest.next().ok_or(Reject::VoucherMissing { channel, lane })?;
             let found = (voucher.body.channel, voucher.body.lane);
             if found != (channel, lane) {
                 // Both lists are sorted: a voucher that comes later leaves this lane without one.
@@ -140,11 +161,11 @@ impl Step<'_> {
                     Reject::VoucherUnexpected { channel: found.0, lane: found.1 }
                 });
             }
-            self.claim(channel, lane, group, voucher)?;
+            self.claim(channel, lane, group, voucher, verified)?;
         }
         match rest.next() {
             None => Ok(()),
-            Some(extra) => {
+            Some((extra, _)) => {
                 Err(Reject::VoucherUnexpected { channel: extra.body.channel, lane: extra.body.lane })
             }
         }
@@ -156,6 +177,7 @@ impl Step<'_> {
         lane: u32,
         lines: &[BatchLine],
         voucher: &Signed<Voucher>,
+        verified: Result<(), VerifyError>,
     ) -> Result<(), Reject> {
         let mut channel = CHANNELS.get(self.state, &id).ok_or(Reject::UnknownChannel { channel: id })?;
         let fees = Amount::sum(lines.iter().map(|line| line.fees))?;
@@ -164,9 +186,7 @@ impl Step<'_> {
         if by_session && !SESSIONS.contains(self.state, &(channel.payer, signer)) {
             return Err(Reject::VoucherSigner { channel: id, signer });
         }
-        voucher
-            .verify(self.ctx.chain_id, self.ctx.time_ms)
-            .map_err(|error| Reject::of_object(SignedObject::Voucher, signer, error))?;
+        verified.map_err(|error| Reject::of_object(SignedObject::Voucher, signer, error))?;
         let held = LANES.get(self.state, &(id, lane));
         let claimed = held.unwrap_or_default();
         let max_claimable = voucher.body.max_claimable;

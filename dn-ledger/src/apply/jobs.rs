@@ -29,7 +29,8 @@ impl Step<'_> {
         self.live_model(model)?;
         self.active(Role::Gateway, gateway)?;
         if let Some(worker) = worker {
-            self.active(Role::Worker, worker)?;
+            let collateral = self.active(Role::Worker, worker)?.collateral;
+            self.check_fees(worker, collateral, 1, amount)?;
             self.served_model(model, worker)?;
         }
         self.debit(payer, amount)?;

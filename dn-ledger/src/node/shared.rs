@@ -5,7 +5,6 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock, RwLockRea
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use dn_core::{Address, Hash32, TxId};
-use rayon::prelude::*;
 use tokio::sync::{Notify, oneshot, watch};
 
 use super::consensus::ConsensusError;
@@ -17,6 +16,7 @@ use crate::apply::{Signatures, check_paid_and_signed, check_static};
 use crate::block::Block;
 use crate::chain::{Chain, Executed};
 use crate::reject::Reject;
+use crate::signatures::map_signatures;
 use crate::state::{ACCOUNTS, Account};
 use crate::tx::SignedTx;
 use crate::views::TxOutcome;
@@ -27,9 +27,6 @@ const MAX_CHECKED: usize = 60_000;
 const MAX_OUTBOX: usize = 20_000;
 /// Blocks that a transaction of this node's clients may wait for a proposer before this node looks at it again itself.
 const PATIENCE_BLOCKS: u64 = 3;
-
-/// The fewest signatures that are worth another thread: about a millisecond of work.
-const MIN_SIGNATURES: usize = 32;
 
 /// The most pairs of conflicting signatures that wait for a block.
 const MAX_EVIDENCE: usize = 64;
@@ -396,11 +393,7 @@ impl Pool {
 
 /// Which senders signed. Few are checked right here: waking other threads takes longer.
 fn signatures(txs: &[&SignedTx]) -> Vec<bool> {
-    let signed = |tx: &&SignedTx| tx.verify_signature().is_ok();
-    if txs.len() < 2 * MIN_SIGNATURES {
-        return txs.iter().map(signed).collect();
-    }
-    txs.par_iter().with_min_len(MIN_SIGNATURES).map(signed).collect()
+    map_signatures(txs, |tx| tx.verify_signature().is_ok())
 }
 
 /// Unix milliseconds.

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use dn_core::objects::{BatchLine, BatchRoot, Receipt};
-use dn_core::{Address, ChannelId, ModelId, ReceiptId, Signed};
+use dn_core::{Address, Amount, ChannelId, ModelId, ReceiptId, Signed};
 use dn_ledger::reject::{Field, Reject, SignedObject};
 use dn_ledger::tx::{Payload, Role};
 use tokio::sync::watch;
@@ -185,6 +185,16 @@ async fn refused(shared: &Shared, open: &OpenBatch, reject: &Reject) -> Result<(
             shared.settle_now();
             Ok(())
         }
+        Next::Cheaper { each } => {
+            close(shared, open, false)?;
+            shared.refresh_bond().await?;
+            let ids = &open.receipts;
+            let dear = |receipt: &Receipt| ids.contains(&receipt.id()) && receipt.fee > each;
+            let count = shared.store().set_aside(&reject.to_string(), dear)?;
+            tracing::warn!(count, %each, "receipts set aside: the collateral does not stand for their fees");
+            shared.settle_now();
+            Ok(())
+        }
         Next::Later => {
             // The gateway's fault: settling with the others does not wait for it.
             close(shared, open, false)?;
@@ -218,6 +228,8 @@ enum Next {
     Again,
     /// Have a batch of at most so many receipts signed at once: less trust, more audits, smaller batches.
     Smaller { receipts: usize },
+    /// Set receipts of higher fees than this aside and have a batch of the others signed.
+    Cheaper { each: Amount },
     /// Have another batch signed after [`MUCH_LATER`].
     Later,
     /// Set the channel's or model's receipts aside and have a batch of the others signed.
@@ -241,6 +253,9 @@ fn next_step(reject: &Reject) -> Next {
         | Reject::ModelRetired { model, .. }
         | Reject::LineDomain { model, .. } => unpaid(None, Some(*model)),
         Reject::NotOffered { .. } => Next::Offer,
+        Reject::FeesOverBond { receipts, limit, .. } => {
+            Next::Cheaper { each: Amount::from_atto(limit.atto() / u128::from(*receipts).max(1)) }
+        }
         Reject::Size { field: Field::Receipts, max, found, .. } if found > max => {
             Next::Smaller { receipts: usize::try_from(*max).unwrap_or(usize::MAX) }
         }
@@ -271,7 +286,6 @@ fn fit_lines(receipts: &mut Vec<Signed<Receipt>>) -> Vec<BatchLine> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use dn_core::Amount;
     use dn_ledger::state::IdentityStatus;
 
     #[test]
@@ -297,6 +311,9 @@ mod tests {
         assert_eq!(next_step(&Reject::Insufficient { account: address, available, needed }), Next::Keep);
         let large = Reject::Size { field: Field::Receipts, min: 1, max: 48, found: 512 };
         assert_eq!(next_step(&large), Next::Smaller { receipts: 48 });
+        let (worker, collateral, limit) = (address, Amount::from_dn(62), Amount::from_dn(3));
+        let dear = Reject::FeesOverBond { worker, receipts: 3, collateral, limit, found: Amount::from_dn(4) };
+        assert_eq!(next_step(&dear), Next::Cheaper { each: Amount::from_dn(1) });
         let channel = ChannelId([4; 32]);
         let unpaid = Next::Unpaid { channel: Some(channel), model: None };
         assert_eq!(next_step(&Reject::UnknownChannel { channel }), unpaid);

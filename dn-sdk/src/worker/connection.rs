@@ -8,8 +8,8 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use dn_core::objects::{BatchRoot, JobRequest};
-use dn_core::{Address, ModelId, ReceiptId, SecretKey};
-use dn_ledger::tx::Payload;
+use dn_core::{Address, Amount, ModelId, ReceiptId, SecretKey};
+use dn_ledger::tx::{Payload, Role};
 use dn_ledger::views::ModelView;
 use futures_util::StreamExt;
 use rand_core::{OsRng, RngCore};
@@ -57,6 +57,8 @@ pub(crate) struct Shared {
     done: AtomicU64,
     batches: AtomicU64,
     batch_limit: AtomicUsize,
+    /// The highest fee that the collateral stands for; none where any is paid.
+    max_fee: Mutex<Option<Amount>>,
 }
 
 impl std::fmt::Debug for Shared {
@@ -187,6 +189,15 @@ impl Shared {
         Ok(())
     }
 
+    /// Looks up the highest fee that the worker's collateral stands for.
+    pub(super) async fn refresh_bond(&self) -> Result<(), crate::ledger::LedgerError> {
+        let params = self.ledger().params().await?;
+        let identity = self.ledger().identity(self.address(), Role::Worker).await?;
+        let most = identity.and_then(|identity| params.max_mean_fee(identity.collateral));
+        *locked(&self.max_fee) = most;
+        Ok(())
+    }
+
     fn check_terms(&self, gateway: Address, request: &JobRequest) -> Result<(), FailReason> {
         let models = self.models.read().unwrap_or_else(PoisonError::into_inner);
         let model = models.get(&request.model).ok_or(FailReason::UnknownModel)?;
@@ -197,7 +208,9 @@ impl Shared {
             && request.numeric_spec == model.manifest.numeric_spec
             && request.price.prompt_token >= min.prompt_token
             && request.price.output_token >= min.output_token;
-        if !fits {
+        let longest = u64::from(request.max_tokens);
+        let fee = request.price.fee(request.prompt.len() as u64, longest).map_err(|_| FailReason::Terms)?;
+        if !fits || locked(&self.max_fee).is_some_and(|most| fee > most) {
             return Err(FailReason::Terms);
         }
         if now_ms() > request.expires_ms { Err(FailReason::Expired) } else { Ok(()) }
@@ -229,9 +242,11 @@ pub(super) async fn start(config: WorkerConfig) -> Result<Worker, WorkerError> {
         done: AtomicU64::new(0),
         batches: AtomicU64::new(0),
         batch_limit: AtomicUsize::new(usize::MAX),
+        max_fee: Mutex::default(),
         config,
     });
     shared.refresh_models().await?;
+    shared.refresh_bond().await?;
     let (stop, stopped) = watch::channel(false);
     let mut tasks = JoinSet::new();
     for url in urls {
