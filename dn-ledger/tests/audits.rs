@@ -293,6 +293,28 @@ fn an_involved_validator_never_audits() {
     assert!(open.iter().any(|(name, ..)| name == "v2") && open.iter().any(|(name, ..)| name == "v3"));
 }
 
+#[test]
+fn a_block_takes_batches_of_so_many_audits() {
+    let mut params = params();
+    params.audit_rate = dn_trust::AuditParams { ceiling: 5_000, floor: 5_000 };
+    (params.audit_times.max_per_batch, params.max_batch_receipts) = (4_096, 6_000);
+    let mut w = World::with(params);
+    w.prepare();
+    w.ok("worker2", Payload::Offer { model: w.model });
+    let post = |w: &World, name: &str, lane| {
+        let body = w.root(name, vec![w.line(lane, 5_000, dn(10))]);
+        let batch = dn_core::Signed::sign(body, &common::key("gateway"));
+        Payload::PostBatch { batch, vouchers: vec![w.voucher(lane, dn(10))] }
+    };
+    let txs = [w.tx("worker", post(&w, "worker", 0)), w.tx("worker2", post(&w, "worker2", 1))];
+    let proposal = w.block(&txs);
+    // One is always taken, however large; the other one has to wait.
+    let refused: Vec<_> = proposal.rejected.iter().map(|(tx, reject)| (tx.tx.sender, reject)).collect();
+    let busy = Reject::AuditsBusy { limit: 4_096, height: w.height(), held: 4_097, load: 4_097 };
+    assert_eq!(refused, [(address("worker2"), &busy)]);
+    assert_eq!(w.block(&txs[1..]).rejected, []);
+}
+
 /// The pool is divided by stake × trust: what a silent validator loses of its trust it loses of its pay, in full.
 #[test]
 fn validators_are_paid_by_stake_times_trust() {

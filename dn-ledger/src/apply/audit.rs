@@ -282,8 +282,8 @@ impl Step<'_> {
             batch.passed_audits += 1;
         }
         let disputed =
-            AUDITS.iter_from(self.state, &id).any(|(_, a)| a.accuser.is_some() && a.result.is_none());
-        if batch.status == BatchStatus::Disputed && !disputed {
+            || AUDITS.iter_from(self.state, &id).any(|(_, a)| a.accuser.is_some() && a.result.is_none());
+        if batch.status == BatchStatus::Disputed && !disputed() {
             batch.status = BatchStatus::Auditing;
         }
         BATCHES.put(self.state, &id, &batch);

@@ -13,7 +13,7 @@ use dn_core::{Address, Amount, Hash32, canonical_enum, canonical_struct};
 use serde::{Deserialize, Serialize};
 
 pub use beacon::{DrawWeight, Election, Turns};
-pub use dispute::{Dispute, DisputeLoad};
+pub use dispute::{AuditLoad, Dispute, DisputeLoad};
 pub use feedback::{FeedbackRecord, Heard, Reputation};
 pub use governance::{ExecutionFault, PoolVote, Proposal, ProposalStatus, Tally, Upgrade};
 pub use quality::{QualityRound, SettledQuality};

@@ -13,7 +13,7 @@ use super::records::{
     ProposalStatus, Session, Upgrade,
 };
 use super::records::{
-    Dispute, DisputeLoad, DrawWeight, Election, FeedbackRecord, Heard, QualityRound, Reputation,
+    AuditLoad, Dispute, DisputeLoad, DrawWeight, Election, FeedbackRecord, Heard, QualityRound, Reputation,
     SettledQuality, Turns,
 };
 use super::records::{Domain, DomainCount, EpochWork, Family, JobClaim, JobEscrow, ModelTerms};
@@ -361,6 +361,8 @@ tables! {
     29 ELECTIONS "elections": u32 => Election;
     /// What validators are drawn by for audits and committees: voting power of an election, by validator.
     44 DRAW_WEIGHTS "draw_weights": Address => DrawWeight;
+    /// Audits that the batches of the newest block with any may bring, under key 0.
+    46 AUDIT_LOAD "audit_load": u32 => AuditLoad;
     /// The rules that the chain started with, under key 0: [`RULES`](crate::upgrades::RULES).
     33 BASE_RULES "base_rules": u32 => u32;
     /// Domains by id.
