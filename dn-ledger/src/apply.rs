@@ -19,6 +19,7 @@ mod identity;
 mod jobs;
 mod model;
 mod proposal;
+mod prune;
 mod quality;
 mod redelegate;
 mod registry;
@@ -143,6 +144,7 @@ pub fn begin_block(state: &mut State, ctx: &BlockContext) -> Vec<Event> {
     step.process_due_batches();
     step.refund_jobs();
     step.govern();
+    step.prune_batches();
     step.events
 }
 

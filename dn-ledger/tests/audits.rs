@@ -3,15 +3,18 @@
 
 mod common;
 
-use common::{World, address, dn, params};
+use common::{CHAIN_ID, World, address, dn, params};
+use dn_core::merkle::MerkleTree;
 use dn_core::objects::AuditOutcome;
+use dn_core::objects::feedback::Feedback;
 use dn_core::{Address, Amount, Hash32};
 use dn_ledger::events::{Event, SlashCause};
 use dn_ledger::state::{
-    AUDITS, AuditPhase, AuditResult, BATCHES, BatchStatus, CHANNELS, IDENTITIES, IdentityStatus, POOLS, Pool,
-    STAKE_POOLS, VALIDATOR_TRUST,
+    AUDIT_TASKS, AUDITS, AuditPhase, AuditResult, BATCHES, BatchStatus, CHANNELS, ENDED_BATCHES, IDENTITIES,
+    IdentityStatus, POOLS, Pool, STAKE_POOLS, VALIDATOR_TRUST,
 };
 use dn_ledger::tx::Shares;
+use dn_ledger::views::PageRequest;
 use dn_ledger::{Params, Payload, Reject, Role, query};
 use proptest::prelude::*;
 
@@ -313,6 +316,58 @@ fn a_block_takes_batches_of_so_many_audits() {
     let busy = Reject::AuditsBusy { limit: 4_096, height: w.height(), held: 4_097, load: 4_097 };
     assert_eq!(refused, [(address("worker2"), &busy)]);
     assert_eq!(w.block(&txs[1..]).rejected, []);
+}
+
+/// An ended batch is forgotten after a time, with all that belongs to it; nobody posts it again or says anything about it.
+#[test]
+fn ended_batches_are_forgotten() {
+    let mut params = params();
+    params.governance.kept_epochs = 2;
+    let kept = 2 * params.epoch_blocks;
+    let mut w = World::with(params);
+    w.prepare();
+    let body = w.root("worker", vec![w.line(0, 3, dn(10))]);
+    let batch = dn_core::Signed::sign(body, &common::key("gateway"));
+    let again = Payload::PostBatch { batch, vouchers: vec![w.voucher(0, dn(10))] };
+    // One that is paid, and a later one that is thrown out.
+    let mut ended = Vec::new();
+    for (finds, claimed) in [(MATCH, dn(0)), (MISMATCH, dn(10))] {
+        let id = w.post(3, dn(10), claimed);
+        w.audit_all(|_, _| Some(finds));
+        ended.push((id, w.height()));
+    }
+    for (n, (id, height)) in ended.iter().enumerate() {
+        while w.height() < height + kept {
+            w.blocks(1);
+            assert!(query::batch(w.state(), *id).is_some_and(|batch| batch.audits.len() >= 3));
+        }
+        w.blocks(1);
+        assert_eq!(query::batch(w.state(), *id), None);
+        assert!(AUDITS.iter_from(w.state(), id).next().is_none());
+        assert!(AUDIT_TASKS.iter_from(w.state(), id).next().is_none());
+        assert_eq!(ENDED_BATCHES.iter(w.state()).count(), 1 - n);
+        let all = PageRequest { limit: None, after: None };
+        let listed = query::batches(w.state(), address("worker"), &all).unwrap();
+        assert!(listed.items.len() == 1 - n && listed.next.is_none());
+        let receipt = common::counting::receipt(&w, 0, false, 0);
+        let body = Feedback {
+            chain_id: CHAIN_ID,
+            batch: *id,
+            index: 0,
+            receipt: receipt.id(),
+            score: 90,
+            tag: String::new(),
+            uri_hash: Hash32::ZERO,
+            signer: address("payer"),
+            expires_ms: u64::MAX,
+        };
+        let feedback = dn_core::Signed::sign(body, &common::key("payer"));
+        let receipt = dn_core::Signed::sign(receipt, &common::key("worker"));
+        let proof = MerkleTree::new((0..3u32).map(|i| i.to_le_bytes())).prove(0).unwrap();
+        let late = w.reject("payer", Payload::Feedback { feedback, receipt, proof });
+        assert_eq!(late, Reject::UnknownBatch { batch: *id });
+    }
+    assert!(matches!(w.reject("worker", again), Reject::BatchSequence { expected: 2, found: 0 }));
 }
 
 /// The pool is divided by stake × trust: what a silent validator loses of its trust it loses of its pay, in full.

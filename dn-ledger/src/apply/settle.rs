@@ -55,6 +55,7 @@ impl Step<'_> {
         batch.status = BatchStatus::Settled;
         self.note_work(&batch, vwu);
         BATCHES.put(self.state, &id, &batch);
+        self.batch_ended(id);
         self.close_batch_of(worker);
         self.events.push(Event::BatchSettled {
             batch: id,
@@ -113,6 +114,7 @@ impl Step<'_> {
         let fees = std::mem::take(&mut batch.escrow);
         batch.status = BatchStatus::Voided;
         BATCHES.put(self.state, &id, &batch);
+        self.batch_ended(id);
         match cause {
             // The gateway countersigned the receipts and serves them: that an auditor cannot get one is its failure. The
             // worker is not paid either, so a gateway of its own is no place to hide a forged answer.
