@@ -11,11 +11,12 @@ use dn_core::{Address, Amount, Hash32};
 use dn_ledger::events::{Event, SlashCause};
 use dn_ledger::state::{
     AUDIT_TASKS, AUDITS, AuditPhase, AuditResult, BATCHES, BatchStatus, CHANNELS, ENDED_BATCHES, IDENTITIES,
-    IdentityStatus, POOLS, Pool, STAKE_POOLS, VALIDATOR_TRUST,
+    IdentityStatus, POOLS, Pool, STAKE_POOLS, VALIDATOR_EPOCHS, VALIDATOR_TRUST,
 };
 use dn_ledger::tx::Shares;
 use dn_ledger::views::PageRequest;
 use dn_ledger::{Params, Payload, Reject, Role, query};
+use dn_trust::{ValidatorEpoch, Weight};
 use proptest::prelude::*;
 
 const MATCH: AuditOutcome = AuditOutcome::Match {};
@@ -197,6 +198,23 @@ fn a_receipt_that_nobody_can_get_is_not_paid() {
         "1 % of the gateway's collateral, nothing of the worker's"
     );
     assert_eq!(CHANNELS.get(w.state(), &w.channel).unwrap().balance(), dn(100));
+}
+
+/// A gateway can refuse one auditor alone: whoever says so is not wrong when the others got the receipt.
+#[test]
+fn who_got_no_receipt_is_not_misaligned() {
+    for (others, result) in [(MATCH, AuditResult::Refuted), (MISMATCH, AuditResult::Fraud)] {
+        let mut w = World::with(Params { epoch_blocks: 100, ..params() });
+        w.prepare();
+        let id = w.post(1, dn(10), Amount::ZERO);
+        w.blocks(1);
+        let (refused, ..) = w.open_audits()[0].clone();
+        w.audit_all(|name, _| Some(if name == refused { UNAVAILABLE } else { others }));
+        assert_eq!(AUDITS.get(w.state(), &(id, 0)).unwrap().result, Some(result));
+        let mut expected = ValidatorEpoch::default();
+        expected.timely(Weight::ONE);
+        assert_eq!(VALIDATOR_EPOCHS.get(w.state(), &address(&refused)), Some(expected));
+    }
 }
 
 #[test]

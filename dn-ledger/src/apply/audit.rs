@@ -238,7 +238,8 @@ impl Step<'_> {
             AuditResult::Fraud => self.void(id, batch, SlashCause::Fraud, accuser),
             AuditResult::Upheld => self.void(id, batch, SlashCause::Upheld, accuser),
             AuditResult::Unavailable => self.void(id, batch, SlashCause::Unavailable, accuser),
-            AuditResult::Refuted => {
+            // Where a referee judges what a tile shows, a vote is no proof: whoever is outvoted is misaligned, and that is all.
+            AuditResult::Refuted if !self.has_disputes() => {
                 for (auditor, task) in tasks {
                     if matches!(task.outcome, Some(AuditOutcome::Mismatch { .. })) {
                         VALIDATOR_EPOCHS.update(self.state, &auditor, |epoch| epoch.proven_fraud());
@@ -257,6 +258,11 @@ impl Step<'_> {
             let Some(outcome) = task.outcome else { continue };
             let right = match (result, outcome) {
                 (AuditResult::NoAudit, _) => continue,
+                // The gateway may have refused the receipt to this one alone.
+                (
+                    AuditResult::Refuted | AuditResult::Fraud | AuditResult::Upheld,
+                    AuditOutcome::Unavailable {},
+                ) => continue,
                 (AuditResult::Fraud | AuditResult::Upheld, AuditOutcome::Mismatch { .. }) => true,
                 // Whoever did get the receipt may well have seen a mismatch.
                 (AuditResult::Unavailable, AuditOutcome::Mismatch { .. } | AuditOutcome::Unavailable {}) => {
