@@ -10,8 +10,9 @@ use dn_core::objects::feedback::Feedback;
 use dn_core::{Address, Amount, Hash32};
 use dn_ledger::events::{Event, SlashCause};
 use dn_ledger::state::{
-    AUDIT_TASKS, AUDITS, AuditPhase, AuditResult, BATCHES, BatchStatus, CHANNELS, ENDED_BATCHES, IDENTITIES,
-    IdentityStatus, POOLS, Pool, STAKE_POOLS, VALIDATOR_EPOCHS, VALIDATOR_TRUST,
+    AUDIT_TASKS, AUDITS, AuditPhase, AuditResult, BATCHES, BatchStatus, CHANNELS, ENDED_BATCHES, EPOCH_WORK,
+    IDENTITIES, IdentityStatus, MODEL_EPOCHS, POOLS, Pool, STAKE_POOLS, VALIDATOR_EPOCHS, VALIDATOR_TRUST,
+    WORKER_EPOCHS,
 };
 use dn_ledger::tx::Shares;
 use dn_ledger::views::PageRequest;
@@ -22,6 +23,7 @@ use proptest::prelude::*;
 const MATCH: AuditOutcome = AuditOutcome::Match {};
 const MISMATCH: AuditOutcome = AuditOutcome::Mismatch { position: 7 };
 const UNAVAILABLE: AuditOutcome = AuditOutcome::Unavailable {};
+const UNJUDGED: AuditOutcome = AuditOutcome::Unjudged {};
 
 fn settled(events: &[Event]) -> Event {
     let found = events.iter().find(|e| matches!(e, Event::BatchSettled { .. } | Event::BatchVoided { .. }));
@@ -230,6 +232,72 @@ fn silent_auditors_are_replaced_once_and_then_counted_out() {
     assert_ne!(missed[0], missed[1], "somebody else is asked");
     assert_eq!(AUDITS.get(w.state(), &(id, 0)).unwrap().result, Some(AuditResult::NoAudit));
     assert!(matches!(settled(&events), Event::BatchSettled { .. }));
+}
+
+/// An auditor without the model says so: somebody else is asked, once, and it has neither kept nor missed anything.
+#[test]
+fn who_cannot_judge_is_replaced_and_has_missed_nothing() {
+    for (second, result) in [(MATCH, AuditResult::Passed), (UNJUDGED, AuditResult::NoAudit)] {
+        let mut w = World::with(Params { epoch_blocks: 100, ..params() });
+        w.prepare();
+        let id = w.post(1, dn(10), Amount::ZERO);
+        w.blocks(1);
+        let (first, ..) = w.open_audits()[0].clone();
+        let events = w.audit_all(|name, _| Some(if name == first { UNJUDGED } else { second }));
+        let audit = AUDITS.get(w.state(), &(id, 0)).unwrap();
+        assert_eq!((audit.result, audit.redraws), (Some(result), 1));
+        assert!(matches!(settled(&events), Event::BatchSettled { .. }));
+        assert!(!events.iter().any(|e| matches!(e, Event::AuditMissed { .. })), "{events:?}");
+        let asked: Vec<_> = AUDIT_TASKS.iter_from(w.state(), &id).map(|((_, _, who), _)| who).collect();
+        assert_eq!(asked.len(), 2);
+        for who in asked {
+            let judged = second == MATCH && who != address(&first);
+            assert_eq!(VALIDATOR_EPOCHS.get(w.state(), &who).is_some(), judged);
+        }
+    }
+}
+
+#[test]
+fn in_a_vote_who_cannot_judge_has_not_voted() {
+    let mut w = World::with(Params { epoch_blocks: 100, ..params() });
+    w.prepare();
+    let id = w.post(1, dn(10), Amount::ZERO);
+    w.blocks(1);
+    let (accuser, ..) = w.open_audits()[0].clone();
+    let events = w.audit_all(|name, _| Some(if name == accuser { MISMATCH } else { UNJUDGED }));
+    assert_eq!(AUDITS.get(w.state(), &(id, 0)).unwrap().result, Some(AuditResult::NoAudit));
+    assert!(!events.iter().any(|e| matches!(e, Event::Slashed { .. } | Event::AuditMissed { .. })));
+    for name in ["v1", "v2", "v3"] {
+        assert_eq!(VALIDATOR_EPOCHS.get(w.state(), &address(name)).is_some(), name == accuser);
+    }
+}
+
+/// Work counts by the part of its drawn audits that somebody did.
+#[test]
+fn what_nobody_audited_is_no_evidence() {
+    let work = |unjudged: u32| {
+        let mut w = World::with(Params { epoch_blocks: 100, ..params() });
+        w.prepare();
+        let id = w.post(4, dn(50), Amount::ZERO);
+        w.audit_all(|_, index| Some(if index < unjudged { UNJUDGED } else { MATCH }));
+        assert_eq!(BATCHES.get(w.state(), &id).unwrap().status, BatchStatus::Settled);
+        let key = (0, address("worker"), address("owner"));
+        let epoch = WORKER_EPOCHS.get(w.state(), &address("worker")).unwrap();
+        let paid = MODEL_EPOCHS.get(w.state(), &w.model).unwrap().paid_work();
+        (paid, EPOCH_WORK.get(w.state(), &key).unwrap().counted, epoch)
+    };
+    let (whole, counted, _) = work(0);
+    let (half, half_counted, epoch) = work(2);
+    assert!(whole > 0 && counted > 0);
+    assert_eq!((half, half_counted), (whole / 2, counted / 2));
+    let trust = params().trust;
+    let mut expected = dn_trust::WorkerEpoch::default();
+    expected.completed(Weight::of_work(&trust, whole / 2));
+    expected.online();
+    expected.audit_passed(Weight::of_work(&trust, whole / 2));
+    assert_eq!(epoch, expected, "two of four receipts are proven right");
+    let (none, none_counted, _) = work(4);
+    assert_eq!((none, none_counted), (0, 0));
 }
 
 #[test]
