@@ -78,6 +78,7 @@ fn every_object_has_its_golden_encoding() {
     check(&mut left, "verdict_match", &common::verdict(AuditOutcome::Match {}));
     check(&mut left, "verdict_mismatch", &common::verdict(AuditOutcome::Mismatch { position: 259 }));
     check(&mut left, "verdict_unavailable", &common::verdict(AuditOutcome::Unavailable {}));
+    check(&mut left, "verdict_unjudged", &common::verdict(AuditOutcome::Unjudged {}));
     check(&mut left, "inclusion_proof", &common::proof());
     assert!(left.is_empty(), "not compared: {:?}", left.keys());
 }

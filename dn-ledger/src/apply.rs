@@ -19,6 +19,7 @@ mod identity;
 mod jobs;
 mod model;
 mod proposal;
+mod prune;
 mod quality;
 mod redelegate;
 mod registry;
@@ -27,9 +28,13 @@ mod settle;
 mod slash;
 mod stake;
 
+use std::cell::OnceCell;
+
 use dn_core::{Address, BlockHash, Hash32, TxId};
 
 pub(crate) use domain::{check_name, domain_emission, domain_fees, put_domain};
+#[cfg(feature = "node")]
+pub(crate) use draw::{MAX_AUDIT_LOAD, audit_load};
 use identity::store_identity;
 pub(crate) use identity::{in_role, put_identity};
 pub use quality::{canary_input, round_id};
@@ -139,6 +144,7 @@ pub fn begin_block(state: &mut State, ctx: &BlockContext) -> Vec<Event> {
     step.process_due_batches();
     step.refund_jobs();
     step.govern();
+    step.prune_batches();
     step.events
 }
 
@@ -220,11 +226,13 @@ struct Step<'a> {
     state: &'a mut State,
     ctx: &'a BlockContext,
     events: Vec<Event>,
+    /// What auditors are drawn by in this block, once somebody asked.
+    draws: OnceCell<draw::DrawTable>,
 }
 
 impl<'a> Step<'a> {
     fn new(state: &'a mut State, ctx: &'a BlockContext) -> Self {
-        Self { state, ctx, events: Vec::new() }
+        Self { state, ctx, events: Vec::new(), draws: OnceCell::new() }
     }
 
     fn transact(&mut self, signed: &SignedTx, signatures: Signatures) -> Result<(), Reject> {

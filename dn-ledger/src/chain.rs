@@ -401,8 +401,8 @@ impl Chain {
         let (mut txs, mut outcomes, mut rejected) = (Vec::new(), Vec::new(), Vec::new());
         let mut bytes = 0;
         for tx in candidates.iter().take(ctx.params.max_block_txs as usize) {
-            bytes += tx.to_bytes().len();
-            if bytes > ctx.params.max_block_bytes as usize {
+            let size = tx.to_bytes().len();
+            if bytes + size > ctx.params.max_block_bytes as usize {
                 break;
             }
             match attempt(&mut self.state, tx, ctx, signatures) {
@@ -410,8 +410,16 @@ impl Chain {
                     txs.push(tx.clone());
                     outcomes.push(outcome);
                 }
-                Err(reason) => rejected.push((tx.clone(), reason)),
+                Err(reason) => {
+                    let waits = reason.is_for_this_block();
+                    rejected.push((tx.clone(), reason));
+                    if waits {
+                        // It takes no room from others.
+                        continue;
+                    }
+                }
             }
+            bytes += size;
         }
         let validators = self.validators().hash();
         let end = end_block(&mut self.state, ctx);

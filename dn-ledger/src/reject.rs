@@ -333,6 +333,9 @@ pub enum Reject {
     /// The block has taken all moves of disputes that it may.
     #[error("block {height} has its {limit} moves of disputes")]
     DisputesBusy { limit: u32, height: u64 },
+    /// The block has taken all batches that it may, by the audits that they may bring.
+    #[error("block {height} has batches of {held} audits; with {load} more it would be over {limit}")]
+    AuditsBusy { limit: u32, height: u64, held: u32, load: u32 },
     /// A quality round that is not open.
     #[error("no quality round {round} is open")]
     UnknownRound { round: Hash32 },
@@ -454,6 +457,11 @@ impl Reject {
             VerifyError::Expired { expires_ms, now_ms } => Self::ObjectExpired { object, expires_ms, now_ms },
             _ => Self::Signature { object, expected },
         }
+    }
+
+    /// Whether only the block refuses it, which has had enough of its kind: the next one may take it.
+    pub const fn is_for_this_block(&self) -> bool {
+        matches!(self, Self::AuditsBusy { .. } | Self::DisputesBusy { .. })
     }
 }
 

@@ -15,11 +15,11 @@ pub use records::{
     ProposalStatus, Session, Tally, Upgrade,
 };
 pub use records::{
-    Dispute, DisputeLoad, Election, FeedbackRecord, Heard, QualityRound, Reputation, SettledQuality, Turns,
+    AuditLoad, Dispute, DisputeLoad, Election, FeedbackRecord, Heard, QualityRound, Reputation,
+    SettledQuality, TrustedModel, Turns,
 };
 pub use records::{
     Domain, DomainCount, DrawWeight, EpochWork, Family, JobClaim, JobEscrow, ModelTerms, NextTerms, Spending,
-    TrustedModel,
 };
 pub use tables::{
     ACCOUNTS, AUDIT_TASKS, AUDITS, BATCHES, CHANNELS, COMMISSIONS, CorruptState, DEADLINES, DEPOSITS,
@@ -30,13 +30,13 @@ pub use tables::{
     check_entry, table_name,
 };
 pub use tables::{
-    BACKING_POOLS, BACKING_RELEASES, BACKING_SHARES, DOMAIN_COUNT, DOMAIN_NAMES, DOMAINS, DUE_JOBS, FAMILIES,
-    FAMILY_VERSIONS, JOB_CLAIMS, JOBS, MODEL_TERMS,
+    AUDIT_LOAD, BASE_RULES, BEACON, BUSY_EPOCHS, DISPUTE_DUE, DISPUTE_LOAD, DISPUTE_MOVES, DISPUTES,
+    DRAW_WEIGHTS, ELECTIONS, ENDED_BATCHES, ENDED_PROPOSALS, FEEDBACKS, HEARD, IN_ROLE, MODEL_EPOCHS,
+    MODEL_REPUTATIONS, MODEL_TRUST, QUALITIES, QUALITY_DUE, QUALITY_ROUNDS, QUALITY_SUBJECTS, ROLE_COUNTS,
+    TURN_SEEDS, TURNS, WORKER_FEEDBACK, WORKER_REPUTATIONS,
 };
 pub use tables::{
-    BASE_RULES, BEACON, BUSY_EPOCHS, DISPUTE_DUE, DISPUTE_LOAD, DISPUTE_MOVES, DISPUTES, DRAW_WEIGHTS,
-    ELECTIONS, ENDED_PROPOSALS, FEEDBACKS, HEARD, IN_ROLE, MODEL_EPOCHS, MODEL_REPUTATIONS, MODEL_TRUST,
-    QUALITIES, QUALITY_DUE, QUALITY_ROUNDS, QUALITY_SUBJECTS, ROLE_COUNTS, TURN_SEEDS, TURNS,
-    WORKER_FEEDBACK, WORKER_REPUTATIONS,
+    BACKING_POOLS, BACKING_RELEASES, BACKING_SHARES, DOMAIN_COUNT, DOMAIN_NAMES, DOMAINS, DUE_JOBS, FAMILIES,
+    FAMILY_VERSIONS, JOB_CLAIMS, JOBS, MODEL_TERMS,
 };
 pub use tree::{Cut, LeafHash, Tree, subtree_hash};

@@ -3,21 +3,27 @@
 
 mod common;
 
-use common::{World, address, dn, params};
+use common::{CHAIN_ID, World, address, dn, params};
+use dn_core::merkle::MerkleTree;
 use dn_core::objects::AuditOutcome;
+use dn_core::objects::feedback::Feedback;
 use dn_core::{Address, Amount, Hash32, Signed};
 use dn_ledger::events::{Event, SlashCause};
 use dn_ledger::state::{
-    AUDITS, AuditPhase, AuditResult, BATCHES, BatchStatus, CHANNELS, IDENTITIES, IdentityStatus, POOLS, Pool,
-    STAKE_POOLS, VALIDATOR_TRUST,
+    AUDIT_TASKS, AUDITS, AuditPhase, AuditResult, BATCHES, BatchStatus, CHANNELS, ENDED_BATCHES, EPOCH_WORK,
+    IDENTITIES, IdentityStatus, MODEL_EPOCHS, POOLS, Pool, STAKE_POOLS, VALIDATOR_EPOCHS, VALIDATOR_TRUST,
+    WORKER_EPOCHS,
 };
 use dn_ledger::tx::Shares;
+use dn_ledger::views::PageRequest;
 use dn_ledger::{Params, Payload, Reject, Role, query};
+use dn_trust::{ValidatorEpoch, Weight};
 use proptest::prelude::*;
 
 const MATCH: AuditOutcome = AuditOutcome::Match {};
 const MISMATCH: AuditOutcome = AuditOutcome::Mismatch { position: 7 };
 const UNAVAILABLE: AuditOutcome = AuditOutcome::Unavailable {};
+const UNJUDGED: AuditOutcome = AuditOutcome::Unjudged {};
 
 fn settled(events: &[Event]) -> Event {
     let found = events.iter().find(|e| matches!(e, Event::BatchSettled { .. } | Event::BatchVoided { .. }));
@@ -196,6 +202,23 @@ fn a_receipt_that_nobody_can_get_is_not_paid() {
     assert_eq!(CHANNELS.get(w.state(), &w.channel).unwrap().balance(), dn(100));
 }
 
+/// A gateway can refuse one auditor alone: whoever says so is not wrong when the others got the receipt.
+#[test]
+fn who_got_no_receipt_is_not_misaligned() {
+    for (others, result) in [(MATCH, AuditResult::Refuted), (MISMATCH, AuditResult::Fraud)] {
+        let mut w = World::with(Params { epoch_blocks: 100, ..params() });
+        w.prepare();
+        let id = w.post(1, dn(10), Amount::ZERO);
+        w.blocks(1);
+        let (refused, ..) = w.open_audits()[0].clone();
+        w.audit_all(|name, _| Some(if name == refused { UNAVAILABLE } else { others }));
+        assert_eq!(AUDITS.get(w.state(), &(id, 0)).unwrap().result, Some(result));
+        let mut expected = ValidatorEpoch::default();
+        expected.timely(Weight::ONE);
+        assert_eq!(VALIDATOR_EPOCHS.get(w.state(), &address(&refused)), Some(expected));
+    }
+}
+
 #[test]
 fn silent_auditors_are_replaced_once_and_then_counted_out() {
     let mut w = World::ready();
@@ -209,6 +232,72 @@ fn silent_auditors_are_replaced_once_and_then_counted_out() {
     assert_ne!(missed[0], missed[1], "somebody else is asked");
     assert_eq!(AUDITS.get(w.state(), &(id, 0)).unwrap().result, Some(AuditResult::NoAudit));
     assert!(matches!(settled(&events), Event::BatchSettled { .. }));
+}
+
+/// An auditor without the model says so: somebody else is asked, once, and it has neither kept nor missed anything.
+#[test]
+fn who_cannot_judge_is_replaced_and_has_missed_nothing() {
+    for (second, result) in [(MATCH, AuditResult::Passed), (UNJUDGED, AuditResult::NoAudit)] {
+        let mut w = World::with(Params { epoch_blocks: 100, ..params() });
+        w.prepare();
+        let id = w.post(1, dn(10), Amount::ZERO);
+        w.blocks(1);
+        let (first, ..) = w.open_audits()[0].clone();
+        let events = w.audit_all(|name, _| Some(if name == first { UNJUDGED } else { second }));
+        let audit = AUDITS.get(w.state(), &(id, 0)).unwrap();
+        assert_eq!((audit.result, audit.redraws), (Some(result), 1));
+        assert!(matches!(settled(&events), Event::BatchSettled { .. }));
+        assert!(!events.iter().any(|e| matches!(e, Event::AuditMissed { .. })), "{events:?}");
+        let asked: Vec<_> = AUDIT_TASKS.iter_from(w.state(), &id).map(|((_, _, who), _)| who).collect();
+        assert_eq!(asked.len(), 2);
+        for who in asked {
+            let judged = second == MATCH && who != address(&first);
+            assert_eq!(VALIDATOR_EPOCHS.get(w.state(), &who).is_some(), judged);
+        }
+    }
+}
+
+#[test]
+fn in_a_vote_who_cannot_judge_has_not_voted() {
+    let mut w = World::with(Params { epoch_blocks: 100, ..params() });
+    w.prepare();
+    let id = w.post(1, dn(10), Amount::ZERO);
+    w.blocks(1);
+    let (accuser, ..) = w.open_audits()[0].clone();
+    let events = w.audit_all(|name, _| Some(if name == accuser { MISMATCH } else { UNJUDGED }));
+    assert_eq!(AUDITS.get(w.state(), &(id, 0)).unwrap().result, Some(AuditResult::NoAudit));
+    assert!(!events.iter().any(|e| matches!(e, Event::Slashed { .. } | Event::AuditMissed { .. })));
+    for name in ["v1", "v2", "v3"] {
+        assert_eq!(VALIDATOR_EPOCHS.get(w.state(), &address(name)).is_some(), name == accuser);
+    }
+}
+
+/// Work counts by the part of its drawn audits that somebody did.
+#[test]
+fn what_nobody_audited_is_no_evidence() {
+    let work = |unjudged: u32| {
+        let mut w = World::with(Params { epoch_blocks: 100, ..params() });
+        w.prepare();
+        let id = w.post(4, dn(50), Amount::ZERO);
+        w.audit_all(|_, index| Some(if index < unjudged { UNJUDGED } else { MATCH }));
+        assert_eq!(BATCHES.get(w.state(), &id).unwrap().status, BatchStatus::Settled);
+        let key = (0, address("worker"), address("owner"));
+        let epoch = WORKER_EPOCHS.get(w.state(), &address("worker")).unwrap();
+        let paid = MODEL_EPOCHS.get(w.state(), &w.model).unwrap().paid_work();
+        (paid, EPOCH_WORK.get(w.state(), &key).unwrap().counted, epoch)
+    };
+    let (whole, counted, _) = work(0);
+    let (half, half_counted, epoch) = work(2);
+    assert!(whole > 0 && counted > 0);
+    assert_eq!((half, half_counted), (whole / 2, counted / 2));
+    let trust = params().trust;
+    let mut expected = dn_trust::WorkerEpoch::default();
+    expected.completed(Weight::of_work(&trust, whole / 2));
+    expected.online();
+    expected.audit_passed(Weight::of_work(&trust, whole / 2));
+    assert_eq!(epoch, expected, "two of four receipts are proven right");
+    let (none, none_counted, _) = work(4);
+    assert_eq!((none, none_counted), (0, 0));
 }
 
 #[test]
@@ -291,6 +380,80 @@ fn an_involved_validator_never_audits() {
     assert_eq!(open.len(), 40);
     assert!(open.iter().all(|(name, ..)| name != "v1"));
     assert!(open.iter().any(|(name, ..)| name == "v2") && open.iter().any(|(name, ..)| name == "v3"));
+}
+
+#[test]
+fn a_block_takes_batches_of_so_many_audits() {
+    let mut params = params();
+    params.audit_rate = dn_trust::AuditParams { ceiling: 5_000, floor: 5_000 };
+    (params.audit_times.max_per_batch, params.max_batch_receipts) = (4_096, 6_000);
+    let mut w = World::with(params);
+    w.prepare();
+    w.ok("worker2", Payload::Offer { model: w.model });
+    let post = |w: &World, name: &str, lane| {
+        let body = w.root(name, vec![w.line(lane, 5_000, dn(10))]);
+        let batch = Signed::sign(body, &common::key("gateway"));
+        Payload::PostBatch { batch, vouchers: vec![w.voucher(lane, dn(10))] }
+    };
+    let txs = [w.tx("worker", post(&w, "worker", 0)), w.tx("worker2", post(&w, "worker2", 1))];
+    let proposal = w.block(&txs);
+    // One is always taken, however large; the other one has to wait.
+    let refused: Vec<_> = proposal.rejected.iter().map(|(tx, reject)| (tx.tx.sender, reject)).collect();
+    let busy = Reject::AuditsBusy { limit: 4_096, height: w.height(), held: 4_097, load: 4_097 };
+    assert_eq!(refused, [(address("worker2"), &busy)]);
+    assert_eq!(w.block(&txs[1..]).rejected, []);
+}
+
+/// An ended batch is forgotten after a time, with all that belongs to it; nobody posts it again or says anything about it.
+#[test]
+fn ended_batches_are_forgotten() {
+    let mut params = params();
+    params.governance.kept_epochs = 2;
+    let kept = 2 * params.epoch_blocks;
+    let mut w = World::with(params);
+    w.prepare();
+    let body = w.root("worker", vec![w.line(0, 3, dn(10))]);
+    let batch = Signed::sign(body, &common::key("gateway"));
+    let again = Payload::PostBatch { batch, vouchers: vec![w.voucher(0, dn(10))] };
+    // One that is paid, and a later one that is thrown out.
+    let mut ended = Vec::new();
+    for (finds, claimed) in [(MATCH, dn(0)), (MISMATCH, dn(10))] {
+        let id = w.post(3, dn(10), claimed);
+        w.audit_all(|_, _| Some(finds));
+        ended.push((id, w.height()));
+    }
+    for (n, (id, height)) in ended.iter().enumerate() {
+        while w.height() < height + kept {
+            w.blocks(1);
+            assert!(query::batch(w.state(), *id).is_some_and(|batch| batch.audits.len() >= 3));
+        }
+        w.blocks(1);
+        assert_eq!(query::batch(w.state(), *id), None);
+        assert!(AUDITS.iter_from(w.state(), id).next().is_none());
+        assert!(AUDIT_TASKS.iter_from(w.state(), id).next().is_none());
+        assert_eq!(ENDED_BATCHES.iter(w.state()).count(), 1 - n);
+        let all = PageRequest { limit: None, after: None };
+        let listed = query::batches(w.state(), address("worker"), &all).unwrap();
+        assert!(listed.items.len() == 1 - n && listed.next.is_none());
+        let receipt = common::counting::receipt(&w, 0, false, 0);
+        let body = Feedback {
+            chain_id: CHAIN_ID,
+            batch: *id,
+            index: 0,
+            receipt: receipt.id(),
+            score: 90,
+            tag: String::new(),
+            uri_hash: Hash32::ZERO,
+            signer: address("payer"),
+            expires_ms: u64::MAX,
+        };
+        let feedback = Signed::sign(body, &common::key("payer"));
+        let receipt = Signed::sign(receipt, &common::key("worker"));
+        let proof = MerkleTree::new((0..3u32).map(|i| i.to_le_bytes())).prove(0).unwrap();
+        let late = w.reject("payer", Payload::Feedback { feedback, receipt, proof });
+        assert_eq!(late, Reject::UnknownBatch { batch: *id });
+    }
+    assert!(matches!(w.reject("worker", again), Reject::BatchSequence { expected: 2, found: 0 }));
 }
 
 /// The pool is divided by stake × trust: what a silent validator loses of its trust it loses of its pay, in full.

@@ -15,10 +15,11 @@ use dn_ledger::referee::{Case, Ending, MoveFault, Played, Side, Standing};
 use dn_ledger::reject::SignedObject;
 use dn_ledger::state::{
     AUDITS, AuditPhase, AuditResult, BATCHES, BatchStatus, CHANNELS, DISPUTE_DUE, DISPUTE_MOVES, DISPUTES,
-    IDENTITIES,
+    IDENTITIES, VALIDATOR_EPOCHS,
 };
 use dn_ledger::tx::Ground;
 use dn_ledger::{BlockError, Chain, Params, Payload, Referee, RefereeHandle, Reject, Role, query};
+use dn_trust::{ValidatorEpoch, Weight};
 use proptest::prelude::*;
 
 fn params() -> Params {
@@ -263,12 +264,17 @@ fn what_no_tile_shows_is_decided_by_weight_and_costs_no_bond() {
     assert_eq!(slashed(&events), []);
     assert_eq!(s.result(0), Some(AuditResult::Upheld));
     assert!(events.iter().any(|e| matches!(e, Event::BatchVoided { fees, .. } if *fees == dn(10))));
-    // Refuted, it costs the accuser what a refuted tile does.
-    let mut s = Scene::accused(params(), &[(false, 1)]);
+    // Refuted, it costs the accuser its alignment and no more.
+    let mut s = Scene::accused(Params { epoch_blocks: 200, ..params() }, &[(false, 1)]);
     let (name, payload) = (s.accusers[0].clone(), s.opening(0, Ground::Rest));
     s.w.ok(&name, payload);
     let events = s.w.audit_all(|_, _| Some(AuditOutcome::Match {}));
-    assert!(matches!(slashed(&events)[..], [(SlashCause::FalseVerdict, _)]), "{events:?}");
+    assert_eq!(slashed(&events), []);
+    assert_eq!(s.result(0), Some(AuditResult::Refuted));
+    let mut expected = ValidatorEpoch::default();
+    expected.timely(Weight::ONE);
+    expected.misaligned(Weight::ONE);
+    assert_eq!(VALIDATOR_EPOCHS.get(s.w.state(), &address(&name)), Some(expected));
 }
 
 #[test]

@@ -329,6 +329,24 @@ fn queries_over_what_was_proven_say_what_the_node_says() {
     assert!(verify_receipt(&batch, other, &1u32.to_le_bytes(), &proof).is_err());
 }
 
+/// What a forgotten batch was is not in the state any more; that it took its sequence is still proven.
+#[test]
+fn a_forgotten_batch_keeps_its_sequence() {
+    let mut params = params();
+    params.governance.kept_epochs = 1;
+    let mut w = World::with(params);
+    w.prepare();
+    let id = w.post(3, dn(1), Amount::ZERO);
+    w.audit_all(|_, _| Some(AuditOutcome::Match {}));
+    w.blocks(2 * w.genesis.params.epoch_blocks);
+    let header = w.chain.tip().clone();
+    let open = |subject| Proven::open(&header, &subject, &prove(&w, subject)).unwrap();
+    assert_eq!(query::batch(open(Subject::Batch { id }).state(), id), None);
+    let worker = address("worker");
+    let proven = open(Subject::BatchAt { worker, sequence: 0 });
+    assert_eq!(WORKER_BATCHES.get(proven.state(), &(worker, 0)), Some(id));
+}
+
 /// Which batch took a worker's sequence, and which sequence is next, are known without believing a list.
 #[test]
 fn a_workers_sequences_are_proven() {

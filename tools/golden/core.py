@@ -406,6 +406,7 @@ OBJECTS = {
     "verdict_match": verdict(b"\x00"),
     "verdict_mismatch": verdict(b"\x01" + (259).to_bytes(4, "little")),
     "verdict_unavailable": verdict(b"\x02"),
+    "verdict_unjudged": verdict(b"\x03"),
     "inclusion_proof": proof,
 }
 SIGNED = {

@@ -323,6 +323,7 @@ fn words(outcome: &dn_core::objects::AuditOutcome) -> String {
         AuditOutcome::Match {} => "every bit is right".to_owned(),
         AuditOutcome::Mismatch { position } => format!("not the model's output from position {position} on"),
         AuditOutcome::Unavailable {} => "not handed over".to_owned(),
+        AuditOutcome::Unjudged {} => "not judged: the auditor does not hold the model".to_owned(),
     }
 }
 

@@ -21,8 +21,15 @@ pub enum AuditOutcome {
     },
     /// Receipt or request were not handed over in time, or do not belong to the batch.
     Unavailable {},
+    /// The auditor cannot replay it: it does not hold the model.
+    Unjudged {},
 }
-canonical_enum!(AuditOutcome { 0 => Match {}, 1 => Mismatch { position: u32 }, 2 => Unavailable {} });
+canonical_enum!(AuditOutcome {
+    0 => Match {},
+    1 => Mismatch { position: u32 },
+    2 => Unavailable {},
+    3 => Unjudged {},
+});
 
 /// One auditor's finding on one receipt of a batch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

@@ -466,6 +466,7 @@ pub(crate) fn verdicts() -> impl Strategy<Value = Verdict> {
         Just(AuditOutcome::Match {}),
         any::<u32>().prop_map(|position| AuditOutcome::Mismatch { position }),
         Just(AuditOutcome::Unavailable {}),
+        Just(AuditOutcome::Unjudged {}),
     ];
     (any::<([u8; 32], u32, [u8; 20])>(), outcome).prop_map(|((batch, index, auditor), outcome)| Verdict {
         batch: BatchId(batch),

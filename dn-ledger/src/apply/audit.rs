@@ -17,7 +17,7 @@ use crate::state::{
     VALIDATOR_EPOCHS,
 };
 
-/// Times that a silent auditor is replaced.
+/// Times that an auditor who is silent, or cannot judge, is replaced.
 const MAX_REDRAWS: u8 = 1;
 
 impl Step<'_> {
@@ -77,8 +77,10 @@ impl Step<'_> {
         audit.waiting -= 1;
         AUDIT_TASKS.put(self.state, &(id, index, sender), &task);
         AUDITS.put(self.state, &(id, index), &audit);
-        VALIDATOR_EPOCHS.update(self.state, &sender, |epoch| epoch.timely(Weight::ONE));
         let outcome = verdict.outcome;
+        if outcome != (AuditOutcome::Unjudged {}) {
+            VALIDATOR_EPOCHS.update(self.state, &sender, |epoch| epoch.timely(Weight::ONE));
+        }
         self.events.push(Event::AuditRevealed { batch: id, index, auditor: sender, outcome });
         match (audit.accuser, outcome) {
             (None, AuditOutcome::Match {}) => {
@@ -89,6 +91,8 @@ impl Step<'_> {
             (None, AuditOutcome::Mismatch { .. }) if self.has_disputes() => {
                 self.call_dispute(id, index, sender);
             }
+            // As good as silence, but said: somebody else is asked, and nobody has missed anything.
+            (None, AuditOutcome::Unjudged {}) => self.ask_another(id, index, &audit),
             (None, outcome) => self.open_dispute(id, index, sender, outcome),
             (Some(accuser), _) if audit.waiting == 0 => self.resolve_dispute(id, index, accuser),
             (Some(_), _) => {}
@@ -162,7 +166,8 @@ impl Step<'_> {
                 None if height > audit.reveal_deadline
                     || (height > audit.commit_deadline && audit.uncommitted > 0) =>
                 {
-                    self.replace_silent(id, index, audit);
+                    self.note_silence(id, index);
+                    self.ask_another(id, index, &audit);
                 }
                 None if height > audit.commit_deadline => {
                     DEADLINES.put(self.state, &(audit.reveal_deadline + 1, id, index), &true);
@@ -173,8 +178,8 @@ impl Step<'_> {
         }
     }
 
-    fn replace_silent(&mut self, id: BatchId, index: u32, audit: Audit) {
-        self.note_silence(id, index);
+    /// Draws somebody else for an audit that its auditor did not do, once.
+    fn ask_another(&mut self, id: BatchId, index: u32, audit: &Audit) {
         let batch = BATCHES.get(self.state, &id).expect("an audit belongs to a batch");
         let redraws = audit.redraws + 1;
         if redraws > MAX_REDRAWS || !self.redraw_auditor(id, index, &batch, redraws) {
@@ -212,7 +217,7 @@ impl Step<'_> {
                 Some(AuditOutcome::Mismatch { .. }) => &mut mismatch,
                 Some(AuditOutcome::Unavailable {}) => &mut unavailable,
                 Some(AuditOutcome::Match {}) => &mut matched,
-                None => continue,
+                Some(AuditOutcome::Unjudged {}) | None => continue,
             };
             *side = sum(*side, task.weight);
         }
@@ -238,7 +243,8 @@ impl Step<'_> {
             AuditResult::Fraud => self.void(id, batch, SlashCause::Fraud, accuser),
             AuditResult::Upheld => self.void(id, batch, SlashCause::Upheld, accuser),
             AuditResult::Unavailable => self.void(id, batch, SlashCause::Unavailable, accuser),
-            AuditResult::Refuted => {
+            // Where a referee judges what a tile shows, a vote is no proof: whoever is outvoted is misaligned, and that is all.
+            AuditResult::Refuted if !self.has_disputes() => {
                 for (auditor, task) in tasks {
                     if matches!(task.outcome, Some(AuditOutcome::Mismatch { .. })) {
                         VALIDATOR_EPOCHS.update(self.state, &auditor, |epoch| epoch.proven_fraud());
@@ -256,7 +262,12 @@ impl Step<'_> {
         for (auditor, task) in tasks {
             let Some(outcome) = task.outcome else { continue };
             let right = match (result, outcome) {
-                (AuditResult::NoAudit, _) => continue,
+                (AuditResult::NoAudit, _) | (_, AuditOutcome::Unjudged {}) => continue,
+                // The gateway may have refused the receipt to this one alone.
+                (
+                    AuditResult::Refuted | AuditResult::Fraud | AuditResult::Upheld,
+                    AuditOutcome::Unavailable {},
+                ) => continue,
                 (AuditResult::Fraud | AuditResult::Upheld, AuditOutcome::Mismatch { .. }) => true,
                 // Whoever did get the receipt may well have seen a mismatch.
                 (AuditResult::Unavailable, AuditOutcome::Mismatch { .. } | AuditOutcome::Unavailable {}) => {
@@ -271,6 +282,16 @@ impl Step<'_> {
         }
     }
 
+    /// What part of a batch's work is evidence: of the audits that ended, those that passed to all. One that nobody did shows nothing.
+    pub(super) fn evident_part(&self, id: BatchId, batch: &Batch) -> (u32, u32) {
+        let is_open_end = |audit: &Audit| audit.result == Some(AuditResult::NoAudit);
+        let ends = AUDITS.iter_from(self.state, &id).filter(|(_, audit)| is_open_end(audit)).count();
+        let passed = batch.passed_audits;
+        let all = passed.saturating_add(u32::try_from(ends).unwrap_or(u32::MAX));
+        // Where none was drawn, nobody doubted.
+        if all == 0 { (1, 1) } else { (passed, all) }
+    }
+
     /// Ends the audit of one receipt and counts it out of its batch.
     pub(super) fn close_audit(&mut self, id: BatchId, index: u32, result: AuditResult) {
         let mut audit = AUDITS.get(self.state, &(id, index)).expect("callers close what they opened");
@@ -282,8 +303,8 @@ impl Step<'_> {
             batch.passed_audits += 1;
         }
         let disputed =
-            AUDITS.iter_from(self.state, &id).any(|(_, a)| a.accuser.is_some() && a.result.is_none());
-        if batch.status == BatchStatus::Disputed && !disputed {
+            || AUDITS.iter_from(self.state, &id).any(|(_, a)| a.accuser.is_some() && a.result.is_none());
+        if batch.status == BatchStatus::Disputed && !disputed() {
             batch.status = BatchStatus::Auditing;
         }
         BATCHES.put(self.state, &id, &batch);

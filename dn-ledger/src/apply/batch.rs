@@ -35,7 +35,7 @@ impl Step<'_> {
 
     /// Who sends, who countersigned, and what the lines say; the worker's identity.
     pub(super) fn check_batch(
-        &self,
+        &mut self,
         sender: Address,
         signed: &Signed<BatchRoot>,
     ) -> Result<Identity, Reject> {
@@ -43,6 +43,8 @@ impl Step<'_> {
         if body.worker != sender {
             return Err(Reject::BatchWorker { worker: body.worker, sender });
         }
+        // First, as one that has to wait for the next block should cost this one little.
+        self.count_audit_load(body.count)?;
         let identity = self.active(Role::Worker, sender)?;
         self.bonded(Role::Gateway, body.gateway)?;
         signed

@@ -26,6 +26,7 @@ impl Step<'_> {
         let worker = batch.body.worker;
         let (mut total, mut vwu) = (self.ctx.params.fees.split(Amount::ZERO), 0u128);
         let mut owners = BTreeMap::<ModelId, Amount>::new();
+        let evident = self.evident_part(id, &batch);
         for line in &batch.body.lines {
             let model = MODELS.get(self.state, &line.model).expect("models are never removed");
             let split = self.fee_split(line.model, line.domain);
@@ -38,8 +39,9 @@ impl Step<'_> {
             let work =
                 work_cost(&model.manifest).vwu(line.prompt_tokens, line.output_tokens).unwrap_or(u128::MAX);
             let counted = self.ctx.params.emission.counted_work(work, line.fees);
-            self.note_model_work(line.model, counted);
             vwu = vwu.saturating_add(counted);
+            let counted = share_of(counted, evident.0, evident.1);
+            self.note_model_work(line.model, counted);
             let key = (line.domain, worker, model.owner);
             let weighted = counted.saturating_mul(split.lost_by_self_payment().into());
             EPOCH_WORK.update(self.state, &key, |held| {
@@ -53,8 +55,9 @@ impl Step<'_> {
         }
         let escrow = std::mem::take(&mut batch.escrow);
         batch.status = BatchStatus::Settled;
-        self.note_work(&batch, vwu);
+        self.note_work(&batch, vwu, evident);
         BATCHES.put(self.state, &id, &batch);
+        self.batch_ended(id);
         self.close_batch_of(worker);
         self.events.push(Event::BatchSettled {
             batch: id,
@@ -80,12 +83,13 @@ impl Step<'_> {
         self.add_to_pool(Pool::Community, shares.reinforcement);
     }
 
-    /// Delivered work that was paid for, and the audited part of it that was exact, are evidence for the worker. Unlike failures, which weigh what the
-    /// batch claimed, it counts no more than its fee buys: a batch of one atto is no record.
-    fn note_work(&mut self, batch: &Batch, vwu: u128) {
+    /// Delivered work that was paid for, as far as it is evidence, and the audited part of it that was exact, are evidence for the worker. Unlike failures,
+    /// which weigh what the batch claimed, it counts no more than its fee buys: a batch of one atto is no record.
+    fn note_work(&mut self, batch: &Batch, vwu: u128, evident: (u32, u32)) {
         let trust = &self.ctx.params.trust;
         let passed = share_of(vwu, batch.passed_audits, batch.body.count);
-        let (done, exact) = (Weight::of_work(trust, vwu), Weight::of_work(trust, passed));
+        let done = Weight::of_work(trust, share_of(vwu, evident.0, evident.1));
+        let exact = Weight::of_work(trust, passed);
         WORKER_EPOCHS.update(self.state, &batch.body.worker, |epoch| {
             epoch.completed(done);
             epoch.online();
@@ -114,6 +118,7 @@ impl Step<'_> {
         let fees = std::mem::take(&mut batch.escrow);
         batch.status = BatchStatus::Voided;
         BATCHES.put(self.state, &id, &batch);
+        self.batch_ended(id);
         match cause {
             // The gateway countersigned the receipts and serves them: that an auditor cannot get one is its failure. The
             // worker is not paid either, so a gateway of its own is no place to hide a forged answer.

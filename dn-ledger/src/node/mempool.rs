@@ -246,8 +246,13 @@ impl Mempool {
     }
 
     /// Up to `limit` transactions that can apply now: each sender's in the order of its nonces, of different senders the better
-    /// paid first, then the earlier.
-    pub(super) fn ready(&self, limit: usize, nonce_of: impl Fn(Address) -> u64) -> Vec<SignedTx> {
+    /// paid first, then the earlier. One that does not fit stays, and so do its sender's later ones.
+    pub(super) fn ready(
+        &self,
+        limit: usize,
+        nonce_of: impl Fn(Address) -> u64,
+        mut fits: impl FnMut(&SignedTx) -> bool,
+    ) -> Vec<SignedTx> {
         let head = |sender: &Address, nonce: u64| {
             let waiting = self.by_sender.get(sender)?.txs.get(&nonce)?;
             Some((waiting.rate(), Reverse(waiting.arrival), *sender, nonce))
@@ -256,7 +261,11 @@ impl Mempool {
         let mut heads: BinaryHeap<_> = heads.collect();
         let mut ready = Vec::new();
         while let Some((_, _, sender, nonce)) = heads.pop().filter(|_| ready.len() < limit) {
-            ready.push(self.by_sender[&sender].txs[&nonce].tx.clone());
+            let tx = &self.by_sender[&sender].txs[&nonce].tx;
+            if !fits(tx) {
+                continue;
+            }
+            ready.push(tx.clone());
             heads.extend(head(&sender, nonce + 1));
         }
         ready

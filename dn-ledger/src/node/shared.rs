@@ -12,13 +12,13 @@ use super::consensus::evidence::Equivocation;
 use super::mempool::{Mempool, MempoolError};
 use super::metrics::Metrics;
 use super::store::Store;
-use crate::apply::{Signatures, check_paid_and_signed, check_static};
+use crate::apply::{MAX_AUDIT_LOAD, Signatures, audit_load, check_paid_and_signed, check_static};
 use crate::block::Block;
 use crate::chain::{Chain, Executed};
 use crate::reject::Reject;
 use crate::signatures::map_signatures;
-use crate::state::{ACCOUNTS, Account};
-use crate::tx::SignedTx;
+use crate::state::{ACCOUNTS, Account, AuditLoad};
+use crate::tx::{Payload, SignedTx};
 use crate::views::TxOutcome;
 
 /// The most transactions that are remembered as checked; the older half is forgotten first.
@@ -254,7 +254,17 @@ impl Shared {
         let pool = self.pool();
         let chain = self.chain();
         let limit = chain.next().params.max_block_txs as usize;
-        pool.mempool.ready(limit, |sender| ACCOUNTS.get_or_default(chain.state(), &sender).nonce)
+        let params = &chain.next().params;
+        // Batches that the block would refuse for their number take no place of others.
+        let mut load = AuditLoad::default();
+        let fits = |tx: &SignedTx| {
+            let receipts = match &tx.tx.payload {
+                Payload::PostBatch { batch, .. } | Payload::ClaimJob { batch, .. } => batch.body.count,
+                _ => return true,
+            };
+            load.take(audit_load(params, receipts), MAX_AUDIT_LOAD)
+        };
+        pool.mempool.ready(limit, |sender| ACCOUNTS.get_or_default(chain.state(), &sender).nonce, fits)
     }
 
     /// Tells those who wait what a decided block did with their transactions.
@@ -280,10 +290,16 @@ impl Shared {
         self.metrics.mempool_txs.set(i64::try_from(pool.mempool.len()).unwrap_or(i64::MAX));
     }
 
-    /// Drops what the rules refuse now, and says so.
+    /// Drops what the rules refuse now, and says so. What only this block refuses stays for the next one, and so does what its sender sent after it.
     pub(super) fn reject(&self, rejected: &[(SignedTx, Reject)]) {
         let mut pool = self.pool();
+        let mut waiting = HashSet::new();
         for (tx, reject) in rejected {
+            let is_later = matches!(reject, Reject::Nonce { .. }) && waiting.contains(&tx.tx.sender);
+            if reject.is_for_this_block() || is_later {
+                waiting.insert(tx.tx.sender);
+                continue;
+            }
             if matches!(reject, Reject::Bug {}) {
                 tracing::error!(tx = %tx.id(), "a bug: the rules panic with this transaction, which is dropped");
             }

@@ -13,7 +13,7 @@ use dn_core::{Address, Amount, Hash32, canonical_enum, canonical_struct};
 use serde::{Deserialize, Serialize};
 
 pub use beacon::{DrawWeight, Election, Turns};
-pub use dispute::{Dispute, DisputeLoad};
+pub use dispute::{AuditLoad, Dispute, DisputeLoad};
 pub use feedback::{FeedbackRecord, Heard, Reputation, TrustedModel};
 pub use governance::{ExecutionFault, PoolVote, Proposal, ProposalStatus, Tally, Upgrade};
 pub use quality::{QualityRound, SettledQuality};
@@ -236,7 +236,7 @@ pub enum AuditResult {
     Unavailable,
     /// The validators refuted the accusation.
     Refuted,
-    /// No auditor answered, or too few validators did in a dispute.
+    /// No auditor judged, or too few validators did in a dispute.
     NoAudit,
     /// The batch was thrown out for another receipt.
     Cancelled,
@@ -258,7 +258,7 @@ canonical_enum!(AuditResult {
 pub struct Audit {
     /// The accusation that opened the dispute, if one is open or was.
     pub accuser: Option<Address>,
-    /// Times that a silent auditor was replaced.
+    /// Times that an auditor who was silent, or could not judge, was replaced.
     pub redraws: u8,
     /// Last height to commit at.
     pub commit_deadline: u64,

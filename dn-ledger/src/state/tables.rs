@@ -13,7 +13,7 @@ use super::records::{
     ProposalStatus, Session, Upgrade,
 };
 use super::records::{
-    Dispute, DisputeLoad, DrawWeight, Election, FeedbackRecord, Heard, QualityRound, Reputation,
+    AuditLoad, Dispute, DisputeLoad, DrawWeight, Election, FeedbackRecord, Heard, QualityRound, Reputation,
     SettledQuality, TrustedModel, Turns,
 };
 use super::records::{Domain, DomainCount, EpochWork, Family, JobClaim, JobEscrow, ModelTerms};
@@ -322,7 +322,7 @@ tables! {
     10 LANES "lanes": (ChannelId, u32) => Amount;
     /// Batches by id.
     11 BATCHES "batches": BatchId => Batch;
-    /// Batches by worker and sequence.
+    /// Batches by worker and sequence, those that are forgotten too: a sequence was taken once and for all.
     12 WORKER_BATCHES "worker_batches": (Address, u64) => BatchId;
     /// The next batch's sequence by worker.
     13 WORKER_SEQUENCES "worker_sequences": Address => u64;
@@ -361,6 +361,10 @@ tables! {
     29 ELECTIONS "elections": u32 => Election;
     /// What validators are drawn by for audits and committees: voting power of an election, by validator.
     44 DRAW_WEIGHTS "draw_weights": Address => DrawWeight;
+    /// Batches of which nothing is to come any more, by the height at which they ended. The value is always true.
+    45 ENDED_BATCHES "ended_batches": (u64, BatchId) => bool;
+    /// Audits that the batches of the newest block with any may bring, under key 0.
+    46 AUDIT_LOAD "audit_load": u32 => AuditLoad;
     /// The rules that the chain started with, under key 0: [`RULES`](crate::upgrades::RULES).
     33 BASE_RULES "base_rules": u32 => u32;
     /// Domains by id.

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use dn_core::hexadecimal::to_hex;
 use dn_core::objects::{AuditOutcome, BatchLine, Verdict};
-use dn_core::{Address, BatchId, Hash32};
+use dn_core::{Address, BatchId, Hash32, ReceiptId};
 use dn_ledger::reject::Reject;
 use dn_ledger::state::AuditPhase;
 use dn_ledger::tx::{Payload, Role};
@@ -247,12 +247,7 @@ async fn audit(
             tracing::warn!(batch = %task.batch, index = task.index, %error, "receipt unavailable");
             shared.waiting().remove(&place);
             let outcome = AuditOutcome::Unavailable {};
-            let reason = Some(error.to_string());
-            let (batch, index, worker) = (task.batch, task.index, task.worker);
-            let (receipt, replay_us, generation_us) = (None, 0, 0);
-            let record =
-                AuditRecord { batch, index, worker, receipt, outcome, reason, replay_us, generation_us };
-            shared.remember(record);
+            shared.remember(without_replay(task, None, outcome, Some(error.to_string())));
             return Ok(Some(outcome));
         }
     };
@@ -266,7 +261,10 @@ async fn audit(
     let engine = shared.config.engines.iter().find(|engine| engine.model().id() == model).cloned();
     let Some(engine) = engine else {
         tracing::error!(%model, batch = %task.batch, "cannot audit: the model is not loaded here");
-        return Ok(None);
+        let (outcome, receipt) = (AuditOutcome::Unjudged {}, Some(opening.receipt.body.id()));
+        let reason = Some(format!("model {model} is not loaded here"));
+        shared.remember(without_replay(task, receipt, outcome, reason));
+        return Ok(Some(outcome));
     };
     let _turn = shared.judging.acquire().await.map_err(|_| AuditError::Interrupted)?;
     shared.replays.fetch_add(1, Ordering::Relaxed);
@@ -303,6 +301,17 @@ fn conclude(
         generation_us: (receipt.finished_ms - receipt.started_ms).saturating_mul(1000),
     });
     Ok(judgement.outcome)
+}
+
+/// The record of an audit that ended before any replay.
+const fn without_replay(
+    task: &AuditView,
+    receipt: Option<ReceiptId>,
+    outcome: AuditOutcome,
+    reason: Option<String>,
+) -> AuditRecord {
+    let (batch, index, worker) = (task.batch, task.index, task.worker);
+    AuditRecord { batch, index, worker, receipt, outcome, reason, replay_us: 0, generation_us: 0 }
 }
 
 /// Asks the gateway for the opening and checks that it is the right one.

@@ -27,8 +27,8 @@ fn only_unbroken_runs_are_ready_and_senders_keep_their_order() {
     for tx in [&a1, &a3, &b0, &a0] {
         assert_eq!(pool.insert(tx.clone(), account(0)), Ok(vec![]));
     }
-    assert_eq!(pool.ready(10, |_| 0), [b0.clone(), a0.clone(), a1.clone()]);
-    assert_eq!(pool.ready(1, |_| 0), [b0]);
+    assert_eq!(pool.ready(10, |_| 0, |_| true), [b0.clone(), a0.clone(), a1.clone()]);
+    assert_eq!(pool.ready(1, |_| 0, |_| true), [b0]);
     assert!(pool.has_ready(|_| 0) && pool.has_ready(|_| 3) && !pool.has_ready(|_| 4));
     assert_eq!(pool.next_nonce(a0.tx.sender, 0), 2);
     assert_eq!(pool.len(), 4);
@@ -45,7 +45,18 @@ fn the_better_paid_go_first_but_never_before_their_predecessors() {
     for tx in [&cheap, &rich_behind, &middle, &best] {
         pool.insert(tx.clone(), account(0)).unwrap();
     }
-    assert_eq!(pool.ready(9, |_| 0), [best, middle, cheap, rich_behind]);
+    assert_eq!(pool.ready(9, |_| 0, |_| true), [best, middle, cheap, rich_behind]);
+}
+
+#[test]
+fn what_does_not_fit_stays_with_all_behind_it() {
+    let mut pool = Mempool::default();
+    let (a0, a1, b0) = (paid(1, 0, 9, 9_000), paid(1, 1, 9, 9_000), paid(2, 0, 9, 1_000));
+    for tx in [&a0, &a1, &b0] {
+        pool.insert(tx.clone(), account(0)).unwrap();
+    }
+    assert_eq!(pool.ready(9, |_| 0, |tx| *tx != a0), [b0]);
+    assert_eq!(pool.len(), 3);
 }
 
 #[test]
@@ -56,7 +67,7 @@ fn a_tenth_more_replaces() {
     let minimum = Amount::from_atto(1_100);
     assert_eq!(pool.insert(close, account(0)), Err(MempoolError::Underpriced { nonce: 0, minimum }));
     assert_eq!(pool.insert(more.clone(), account(0)), Ok(vec![old.id()]));
-    assert_eq!(pool.ready(9, |_| 0), [more]);
+    assert_eq!(pool.ready(9, |_| 0, |_| true), [more]);
     assert_eq!(pool.len(), 1);
     // Of nothing a tenth is nothing: one atto more it must be.
     pool.insert(tx(2, 0, 9), account(0)).unwrap();
@@ -153,7 +164,7 @@ proptest! {
             prop_assert_eq!(&pool.last, &last.collect());
             let nonce_of = |sender| nonces.get(&sender).copied().unwrap_or(0);
             let mut expected = nonces.clone();
-            for ready in pool.ready(100, nonce_of) {
+            for ready in pool.ready(100, nonce_of, |_| true) {
                 let next = expected.entry(ready.tx.sender).or_default();
                 prop_assert_eq!(ready.tx.nonce, *next);
                 *next += 1;

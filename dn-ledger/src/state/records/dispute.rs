@@ -69,3 +69,25 @@ pub struct DisputeLoad {
     pub moves: u32,
 }
 canonical_struct!(DisputeLoad { height: u64, moves: u32 });
+
+/// How many audits the batches of a block may bring.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct AuditLoad {
+    /// The block.
+    pub height: u64,
+    /// One for each batch, and its receipts up to the most audits of a batch.
+    pub load: u32,
+}
+canonical_struct!(AuditLoad { height: u64, load: u32 });
+
+impl AuditLoad {
+    /// Takes a batch in, if the block may have it besides those before it: the first one always.
+    pub(crate) fn take(&mut self, load: u32, limit: u32) -> bool {
+        let after = self.load.saturating_add(load);
+        let fits = self.load == 0 || after <= limit;
+        if fits {
+            self.load = after;
+        }
+        fits
+    }
+}
