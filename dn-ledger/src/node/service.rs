@@ -299,7 +299,7 @@ impl Node {
 
     /// Answers the body of a JSON-RPC request as the service does, without a connection; none when no answer is wanted. It counts
     /// towards no caller's quota, and its length is for the caller to bound.
-    pub async fn answer(&self, body: &[u8]) -> Option<serde_json::Value> {
+    pub async fn answer(&self, body: &[u8]) -> Option<Vec<u8>> {
         rpc::answer_bytes(&self.shared, body).await
     }
 
