@@ -154,7 +154,7 @@ async fn a_new_key_signs_once_others_are_heard_that_do_not_know_it() {
     logged();
     let mut cluster = Cluster::prepare(&[10, 10, 10, 10], 20, 0);
     first_start(&mut cluster, 0).await;
-    tokio::time::sleep(Duration::from_secs(8)).await;
+    tokio::time::sleep(Duration::from_secs(12)).await;
     assert_eq!(cluster.metric(0, "dn_ledger_signing").await, 0.0, "nobody was heard");
     for index in [1, 2] {
         first_start(&mut cluster, index).await;
@@ -180,7 +180,7 @@ async fn a_disk_lost_on_the_first_day_is_no_first_start() {
     first_start(&mut cluster, 3).await;
     cluster.reach(cluster.top(), PATIENCE).await;
     let halted = cluster.top();
-    tokio::time::sleep(Duration::from_secs(10)).await;
+    tokio::time::sleep(Duration::from_secs(15)).await;
     assert_eq!((cluster.top(), cluster.metric(3, "dn_ledger_signing").await), (halted, 0.0));
     // Others decide, and it watches.
     cluster.start_node(2, false).await;

@@ -458,19 +458,14 @@ impl<'a> Runner<'a> {
         let set = self.shared.chain().validators();
         // Who decides alone needs nobody to sign.
         let heard = peers > 0 || set.is_quorum(set.power(own).into());
-        let new = match listening.look(self.host.tip(), self.host.signed(), heard) {
+        let new = listening.look(self.host.tip(), self.host.signed(), heard);
+        match new {
             Ok(false) => return Ok(false),
-            Ok(true) => true,
-            Err(error) => {
-                tracing::error!(%error, "this key watches others");
-                false
-            }
-        };
-        if new {
-            lock(guard).begin()?;
+            Ok(true) => lock(guard).begin()?,
+            Err(error) => tracing::error!(%error, "this key watches others"),
         }
         self.listening = None;
-        Ok(new)
+        Ok(new.is_ok())
     }
 }
 

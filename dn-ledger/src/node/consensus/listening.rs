@@ -4,9 +4,11 @@
 //! word is believed only once others are heard, at [`LISTENED`] looks in a row know no further block, and none of theirs carries a signature of the key.
 
 use super::WATCHED_HEIGHTS;
+use super::engine::SYNC_TIMEOUT;
 
-/// Looks in a row at which others are there and know no further block.
-const LISTENED: u32 = 4;
+/// Looks in a row, a second apart, at which others are there and no further block comes: they say how far they are, and a request for blocks
+/// is answered or given up.
+const LISTENED: u32 = 3 + SYNC_TIMEOUT.as_secs() as u32;
 
 /// A block that others know shows that the key signed before.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
