@@ -6,18 +6,20 @@ mod common;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use common::{CHAIN_ID, address, dn, key, params, solo_genesis};
 use dn_core::objects::ModelManifest;
 use dn_core::{Amount, Canonical};
 use dn_ledger::node::{
-    CODE_BUSY, ConsensusError, MAX_ANSWER_BYTES, MAX_BATCH, Node, NodeConfig, NodeError, StoreError,
+    CODE_BUSY, ConsensusError, MAX_ANSWER_BYTES, MAX_BATCH, Node, NodeConfig, NodeError, ServiceLimits,
+    StoreError,
 };
 use dn_ledger::referee::{Case, MoveFault, Played, Side, Standing};
 use dn_ledger::views::{AccountView, StatusView, SupplyView, TxOutcome, TxView};
 use dn_ledger::{Payload, Referee, RefereeHandle, Reject, SignedTx, Tx};
 use serde_json::{Value, json};
+use tokio::io::AsyncWriteExt;
 
 fn config(dir: &Path) -> NodeConfig {
     NodeConfig::alone(dir.to_owned(), solo_genesis(params()), "127.0.0.1:0".parse().unwrap(), key("v1"), 40)
@@ -94,6 +96,64 @@ async fn the_answers_to_a_batch_are_bounded_together() {
             assert_eq!(answer["error"]["code"], CODE_BUSY, "{id}");
         }
     }
+    node.shutdown().await;
+}
+
+/// A client that asks much and takes nothing: while its answer lies here, there is room for small ones only.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn answers_that_nobody_takes_are_bounded_together() {
+    let dir = tempfile::tempdir().unwrap();
+    let limits = ServiceLimits { answer_bytes: MAX_ANSWER_BYTES * 3 / 2, ..ServiceLimits::default() };
+    let node = Node::start(NodeConfig { limits, ..config(dir.path()) }).await.unwrap();
+    let addr = node.rpc_addr();
+    let call = json!({ "jsonrpc": "2.0", "id": 1, "method": "rpc.discover" });
+    let large = Value::from(vec![call; MAX_BATCH]).to_string();
+    let ask = |body: String| async move {
+        tokio::task::spawn_blocking(move || post(addr, body.as_bytes())).await.unwrap()
+    };
+    let (status, text) = ask(large.clone()).await;
+    assert_eq!(status, 200);
+    assert!(text.len() > limits.answer_bytes / 2, "{} bytes are too few to test with", text.len());
+
+    // A connection that holds little on its way.
+    let socket = tokio::net::TcpSocket::new_v4().unwrap();
+    socket.set_recv_buffer_size(4_096).unwrap();
+    let mut lazy = socket.connect(addr).await.unwrap();
+    let head = format!("POST / HTTP/1.1\r\nhost: x\r\ncontent-length: {}\r\n\r\n", large.len());
+    lazy.write_all((head + &large).as_bytes()).await.unwrap();
+    // Its answer is made.
+    lazy.readable().await.unwrap();
+    let (status, text) = ask(large.clone()).await;
+    let error = &serde_json::from_str::<Value>(&text).unwrap()["error"];
+    assert_eq!((status, &error["code"]), (503, &json!(CODE_BUSY)), "{error}");
+    let _: StatusView = get(addr, "dn_status", json!({})).await;
+    drop(lazy);
+    let began = Instant::now();
+    while ask(large.clone()).await.0 != 200 {
+        assert!(began.elapsed() < Duration::from_secs(10), "what was held for it is never free again");
+    }
+    node.shutdown().await;
+}
+
+/// Whoever wants no answer has no query made: thirty-one of them would leave no room for the answer to the last.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn queries_whose_answer_nobody_wants_are_not_made() {
+    let dir = tempfile::tempdir().unwrap();
+    let node = Node::start(config(dir.path())).await.unwrap();
+    let addr = node.rpc_addr();
+    let ask = |body: Value| async move {
+        tokio::task::spawn_blocking(move || post(addr, body.to_string().as_bytes())).await.unwrap()
+    };
+    let silent = json!({ "jsonrpc": "2.0", "method": "rpc.discover" });
+    let last = json!({ "jsonrpc": "2.0", "id": "last", "method": "rpc.discover" });
+    let mut batch = vec![silent.clone(); MAX_BATCH - 1];
+    batch.push(last);
+    let (status, text) = ask(batch.into()).await;
+    let answers: Vec<Value> = serde_json::from_str(&text).unwrap();
+    assert_eq!((status, answers.len(), &answers[0]["id"]), (200, 1, &json!("last")));
+    assert!(answers[0].get("result").is_some(), "{}", answers[0]);
+    assert!(text.len() * (MAX_BATCH - 1) > MAX_ANSWER_BYTES, "{} bytes are too few to test with", text.len());
+    assert_eq!(ask(silent).await, (204, String::new()));
     node.shutdown().await;
 }
 

@@ -35,7 +35,7 @@ fn child_node() {
     let network = NetworkConfig { listen: peer(index), peers, closed: false };
     let dir = PathBuf::from(what["dir"].as_str().unwrap());
     let alone = NodeConfig::alone(dir, genesis(&[10; NODES], 50), rpc(index), key(&validator(index)), 200);
-    let config = NodeConfig { network: Some(network), first_start: true, ..alone };
+    let config = NodeConfig { network: Some(network), unsigned_from: Some(1), ..alone };
     tracing_subscriber::fmt().with_env_filter("warn").with_writer(std::io::stderr).init();
     tokio::runtime::Runtime::new().unwrap().block_on(async {
         let node = Node::start(config).await.unwrap();

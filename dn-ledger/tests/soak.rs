@@ -42,8 +42,8 @@ fn child_node() {
     let network = NetworkConfig { listen: at(&ports[index]), peers, closed: false };
     let dir = PathBuf::from(what["dir"].as_str().unwrap());
     let alone = NodeConfig::alone(dir, genesis(&STAKES, 20), at(&0), key(&validator(index)), 100);
-    let first_start = what["first"].as_bool().unwrap();
-    let config = NodeConfig { network: Some(network), first_start, propose_timeout_ms: 700, ..alone };
+    let unsigned_from = what["first"].as_bool().unwrap().then_some(1);
+    let config = NodeConfig { network: Some(network), unsigned_from, propose_timeout_ms: 700, ..alone };
     tracing_subscriber::fmt().with_env_filter("warn").with_writer(std::io::stderr).init();
     tokio::runtime::Runtime::new().unwrap().block_on(async {
         let node = Node::start(config).await.unwrap();

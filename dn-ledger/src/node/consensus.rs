@@ -17,6 +17,7 @@ pub(crate) mod evidence;
 mod fault;
 mod guard;
 mod host;
+mod listening;
 mod log;
 mod outbound;
 mod pace;
@@ -26,7 +27,7 @@ mod undecided;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use dn_core::{BlockHash, SecretKey, keccak256};
@@ -42,6 +43,7 @@ use guard::Guard;
 pub use guard::GuardError;
 use host::Host;
 pub use host::NotExecuted;
+use listening::Listening;
 use log::Log;
 pub use log::{LogDamaged, LogFault};
 use outbound::Outbound;
@@ -75,6 +77,8 @@ pub(crate) struct Settings {
     pub(crate) closed: bool,
     pub(crate) alone: bool,
     pub(crate) key: Option<SecretKey>,
+    /// The operator says that the key never signed for this chain.
+    pub(crate) said_new: bool,
     pub(crate) pace: Pace,
     pub(crate) max_block_bytes: usize,
     #[cfg(feature = "faults")]
@@ -195,6 +199,8 @@ struct Runner<'a> {
     broken: u32,
     /// Looks in a row at which the engine's network did not answer.
     silence: u32,
+    /// While it is not known whether a key that is said to be new is.
+    listening: Option<Listening>,
 }
 
 impl<'a> Runner<'a> {
@@ -211,7 +217,10 @@ impl<'a> Runner<'a> {
         let host = host.misbehaving(settings.fault);
         #[cfg(feature = "faults")]
         Fault::set_trap(settings.fault);
-        Ok(Self { shared, settings, guard, ctx, host, patience: pace.patience(), broken: 0, silence: 0 })
+        let unknown = guard.as_ref().is_some_and(|guard| lock(guard).is_empty());
+        let listening = (settings.said_new && unknown).then(Listening::default);
+        let (patience, broken, silence) = (pace.patience(), 0, 0);
+        Ok(Self { shared, settings, guard, ctx, host, patience, broken, silence, listening })
     }
 
     fn run(&mut self) -> Result<(), ConsensusError> {
@@ -233,7 +242,9 @@ impl<'a> Runner<'a> {
             match end {
                 End::Stopped => return Ok(()),
                 End::MaySign => {
-                    tracing::info!("others decided while this key watched: from now on it signs");
+                    tracing::info!(
+                        "others are heard, and have moved on or know of no signature of this key: from now on it signs"
+                    );
                     signing = true;
                 }
                 End::Standstill => {
@@ -284,7 +295,7 @@ impl<'a> Runner<'a> {
         let io = |source| ConsensusError::Log { path: path.clone(), source };
         let log = Log::read(&path, self.ctx.chain_id, key.address()).map_err(io)?;
         let tip = self.host.tip();
-        let mut guard = guard.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut guard = lock(guard);
         let mut admitted = guard.admit(tip, &log);
         match log {
             Log::Damaged { at, reason } => {
@@ -316,9 +327,13 @@ impl<'a> Runner<'a> {
 
     fn may_sign_at_start(&self) -> Result<bool, ConsensusError> {
         let Some(guard) = &self.guard else { return Ok(false) };
-        let unknown = guard.lock().unwrap_or_else(PoisonError::into_inner).is_empty();
+        let unknown = lock(guard).is_empty();
         let admitted = !unknown && self.admit()?;
-        if !admitted {
+        if self.listening.is_some() {
+            tracing::info!(
+                "this key is said to be new: it signs once others are heard that know of no signature of it"
+            );
+        } else if !admitted {
             tracing::warn!(
                 unknown,
                 "this key may have signed what this directory does not know: it signs nothing until \
@@ -406,10 +421,12 @@ impl<'a> Runner<'a> {
         }
         // After a fault of its log the engine ends its network and nothing else.
         let dump = NetworkRequest::dump_state(&channels.net_requests);
+        let mut peers = 0;
         match tokio::time::timeout(CARE, dump).await {
             Ok(Ok(Some(dump))) => {
                 self.silence = 0;
-                self.shared.metrics.peers.set(i64::try_from(dump.peers.len()).unwrap_or(i64::MAX));
+                peers = dump.peers.len();
+                self.shared.metrics.peers.set(i64::try_from(peers).unwrap_or(i64::MAX));
             }
             Ok(Err(_)) => self.silence += 1,
             Ok(Ok(None)) | Err(_) => {}
@@ -422,7 +439,7 @@ impl<'a> Runner<'a> {
             evidence::file(self.shared, key);
         }
         let watched = self.host.live() >= WATCHED_HEIGHTS && self.settings.key.is_some();
-        if !signing && watched && self.admit()? {
+        if !signing && (self.is_new(peers)? || watched) && self.admit()? {
             return Ok(Some(End::MaySign));
         }
         let standstill = self.host.standstill();
@@ -433,6 +450,27 @@ impl<'a> Runner<'a> {
         tracing::error!(height, seconds, "no block is decided; the engine is started again");
         Ok(Some(End::Standstill))
     }
+
+    /// Whether a key that is said to be new is taken for that.
+    fn is_new(&mut self, peers: usize) -> Result<bool, ConsensusError> {
+        let (Some(listening), Some(guard)) = (&mut self.listening, &self.guard) else { return Ok(false) };
+        let own = self.shared.own_key.unwrap_or_default();
+        let set = self.shared.chain().validators();
+        // Who decides alone needs nobody to sign.
+        let heard = peers > 0 || set.is_quorum(set.power(own).into());
+        let new = listening.look(self.host.tip(), self.host.signed(), heard);
+        match new {
+            Ok(false) => return Ok(false),
+            Ok(true) => lock(guard).begin()?,
+            Err(error) => tracing::error!(%error, "this key watches others"),
+        }
+        self.listening = None;
+        Ok(new.is_ok())
+    }
+}
+
+fn lock(guard: &Mutex<Guard>) -> MutexGuard<'_, Guard> {
+    guard.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Settings {

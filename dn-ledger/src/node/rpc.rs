@@ -10,7 +10,6 @@ mod submit;
 mod table;
 mod work;
 
-use std::io;
 use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,7 +21,9 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Extension, Json, Router};
 use bytes::Bytes;
+use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde_json::value::{RawValue, to_raw_value};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
@@ -59,9 +60,7 @@ pub const MAX_ANSWER_BYTES: usize = 4 * 1024 * 1024;
 
 /// Bytes of an answer that count as one more call.
 const BYTES_PER_CALL: usize = 64 * 1024;
-/// Most bytes of all answers that nobody has taken yet.
-const MAX_HELD_BYTES: usize = 256 * 1024 * 1024;
-/// In what such bytes are counted.
+/// In what the bytes of answers are counted that nobody has taken yet.
 const HELD_UNIT: usize = 4 * 1024;
 /// Longest wait for a request's body.
 const BODY_WAIT: Duration = Duration::from_secs(10);
@@ -69,23 +68,17 @@ const BODY_WAIT: Duration = Duration::from_secs(10);
 const MAX_REQUESTS: usize = 512;
 
 /// An error of one call.
-#[derive(Debug)]
+#[derive(Debug, Serialize)]
 struct RpcError {
     code: i64,
     message: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
     data: Option<Value>,
 }
 
 impl RpcError {
     fn new(code: i64, message: impl ToString) -> Self {
         Self { code, message: message.to_string(), data: None }
-    }
-
-    fn value(self) -> Value {
-        match self.data {
-            None => json!({ "code": self.code, "message": self.message }),
-            Some(data) => json!({ "code": self.code, "message": self.message, "data": data }),
-        }
     }
 }
 
@@ -113,6 +106,33 @@ impl From<SnapshotFileError> for RpcError {
     fn from(error: SnapshotFileError) -> Self {
         tracing::error!(%error, "query failed");
         Self::new(CODE_INTERNAL, "the node cannot read its snapshot")
+    }
+}
+
+/// The answer to one call; its result is text already.
+#[derive(Debug, Serialize)]
+struct Answer {
+    jsonrpc: &'static str,
+    id: Value,
+    #[serde(flatten)]
+    outcome: Outcome,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "lowercase")]
+enum Outcome {
+    Result(Box<RawValue>),
+    Error(RpcError),
+}
+
+impl Answer {
+    fn new(id: Value, result: Result<Box<RawValue>, RpcError>) -> Self {
+        Self { jsonrpc: "2.0", id, outcome: result.map_or_else(Outcome::Error, Outcome::Result) }
+    }
+
+    /// To what has no id.
+    fn refusal(error: RpcError) -> Self {
+        Self::new(Value::Null, Err(error))
     }
 }
 
@@ -146,7 +166,7 @@ pub(super) async fn serve(
 ) {
     let subscriptions = Subscriptions::new(Arc::clone(&shared), stopped.clone());
     let slots = Arc::new(Semaphore::new(MAX_REQUESTS));
-    let held = Arc::new(Semaphore::new(MAX_HELD_BYTES / HELD_UNIT));
+    let held = Arc::new(Semaphore::new(limits.answer_bytes / HELD_UNIT));
     let service = Service { shared, slots, held, quotas: Arc::default() };
     let events = Router::new().route("/events", get(subscribe::handle)).with_state(subscriptions);
     let app = Router::new().route("/", post(handle)).route("/metrics", get(metrics));
@@ -166,38 +186,33 @@ async fn handle(
 ) -> Response {
     let Ok(_slot) = service.slots.clone().try_acquire_owned() else {
         let error = RpcError::new(CODE_BUSY, format!("{MAX_REQUESTS} requests are in progress"));
-        return (StatusCode::SERVICE_UNAVAILABLE, Json(failure(&Value::Null, error))).into_response();
+        return (StatusCode::SERVICE_UNAVAILABLE, Json(Answer::refusal(error))).into_response();
     };
     let body = match read_body(request).await {
         Ok(body) => body,
         Err((status, message)) => {
             let error = RpcError::new(CODE_REQUEST, message);
             let close = [(header::CONNECTION, "close")];
-            return (status, close, Json(failure(&Value::Null, error))).into_response();
+            return (status, close, Json(Answer::refusal(error))).into_response();
         }
     };
     let value = match read_json(&body) {
         Ok(value) => value,
-        Err(failure) => return Json(failure).into_response(),
+        Err(error) => return Json(Answer::refusal(error)).into_response(),
     };
     if !service.quotas.allows(caller, weight(&value)) {
         let message = format!("more than {CALLS_PER_SECOND} calls a second, or {BURST} at once");
         let error = RpcError::new(CODE_BUSY, message);
-        return (StatusCode::TOO_MANY_REQUESTS, Json(failure(&Value::Null, error))).into_response();
+        return (StatusCode::TOO_MANY_REQUESTS, Json(Answer::refusal(error))).into_response();
     }
-    let Some(answer) = answer(&service.shared, value).await else {
+    let Some(bytes) = answer(&service.shared, value).await else {
         return StatusCode::NO_CONTENT.into_response();
     };
-    let Ok(bytes) = serde_json::to_vec(&answer) else {
-        return StatusCode::INTERNAL_SERVER_ERROR.into_response();
-    };
-    drop(answer);
     service.quotas.charge(caller, u32::try_from(bytes.len() / BYTES_PER_CALL).unwrap_or(u32::MAX));
     let units = u32::try_from(bytes.len().div_ceil(HELD_UNIT)).unwrap_or(u32::MAX);
     let Ok(units) = service.held.clone().try_acquire_many_owned(units) else {
-        let message = format!("{MAX_HELD_BYTES} bytes of answers are on their way");
-        let error = RpcError::new(CODE_BUSY, message);
-        return (StatusCode::SERVICE_UNAVAILABLE, Json(failure(&Value::Null, error))).into_response();
+        let error = RpcError::new(CODE_BUSY, "answers that nobody has taken yet leave no room for this one");
+        return (StatusCode::SERVICE_UNAVAILABLE, Json(Answer::refusal(error))).into_response();
     };
     let body = Body::from(Bytes::from_owner(Held { bytes, _units: units }));
     ([(header::CONTENT_TYPE, "application/json")], body).into_response()
@@ -233,29 +248,33 @@ async fn read_body(request: Request<Body>) -> Result<Vec<u8>, (StatusCode, Strin
 }
 
 /// The answer to the body of a request, if it wants one.
-pub(super) async fn answer_bytes(shared: &Arc<Shared>, body: &[u8]) -> Option<Value> {
+pub(super) async fn answer_bytes(shared: &Arc<Shared>, body: &[u8]) -> Option<Vec<u8>> {
     match read_json(body) {
         Ok(value) => answer(shared, value).await,
-        Err(failure) => Some(failure),
+        Err(error) => Some(written(&Answer::refusal(error))),
     }
 }
 
-fn read_json(body: &[u8]) -> Result<Value, Value> {
+fn read_json(body: &[u8]) -> Result<Value, RpcError> {
     // serde_json stops at 128 levels, so depth costs no stack.
-    serde_json::from_slice(body).map_err(|error| failure(&Value::Null, RpcError::new(CODE_PARSE, error)))
+    serde_json::from_slice(body).map_err(|error| RpcError::new(CODE_PARSE, error))
 }
 
-async fn answer(shared: &Arc<Shared>, request: Value) -> Option<Value> {
+async fn answer(shared: &Arc<Shared>, request: Value) -> Option<Vec<u8>> {
     let calls = match request {
         Value::Array(calls) => calls,
-        single => return answers(shared, vec![single]).await.pop(),
+        single => return answers(shared, vec![single]).await.first().map(written),
     };
     if calls.is_empty() || calls.len() > MAX_BATCH {
         let message = format!("a batch holds 1 to {MAX_BATCH} calls; this one holds {}", calls.len());
-        return Some(failure(&Value::Null, RpcError::new(CODE_REQUEST, message)));
+        return Some(written(&Answer::refusal(RpcError::new(CODE_REQUEST, message))));
     }
     let answers = answers(shared, calls).await;
-    (!answers.is_empty()).then_some(Value::Array(answers))
+    (!answers.is_empty()).then(|| written(&answers))
+}
+
+fn written(answer: &impl Serialize) -> Vec<u8> {
+    serde_json::to_vec(answer).expect("JSON values and text that is JSON can be written")
 }
 
 /// One call, read.
@@ -267,8 +286,8 @@ struct OneCall {
 }
 
 impl OneCall {
-    /// A call, or the answer to what is none.
-    fn read(mut call: Value) -> Result<Self, Value> {
+    /// A call, or why it is none.
+    fn read(mut call: Value) -> Result<Self, RpcError> {
         let id = call.get("id").cloned();
         let shown = id.clone().unwrap_or(Value::Null);
         let valid_id = matches!(shown, Value::Null | Value::String(_) | Value::Number(_));
@@ -277,7 +296,7 @@ impl OneCall {
         let Some(method) = method.filter(|_| version && valid_id) else {
             let message =
                 "expected an object with `jsonrpc`: \"2.0\", a `method` and an `id` of text or number";
-            return Err(failure(&Value::Null, RpcError::new(CODE_REQUEST, message)));
+            return Err(RpcError::new(CODE_REQUEST, message));
         };
         let params = call.get_mut("params").map_or_else(|| json!({}), Value::take);
         Ok(Self { id, method, params })
@@ -285,88 +304,54 @@ impl OneCall {
 }
 
 /// The answers to calls, in their order. Queries run one after another; transactions go in together, so that they can enter one block.
-async fn answers(shared: &Arc<Shared>, calls: Vec<Value>) -> Vec<Value> {
-    let mut answers = vec![None; calls.len()];
-    let (mut txs, mut queries, mut unknown) = (Vec::new(), Vec::new(), Vec::new());
+async fn answers(shared: &Arc<Shared>, calls: Vec<Value>) -> Vec<Answer> {
+    let (mut answers, mut txs, mut queries) = (Vec::new(), Vec::new(), Vec::new());
     for (place, call) in calls.into_iter().enumerate() {
         match OneCall::read(call) {
-            Err(answer) => answers[place] = Some(answer),
-            Ok(OneCall { id, method, params }) => match table::find(&method).map(|method| &method.call) {
-                Some(Call::Send) => txs.push((place, id, params)),
+            Err(error) => answers.push((place, Answer::refusal(error))),
+            Ok(OneCall { id, method, params }) => match (table::find(&method).map(|method| &method.call), id)
+            {
+                (Some(Call::Send), id) => txs.push(((place, id), params)),
                 // Nobody wants to know.
-                Some(Call::Query(_)) if id.is_none() => {}
-                Some(Call::Query(query)) => queries.push((place, id, &**query, params)),
-                None => unknown.push((place, id, Err(no_method(&method)))),
+                (_, None) => {}
+                (Some(Call::Query(query)), Some(id)) => queries.push((place, id, &**query, params)),
+                (None, Some(id)) => answers.push((place, Answer::new(id, Err(no_method(&method))))),
             },
         }
     }
-    let mut results = unknown;
-    let (places, params): (Vec<_>, Vec<_>) = txs.into_iter().map(|(place, id, p)| ((place, id), p)).unzip();
-    let (sent, queried) = tokio::join!(submit::all(shared, params), asked(shared, queries));
-    results.extend(places.into_iter().zip(sent).map(|((place, id), result)| (place, id, result)));
-    results.extend(queried);
-    for (place, id, result) in results {
-        answers[place] = id.map(|id| match result {
-            Ok(result) => json!({ "jsonrpc": "2.0", "id": id, "result": result }),
-            Err(error) => failure(&id, error),
-        });
-    }
-    answers.into_iter().flatten().collect()
+    let (places, params): (Vec<_>, Vec<_>) = txs.into_iter().unzip();
+    let (sent, asked) = tokio::join!(submit::all(shared, params), asked(shared, queries));
+    let sent = places.into_iter().zip(sent);
+    answers.extend(sent.filter_map(|((place, id), result)| Some((place, Answer::new(id?, result)))));
+    answers.extend(asked);
+    answers.sort_unstable_by_key(|(place, _)| *place);
+    answers.into_iter().map(|(_, answer)| answer).collect()
 }
 
 /// A query to make: its place in the request, its id, and what it asks.
-type Asked = (usize, Option<Value>, &'static Query, Value);
+type Asked = (usize, Value, &'static Query, Value);
 
-/// The results of queries, until they are enough.
-async fn asked(
-    shared: &Arc<Shared>,
-    queries: Vec<Asked>,
-) -> Vec<(usize, Option<Value>, Result<Value, RpcError>)> {
-    let (mut results, mut bytes) = (Vec::new(), 0);
+/// The answers to queries, until they are enough.
+async fn asked(shared: &Arc<Shared>, queries: Vec<Asked>) -> Vec<(usize, Answer)> {
+    let (mut answers, mut bytes) = (Vec::new(), 0);
     for (place, id, query, params) in queries {
-        if bytes >= MAX_ANSWER_BYTES {
+        let result = if bytes < MAX_ANSWER_BYTES {
+            let shared = Arc::clone(shared);
+            let asking = tokio::task::spawn_blocking(move || query(&shared, params));
+            asking.await.unwrap_or_else(|_| Err(internal()))
+        } else {
             let message = format!("the answers before have {bytes} bytes; ask the rest by itself");
-            results.push((place, id, Err(RpcError::new(CODE_BUSY, message))));
-            continue;
-        }
-        let shared = Arc::clone(shared);
-        let asking = tokio::task::spawn_blocking(move || {
-            let result = query(&shared, params);
-            (result.as_ref().map_or(0, bytes_of), result)
-        });
-        let (more, result) = asking.await.unwrap_or_else(|_| (0, Err(internal())));
-        bytes += more;
-        results.push((place, id, result));
+            Err(RpcError::new(CODE_BUSY, message))
+        };
+        bytes += result.as_ref().map_or(0, |text| text.get().len());
+        answers.push((place, Answer::new(id, result)));
     }
-    results
-}
-
-/// The length of a value's text.
-fn bytes_of(value: &Value) -> usize {
-    struct Count(usize);
-    impl io::Write for Count {
-        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-            self.0 += bytes.len();
-            Ok(bytes.len())
-        }
-        fn flush(&mut self) -> io::Result<()> {
-            Ok(())
-        }
-    }
-    let mut count = Count(0);
-    match serde_json::to_writer(&mut count, value) {
-        Ok(()) => count.0,
-        Err(_) => 0,
-    }
+    answers
 }
 
 fn no_method(method: &str) -> RpcError {
     let name = method.chars().take(64).collect::<String>();
     RpcError::new(CODE_METHOD, format!("no method `{name}`"))
-}
-
-fn failure(id: &Value, error: RpcError) -> Value {
-    json!({ "jsonrpc": "2.0", "id": id, "error": error.value() })
 }
 
 fn internal() -> RpcError {
@@ -380,8 +365,8 @@ fn parse<T: DeserializeOwned>(params: Value) -> Result<T, RpcError> {
     serde_json::from_value(params).map_err(|e| RpcError::new(CODE_PARAMS, format!("params: {e}")))
 }
 
-fn show<T: serde::Serialize>(value: T) -> Result<Value, RpcError> {
-    serde_json::to_value(value).map_err(|_| internal())
+fn show(value: impl Serialize) -> Result<Box<RawValue>, RpcError> {
+    to_raw_value(&value).map_err(|_| internal())
 }
 
 #[cfg(test)]

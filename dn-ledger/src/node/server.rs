@@ -36,16 +36,19 @@ pub struct ServiceLimits {
     pub head_wait: Duration,
     /// In so long a client takes 256 KiB of what it is sent, or all that there is.
     pub read_wait: Duration,
+    /// Bytes of answers, of all clients together, that are not taken yet; an answer that would be more is refused.
+    pub answer_bytes: usize,
 }
 
 impl Default for ServiceLimits {
-    /// 1,024 connections, 64 of them of one address; ten and thirty seconds.
+    /// 1,024 connections, 64 of them of one address; ten and thirty seconds; 256 MiB.
     fn default() -> Self {
         Self {
             connections: 1_024,
             connections_per_address: 64,
             head_wait: Duration::from_secs(10),
             read_wait: Duration::from_secs(30),
+            answer_bytes: 256 * 1024 * 1024,
         }
     }
 }

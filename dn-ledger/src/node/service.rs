@@ -68,11 +68,12 @@ pub struct NodeConfig {
     pub max_clock_ahead_ms: u64,
     /// How far behind it the time of a new proposed block may be, beside the time that a proposal may take.
     pub max_clock_behind_ms: u64,
-    /// The operator's word that the key has never signed for this chain. Without it, a key whose record of signatures is
-    /// missing first watches others decide. It counts for a directory without blocks only: where there are some, a missing record was lost.
+    /// The operator's word that the key has never signed for this chain. Without it, a key whose record of signatures is missing first watches
+    /// others decide. It counts for a directory without blocks only: where there are some, a missing record was lost. The node takes it for
+    /// true once it has heard others and no block that they know carries the key's signature.
     pub first_start: bool,
     /// The operator's word that a key whose record of signatures is missing signed nothing for this height or a later one. It counts only
-    /// while this is the next height.
+    /// while this is the next height, and then at once.
     pub unsigned_from: Option<u64>,
     /// Where it is recorded what the key signed [default: in `data_dir`]. Kept apart, it also protects from an old copy of `data_dir`.
     pub sign_guard: Option<PathBuf>,
@@ -246,7 +247,8 @@ impl Node {
         let (next, word) =
             (chain.tip().height + 1, Word { alone: network.is_none(), first_start, unsigned_from });
         let never_signed = word.is_unsigned(next);
-        if (first_start || unsigned_from.is_some()) && !never_signed {
+        let said_new = word.is_new(next);
+        if (first_start || unsigned_from.is_some()) && !never_signed && !said_new {
             tracing::info!(
                 next,
                 ?word,
@@ -270,6 +272,7 @@ impl Node {
             closed,
             alone,
             key,
+            said_new,
             pace,
             max_block_bytes,
             #[cfg(feature = "faults")]
@@ -299,7 +302,7 @@ impl Node {
 
     /// Answers the body of a JSON-RPC request as the service does, without a connection; none when no answer is wanted. It counts
     /// towards no caller's quota, and its length is for the caller to bound.
-    pub async fn answer(&self, body: &[u8]) -> Option<serde_json::Value> {
+    pub async fn answer(&self, body: &[u8]) -> Option<Vec<u8>> {
         rpc::answer_bytes(&self.shared, body).await
     }
 
@@ -362,7 +365,12 @@ impl Word {
     /// Whether the key signed nothing for the next height, nor for a later one.
     fn is_unsigned(self, next: u64) -> bool {
         // A sole validator contradicts nobody else.
-        self.alone || (self.first_start && next == 1) || self.unsigned_from == Some(next)
+        self.alone || self.unsigned_from == Some(next)
+    }
+
+    /// Whether the key is said to have signed nothing at all, which others may know better.
+    fn is_new(self, next: u64) -> bool {
+        self.first_start && next == 1
     }
 }
 
@@ -391,12 +399,10 @@ mod tests {
     /// A directory with blocks whose record of signatures is missing has lost it, whatever flag was left behind.
     #[test]
     fn a_flag_that_was_left_behind_forgets_nothing() {
-        let says = |alone, first_start, unsigned_from, next| {
-            Word { alone, first_start, unsigned_from }.is_unsigned(next)
-        };
-        assert!(says(false, true, None, 1) && !says(false, true, None, 2));
-        assert!(says(false, false, Some(7), 7));
-        assert!(!says(false, false, Some(7), 6) && !says(false, true, Some(7), 8));
-        assert!(!says(false, false, None, 1) && says(true, false, None, 9));
+        let word = |alone, first_start, unsigned_from| Word { alone, first_start, unsigned_from };
+        let (first, seven) = (word(false, true, None), word(false, true, Some(7)));
+        assert!(first.is_new(1) && !first.is_new(2) && !first.is_unsigned(1));
+        assert!(seven.is_unsigned(7) && !seven.is_unsigned(6) && !seven.is_unsigned(8));
+        assert!(!word(false, false, None).is_unsigned(1) && word(true, false, None).is_unsigned(9));
     }
 }

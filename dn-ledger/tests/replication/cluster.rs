@@ -99,7 +99,7 @@ impl Cluster {
         self.dirs[index] = tempfile::tempdir().unwrap();
     }
 
-    pub(crate) fn config(&self, index: usize, first_start: bool) -> NodeConfig {
+    pub(crate) fn config(&self, index: usize, new_key: bool) -> NodeConfig {
         let at = |port: u16| SocketAddr::from(([127, 0, 0, 1], port));
         let others = self.ports.iter().enumerate().filter(|(other, _)| *other != index);
         let peers = others.map(|(_, port)| at(*port)).collect();
@@ -109,7 +109,7 @@ impl Cluster {
         NodeConfig {
             key: self.keys[index].clone(),
             network: Some(network),
-            first_start,
+            unsigned_from: new_key.then_some(1),
             #[cfg(feature = "faults")]
             fault: self.faults[index],
             ..alone
@@ -120,8 +120,8 @@ impl Cluster {
         self.dirs[index].path().to_owned()
     }
 
-    pub(crate) async fn start_node(&mut self, index: usize, first_start: bool) {
-        self.nodes[index] = Some(Node::start(self.config(index, first_start)).await.unwrap());
+    pub(crate) async fn start_node(&mut self, index: usize, new_key: bool) {
+        self.nodes[index] = Some(Node::start(self.config(index, new_key)).await.unwrap());
     }
 
     pub(crate) async fn stop_node(&mut self, index: usize) {
@@ -150,6 +150,15 @@ impl Cluster {
             let heights: Vec<_> = running.iter().map(|i| (*i, self.height(*i))).collect();
             assert!(began.elapsed() < limit, "height {height} not reached in {limit:?}: {heights:?}");
             tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    /// Waits until a node's key signs.
+    pub(crate) async fn signs(&self, index: usize, limit: Duration) {
+        let began = Instant::now();
+        while self.metric(index, "dn_ledger_signing").await < 1.0 {
+            assert!(began.elapsed() < limit, "node {index} does not sign within {limit:?}");
+            tokio::time::sleep(Duration::from_millis(100)).await;
         }
     }
 

@@ -147,7 +147,7 @@ impl Processes {
                 command.arg("--peer").arg(peer.to_string());
             }
             if fresh {
-                command.arg("--first-start");
+                command.args(["--unsigned-from", "1"]);
             }
             let path = dir.join(format!("validator-{index}.log"));
             let log = fs::OpenOptions::new().create(true).append(true).open(&path);

@@ -62,11 +62,11 @@ pub(crate) struct Args {
     propose_timeout_ms: u64,
     /// The key never signed for this chain. Without this, a key that has no record of what it signed first watches others
     /// decide; with it and untrue, the validator may sign twice and be slashed. It counts for a directory without blocks, in the first day of
-    /// the chain.
+    /// the chain, and once others were heard for some seconds that know no block with a signature of the key.
     #[arg(long)]
     first_start: bool,
     /// A key that has no record of what it signed signed nothing for this height or a later one. For a chain that stands still because its
-    /// validators lost their records; it counts only while this is the next height.
+    /// validators lost their records; it counts only while this is the next height, and nobody is asked whether it is true.
     #[arg(long, value_name = "HEIGHT")]
     unsigned_from: Option<u64>,
     /// Where it is recorded what the key signed [default: in the data directory]. On another disk it also protects from

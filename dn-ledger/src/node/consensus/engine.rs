@@ -25,7 +25,7 @@ use super::signer::{Checker, Keeper};
 /// How often the tip is told to others, so that those behind ask for blocks.
 const STATUS_INTERVAL: Duration = Duration::from_secs(1);
 /// Longest wait for the answer to a request for blocks.
-const SYNC_TIMEOUT: Duration = Duration::from_secs(5);
+pub(super) const SYNC_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Why the engine does not start.
 #[derive(Debug, thiserror::Error)]

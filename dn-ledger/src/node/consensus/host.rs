@@ -55,6 +55,8 @@ pub(crate) struct Host {
     synced: u64,
     /// Heights decided in a row that did not come by synchronisation.
     live: u32,
+    /// The first height since the start whose block carries a signature of this node's key.
+    signed: Option<u64>,
     #[cfg(feature = "faults")]
     fault: Option<super::Fault>,
 }
@@ -86,6 +88,7 @@ impl Host {
             last_decided: now,
             synced: 0,
             live: 0,
+            signed: None,
             #[cfg(feature = "faults")]
             fault: None,
         })
@@ -109,6 +112,11 @@ impl Host {
     /// Heights in a row that were decided while this node listened.
     pub(crate) const fn live(&self) -> u32 {
         self.live
+    }
+
+    /// The first height since the start whose block, as its proposer or in its certificate, this node's key signed.
+    pub(crate) const fn signed(&self) -> Option<u64> {
+        self.signed
     }
 
     /// How long nothing was decided.
@@ -311,6 +319,10 @@ impl Host {
             source,
         })?;
         let certificate = pure_certificate(certificate)?;
+        let own = |who| Some(who) == self.shared.own_key;
+        if own(block.header.proposer) || certificate.signatures.iter().any(|(signer, _)| own(*signer)) {
+            self.signed.get_or_insert(height.0);
+        }
         let began = Instant::now();
         // On disk first: nothing is answered, or visible to queries, that a crash could take back.
         self.shared.store.commit(&block, &certificate, &executed)?;

@@ -6,6 +6,7 @@ use std::time::Duration;
 use dn_core::TxId;
 use dn_core::hexadecimal::from_digits;
 use serde_json::Value;
+use serde_json::value::RawValue;
 use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout_at};
 
@@ -36,7 +37,7 @@ enum Admitted {
 }
 
 /// Answers once the blocks of the transactions are durable. The same bytes again, at any time, get the same answer.
-pub(super) async fn all(shared: &Arc<Shared>, params: Vec<Value>) -> Vec<Result<Value, RpcError>> {
+pub(super) async fn all(shared: &Arc<Shared>, params: Vec<Value>) -> Vec<Result<Box<RawValue>, RpcError>> {
     if params.is_empty() {
         return Vec::new();
     }
@@ -119,7 +120,7 @@ async fn wait(
     shared: &Shared,
     waiting: oneshot::Receiver<Answer>,
     deadline: Instant,
-) -> Result<Value, RpcError> {
+) -> Result<Box<RawValue>, RpcError> {
     match timeout_at(deadline, waiting).await {
         Ok(Ok(answer)) => show(answer?),
         Ok(Err(_)) if shared.pool().stopped => Err(RpcError::new(CODE_BUSY, "the node is stopping")),

@@ -6,6 +6,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
+use serde_json::value::RawValue;
 
 use super::{
     CODE_BUSY, CODE_INTERNAL, CODE_PARAMS, CODE_REJECTED, RpcError, account, chain, governance, openrpc,
@@ -13,8 +14,8 @@ use super::{
 };
 use crate::node::shared::Shared;
 
-/// What a method that only reads does.
-pub(super) type Query = dyn Fn(&Shared, Value) -> Result<Value, RpcError> + Send + Sync;
+/// What a method that only reads does; its result is written once, here.
+pub(super) type Query = dyn Fn(&Shared, Value) -> Result<Box<RawValue>, RpcError> + Send + Sync;
 
 /// What a call does.
 pub(super) enum Call {
