@@ -63,7 +63,7 @@ pub fn sample(logits: &[f32], sampling: &Sampling, index: u32) -> u32 {
         return select::best(logits);
     }
     let mut scratch = Scratch::default();
-    fixed::fill(logits, &mut scratch.fixed);
+    crate::cpu::sampling::fill(logits, &mut scratch.fixed);
     select::draw_one(&scratch.fixed, sampling, index, &mut scratch.select)
 }
 

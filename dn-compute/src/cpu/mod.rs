@@ -14,6 +14,7 @@ mod pack;
 mod pages;
 mod rms_norm;
 mod rope;
+pub(crate) mod sampling;
 mod silu;
 mod threads;
 #[cfg(target_arch = "x86_64")]

@@ -19,6 +19,7 @@ pub(crate) const EXCLUDED: i64 = i64::MIN;
 ///
 /// The product is exact in f64. Adding `1.5 * 2^52` rounds it to an integer, which then stands in the low bits: a form
 /// that compilers turn into vector instructions.
+#[inline(always)]
 pub(crate) fn to_fixed(logit: f32) -> i64 {
     const ROUND: f64 = 6_755_399_441_055_744.0;
     const LIMIT: f64 = MAX_FIXED as f64;
@@ -26,13 +27,6 @@ pub(crate) fn to_fixed(logit: f32) -> i64 {
     let held = if scaled < -LIMIT { -LIMIT } else { scaled };
     let held = if held > LIMIT { LIMIT } else { held };
     (held + ROUND).to_bits() as i64 - ROUND.to_bits() as i64
-}
-
-/// All logits in fixed point.
-#[cfg(feature = "engine")]
-pub(super) fn fill(logits: &[f32], fixed: &mut Vec<i64>) {
-    fixed.clear();
-    fixed.extend(logits.iter().map(|l| to_fixed(*l)));
 }
 
 /// `A`, `B` and `C`.
@@ -63,6 +57,30 @@ impl Powers {
         // The first distance with n > 40: the smallest `below` with `below * K >= 41 * 2^24 * 2^40`.
         let nothing = (u128::from(WEIGHT_BITS + 1) << 64).div_ceil(u128::from(scale));
         Self { scale, nothing: u64::try_from(nothing).unwrap_or(u64::MAX), tables: &TABLES }
+    }
+
+    /// `K`.
+    #[cfg(all(feature = "engine", target_arch = "x86_64"))]
+    pub(crate) const fn scale(&self) -> u64 {
+        self.scale
+    }
+
+    /// The distance below the best from which on weights are 0.
+    #[cfg(all(feature = "engine", any(test, target_arch = "x86_64")))]
+    pub(crate) const fn nothing(&self) -> u64 {
+        self.nothing
+    }
+
+    /// `A`, `B` and `C`.
+    #[cfg(all(feature = "engine", target_arch = "x86_64"))]
+    pub(crate) const fn tables(&self) -> &'static [[u64; 256]; 3] {
+        self.tables
+    }
+
+    /// Whether `K`, and `2^12` times every distance at which a weight is not 0, are below `2^52`: at temperatures from about 0.001 to 2,000.
+    #[cfg(all(feature = "engine", target_arch = "x86_64"))]
+    pub(crate) const fn fits_52_bits(&self) -> bool {
+        self.scale < 1 << 52 && self.nothing <= 1 << WEIGHT_BITS
     }
 
     /// The weight of a token whose logit is `below` the best, in units of `2^-24`.

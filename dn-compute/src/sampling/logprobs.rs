@@ -4,7 +4,8 @@ use std::cmp::Ordering;
 
 use dn_core::objects::{TokenLogprob, TokenLogprobs};
 
-use super::fixed::{MICRO, Powers, WEIGHT_BITS, fill};
+use super::fixed::{MICRO, Powers, WEIGHT_BITS};
+use crate::cpu::sampling::{fill, largest};
 
 /// `floor(ln(2) * 2^56)`.
 const LN2_Q56: u64 = 49_946_518_145_322_873;
@@ -21,7 +22,7 @@ pub fn token_logprobs(logits: &[f32], chosen: u32, top: usize) -> TokenLogprobs 
 
 /// The same for logits that are in fixed point already.
 pub(super) fn from_fixed(logits: &[f32], fixed: &[i64], chosen: u32, top: usize) -> TokenLogprobs {
-    let max = fixed.iter().copied().max().unwrap_or(0);
+    let max = largest(fixed);
     let log_sum = log_sum(fixed, max);
     let one = |token: u32| TokenLogprob { token, logprob_q24: fixed[token as usize] - max - log_sum };
     TokenLogprobs { chosen: one(chosen), top: best(logits, top).into_iter().map(one).collect() }

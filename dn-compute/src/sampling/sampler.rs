@@ -6,6 +6,7 @@ use super::penalties::Penalties;
 use super::select::{SelectScratch, best, best_fixed, draw_one};
 use super::transform::biased;
 use super::{fixed, logprobs};
+use crate::cpu::sampling::fill;
 use crate::grammar::{Constraint, GrammarError};
 use crate::model::ModelFront;
 
@@ -128,7 +129,7 @@ impl Sampler {
         if greedy && !touched && !excluded && self.top_logprobs.is_none() {
             return Choice { token: best(logits), logprobs: None };
         }
-        fixed::fill(logits, &mut scratch.fixed);
+        fill(logits, &mut scratch.fixed);
         let raw = self.top_logprobs.is_some() && (touched || excluded);
         let raw = if raw { scratch.fixed.clone() } else { Vec::new() };
         self.transform(&mut scratch.fixed);

@@ -4,6 +4,7 @@ use dn_core::objects::Sampling;
 
 use super::fixed::{EXCLUDED, MICRO, Powers};
 use super::rules::{is_better, least_weight, needed, ranking, reaches, target};
+use crate::cpu::sampling;
 
 /// Buckets of the distance from the best logit, in steps of 1/32.
 const BUCKETS: usize = 4096;
@@ -55,7 +56,7 @@ fn bucket(max: i64, fixed: i64) -> usize {
 
 /// Steps 6 to 10: at least one token takes part, and the temperature is not zero.
 pub(super) fn draw_one(fixed: &[i64], s: &Sampling, index: u32, scratch: &mut SelectScratch) -> u32 {
-    let max = fixed.iter().copied().max().unwrap_or(0);
+    let max = sampling::largest(fixed);
     let powers = Powers::new(s.temperature_micro);
     let SelectScratch { weights, buckets, kept } = scratch;
     let least = least_weight(s.min_p_micro);
@@ -73,8 +74,7 @@ pub(super) fn draw_one(fixed: &[i64], s: &Sampling, index: u32, scratch: &mut Se
             kept.truncate(top_p(kept, total, s.top_p_micro));
         }
     } else if s.top_p_micro < MICRO {
-        weights.clear();
-        weights.extend(fixed.iter().map(|l| powers.of(max, *l)));
+        sampling::weights(&powers, max, fixed, weights);
         buckets.clear();
         buckets.resize(BUCKETS, 0);
         for (l, w) in fixed.iter().zip(&*weights).filter(|(_, w)| **w > 0) {
@@ -95,8 +95,7 @@ pub(super) fn draw_one(fixed: &[i64], s: &Sampling, index: u32, scratch: &mut Se
             }
         }
     } else {
-        weights.clear();
-        weights.extend(fixed.iter().map(|l| powers.of(max, *l)));
+        sampling::weights(&powers, max, fixed, weights);
         let total = weights.iter().sum();
         return pick(weights.iter().copied(), target(s.seed, index, total)) as u32;
     }

@@ -141,11 +141,11 @@ fn exponents(w: &Packed, group: usize) -> __m512i {
     unsafe { _mm512_loadu_si512(er.as_ptr().cast()) }
 }
 
-/// The outputs of a group's rows: its sums, below `2^53`, rounded to 24 bits, scaled exactly; what is below `2^-126` is `+0`.
+/// The outputs of a group's rows: its sums, rounded to 24 bits, scaled exactly; what is below `2^-126` is `+0`.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")]
 fn outputs(er: __m512i, sum: Sum, et: i32) -> __m512 {
-    let [even, odd] = sum.map(|sum| _mm512_castps256_ps512(_mm512_cvtpd_ps(_mm512_cvtepi64_pd(sum))));
+    let [even, odd] = sum.map(|sum| _mm512_castps256_ps512(_mm512_cvtepi64_ps(sum)));
     let order = _mm512_setr_epi32(0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23);
     let rounded = _mm512_permutex2var_ps(even, order, odd);
     let exponent = _mm512_cvtepi32_ps(_mm512_add_epi32(er, _mm512_set1_epi32(et)));
