@@ -1,7 +1,16 @@
-//! The ledger against naive models of it: every delegator's stake kept on its own, every vote counted anew.
+//! The ledger against naive models of it: every delegator's stake kept on its own, every vote counted anew, payment as the design
+//! says it.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod common;
+#[path = "models/outcome.rs"]
+mod outcome;
+#[path = "models/payments.rs"]
+mod payments;
+#[path = "models/requests.rs"]
+mod requests;
+#[path = "models/spec.rs"]
+mod spec;
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -57,14 +66,23 @@ impl Machine {
     }
 
     fn next_block(&mut self) -> Vec<Event> {
-        let mut events = end_block(&mut self.state, &self.ctx);
+        let mut events = self.end_block();
+        events.extend(self.begin_block());
+        events
+    }
+
+    fn end_block(&mut self) -> Vec<Event> {
+        let events = end_block(&mut self.state, &self.ctx);
         supply::check_changes(&supply::changed_holdings(&self.state.pending())).unwrap();
         self.state.seal();
+        events
+    }
+
+    fn begin_block(&mut self) -> Vec<Event> {
         self.ctx.height += 1;
         self.ctx.time_ms += 1_000;
         self.ctx.params = PARAMS.get(&self.state, &0).unwrap();
-        events.extend(begin_block(&mut self.state, &self.ctx));
-        events
+        begin_block(&mut self.state, &self.ctx)
     }
 
     fn held(&self, who: &str, pool: &str) -> u128 {

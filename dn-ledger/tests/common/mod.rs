@@ -318,16 +318,7 @@ impl World {
 
     /// The names of validators that have something to do for a batch, with the receipt.
     pub(crate) fn open_audits(&self) -> Vec<(String, BatchId, u32, AuditPhase)> {
-        let all = PageRequest { limit: Some(1_000), after: None };
-        query::audits(self.state(), None, true, &all)
-            .unwrap()
-            .items
-            .into_iter()
-            .map(|audit| {
-                let name = ["v1", "v2", "v3"].into_iter().find(|n| address(n) == audit.auditor);
-                (name.unwrap().to_owned(), audit.batch, audit.index, audit.phase)
-            })
-            .collect()
+        open_audits(self.state())
     }
 
     pub(crate) fn verdict(name: &str, batch: BatchId, index: u32, outcome: AuditOutcome) -> Verdict {
@@ -372,6 +363,20 @@ impl World {
         }
         panic!("no batch ended within 40 blocks: {events:?}");
     }
+}
+
+/// The names of validators that have something to do for a batch, with the receipt.
+pub(crate) fn open_audits(state: &State) -> Vec<(String, BatchId, u32, AuditPhase)> {
+    let all = PageRequest { limit: Some(1_000), after: None };
+    query::audits(state, None, true, &all)
+        .unwrap()
+        .items
+        .into_iter()
+        .map(|audit| {
+            let name = ["v1", "v2", "v3"].into_iter().find(|n| address(n) == audit.auditor);
+            (name.unwrap().to_owned(), audit.batch, audit.index, audit.phase)
+        })
+        .collect()
 }
 
 fn salt(verdict: &Verdict) -> Hash32 {
