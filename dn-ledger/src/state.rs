@@ -12,7 +12,7 @@ pub use proof::{ProofEnd, ProofError, StateProof, bit, branch_hash};
 pub use records::{
     Account, Audit, AuditPhase, AuditResult, AuditTask, Batch, BatchStatus, Channel, Commission,
     CommissionRaise, ExecutionFault, Identity, IdentityStatus, Model, Offer, Pool, PoolVote, Proposal,
-    ProposalStatus, Session, Tally, Upgrade,
+    ProposalStatus, Session, Tally, Upgrade, VotingRules,
 };
 pub use records::{
     AuditLoad, Dispute, DisputeLoad, Election, FeedbackRecord, Heard, QualityRound, Reputation,

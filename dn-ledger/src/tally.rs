@@ -2,9 +2,9 @@
 
 use dn_core::{Address, Amount};
 
-use crate::params::GovernanceParams;
+use crate::apply::in_role;
 use crate::state::{
-    IDENTITIES, IdentityStatus, POOL_VOTES, PoolVote, ProposalStatus, STAKE_POOLS, State, Tally,
+    IDENTITIES, IdentityStatus, POOL_VOTES, PoolVote, ProposalStatus, STAKE_POOLS, State, Tally, VotingRules,
 };
 use crate::tx::{Choice, Role};
 
@@ -13,9 +13,12 @@ const BASIS: u128 = 10_000;
 
 /// The votes on a proposal as they stand: over pools, never over delegators. All stake with active validators counts, and what
 /// delegators of others voted themselves.
+///
+/// It looks at who is a validator now (at most `max_in_role`) and at pools with a vote on this proposal, each of which somebody paid for with a
+/// transaction since voting began; not at who ever was a validator.
 pub fn tally(state: &State, proposal: u64) -> Tally {
     let mut tally = Tally::default();
-    for ((_, validator), identity) in IDENTITIES.iter_from(state, &Role::Validator) {
+    for (validator, identity) in in_role(state, Role::Validator) {
         if identity.status != IdentityStatus::Active {
             continue;
         }
@@ -72,7 +75,7 @@ fn add(sum: &mut Amount, more: Amount) {
 }
 
 /// How voting ends with these votes.
-pub(crate) fn outcome(tally: &Tally, rules: &GovernanceParams, from_height: u64) -> ProposalStatus {
+pub(crate) fn outcome(tally: &Tally, rules: &VotingRules, from_height: u64) -> ProposalStatus {
     let [yes, no, abstain, veto, total] =
         [tally.yes, tally.no, tally.abstain, tally.no_with_veto, tally.total].map(Amount::atto);
     // All stake is under 2^87 atto: a ten-thousandfold fits.
@@ -98,7 +101,7 @@ mod tests {
     fn of(votes: [u128; 4], total: u128) -> ProposalStatus {
         let [yes, no, abstain, no_with_veto] = votes.map(Amount::from_atto);
         let tally = Tally { yes, no, abstain, no_with_veto, total: Amount::from_atto(total) };
-        outcome(&tally, &Params::devnet().governance, 9)
+        outcome(&tally, &Params::devnet().governance.voting_rules(), 9)
     }
 
     #[test]

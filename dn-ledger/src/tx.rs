@@ -66,6 +66,11 @@ impl Role {
             Self::Gateway => "gateway",
         }
     }
+
+    /// Whether at most `max_in_role` can be in it: an epoch's end goes through all of these, and through nobody else.
+    pub(crate) const fn is_capped(self) -> bool {
+        matches!(self, Self::Worker | Self::Validator)
+    }
 }
 
 impl std::fmt::Display for Role {

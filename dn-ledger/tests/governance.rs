@@ -8,8 +8,8 @@ use dn_core::{Amount, Hash32};
 use dn_ledger::events::Event;
 use dn_ledger::reject::{Field, GovernanceFault};
 use dn_ledger::state::{
-    DEPOSITS, ENDED_PROPOSALS, ExecutionFault, OPEN_PROPOSALS, OVERRIDES, PARAMS, POOL_VOTES, POOLS,
-    PROPOSALS, Pool, ProposalStatus, STAKE_SHARES,
+    DEPOSITS, ENDED_PROPOSALS, ExecutionFault, IDENTITIES, OPEN_PROPOSALS, OVERRIDES, PARAMS, POOL_VOTES,
+    POOLS, PROPOSALS, Pool, ProposalStatus, STAKE_SHARES,
 };
 use dn_ledger::tx::{Choice, DomainTerms, ParamChange, ProposalKind, Shares};
 use dn_ledger::views::PageRequest;
@@ -422,6 +422,73 @@ fn stake_that_moves_votes_once() {
     assert_eq!(yes(&w), 270);
     let t = tally(w.state(), 0);
     assert!(t.yes.checked_add(t.no).unwrap() <= t.total);
+}
+
+/// A proposal that lowers what a vote must reach does so for votes that begin later.
+#[test]
+fn a_running_vote_keeps_its_rules() {
+    let mut params = short();
+    params.governance.voting_blocks = 20;
+    (params.governance.quorum, params.governance.pass, params.governance.veto) = (6_000, 6_000, 3_000);
+    let mut w = World::with(params);
+    let lower = changes(vec![
+        ParamChange::GovernanceQuorum { value: 3_000 },
+        ParamChange::GovernancePass { value: 5_000 },
+        ParamChange::GovernanceVeto { value: 1_500 },
+    ]);
+    w.ok("payer", propose(lower, 100));
+    for who in ["v1", "v2", "v3"] {
+        w.ok(who, vote(0, who, Choice::Yes));
+    }
+    w.blocks(12);
+    // A deposit that is not whole begins no vote.
+    w.ok("owner", propose(ProposalKind::Text {}, 100));
+    w.ok("stranger", propose(ProposalKind::Text {}, 25));
+    w.ok("v1", vote(1, "v1", Choice::Yes));
+    let rules =
+        |w: &World, id| query::proposal(w.state(), id).unwrap().rules.map(|r| (r.quorum, r.pass, r.veto));
+    assert_eq!((rules(&w, 1), rules(&w, 2)), (Some((6_000, 6_000, 3_000)), None));
+    while status(&w, 0).is_open() {
+        w.block(&[]);
+    }
+    assert!(matches!(status(&w, 0), ProposalStatus::Executed { .. }));
+    let changed = w.chain.next_context(0).params.governance;
+    assert_eq!((changed.quorum, changed.pass, changed.veto), (3_000, 5_000, 1_500));
+    assert!(matches!(status(&w, 1), ProposalStatus::Voting { .. }));
+    assert_eq!(rules(&w, 1), Some((6_000, 6_000, 3_000)));
+    while status(&w, 1).is_open() {
+        w.block(&[]);
+    }
+    // A third of all stake voted: enough for the new quorum, too little for its own.
+    assert_eq!(status(&w, 1), ProposalStatus::NoQuorum);
+    w.ok("owner", propose(ProposalKind::Text {}, 100));
+    assert_eq!(rules(&w, 3), Some((3_000, 5_000, 1_500)));
+}
+
+/// Who was a validator once is not looked at, so that a block's work is bounded by who is one and by who voted.
+#[test]
+fn a_count_does_not_go_through_the_retired() {
+    let mut w = world();
+    w.ok(
+        "stranger",
+        Payload::Register {
+            role: Role::Validator,
+            collateral: dn(1_000),
+            name: "n".into(),
+            endpoint: String::new(),
+        },
+    );
+    w.ok("stranger", Payload::Stake { validator: address("stranger"), amount: dn(1_000) });
+    w.ok("payer", propose(ProposalKind::Text {}, 100));
+    w.ok("v1", vote(0, "v1", Choice::Yes));
+    let before = tally(w.state(), 0);
+    w.ok("stranger", Payload::Retire { role: Role::Validator });
+    let count = tally(w.state(), 0);
+    assert!(before.total.checked_sub(count.total).unwrap() >= dn(1_000) && before.yes <= count.yes);
+    // A record that nobody can read: whoever looks at it panics.
+    let mut state = w.state().clone();
+    state.put(IDENTITIES.key(&(Role::Validator, address("stranger"))), vec![255]);
+    assert_eq!(tally(&state, 0), count);
 }
 
 /// Filling every place costs far more than as many deposits.

@@ -175,7 +175,7 @@ fn stake_and_unbonding() {
         w.reject("payer", Payload::Withdraw {}),
         Reject::NothingToWithdraw { next_release_epoch: Some(_) }
     ));
-    w.blocks(w.genesis.params.epoch_blocks * 3);
+    w.blocks(w.genesis.params.epoch_blocks * (w.genesis.params.unbonding_epochs + 1));
     let before = w.balance("payer");
     w.ok("payer", Payload::Withdraw {});
     let fee = w.genesis.params.min_tx_fee;
@@ -452,19 +452,20 @@ fn transaction_fees_reach_the_stake_pools() {
     assert!(STAKE_POOLS.get(w.state(), &address("v2")).unwrap().tokens() > before);
 }
 
-/// An epoch's end goes through all of a role, so they are bounded; who leaves makes room, and who left is not counted.
+/// An epoch's end goes through all workers and validators, so they are bounded; who leaves makes room, and who left is not counted.
 #[test]
 fn a_role_is_full() {
     let mut params = params();
     params.max_in_role = 3;
     let mut w = World::with(params);
-    let role = Role::Gateway;
-    let collateral = w.genesis.params.collateral.gateway;
+    let role = Role::Worker;
+    let collateral = w.genesis.params.collateral.worker;
     for who in ["owner", "worker", "worker2"] {
         w.ok(who, register(role, collateral));
     }
     assert_eq!(w.reject("stranger", register(role, collateral)), Reject::RoleFull { role, limit: 3 });
-    w.ok("stranger", register(Role::Worker, w.genesis.params.collateral.worker));
+    let validator = register(Role::Validator, w.genesis.params.collateral.validator);
+    assert_eq!(w.reject("stranger", validator), Reject::RoleFull { role: Role::Validator, limit: 3 });
     w.ok("worker", Payload::Retire { role });
     w.ok("stranger", register(role, collateral));
     assert_eq!(w.reject("payer", register(role, collateral)), Reject::RoleFull { role, limit: 3 });
@@ -473,4 +474,18 @@ fn a_role_is_full() {
     expected.sort();
     assert_eq!(listed, expected);
     assert_eq!(ROLE_COUNTS.get_or_default(w.state(), &role), 3);
+}
+
+/// Nothing goes through gateways or model owners, so nobody shuts them out with cheap registrations.
+#[test]
+fn whoever_nothing_goes_through_is_not_capped() {
+    let mut params = params();
+    params.max_in_role = 1;
+    let mut w = World::with(params);
+    for (role, amount) in [(Role::ModelOwner, 10), (Role::Gateway, 100)] {
+        for who in ["owner", "worker", "worker2", "stranger"] {
+            w.ok(who, register(role, dn(amount)));
+        }
+        assert_eq!(ROLE_COUNTS.get_or_default(w.state(), &role), 4);
+    }
 }

@@ -245,7 +245,7 @@ fn redelegated_stake_is_bound_and_settles() {
     assert_eq!(REDELEGATIONS.iter(w.state()).count() + REDELEGATION_POOLS.iter(w.state()).count(), 0);
     // So does a withdrawal that pays nothing out.
     w.ok("payer", redelegate("v2", "v3", held(&w, "payer", "v2")));
-    w.blocks(3 * w.genesis.params.epoch_blocks);
+    w.blocks((w.genesis.params.unbonding_epochs + 1) * w.genesis.params.epoch_blocks);
     w.ok("payer", Payload::Withdraw {});
     assert!(held(&w, "payer", "v3").0 > 0);
 }
@@ -443,6 +443,29 @@ fn equivocation_costs_a_twentieth_of_everything_and_the_seat() {
     assert!(events.iter().any(|e| matches!(e, Event::Withdrawn { amount, .. } if *amount > left)));
     assert_eq!(again(&w), out);
     assert_eq!(left, IDENTITIES.get(w.state(), &(role, validator)).map(|_| left).unwrap());
+}
+
+/// Who unbonds an atto before it is slashed leaves a pool whose every share rounding would take: others must still get out through it.
+#[test]
+fn an_atto_does_not_bar_the_exit() {
+    let mut w = World::bare();
+    let validator = address("v1");
+    w.ok("payer", stake("v1", 1_000));
+    to_epoch(&mut w);
+    w.ok("v1", Payload::Unbond { validator, shares: Shares(1) });
+    w.ok("worker", equivocation("v1", 1));
+    let before = w.balance("payer");
+    let shares = held(&w, "payer", "v1");
+    let worth = STAKE_POOLS.get(w.state(), &validator).unwrap().value_of(shares.0);
+    w.ok("payer", Payload::Unbond { validator, shares });
+    let epochs = w.genesis.params.unbonding_epochs;
+    w.blocks(epochs * w.genesis.params.epoch_blocks);
+    w.ok("payer", Payload::Withdraw {});
+    let fees = w.genesis.params.min_tx_fee.checked_mul(2).unwrap();
+    assert_eq!(w.balance("payer").checked_add(fees), before.checked_add(worth));
+    // The other's atto is its own, and nothing stays behind.
+    w.ok("v1", Payload::Withdraw {});
+    assert_eq!(UNBONDING_POOLS.iter(w.state()).count(), 0);
 }
 
 #[test]

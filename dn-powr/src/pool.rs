@@ -3,7 +3,7 @@
 
 use dn_core::{Amount, canonical_struct};
 
-use crate::bps::portion_up;
+use crate::bps::{BPS, portion_up};
 
 /// Why a pool refuses an operation. The pool is then unchanged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -118,9 +118,11 @@ impl StakePool {
         Ok(())
     }
 
-    /// Takes a fraction in basis points, rounded up, from everyone alike and returns it.
+    /// Takes a fraction in basis points, rounded up, from everyone alike and returns it. Less than all of it leaves an atto, so that rounding
+    /// does not make the shares worthless: nobody could join them any more.
     pub fn slash(&mut self, bps: u16) -> Amount {
-        let taken = portion_up(self.tokens, bps);
+        let least = if bps < BPS { Amount::from_atto(1) } else { Amount::ZERO };
+        let taken = portion_up(self.tokens, bps).min(self.tokens.saturating_sub(least));
         self.tokens = self.tokens.saturating_sub(taken);
         taken
     }

@@ -66,9 +66,10 @@ impl Step<'_> {
 
     fn decide(&mut self, id: u64) {
         let mut record = PROPOSALS.get(self.state, &id).expect("open proposals are recorded");
-        let rules = self.ctx.params.governance;
+        let rules = record.rules.expect("they were taken when voting began");
         let votes = tally(self.state, id);
-        let from_height = self.ctx.height.saturating_add(rules.execution_delay_blocks);
+        let delay_blocks = self.ctx.params.governance.execution_delay_blocks;
+        let from_height = self.ctx.height.saturating_add(delay_blocks);
         let status = outcome(&votes, &rules, from_height);
         record.status = status;
         record.tally = Some(votes);

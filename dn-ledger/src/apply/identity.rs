@@ -47,7 +47,8 @@ impl Step<'_> {
             return Err(Reject::CollateralTooLow { role, minimum, found });
         }
         let limit = self.ctx.params.max_in_role;
-        if !IN_ROLE.contains(self.state, &(role, sender))
+        if role.is_capped()
+            && !IN_ROLE.contains(self.state, &(role, sender))
             && ROLE_COUNTS.get_or_default(self.state, &role) >= limit
         {
             return Err(Reject::RoleFull { role, limit });
@@ -165,7 +166,7 @@ pub(super) fn store_identity(state: &mut State, role: Role, address: Address, id
     IDENTITIES.put(state, &key, identity);
 }
 
-/// Everybody in a role, by address; never more than `max_in_role`, however many have left it.
+/// Everybody in a role, by address, however many have left it; of a [capped](Role::is_capped) one never more than `max_in_role`.
 pub(crate) fn in_role(state: &State, role: Role) -> impl Iterator<Item = (Address, Identity)> {
     IN_ROLE.iter_from(state, &role).map(move |((_, address), _)| {
         let identity = IDENTITIES.get(state, &(role, address)).expect("who is in a role is registered");

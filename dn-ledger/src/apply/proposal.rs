@@ -66,6 +66,7 @@ impl Step<'_> {
             needed,
             deposit: Amount::ZERO,
             status: ProposalStatus::Deposit { until_height },
+            rules: None,
             tally: None,
         };
         self.take_deposit(proposal, &mut record, proposer, deposit)?;
@@ -110,8 +111,10 @@ impl Step<'_> {
         DEPOSITS.update(self.state, &(proposal, depositor), |held| *held = sum(*held, amount));
         record.deposit = sum(record.deposit, amount);
         if record.deposit >= record.needed {
-            let blocks = self.ctx.params.governance.voting_blocks;
-            record.status = ProposalStatus::Voting { until_height: self.ctx.height.saturating_add(blocks) };
+            let rules = &self.ctx.params.governance;
+            let until_height = self.ctx.height.saturating_add(rules.voting_blocks);
+            record.status = ProposalStatus::Voting { until_height };
+            record.rules = Some(rules.voting_rules());
         }
         Ok(())
     }

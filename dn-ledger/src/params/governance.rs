@@ -4,6 +4,7 @@ use dn_core::{Amount, canonical_struct};
 use serde::{Deserialize, Serialize};
 
 use super::{ParamsError, part_of_pool, within, within_dn};
+use crate::state::VotingRules;
 
 /// Basis points in one.
 const BASIS: u128 = 10_000;
@@ -135,6 +136,11 @@ impl GovernanceParams {
             spend_bps: 100,
             ..Self::devnet()
         }
+    }
+
+    /// What decides votes that begin now.
+    pub(crate) const fn voting_rules(&self) -> VotingRules {
+        VotingRules { quorum: self.quorum, pass: self.pass, veto: self.veto }
     }
 
     /// The most of a pool that proposals spend at one epoch's end.

@@ -84,6 +84,7 @@ fn view_with(id: u64, record: Proposal, tally: Option<Tally>) -> ProposalView {
         needed: record.needed,
         deposit: record.deposit,
         status: record.status,
+        rules: record.rules,
         tally,
     }
 }

@@ -3,7 +3,7 @@
 use dn_core::{Address, Amount, ModelId};
 use serde::{Deserialize, Serialize};
 
-use crate::state::{ProposalStatus, Tally, Upgrade};
+use crate::state::{ProposalStatus, Tally, Upgrade, VotingRules};
 use crate::tx::ProposalKind;
 
 /// Stake that moved to another pool and still answers for the old validator.
@@ -66,6 +66,8 @@ pub struct ProposalView {
     pub deposit: Amount,
     /// Where it stands.
     pub status: ProposalStatus,
+    /// What decides the vote, as in force when voting began; none before.
+    pub rules: Option<VotingRules>,
     /// The votes: as they stand, or as they stood when voting ended; none before voting.
     pub tally: Option<Tally>,
 }

@@ -39,6 +39,25 @@ fn edges() {
     assert_eq!(StakePool::from_bytes(&pool.to_bytes()), Ok(pool));
 }
 
+/// A part that rounding makes the whole would close the pool to everybody else.
+#[test]
+fn only_a_whole_slash_makes_shares_worthless() {
+    for start in 1..40 {
+        let mut pool = StakePool::default();
+        pool.deposit(atto(start)).expect("first");
+        for bps in [0, 1, 500, 9_999, 9_999, 1] {
+            let before = pool.tokens().atto();
+            let up = (before * u128::from(bps)).div_ceil(10_000);
+            assert_eq!(pool.slash(bps), atto(up.min(before - 1)), "{start}");
+        }
+        let bought = pool.deposit(atto(100)).expect("shares have a price");
+        assert!((99..=100).contains(&pool.value_of(bought).atto()));
+        let left = pool.tokens();
+        assert_eq!((pool.slash(10_000), pool.tokens()), (left, Amount::ZERO));
+    }
+    assert_eq!(StakePool::default().slash(1), Amount::ZERO);
+}
+
 #[derive(Debug, Clone)]
 enum Step {
     Deposit(usize, u128),

@@ -96,6 +96,22 @@ pub struct Tally {
 }
 canonical_struct!(Tally { yes: Amount, no: Amount, abstain: Amount, no_with_veto: Amount, total: Amount });
 
+/// What decides a vote: as in force when voting began, so that what another proposal changes meanwhile moves no vote that runs.
+///
+/// # Units
+/// Basis points.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct VotingRules {
+    /// Part of all stake that must vote.
+    pub quorum: u16,
+    /// Part of the votes that do not abstain that must be exceeded by yes.
+    pub pass: u16,
+    /// Part of all votes that vetoes when exceeded.
+    pub veto: u16,
+}
+canonical_struct!(VotingRules { quorum: u16, pass: u16, veto: u16 });
+
 /// A proposal.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Proposal {
@@ -115,6 +131,8 @@ pub struct Proposal {
     pub deposit: Amount,
     /// Where it stands.
     pub status: ProposalStatus,
+    /// What decides the vote; none before voting.
+    pub rules: Option<VotingRules>,
     /// The votes when voting ended.
     pub tally: Option<Tally>,
 }
@@ -127,6 +145,7 @@ canonical_struct!(Proposal {
     needed: Amount,
     deposit: Amount,
     status: ProposalStatus,
+    rules: Option<VotingRules>,
     tally: Option<Tally>,
 });
 
