@@ -87,7 +87,7 @@ pub(crate) struct Acts {
     pub(crate) lines_per_token: usize,
     /// Tile-major; more may follow.
     lines: Vec<Line>,
-    /// Of pairs, the sum of every 16 columns: tile-major, then `[unit][token]`.
+    /// Of pairs, if asked for, the sum of every 16 columns: tile-major, then `[unit][token]`.
     #[cfg_attr(not(target_arch = "x86_64"), expect(dead_code, reason = "no kernel there asks for them"))]
     sums: Vec<i32>,
     /// `et` of every token.
@@ -96,11 +96,17 @@ pub(crate) struct Acts {
 }
 
 impl Acts {
-    /// Quantises `tokens` rows of `cols`.
+    /// Quantises `tokens` rows of `cols`; with the sums of pairs if `with_sums`.
     ///
     /// # Errors
     /// As [`quantise::quantise`], for the first element at fault.
-    pub(crate) fn new(cpu: &Cpu, form: Form, x: &[f32], cols: usize) -> Result<Self, NumericError> {
+    pub(crate) fn new(
+        cpu: &Cpu,
+        form: Form,
+        with_sums: bool,
+        x: &[f32],
+        cols: usize,
+    ) -> Result<Self, NumericError> {
         let Cpu { level, threads, spare } = cpu;
         let level = *level;
         let tokens = x.len() / cols;
@@ -116,7 +122,7 @@ impl Acts {
             lines.resize(needed, Line::ZERO);
         }
         let mut et = vec![0i32; tokens];
-        let units_per_token = if form == Form::Pairs { lines_per_token * UNITS } else { 0 };
+        let units_per_token = if with_sums && form == Form::Pairs { lines_per_token * UNITS } else { 0 };
         let mut sums = vec![0i32; tokens * units_per_token];
         let mut parts = Vec::with_capacity(tiles.len());
         let (mut rest, mut rest_et, mut rest_sums) = (&mut lines[..], &mut et[..], &mut sums[..]);
@@ -145,10 +151,10 @@ impl Acts {
         &self.lines[tile.first * self.lines_per_token..][..tile.width * self.lines_per_token]
     }
 
-    /// The sums of a tile of pairs, `[unit][token]`.
+    /// The sums of a tile of pairs, `[unit][token]`; nothing where they were not asked for.
     #[cfg(target_arch = "x86_64")]
     pub(crate) fn sums(&self, tile: Tile) -> &[i32] {
-        let per = self.lines_per_token * UNITS;
+        let per = self.sums.len() / self.et.len();
         &self.sums[tile.first * per..][..tile.width * per]
     }
 }
@@ -232,9 +238,10 @@ fn pairs_tile_body(
             continue;
         };
         let slots = lines[t..].iter_mut().step_by(tile.width);
-        let units = sums.chunks_exact_mut(UNITS * tile.width);
-        for ((slot, units), x) in slots.zip(units).zip(row.chunks(BLOCK)) {
+        let mut units = sums.chunks_exact_mut(UNITS * tile.width);
+        for (slot, x) in slots.zip(row.chunks(BLOCK)) {
             let a: [i16; BLOCK] = integers(x, factor);
+            let units = units.next().unwrap_or_default();
             for (sums, a) in units.chunks_exact_mut(tile.width).zip(a.chunks_exact(UNIT)) {
                 sums[t] = a.iter().map(|a| i32::from(*a)).sum();
             }

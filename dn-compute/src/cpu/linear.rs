@@ -9,7 +9,7 @@ use crate::spec::{BLOCK, LinearPlan, Matrix, NumericError, Op, Prepared, quantis
 use super::acts::MANY;
 use super::acts::{Acts, Form, TILE, Tile};
 use super::isa::Level;
-use super::pack::{self, GROUP, OCT, OCTS, Packed, half, oct_bytes};
+use super::pack::{self, Bits, GROUP, OCT, OCTS, Packed, half, oct_bytes};
 use super::{Cpu, own};
 
 #[cfg(target_arch = "x86_64")]
@@ -79,7 +79,9 @@ pub(super) fn linear(
     let plan = LinearPlan::new(&shapes, x, tokens, out)?;
     let own: Vec<&Packed> = weights.iter().map(|w| own(Op::Linear, w)).collect::<Result<_, _>>()?;
     let form = form(cpu.level, tokens, &own);
-    let acts = Acts::new(cpu, form, x, plan.cols)?;
+    // What all weights of a block have in common is multiplied by these.
+    let with_sums = own.iter().any(|w| w.minima || w.bits != Bits::Eight);
+    let acts = Acts::new(cpu, form, with_sums, x, plan.cols)?;
     let targets: Vec<Out> = out
         .iter_mut()
         .zip(&plan.rows)

@@ -184,7 +184,7 @@ impl Engine {
         let mut feeds = Vec::new();
         for (at, job) in jobs.iter_mut().enumerate() {
             let first = job.session.len();
-            let share = share(job.known.len() - first, room);
+            let share = room.min(job.known.len() - first);
             if share == 0 {
                 break;
             }
@@ -220,18 +220,6 @@ impl Engine {
         let prefill = now.duration_since(std::mem::replace(since, now));
         let timings = Timings { prefill_tokens: job.known.len() as u32, prefill, ..Timings::default() };
         Replay { trace_root: trace.root(), trace, divergence, logprobs, timings }
-    }
-}
-
-/// Tokens of an answer that a step takes, where `left` are left and it has room for `room`: those of two steps come in halves, since few
-/// tokens cost more each than many.
-fn share(left: usize, room: usize) -> usize {
-    /// Tokens that every backend takes together.
-    const TOGETHER: usize = 16;
-    if room < left && left < 2 * room {
-        left.div_ceil(2).next_multiple_of(TOGETHER).min(room)
-    } else {
-        left.min(room)
     }
 }
 

@@ -8,13 +8,15 @@ use std::ops::Range;
 
 use self::blocks::{BIAS_BITS, Part};
 use super::{Sum, UNIT_OCTS, add_products, exponents, halves, integers, outputs, widen};
-use crate::cpu::acts::{Acts, Line, TILE, Tile, UNIT};
+use crate::cpu::acts::{Acts, TILE, Tile, UNIT};
 use crate::cpu::isa::Avx512;
 use crate::cpu::linear::Out;
-use crate::cpu::pack::{Bits, GROUP, OCT, Packed, oct_bytes};
+use crate::cpu::pack::{Bits, GROUP, HALVES, OCT, Packed, oct_bytes};
 use crate::spec::matrix::MIN_SHIFT;
 
 mod blocks;
+#[cfg(test)]
+mod tests;
 
 /// Most octs that are widened at a time: with a tile's activations they stay in the first-level cache. Whole spans of fixed
 /// blocks.
@@ -23,10 +25,8 @@ const OCTS_AT_ONCE: usize = 64;
 const CUT: usize = 16;
 /// Most groups that share each activation.
 const GROUPS: usize = 2;
-/// Most tiles of tokens that pass the widened columns.
+/// Tiles of tokens that pass the widened columns.
 const TILES: usize = 32;
-/// Most bytes of their activations: with what else passes they stay in the second-level cache.
-const ACTIVATIONS: usize = 1 << 20;
 /// Pairs of columns of an oct.
 const PAIRS: usize = OCT / 2;
 
@@ -100,11 +100,13 @@ impl Work<'_> {
         let per = octs.div_ceil(octs.div_ceil(OCTS_AT_ONCE)).next_multiple_of(CUT);
         scratch.weights.resize(per * PAIRS * GROUPS, zero);
         let mut largest = zero;
-        for tiles in self.acts.tiles.chunks(self.tiles()) {
+        for tiles in self.acts.tiles.chunks(TILES) {
+            let tokens: usize = tiles.iter().map(|tile| tile.width).sum();
             for first in all.clone().step_by(GROUPS) {
                 let groups = first..all.end.min(first + GROUPS);
-                self.scales::<MINIMA>(&groups, scratch);
-                self.begin(tiles, &groups, scratch);
+                let biases = self.scales::<MINIMA>(&groups, scratch);
+                // What the buffer holds is written over.
+                scratch.sums.resize(tokens * groups.len(), [zero; 2]);
                 for from in (0..octs).step_by(per) {
                     let part = from..octs.min(from + per);
                     self.widen::<FOUR>(&groups, &part, &mut scratch.weights);
@@ -121,6 +123,10 @@ impl Work<'_> {
                         }
                         let (of_tile, rest) = sums.split_at_mut(tile.width * groups.len());
                         sums = rest;
+                        if part.start == 0 {
+                            let first = if tile.width == TILE { biases } else { [[zero; 2]; GROUPS] };
+                            begin(of_tile, &first[..groups.len()]);
+                        }
                         let columns = Columns {
                             octs: part.clone(),
                             first: part.start,
@@ -140,13 +146,6 @@ impl Work<'_> {
         _mm512_reduce_max_epu32(largest) < 0x7f80_0000
     }
 
-    /// Tiles of tokens that pass at a time: shares of about the same size.
-    fn tiles(&self) -> usize {
-        let each = self.acts.lines_per_token * size_of::<Line>() * TILE;
-        let all = self.acts.tiles.len();
-        all.div_ceil(all.div_ceil((ACTIVATIONS / each).clamp(1, TILES)))
-    }
-
     /// Spans of a row of so many groups that a full tile takes two at a time.
     const fn paired(&self, groups: usize) -> usize {
         match (groups, self.w.span()) {
@@ -155,49 +154,33 @@ impl Work<'_> {
         }
     }
 
-    /// Mantissas and minima of some groups.
+    /// Mantissas and minima of some groups; gives what the sums of a full tile begin with: less what biased block sums will add.
     #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")]
-    fn scales<const MINIMA: bool>(&self, groups: &Range<usize>, scratch: &mut Scratch) {
-        let w = self.w;
+    fn scales<const MINIMA: bool>(&self, groups: &Range<usize>, scratch: &mut Scratch) -> [Sum; GROUPS] {
         let zero = [_mm512_setzero_si512(); 2];
-        scratch.mantissas.clear();
-        scratch.minima.clear();
-        for span in 0..w.octs().div_ceil(w.span()) {
-            for group in groups.clone() {
-                let scales = w.scales(w.group(group), w.block_of_span(span));
-                let (m, n) = scales.map_or((zero, zero), |(m, n)| {
-                    (halves(integers::<false>(m)), if MINIMA { minima(n) } else { zero })
-                });
-                scratch.mantissas.push(m);
-                if MINIMA {
-                    scratch.minima.push(n);
-                }
-            }
-        }
-    }
-
-    /// What the sums of some groups begin with: less what biased block sums will add.
-    #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")]
-    fn begin(&self, tiles: &[Tile], groups: &Range<usize>, scratch: &mut Scratch) {
-        let zero = [_mm512_setzero_si512(); 2];
+        let blocks = self.w.octs().div_ceil(self.w.span());
+        let biased = if self.fused { self.paired(groups.len()) } else { 0 };
+        let bias = [_mm512_set1_epi32(-(1 << BIAS_BITS)); 2];
         let mut biases = [zero; GROUPS];
-        if self.fused {
-            let biased = &scratch.mantissas[..self.paired(groups.len()) * groups.len()];
-            for m in biased.chunks_exact(groups.len()) {
-                for (bias, m) in biases.iter_mut().zip(m) {
-                    add_products(bias, [_mm512_set1_epi32(-(1 << BIAS_BITS)); 2], *m);
+        scratch.mantissas.resize(blocks * groups.len(), zero);
+        scratch.minima.resize(if MINIMA { blocks * groups.len() } else { 0 }, zero);
+        for (g, group) in groups.clone().enumerate() {
+            let group = self.w.group(group);
+            let given = group.m.as_chunks().0.iter().map(|m: &[u8; HALVES]| halves(integers::<false>(m)));
+            let mut sum = zero;
+            let to = scratch.mantissas.iter_mut().skip(g).step_by(groups.len());
+            for (block, (to, m)) in to.zip(given.chain(std::iter::repeat(zero))).enumerate() {
+                *to = m;
+                if block < biased {
+                    add_products(&mut sum, bias, m);
                 }
             }
+            biases[g] = sum;
+            let given = group.n.as_chunks().0.iter().map(|n: &[u8; HALVES]| minima(n));
+            let to = scratch.minima.iter_mut().skip(g).step_by(groups.len());
+            to.zip(given.chain(std::iter::repeat(zero))).for_each(|(to, n)| *to = n);
         }
-        let tokens: usize = tiles.iter().map(|tile| tile.width).sum();
-        let full = tiles.iter().filter(|tile| tile.width == TILE).count() * TILE;
-        // Full tiles come first. What the buffer holds is written over.
-        scratch.sums.resize(tokens * groups.len(), zero);
-        let (biased, others) = scratch.sums.split_at_mut(full * groups.len());
-        for sums in biased.chunks_exact_mut(groups.len()) {
-            sums.iter_mut().zip(biases).for_each(|(sum, bias)| *sum = bias);
-        }
-        others.fill(zero);
+        biases
     }
 
     /// Asks for a share of the weights that are widened next.
@@ -320,7 +303,7 @@ impl Work<'_> {
         let part = self.part::<G>(tile, columns);
         for span in octs.start / size..octs.end.div_ceil(size) {
             let octs = octs.start.max(span * size)..octs.end.min((span + 1) * size);
-            part.add_one::<T, MINIMA>(span, &octs, sums.as_chunks_mut().0);
+            part.add_one::<T, MINIMA>(self.w.block_of_span(span), &octs, sums.as_chunks_mut().0);
         }
     }
 
@@ -343,6 +326,18 @@ impl Work<'_> {
             }
         }
         largest
+    }
+}
+
+/// Sets each token's sums to these. Written out: the compiler calls a function that copies otherwise, for each.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")]
+fn begin(sums: &mut [Sum], first: &[Sum]) {
+    for sums in sums.chunks_exact_mut(first.len()) {
+        for ([even, odd], first) in sums.iter_mut().zip(first) {
+            *even = first[0];
+            *odd = first[1];
+        }
     }
 }
 

@@ -90,7 +90,7 @@ pub(super) struct Part<'a, const G: usize> {
     /// Widened, from oct `first` on.
     pub(super) weights: &'a [[__m512i; G]],
     pub(super) first: usize,
-    /// Of every span of the row.
+    /// Of every block of the row, and zeros for spans past the last one.
     pub(super) mantissas: &'a [[Halves; G]],
     /// As `mantissas`, or empty.
     pub(super) minima: &'a [[Halves; G]],
@@ -101,12 +101,12 @@ pub(super) struct Part<'a, const G: usize> {
 }
 
 impl<const G: usize> Part<'_, G> {
-    /// Adds the products of a span, or of those octs of it that are there, to the sums of `T` tokens.
+    /// Adds the products of some octs of a block to the sums of `T` tokens.
     #[inline]
     #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")]
     pub(super) fn add_one<const T: usize, const MINIMA: bool>(
         &self,
-        span: usize,
+        block: usize,
         octs: &Range<usize>,
         sums: &mut [[Sum; G]],
     ) {
@@ -123,10 +123,10 @@ impl<const G: usize> Part<'_, G> {
         }
         for g in 0..G {
             for t in 0..T {
-                add_products(&mut sums[t][g], halves(dot[t][g]), self.mantissas[span][g]);
+                add_products(&mut sums[t][g], halves(dot[t][g]), self.mantissas[block][g]);
                 if MINIMA {
                     let less = [_mm512_set1_epi32(-total[t]); 2];
-                    add_products(&mut sums[t][g], less, self.minima[span][g]);
+                    add_products(&mut sums[t][g], less, self.minima[block][g]);
                 }
             }
         }
