@@ -1,4 +1,4 @@
-//! How long blocks take whose audits are as many as blocks admit: a worker posts batches as fast as they are taken, and no auditor answers.
+//! What blocks cost whose audits are as many as blocks admit: a worker posts batches as fast as they are taken, and no auditor answers.
 //!
 //! `cargo test --release -p dn-ledger --test audit_load -- --ignored --nocapture`: some minutes.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
@@ -48,12 +48,20 @@ fn world(validators: u32) -> World {
     w
 }
 
+/// Processor time of this thread, where the system tells, or the time that has passed.
+fn processor_time(start: Instant) -> Duration {
+    let text = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap_or_default();
+    let nanos = text.split_whitespace().next().and_then(|first| first.parse().ok());
+    nanos.map_or_else(|| start.elapsed(), Duration::from_nanos)
+}
+
 /// The next block, with the time that it takes a proposer.
 fn block(w: &mut World, txs: &[SignedTx]) -> (Proposal, Duration) {
     let time_ms = w.chain.tip().time_ms + 1_000;
-    let started = Instant::now();
+    let start = Instant::now();
+    let before = processor_time(start);
     let proposal = w.chain.propose(address("v1"), time_ms, txs).unwrap();
-    let took = started.elapsed();
+    let took = processor_time(start).saturating_sub(before);
     let header = &proposal.block.header;
     w.chain.commit(header, Certificate::default(), &proposal.executed);
     (proposal, took)
@@ -97,7 +105,7 @@ fn blocks_of_silent_audits() {
         }
         println!(
             "{validators} validators, {BATCHES} batches of {RECEIPTS}, {blocks} blocks: at most {most:?} draws and ends in one; \
-             the slowest with batches {taking:?}, without {worst:?}"
+             the slowest with batches {taking:?}, without {worst:?} of processor time"
         );
         assert!(blocks < 900);
     }

@@ -31,10 +31,10 @@ fn genesis_and_one_block() {
         hashes.map(|hash| hex(&hash)),
         [
             "1a7f8ceb12db85b51597690a3d48580fc70f4f80137e53db08c49a779753ba41",
-            "0fd25d0e77c137a9340bbe40040c40bce47da7572203e3071fd6fc40cf4c8669",
+            "54135a93218d35be16027e33845ae4062f5e299ecaf5c7ba419bc1a64008cd65",
             "1d86a6dcf35f03679b11612fc7ebcbca8f42e4753993639e12727cc0318350b6",
-            "f9577005fa7e586bd69215172cb6cf4b0f913c66846da0d62d33aa6815ca27dd",
-            "45a5e39456cab4158018ea6458ebd404675f95953cc7992d14467b6555a5e26e",
+            "4232eb1ee879b686282d97ac3c8b3721a7b24ecdf3d494b006618eb61d366e2d",
+            "c9784c35160cc0b5a5c9d3e84f57ffc022e553895cbeb9988b113d34d6b55fe3",
         ]
     );
 }
@@ -140,8 +140,8 @@ fn a_scripted_chain() {
     w.ok("owner", Payload::SetModelPrice { model: w.model, price: common::price() });
     let tip = w.chain.tip();
     let pinned = [
-        "c44907160767dbbbd97b76faed3a1ed14930d63681039526e4ba7abd9ccdf85f",
-        "677b52af396724e89993c3d4ead6d23711f6fac7622f3c7b26fc8e7f9acb7281",
+        "3d119b0dafe6726fdec35e654e8e23e65f092e112397e2cda1252f17ed9c85b8",
+        "b372ebc8bbb4a3b46c06ad27bd8713b4d16859380f3251aea4ff8a7af4c04f2d",
     ];
     assert_eq!([hex(&tip.state.0), hex(&tip.hash().0)], pinned);
 }
