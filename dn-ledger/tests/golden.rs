@@ -7,7 +7,7 @@ use common::{World, address, dn, genesis, key, params};
 use dn_core::objects::{BatchRoot, FinishReason, JobAcceptance, Receipt, SessionGrant};
 use dn_core::{Amount, BlockHash, Canonical, Hash32, Signed};
 use dn_ledger::tx::{
-    BackingTerms, Choice, DomainTerms, Evidence, Licence, NewJob, NewVersion, ParamChange, Parent,
+    Admission, BackingTerms, Choice, DomainTerms, Evidence, Licence, NewJob, NewVersion, ParamChange, Parent,
     ProposalKind, Shares, escrow_id,
 };
 use dn_ledger::vote::RoundProposal;
@@ -30,11 +30,11 @@ fn genesis_and_one_block() {
     assert_eq!(
         hashes.map(|hash| hex(&hash)),
         [
-            "1a7f8ceb12db85b51597690a3d48580fc70f4f80137e53db08c49a779753ba41",
-            "0fd25d0e77c137a9340bbe40040c40bce47da7572203e3071fd6fc40cf4c8669",
+            "f97f967674e1f348afde8c64982b17ab7ca3fdcc51e537c30c60f7bf81768340",
+            "8306b6fbb97b1eafc70e54caf03c4c5ada6cf7173a9b34a8e4c23a7e9d4fed67",
             "1d86a6dcf35f03679b11612fc7ebcbca8f42e4753993639e12727cc0318350b6",
-            "f9577005fa7e586bd69215172cb6cf4b0f913c66846da0d62d33aa6815ca27dd",
-            "45a5e39456cab4158018ea6458ebd404675f95953cc7992d14467b6555a5e26e",
+            "97ff5bd542b2a83453832010b374c9d6f8d0f6cfc227fd2610e4e2567b3dd88e",
+            "6fd09e9bd11cf4cff6490e4c19663d06fa6f0f49bea40d9fe3909b7a61a5b8bc",
         ]
     );
 }
@@ -124,7 +124,7 @@ fn every_proposal() {
     assert_eq!(tags, 81);
     assert_eq!(
         hex(&dn_core::keccak256(&[&all])),
-        "874ae0445fdeadf8bf43b167ef15118be27901a7d5f3ad0e55bbaeadd842d2da"
+        "7dc71a5b7632b6d054b0ed2c775a2149da5f73401b52c51cc445bbcf6e1c45f3"
     );
 }
 
@@ -140,8 +140,8 @@ fn a_scripted_chain() {
     w.ok("owner", Payload::SetModelPrice { model: w.model, price: common::price() });
     let tip = w.chain.tip();
     let pinned = [
-        "c44907160767dbbbd97b76faed3a1ed14930d63681039526e4ba7abd9ccdf85f",
-        "677b52af396724e89993c3d4ead6d23711f6fac7622f3c7b26fc8e7f9acb7281",
+        "f9b57d8ec3531e7e60f16b7dbf5c69245d8e1d93ea3f8b8a8c91c8d95e4a60f7",
+        "32b8c0e1e452157d9592ab259a97d1508116bdef6855cb2699e32d7a14fcf34e",
     ];
     assert_eq!([hex(&tip.state.0), hex(&tip.hash().0)], pinned);
 }
@@ -227,7 +227,7 @@ fn every_payload_of_the_registry() {
     let (family, shares) = (dn_core::ModelId([4; 32]), Shares(5));
     let emission = Some(dn_powr::DomainSplit::default());
     let fees = Some(dn_powr::FeeMove { worker: 6_500, owner: 2_000, validators: 800, domain: 400 });
-    let terms = DomainTerms { emission, fees };
+    let terms = DomainTerms { emission, fees, admission: Admission::Owner };
     let version = NewVersion {
         family: Some(family),
         manifest: common::manifest(1),
@@ -292,7 +292,7 @@ fn every_payload_of_the_registry() {
         [hex(&escrow.0), hex(&dn_core::keccak256(&[&all]))],
         [
             "c83d4770dbd7bd46cd3b75a787d747fd98233973d49bbd30f69367e3f30f481c",
-            "b09011609cbcfc458be3d3ff762a786b77243071bea6b0aae8479297d48887ca",
+            "4b2190d35fb1c1b559a9e861a8281f425f372544ad123c61c3f5ad0be9594683",
         ]
     );
 }
