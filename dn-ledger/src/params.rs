@@ -130,7 +130,7 @@ pub struct Params {
     pub min_stake: Amount,
     /// Most validators that decide blocks.
     pub max_validators: u32,
-    /// Most identities in one role: an epoch's end goes through all of them in one block.
+    /// Most workers, and most validators: an epoch's end goes through all of them in one block.
     pub max_in_role: u32,
     /// Epochs until unbonded stake and retired collateral are free.
     pub unbonding_epochs: u64,
@@ -237,7 +237,7 @@ impl Params {
             min_stake: Amount::from_dn(1),
             max_validators: 100,
             max_in_role: 5_000,
-            unbonding_epochs: 24,
+            unbonding_epochs: 42,
             min_unbonding_epochs: 2,
             max_token_price: Amount::from_dn(1),
             model_grace_blocks: 100,
@@ -353,6 +353,22 @@ impl Params {
         blocks.saturating_sub(beacon::MAX_DELAY).saturating_mul(self.min_block_ms)
     }
 
+    /// The most blocks from a batch to the last slash that its audits can come to: the draw, an auditor that is silent at the last moment, another one
+    /// that accuses at the last moment, and then the validators' vote or the dispute. Who posts, countersigns or accuses and leaves at once must
+    /// be in reach for as long.
+    pub const fn longest_audit_blocks(&self) -> u64 {
+        let times = &self.audit_times;
+        let audit = times.commit_blocks + times.reveal_blocks;
+        let accused = self.beacon.delay_blocks + (audit + 1) + audit;
+        // What no tile shows is voted on when the dispute would have been opened.
+        let vote = audit + 1;
+        if self.dispute.referee == 0 {
+            return accused + vote;
+        }
+        let (opened, dispute) = (self.dispute.open_blocks + vote, self.dispute.longest_blocks());
+        accused + if opened > dispute { opened } else { dispute }
+    }
+
     /// Checks every bound.
     ///
     /// # Errors
@@ -393,6 +409,7 @@ impl Params {
         let bonded_blocks = self.epoch_blocks.saturating_mul(self.unbonding_epochs - 1);
         self.dispute.validate(bonded_blocks)?;
         self.beacon.validate(self.epoch_blocks)?;
+        within("audits (longest)", self.longest_audit_blocks().into(), 1, bonded_blocks.into())?;
         self.quality.validate(self.epoch_blocks)?;
         self.feedback.validate()?;
         self.slash.validate()?;
@@ -451,6 +468,28 @@ mod tests {
             }
             assert!(tried > 5, "{tried}");
         }
+    }
+
+    #[test]
+    fn no_audit_outlasts_a_bond() {
+        // By hand: of 10 blocks to commit and 5 to reveal, drawn after 2.
+        let mut params = Params::devnet();
+        (params.audit_times.commit_blocks, params.audit_times.reveal_blocks) = (10, 5);
+        params.beacon.delay_blocks = 2;
+        assert_eq!(params.longest_audit_blocks(), 2 + (15 + 1) + 15 + (15 + 1));
+        let mut judged = params.clone();
+        (judged.dispute.referee, judged.dispute.open_blocks, judged.dispute.clock_blocks) = (1, 7, 90);
+        assert_eq!(judged.longest_audit_blocks(), 2 + (15 + 1) + 15 + (7 + 2 * 90 + 1));
+        judged.audit_times.commit_blocks = 400;
+        assert_eq!(judged.longest_audit_blocks(), 2 + (405 + 1) + 405 + 7 + (405 + 1));
+        // Three epochs of which the last block of the first one sees two: 48 blocks, one less than it takes.
+        (params.epoch_blocks, params.unbonding_epochs) = (24, 3);
+        assert_eq!(
+            params.validate(),
+            Err(ParamsError::OutOfBounds { name: "audits (longest)", found: 49, min: 1, max: 48 })
+        );
+        params.audit_times.reveal_blocks = 4;
+        assert_eq!((params.longest_audit_blocks(), params.validate()), (46, Ok(())));
     }
 
     #[test]

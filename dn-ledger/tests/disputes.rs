@@ -24,7 +24,7 @@ use proptest::prelude::*;
 
 fn params() -> Params {
     let mut params = common::params();
-    params.unbonding_epochs = 20;
+    params.unbonding_epochs = 21;
     params.dispute =
         DisputeParams { referee: RULES, open_blocks: 8, clock_blocks: 64, max_moves_per_block: 8 };
     params
@@ -441,6 +441,9 @@ fn without_its_referee_a_replica_executes_nothing() {
 fn a_dispute_may_not_outlast_a_bond() {
     let mut params = params();
     assert_eq!(params.validate(), Ok(()));
+    // With the audits before it.
+    params.unbonding_epochs = 20;
+    assert!(params.validate().unwrap_err().to_string().contains("audits"));
     params.unbonding_epochs = 16;
     assert!(params.validate().unwrap_err().to_string().contains("dispute"));
     params.dispute.referee = 0;

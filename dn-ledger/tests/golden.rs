@@ -7,7 +7,7 @@ use common::{World, address, dn, genesis, key, params};
 use dn_core::objects::{BatchRoot, FinishReason, JobAcceptance, Receipt, SessionGrant};
 use dn_core::{Amount, BlockHash, Canonical, Hash32, Signed};
 use dn_ledger::tx::{
-    BackingTerms, Choice, DomainTerms, Evidence, Licence, NewJob, NewVersion, ParamChange, Parent,
+    Admission, BackingTerms, Choice, DomainTerms, Evidence, Licence, NewJob, NewVersion, ParamChange, Parent,
     ProposalKind, Shares, escrow_id,
 };
 use dn_ledger::vote::RoundProposal;
@@ -124,7 +124,7 @@ fn every_proposal() {
     assert_eq!(tags, 81);
     assert_eq!(
         hex(&dn_core::keccak256(&[&all])),
-        "874ae0445fdeadf8bf43b167ef15118be27901a7d5f3ad0e55bbaeadd842d2da"
+        "7dc71a5b7632b6d054b0ed2c775a2149da5f73401b52c51cc445bbcf6e1c45f3"
     );
 }
 
@@ -227,7 +227,7 @@ fn every_payload_of_the_registry() {
     let (family, shares) = (dn_core::ModelId([4; 32]), Shares(5));
     let emission = Some(dn_powr::DomainSplit::default());
     let fees = Some(dn_powr::FeeMove { worker: 6_500, owner: 2_000, validators: 800, domain: 400 });
-    let terms = DomainTerms { emission, fees };
+    let terms = DomainTerms { emission, fees, admission: Admission::Owner };
     let version = NewVersion {
         family: Some(family),
         manifest: common::manifest(1),
@@ -292,7 +292,7 @@ fn every_payload_of_the_registry() {
         [hex(&escrow.0), hex(&dn_core::keccak256(&[&all]))],
         [
             "c83d4770dbd7bd46cd3b75a787d747fd98233973d49bbd30f69367e3f30f481c",
-            "b09011609cbcfc458be3d3ff762a786b77243071bea6b0aae8479297d48887ca",
+            "4b2190d35fb1c1b559a9e861a8281f425f372544ad123c61c3f5ad0be9594683",
         ]
     );
 }

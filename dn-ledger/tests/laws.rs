@@ -186,8 +186,8 @@ fn signed(w: &World, t: &Try) -> SignedTx {
 /// Deadlines long enough that what is tried at random meets them.
 fn slow_audits() -> World {
     let mut params = common::params();
-    params.audit_times.commit_blocks = 30;
-    params.audit_times.reveal_blocks = 30;
+    params.audit_times.commit_blocks = 4;
+    params.audit_times.reveal_blocks = 4;
     registry::tighten(&mut params);
     params.governance.min_deposit = dn(10);
     params.governance.deposit_blocks = 10;

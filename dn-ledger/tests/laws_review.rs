@@ -61,7 +61,7 @@ impl Town {
     fn new() -> Self {
         let mut params = common::params();
         params.epoch_blocks = 24;
-        params.unbonding_epochs = 8;
+        params.unbonding_epochs = 10;
         params.audit_times.commit_blocks = 12;
         params.audit_times.reveal_blocks = 12;
         params.beacon.required = true;

@@ -3,7 +3,7 @@
 
 mod common;
 
-use common::{CHAIN_ID, World, address, dn, key};
+use common::{CHAIN_ID, World, address, dn, key, manifest, price};
 use dn_core::objects::AuditOutcome;
 use dn_core::{Address, Amount, Canonical, Hash32, VrfProof};
 use dn_ledger::apply::{canary_input, round_id};
@@ -11,10 +11,12 @@ use dn_ledger::beacon::Reveal as Draw;
 use dn_ledger::events::Event;
 use dn_ledger::params::QualityParams;
 use dn_ledger::reject::RoundFault;
-use dn_ledger::state::{QUALITIES, QUALITY_DUE, QUALITY_ROUNDS, QualityRound, VALIDATOR_EPOCHS};
-use dn_ledger::tx::Shares;
+use dn_ledger::state::{
+    QUALITIES, QUALITY_DUE, QUALITY_ROUNDS, QualityRound, SettledQuality, VALIDATOR_EPOCHS,
+};
+use dn_ledger::tx::{DomainTerms, Shares};
 use dn_ledger::views::PageRequest;
-use dn_ledger::{Params, Payload, Reject, Role, query};
+use dn_ledger::{Params, Payload, Reject, Role, apply, query};
 use dn_powr::{Finding, Reveal, ReviewParams, Seal, is_canary};
 use dn_trust::Unit;
 
@@ -176,6 +178,58 @@ fn the_committees_median_weighs_emission() {
     let (full, half) = (emitted_after(percent(100)), emitted_after(percent(50)));
     let doubled = half.atto() * 2;
     assert!(doubled.abs_diff(full.atto()) < full.atto() / 100, "{half} is not half of {full}");
+}
+
+/// A family that goes to a fresh identity takes what was said of it along; whoever has a record of its own keeps it.
+#[test]
+fn a_bad_score_is_not_handed_off() {
+    let mut s = Scene::open(0);
+    s.play(s.seal(None), &[percent(20), percent(20)]);
+    s.settle();
+    let quality = |s: &Scene, who: &str| {
+        let record = QUALITIES.get(s.w.state(), &(0, address(who)));
+        record.map(|record| (record.quality, record.epoch))
+    };
+    let bad = Some((percent(20), 1));
+    let owner = |name: &str| Payload::Register {
+        role: Role::ModelOwner,
+        collateral: dn(10),
+        name: name.into(),
+        endpoint: String::new(),
+    };
+    for who in ["stranger", "payer"] {
+        s.w.ok(who, owner(who));
+    }
+    let give = |family, to: &str| Payload::TransferModel { family, to: address(to) };
+    // Of another domain nothing was said.
+    let domain = Payload::CreateDomain { name: "elsewhere".into(), terms: DomainTerms::default() };
+    s.w.ok("payer", domain);
+    let (elsewhere, fine) = (manifest(8), manifest(9));
+    for (who, manifest, domain) in [("owner", &elsewhere, 1), ("payer", &fine, 0)] {
+        let (manifest, name) = (manifest.clone(), "model".into());
+        s.w.ok(who, Payload::PublishModel { manifest, name, price: price(), domain });
+    }
+    s.w.ok("owner", give(elsewhere.id(), "stranger"));
+    assert_eq!(quality(&s, "stranger"), None);
+    let family = s.w.model;
+    s.w.ok("owner", give(family, "stranger"));
+    assert_eq!((quality(&s, "owner"), quality(&s, "stranger")), (bad, bad));
+    assert_eq!(QUALITIES.get(s.w.state(), &(1, address("stranger"))), None);
+    // On to the next: still there. A sender of whom nothing was said leaves it as well.
+    s.w.ok("payer", give(fine.id(), "stranger"));
+    assert_eq!((quality(&s, "payer"), quality(&s, "stranger")), (None, bad));
+    s.w.ok("stranger", give(family, "payer"));
+    assert_eq!(quality(&s, "payer"), bad);
+    // A record of one's own: nobody spoils it by a gift, nor mends it.
+    let mut state = s.w.state().clone();
+    for own in [percent(90), percent(10)] {
+        let record = SettledQuality { quality: own, epoch: 1 };
+        QUALITIES.put(&mut state, &(0, address("owner")), &record);
+        let ctx = s.w.chain.next_context(s.w.chain.tip().time_ms + 1_000);
+        let mut then = state.clone();
+        apply(&mut then, &s.w.tx("payer", give(family, "owner")), &ctx).unwrap();
+        assert_eq!(QUALITIES.get(&then, &(0, address("owner"))), Some(record));
+    }
 }
 
 #[test]

@@ -22,6 +22,7 @@ const VALIDATORS: [&str; 3] = ["v1", "v2", "v3"];
 fn with(epoch_blocks: u64, delay_blocks: u64) -> Params {
     let mut params = params();
     params.beacon.required = true;
+    params.unbonding_epochs = 17;
     (params.epoch_blocks, params.beacon.delay_blocks) = (epoch_blocks, delay_blocks);
     params
 }
@@ -155,22 +156,25 @@ proptest! {
 /// Who leaves in an epoch's last block still decides the first blocks of the next epoch, and answers for them as long as its bond is held.
 #[test]
 fn who_left_at_an_epochs_end_answers_for_its_last_blocks() {
-    let mut w = World::with(with(8, 3));
+    let mut params = with(8, 3);
+    (params.audit_times.commit_blocks, params.audit_times.reveal_blocks) = (1, 1);
+    params.unbonding_epochs = 3;
+    let mut w = World::with(params);
     w.blocks(6);
     let (role, validator) = (Role::Validator, address("v1"));
     w.ok("v1", Payload::Retire { role });
     let status = |w: &World| IDENTITIES.get(w.state(), &(role, validator)).unwrap().status;
-    assert_eq!(status(&w), IdentityStatus::Retired { release_epoch: 2 });
-    // Block 10 is its last; the bond is free in epoch 2, so block 10 is reported in epoch 1.
+    assert_eq!(status(&w), IdentityStatus::Retired { release_epoch: 3 });
+    // Block 10 is its last; the bond is free in epoch 3, so block 10 is reported in epoch 2.
     w.blocks(2);
     assert_eq!((w.height(), w.chain.validators().power(validator) > 0), (9, true));
     w.blocks(1);
     assert_eq!((w.height(), w.chain.validators().power(validator)), (10, 0));
-    w.blocks(4);
+    w.blocks(12);
     assert!(w.chain.next_context(0).ends_epoch());
     let mut early = World { chain: w.chain.clone(), genesis: w.genesis.clone(), log: Vec::new(), ..w };
     assert!(!early.ok("payer", equivocation("v1", 10)).is_empty());
-    assert!(matches!(status(&early), IdentityStatus::Jailed { release_epoch: 2 }));
+    assert!(matches!(status(&early), IdentityStatus::Jailed { release_epoch: 3 }));
     // A block later the bond is free, and there is nothing to take for it.
     let mut late = World { chain: w.chain, log: Vec::new(), ..early };
     late.blocks(1);

@@ -2,13 +2,15 @@
 
 mod governance;
 mod registry;
+mod work;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use dn_core::objects::Price;
 use dn_core::{Address, Amount, ChannelId, ModelId, SecretKey};
 use dn_ledger::tx::{Payload, Role, Shares};
+use serde::de::DeserializeOwned;
 
 use crate::error::CliError;
 use crate::home::Config;
@@ -97,6 +99,17 @@ enum Tx {
         #[arg(long, default_value_t = 0)]
         domain: u32,
     },
+    /// Change the prices of your model.
+    SetModelPrice {
+        /// The model.
+        model: ModelId,
+        /// DN for one prompt token.
+        #[arg(long, value_name = "DN")]
+        prompt_price: Amount,
+        /// DN for one generated token.
+        #[arg(long, value_name = "DN")]
+        output_price: Amount,
+    },
     /// Withdraw your model: no new offers, no batches after a grace time.
     RetireModel {
         /// The model.
@@ -144,6 +157,8 @@ enum Tx {
     #[command(flatten)]
     Governance(governance::Tx),
     #[command(flatten)]
+    Work(work::Tx),
+    #[command(flatten)]
     Review(Review),
 }
 
@@ -165,6 +180,10 @@ impl Tx {
                 price: Price { prompt_token: prompt_price, output_token: output_price },
                 domain,
             },
+            Self::SetModelPrice { model, prompt_price, output_price } => {
+                let price = Price { prompt_token: prompt_price, output_token: output_price };
+                Payload::SetModelPrice { model, price }
+            }
             Self::RetireModel { model } => Payload::RetireModel { model },
             Self::Offer { model } => Payload::Offer { model },
             Self::Unoffer { model } => Payload::Unoffer { model },
@@ -178,6 +197,7 @@ impl Tx {
             Self::FinishChannel { channel } => Payload::FinishChannel { channel },
             Self::Registry(tx) => tx.payload()?,
             Self::Governance(tx) => tx.payload(key.address())?,
+            Self::Work(tx) => tx.payload(key.address())?,
         })
     }
 }
@@ -216,4 +236,54 @@ pub(crate) fn run(args: Args, config: &Config) -> Result<ExitCode, CliError> {
         out::text(render(&value));
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// What a JSON file says.
+fn read_json<T: DeserializeOwned>(path: &Path) -> Result<T, CliError> {
+    let shown = path.display();
+    let text = std::fs::read_to_string(path)
+        .map_err(|error| CliError::Other(format!("{shown} cannot be read: {error}")))?;
+    serde_json::from_str(&text).map_err(|error| CliError::Other(format!("{shown}: {error}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Debug, Parser)]
+    struct Line {
+        #[command(subcommand)]
+        tx: Tx,
+    }
+
+    /// Every payload that the ledger knows has its command; the one whose name differs is named here.
+    #[test]
+    fn every_transaction_has_a_command() {
+        let document = dn_ledger::node::openrpc();
+        let payloads = document["components"]["schemas"]["Payload"]["oneOf"].as_array().expect("an enum");
+        let kinds = payloads.iter().map(|kind| kind["properties"]["type"]["const"].as_str().expect("a tag"));
+        let expected: BTreeSet<String> = kinds
+            .map(|kind| if kind == "update_identity" { "update" } else { kind })
+            .map(|kind| kind.replace('_', "-"))
+            .collect();
+        let line = <Line as clap::CommandFactory>::command();
+        let commands: BTreeSet<String> = line.get_subcommands().map(|c| c.get_name().to_owned()).collect();
+        assert_eq!(commands, expected);
+        assert!(expected.len() > 40);
+    }
+
+    #[test]
+    fn a_price_is_parsed() {
+        let (key, model) = (SecretKey::from_bytes(&[7; 32]).expect("a valid key"), ModelId([3; 32]));
+        let words =
+            ["dn", "set-model-price", &model.to_string(), "--prompt-price", "0.5", "--output-price", "2"];
+        let line = Line::try_parse_from(words).expect("a line");
+        let half = Amount::from_atto(500_000_000_000_000_000);
+        let price = Price { prompt_token: half, output_token: Amount::from_dn(2) };
+        assert_eq!(line.tx.payload(&key).expect("a payload"), Payload::SetModelPrice { model, price });
+    }
 }

@@ -10,7 +10,7 @@ use crate::params::{Params, RegistryParams};
 use crate::reject::{Field, RegistryReject, Reject};
 use crate::state::{DOMAIN_COUNT, DOMAIN_NAMES, DOMAINS, Domain, NextTerms, POOLS, Pool, Spending, State};
 use crate::text::check_size;
-use crate::tx::{DomainTerms, MAX_NAME_BYTES};
+use crate::tx::{Admission, DomainTerms, MAX_NAME_BYTES};
 
 impl Step<'_> {
     pub(super) fn create_domain(
@@ -114,7 +114,18 @@ impl Step<'_> {
         Ok(())
     }
 
-    /// The domain, if models can be published in it.
+    /// Whether somebody may publish a model in a domain now.
+    pub(super) fn admits(&self, id: u32, publisher: Address) -> Result<(), Reject> {
+        let domain = self.open_domain(id)?;
+        match domain.terms_in(self.ctx.epoch()).admission {
+            Admission::Owner if domain.owner != Some(publisher) => {
+                Err(RegistryReject::NotAdmitted { domain: id, owner: domain.owner }.into())
+            }
+            Admission::Owner | Admission::Open => Ok(()),
+        }
+    }
+
+    /// The domain, if it is not closed.
     pub(super) fn open_domain(&self, id: u32) -> Result<Domain, Reject> {
         let domain = DOMAINS.get(self.state, &id).ok_or_else(|| Reject::UnknownDomain {
             domains: DOMAIN_COUNT.get_or_default(self.state, &0).created,
@@ -232,7 +243,7 @@ mod tests {
         let mut params = Params::devnet();
         let to = FeeMove { worker: 6_000, owner: 2_500, validators: 800, domain: 400 };
         let emission = DomainSplit { workers: 4_000, creators: 2_500, ..DomainSplit::default() };
-        let terms = DomainTerms { emission: Some(emission), fees: Some(to) };
+        let terms = DomainTerms { emission: Some(emission), fees: Some(to), ..DomainTerms::default() };
         assert_eq!(domain_fees(&params, &terms).owner, 2_500);
         assert_eq!(domain_emission(&params, &terms), emission);
         params.registry.fee_bounds.owner.max = 2_499;

@@ -40,7 +40,7 @@ impl Step<'_> {
         check_text(Field::Name, name, 1, MAX_NAME_BYTES)?;
         check_manifest(manifest)?;
         self.check_price(price)?;
-        self.open_domain(domain)?;
+        self.admits(domain, owner)?;
         let id = manifest.id();
         if let Some(model) = MODELS.get(self.state, &id) {
             return Err(Reject::ModelExists { model: id, owner: model.owner });

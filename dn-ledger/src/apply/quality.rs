@@ -259,6 +259,17 @@ impl Step<'_> {
         self.events.push(Event::QualitySettled { round: id, domain, owner, canary, consensus });
     }
 
+    /// Whoever takes over models in a domain where no committee scored it starts with what was said of the owner before, so that handing models on to
+    /// a fresh identity is no way back to neutral. Its own record stays: else a stranger's gift could spoil it.
+    pub(super) fn inherit_quality(&mut self, domain: u32, from: Address, to: Address) {
+        if QUALITIES.contains(self.state, &(domain, to)) {
+            return;
+        }
+        if let Some(settled) = QUALITIES.get(self.state, &(domain, from)) {
+            QUALITIES.put(self.state, &(domain, to), &settled);
+        }
+    }
+
     /// What the last committee said of an owner's models in a domain; neutral where none did.
     pub(super) fn quality_of(&self, domain: u32, owner: Address) -> Unit {
         QUALITIES.get(self.state, &(domain, owner)).map_or(Unit::ONE, |settled| settled.quality)

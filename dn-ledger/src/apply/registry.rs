@@ -72,6 +72,7 @@ impl Step<'_> {
             let mut record = MODELS.get(self.state, &model).expect("models are never removed");
             record.owner = to;
             MODELS.put(self.state, &model, &record);
+            self.inherit_quality(record.domain, sender, to);
         }
         self.events.push(Event::ModelTransferred { family: id, from: sender, to });
         Ok(())

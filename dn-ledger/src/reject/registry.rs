@@ -56,6 +56,9 @@ pub enum RegistryReject {
     /// A domain that its owner closed.
     #[error("domain {domain} was closed at height {height}")]
     DomainClosed { domain: u32, height: u64 },
+    /// A domain that does not let everybody publish.
+    #[error("domain {domain} takes models of its owner alone")]
+    NotAdmitted { domain: u32, owner: Option<Address> },
     /// A domain that still has models.
     #[error("domain {domain} has {models} models that are not retired")]
     DomainInUse { domain: u32, models: u32 },

@@ -1,7 +1,7 @@
 //! What the transactions of domains, models, backers and jobs carry.
 
 use dn_core::objects::{ModelManifest, Price};
-use dn_core::{Address, Amount, ChannelId, JobId, ModelId, canonical_struct, keccak256};
+use dn_core::{Address, Amount, ChannelId, JobId, ModelId, canonical_enum, canonical_struct, keccak256};
 use dn_powr::{DomainSplit, FeeMove};
 use serde::{Deserialize, Serialize};
 
@@ -9,6 +9,19 @@ use serde::{Deserialize, Serialize};
 pub const MAX_LICENCE_BYTES: usize = 64;
 /// The most parents of a model.
 pub const MAX_PARENTS: usize = 4;
+
+/// Who may publish models into a domain.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "snake_case")]
+pub enum Admission {
+    /// Every model owner.
+    #[default]
+    Open,
+    /// The domain's owner alone.
+    Owner,
+}
+canonical_enum!(Admission { 0 => Open {}, 1 => Owner {} });
 
 /// What a domain's owner decides. What is none is the chain's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -19,8 +32,15 @@ pub struct DomainTerms {
     pub emission: Option<DomainSplit>,
     /// The first four shares of the fees of its tasks.
     pub fees: Option<FeeMove>,
+    /// Who may publish models into it; those that are in it stay.
+    #[serde(default)]
+    pub admission: Admission,
 }
-canonical_struct!(DomainTerms { emission: Option<DomainSplit>, fees: Option<FeeMove> });
+canonical_struct!(DomainTerms {
+    emission: Option<DomainSplit>,
+    fees: Option<FeeMove>,
+    admission: Admission,
+});
 
 /// What a model's owner lets others do with it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

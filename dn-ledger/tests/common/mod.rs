@@ -41,7 +41,7 @@ pub(crate) fn dn(amount: u64) -> Amount {
 pub(crate) fn params() -> Params {
     let mut params = Params::devnet();
     params.epoch_blocks = 8;
-    params.unbonding_epochs = 2;
+    params.unbonding_epochs = 5;
     params.channel_close_blocks = 5;
     params.audit_rate = dn_trust::AuditParams { ceiling: 10_000, floor: 10_000 };
     params.audit_times.window_blocks = 3;

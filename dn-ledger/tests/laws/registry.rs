@@ -5,7 +5,7 @@ use dn_core::objects::{AuditOutcome, BatchLine, BatchRoot, FinishReason, JobAcce
 use dn_core::{Amount, Canonical, ChannelId, Hash32, JobId, ModelId, Signed};
 use dn_ledger::state::{BACKING_SHARES, DOMAINS, FAMILIES, Family, JOBS, MODELS, WORKER_SEQUENCES};
 use dn_ledger::tx::{
-    BackingTerms, DomainTerms, Licence, NewJob, NewVersion, Parent, Shares, channel_id, escrow_id,
+    Admission, BackingTerms, DomainTerms, Licence, NewJob, NewVersion, Parent, Shares, channel_id, escrow_id,
 };
 use dn_ledger::{Params, Payload};
 use dn_powr::{DomainSplit, FeeMove};
@@ -104,6 +104,7 @@ fn terms(t: &Try) -> DomainTerms {
     DomainTerms {
         emission: t.b.is_multiple_of(2).then_some(emission),
         fees: t.b.is_multiple_of(3).then_some(fees),
+        admission: if t.b.is_multiple_of(7) { Admission::Owner } else { Admission::Open },
     }
 }
 

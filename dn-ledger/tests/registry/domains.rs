@@ -2,13 +2,13 @@ use dn_core::{Address, Amount};
 use dn_ledger::events::Event;
 use dn_ledger::reject::{Field, RegistryReject, Reject};
 use dn_ledger::state::{DOMAINS, POOLS, Pool};
-use dn_ledger::tx::DomainTerms;
+use dn_ledger::tx::{Admission, DomainTerms, NewVersion};
 use dn_ledger::views::PageRequest;
 use dn_ledger::{Params, Payload, Role, query, supply};
 use dn_powr::{DomainSplit, FeeMove};
 
 use crate::common::{World, address, dn, manifest, params, price};
-use crate::{bps, earn, gained, plus, publish, refused, version};
+use crate::{bps, earn, gained, model_owner, plus, publish, refused, version};
 
 fn create(name: &str, terms: DomainTerms) -> Payload {
     Payload::CreateDomain { name: name.into(), terms }
@@ -75,7 +75,7 @@ fn domains_are_bounded_and_so_are_their_terms() {
     let emission = |change: &dyn Fn(&mut DomainSplit)| {
         let mut split = DomainSplit::default();
         change(&mut split);
-        let terms = DomainTerms { emission: Some(split), fees: None };
+        let terms = DomainTerms { emission: Some(split), ..DomainTerms::default() };
         refused(&w, "stranger", create("x", terms))
     };
     let bounds =
@@ -86,13 +86,13 @@ fn domains_are_bounded_and_so_are_their_terms() {
     assert_eq!(emission(&|s| s.foundation = 99), bounds("foundation", 99, 100, 100));
     assert_eq!(emission(&|s| s.workers = 1), RegistryReject::ShareSum { found: 5_001 });
     let fees = |to| {
-        let terms = DomainTerms { emission: None, fees: Some(to) };
+        let terms = DomainTerms { fees: Some(to), ..DomainTerms::default() };
         refused(&w, "stranger", create("x", terms))
     };
     let to = FeeMove { worker: 6_500, owner: 2_000, validators: 800, domain: 400 };
     assert_eq!(fees(FeeMove { validators: 100, ..to }), bounds("validators", 100, 500, 1_500));
     assert_eq!(fees(FeeMove { worker: 6_501, ..to }), RegistryReject::ShareSum { found: 10_001 });
-    w.ok("stranger", create("x", DomainTerms { emission: None, fees: Some(to) }));
+    w.ok("stranger", create("x", DomainTerms { fees: Some(to), ..DomainTerms::default() }));
     let full = refused(&w, "stranger", create("y", DomainTerms::default()));
     assert_eq!(full, RegistryReject::DomainsFull { limit: 2 });
 }
@@ -132,11 +132,11 @@ fn creators(creators: u16) -> DomainTerms {
     let workers = 9_900 - creators;
     let (validators, stakers, treasury, foundation) = (0, 0, 0, 100);
     let split = DomainSplit { workers, validators, stakers, creators, treasury, foundation };
-    DomainTerms { emission: Some(split), fees: None }
+    DomainTerms { emission: Some(split), ..DomainTerms::default() }
 }
 
 #[test]
-fn terms_change_with_the_next_epoch_and_never_before() {
+fn terms_change_with_the_epoch_now_and_never_before() {
     let mut params = params();
     params.epoch_blocks = 40;
     let (mut w, model) = with_domain(params, creators(0));
@@ -235,6 +235,53 @@ fn a_treasury_is_spent_within_the_epochs_bound() {
     let left = held.checked_sub(limit).unwrap();
     assert_eq!(query::domain(w.state(), 1, epoch_of(&w)).unwrap().spendable, bps(left, 2_500));
     w.ok("stranger", spend(bps(left, 2_500)));
+}
+
+/// A stranger's model keeps a domain, and its deposit, from closing: whoever wants to close it lets no strangers in.
+#[test]
+fn a_domain_may_take_its_owners_models_alone() {
+    let (mut w, model) = with_domain(params(), DomainTerms::default());
+    let epoch_blocks = w.genesis.params.epoch_blocks;
+    let epoch_now = |w: &World| w.height() / epoch_blocks;
+    while !(w.height() + 2).is_multiple_of(epoch_blocks) {
+        w.block(&[]);
+    }
+    let closed_to_others = DomainTerms { admission: Admission::Owner, ..DomainTerms::default() };
+    // From the next epoch on, like other terms.
+    w.ok("stranger", Payload::ConfigureDomain { domain: 1, terms: closed_to_others });
+    assert!((w.height() + 1).is_multiple_of(epoch_blocks));
+    assert_eq!(query::domain(w.state(), 1, epoch_now(&w)).unwrap().terms.admission, Admission::Open);
+    w.block(&[]);
+    assert_eq!(query::domain(w.state(), 1, epoch_now(&w)).unwrap().terms.admission, Admission::Owner);
+    let plain = |tag, domain| {
+        let (manifest, name) = (manifest(tag), "m".into());
+        Payload::PublishModel { manifest, name, price: price(), domain }
+    };
+    let owner = Some(address("stranger"));
+    let why = RegistryReject::NotAdmitted { domain: 1, owner };
+    assert_eq!(refused(&w, "owner", plain(60, 1)), why);
+    let next = NewVersion { domain: 1, family: Some(model), ..version(61) };
+    assert_eq!(refused(&w, "owner", Payload::PublishVersion { version: next }), why);
+    w.ok("owner", plain(60, 0));
+    w.ok("stranger", model_owner());
+    w.ok("stranger", plain(62, 1));
+    w.ok("stranger", Payload::RetireModel { model: manifest(62).id() });
+    // What is in it stays and works until its owner takes it back.
+    earn(&mut w, model, 1, dn(10));
+    w.ok("owner", Payload::RetireModel { model });
+    w.ok("stranger", Payload::CloseDomain { domain: 1 });
+    // From the start, too; and whom the domain goes to is who may publish.
+    let events = w.ok("stranger", create("mine", closed_to_others));
+    let domain = events.iter().find_map(|e| match e {
+        Event::DomainCreated { domain, .. } => Some(*domain),
+        _ => None,
+    });
+    let domain = domain.unwrap();
+    assert_eq!(refused(&w, "owner", plain(63, domain)), RegistryReject::NotAdmitted { domain, owner });
+    w.ok("stranger", Payload::TransferDomain { domain, to: address("owner") });
+    w.ok("owner", plain(63, domain));
+    let owner = Some(address("owner"));
+    assert_eq!(refused(&w, "stranger", plain(64, domain)), RegistryReject::NotAdmitted { domain, owner });
 }
 
 #[test]

@@ -366,14 +366,13 @@ fn nobody_escapes_a_job_by_leaving() {
         });
         (w, escrow)
     };
-    let leaving: [(&str, fn(&World) -> Payload); 3] = [
-        ("owner", |w| Payload::RetireModel { model: w.model }),
-        ("gateway", |_| Payload::Retire { role: Role::Gateway }),
-        ("worker", |w| Payload::Unoffer { model: w.model }),
-    ];
-    for (who, payload) in leaving {
+    for who in ["owner", "gateway", "worker"] {
         let (mut w, escrow) = start();
-        let payload = payload(&w);
+        let payload = match who {
+            "owner" => Payload::RetireModel { model: w.model },
+            "gateway" => Payload::Retire { role: Role::Gateway },
+            _ => Payload::Unoffer { model: w.model },
+        };
         w.ok(who, payload);
         w.blocks(grace + 2);
         let (id, claim) = claim(&w, "worker", escrow, true);

@@ -67,7 +67,7 @@ proptest! {
         };
         let least = FeeMove { worker: 8_500.min(9_700 - 500 - least.validators - least.domain), ..least };
         let least = FeeMove { owner: 9_700 - least.worker - least.validators - least.domain, ..least };
-        let terms = DomainTerms { emission: Some(split), fees: Some(least) };
+        let terms = DomainTerms { emission: Some(split), fees: Some(least), ..DomainTerms::default() };
         w.ok("v3", Payload::CreateDomain { name: "own".into(), terms });
         let of = |tag, fees| NewVersion { domain: 1, fees: Some(fees), ..version(tag) };
         let models = [publish(&mut w, "owner", of(40, a)), publish(&mut w, "stranger", of(41, b))];
@@ -105,7 +105,7 @@ proptest! {
         params.emission.reference_price = dn(1_000_000);
         let mut w = World::with(params);
         w.prepare();
-        let terms = DomainTerms { emission: Some(split), fees: Some(fees) };
+        let terms = DomainTerms { emission: Some(split), fees: Some(fees), ..DomainTerms::default() };
         w.ok("owner", Payload::CreateDomain { name: "own".into(), terms });
         let model = publish(&mut w, "owner", NewVersion { domain: 1, ..version(40) });
         worker_of(&mut w, "worker", model);

@@ -30,6 +30,7 @@ pub(crate) fn validator(index: usize) -> String {
 /// A chain of validators with these stakes in DN, a payer, and short epochs.
 pub(crate) fn genesis(stakes: &[u64], epoch_blocks: u64) -> Genesis {
     let mut params = Params { epoch_blocks, ..Params::devnet() };
+    (params.audit_times.commit_blocks, params.audit_times.reveal_blocks) = (10, 5);
     params.staking.min_self_bond = Amount::from_dn(1);
     let validators = stakes.iter().enumerate().map(|(index, stake)| DevnetValidator {
         address: address(&validator(index)),

@@ -1,13 +1,13 @@
 //! `dn tx`: identities, stake, sessions and governance.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use dn_core::objects::SessionGrant;
 use dn_core::{Address, Amount, Hash32, Signed};
 use dn_ledger::state::Pool;
 use dn_ledger::tx::{Choice, Evidence, ParamChange, Payload, ProposalKind, Role, Shares};
-use serde::de::DeserializeOwned;
 
+use super::read_json;
 use crate::error::CliError;
 use crate::query::role;
 
@@ -139,10 +139,10 @@ impl Tx {
             Self::SetCommission { rate } => Payload::SetCommission { rate },
             Self::Redelegate { from, to, shares } => Payload::Redelegate { from, to, shares: Shares(shares) },
             Self::SubmitEvidence { validator, evidence } => {
-                Payload::SubmitEvidence { validator, evidence: read::<Evidence>(&evidence)? }
+                Payload::SubmitEvidence { validator, evidence: read_json::<Evidence>(&evidence)? }
             }
             Self::GrantSession { grant } => {
-                Payload::GrantSession { grant: read::<Signed<SessionGrant>>(&grant)? }
+                Payload::GrantSession { grant: read_json::<Signed<SessionGrant>>(&grant)? }
             }
             Self::RevokeSession { session, serial } => Payload::RevokeSession { session, serial },
             Self::Propose { title, text, deposit, kind } => {
@@ -165,13 +165,6 @@ impl From<Kind> for ProposalKind {
             Kind::Upgrade { name, version, height } => Self::Upgrade { name, version, height },
         }
     }
-}
-
-fn read<T: DeserializeOwned>(path: &Path) -> Result<T, CliError> {
-    let shown = path.display();
-    let text = std::fs::read_to_string(path)
-        .map_err(|error| CliError::Other(format!("{shown} cannot be read: {error}")))?;
-    serde_json::from_str(&text).map_err(|error| CliError::Other(format!("{shown}: {error}")))
 }
 
 fn choice(text: &str) -> Result<Choice, String> {

@@ -19,15 +19,16 @@ pub(crate) enum Tx {
     CreateDomain {
         /// Lower-case letters, digits and hyphens.
         name: String,
-        /// TOML file with `[emission]` and `[fees]`, in basis points; what it leaves out is the chain's.
+        /// TOML file with `admission` (`"open"`, or `"owner"`: nobody else publishes in it), `[emission]` and `[fees]`, in basis points; what it leaves
+        /// out is the chain's, and open.
         #[arg(long, value_name = "FILE")]
         terms: Option<PathBuf>,
     },
-    /// Change how your domain splits emission and fees, from the next epoch on.
+    /// Change who may publish in your domain and how it splits emission and fees, from the next epoch on.
     ConfigureDomain {
         /// The domain.
         domain: u32,
-        /// TOML file with `[emission]` and `[fees]`; without it the chain's.
+        /// TOML file as for `create-domain`, all of it anew; without it the chain's, and open.
         #[arg(long, value_name = "FILE")]
         terms: Option<PathBuf>,
     },
@@ -216,6 +217,8 @@ fn unreadable(path: &Path, error: impl std::fmt::Display) -> CliError {
 
 #[cfg(test)]
 mod tests {
+    use dn_ledger::tx::Admission;
+
     use super::*;
 
     #[test]
@@ -241,6 +244,10 @@ mod tests {
         let split = "[fees]\nworker = 6500\nowner = 2000\nvalidators = 800\ndomain = 400\n";
         let terms: DomainTerms = toml::from_str(split).expect("good terms");
         assert!(terms.emission.is_none() && terms.fees.is_some_and(|fees| fees.owner == 2_000));
+        assert_eq!(terms.admission, Admission::Open);
+        let terms: DomainTerms = toml::from_str(&format!("admission = \"owner\"\n{split}")).expect("good");
+        assert_eq!((terms.admission, terms.fees.map(|fees| fees.owner)), (Admission::Owner, Some(2_000)));
+        assert!(toml::from_str::<DomainTerms>("admission = \"nobody\"").is_err());
         assert!(toml::from_str::<DomainTerms>("surprise = 1").is_err());
     }
 }
