@@ -22,6 +22,8 @@ mod subscribe;
 
 #[cfg(feature = "faults")]
 pub use consensus::Fault;
+#[cfg(feature = "fuzz")]
+pub use consensus::untrusted;
 pub use consensus::{
     ConsensusError, EngineError, GuardError, LogDamaged, LogFault, NotExecuted, UndecidedError,
 };

@@ -3,6 +3,8 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod common;
+#[path = "models/corners.rs"]
+mod corners;
 #[path = "models/outcome.rs"]
 mod outcome;
 #[path = "models/payments.rs"]

@@ -24,6 +24,9 @@ mod pace;
 mod parts;
 mod signer;
 mod undecided;
+#[cfg(any(test, feature = "fuzz"))]
+#[cfg_attr(not(feature = "fuzz"), allow(unreachable_pub, reason = "public for the fuzz targets"))]
+pub mod untrusted;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};

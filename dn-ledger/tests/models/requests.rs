@@ -31,11 +31,11 @@ pub(super) fn terms(preset: u8) -> DomainTerms {
 
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Line {
-    channel: u8,
-    lane: u8,
-    model: u8,
-    receipts: u8,
-    fee: u16,
+    pub(super) channel: u8,
+    pub(super) lane: u8,
+    pub(super) model: u8,
+    pub(super) receipts: u8,
+    pub(super) fee: u16,
 }
 
 /// One thing that somebody tries; the numbers choose among what exists.

@@ -289,10 +289,13 @@ impl Guard {
 
 /// Length, record, checksum.
 fn write(record: &Record) -> Vec<u8> {
-    let body = record.to_bytes();
+    framed(&record.to_bytes())
+}
+
+pub(super) fn framed(body: &[u8]) -> Vec<u8> {
     let length = u32::try_from(body.len()).expect("a record has at most MAX_SIGNED entries");
-    let checksum = keccak256(&[b"DeepNode sign guard v2", &body]);
-    [&length.to_le_bytes()[..], &body, &checksum].concat()
+    let checksum = keccak256(&[b"DeepNode sign guard v2", body]);
+    [&length.to_le_bytes()[..], body, &checksum].concat()
 }
 
 fn read(bytes: &[u8]) -> Option<Record> {

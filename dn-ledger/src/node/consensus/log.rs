@@ -19,6 +19,8 @@ use super::guard::{PRECOMMIT, PREVOTE, PROPOSAL, Step};
 pub(super) const HEAD_BYTES: usize = 12;
 /// Bytes before an entry's content: one flag, eight of length, four of checksum, big-endian.
 const ENTRY_HEAD_BYTES: usize = 13;
+/// The kind of entry that holds no payload of a length of its own.
+const TIMEOUT: u8 = 2;
 /// The only version of the format.
 const VERSION: u32 = 1;
 
@@ -132,11 +134,31 @@ fn entry(bytes: &[u8]) -> Result<(Input<Ctx>, usize), LogFault> {
     if expected != checksum {
         return Err(LogFault::Checksum { expected, found: checksum });
     }
+    if !holds_payload(content) {
+        return Err(LogFault::Content);
+    }
     // The flag is for compressed entries, of which there are none.
     match decode_entry::<Ctx, _, _>(&Wire, content) {
         Ok(input) if bytes[0] == 0 => Ok((input, ENTRY_HEAD_BYTES + content.len())),
         _ => Err(LogFault::Content),
     }
+}
+
+/// Whether the payload is as long as the content says: the engine takes memory for it before it reads.
+fn holds_payload(content: &[u8]) -> bool {
+    match content.split_first() {
+        Some((&TIMEOUT, _)) => true,
+        Some((_, rest)) => rest.split_first_chunk::<8>().is_some_and(|(length, payload)| {
+            usize::try_from(u64::from_be_bytes(*length)).is_ok_and(|length| length <= payload.len())
+        }),
+        None => false,
+    }
+}
+
+/// An entry of this content.
+#[cfg(any(test, feature = "fuzz"))]
+pub(super) fn entry_of(content: &[u8]) -> Vec<u8> {
+    [&[0][..], &(content.len() as u64).to_be_bytes(), &crc32(content).to_be_bytes(), content].concat()
 }
 
 /// Length and checksum of the entry that begins here.

@@ -35,7 +35,7 @@ impl malachite_types::ProposalPart<Ctx> for Part {
     }
 
     fn is_last(&self) -> bool {
-        matches!(self, Self::Chunk(chunk) if chunk.index + 1 == chunk.count)
+        matches!(self, Self::Chunk(chunk) if chunk.is_last())
     }
 }
 
@@ -62,6 +62,11 @@ pub(crate) struct Chunk {
 }
 
 impl Chunk {
+    /// Whether no piece follows. A peer may name any number, the greatest too.
+    fn is_last(&self) -> bool {
+        self.index.checked_add(1) == Some(self.count)
+    }
+
     fn digest(&self, chain_id: u64) -> [u8; 32] {
         let head = (chain_id, &self.place, self.index, self.count);
         let head = borsh::to_vec(&head).expect("memory takes every byte");
@@ -185,7 +190,7 @@ impl Assembly {
         }
         let limit = u32::try_from(self.max_block_bytes.div_ceil(MAX_PART_BYTES)).unwrap_or(u32::MAX);
         let (index, count, bytes) = (chunk.index, chunk.count, chunk.bytes.len());
-        let full = index + 1 == count || bytes == MAX_PART_BYTES;
+        let full = chunk.is_last() || bytes == MAX_PART_BYTES;
         if count > limit || index >= count || bytes > MAX_PART_BYTES || !full {
             return Err(PartError::Shape { index, count, bytes, limit });
         }

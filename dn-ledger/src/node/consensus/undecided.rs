@@ -148,9 +148,12 @@ impl Undecided {
 /// Length, checksum, then place, origin and block.
 fn write(candidate: &Candidate) -> Vec<u8> {
     let record = (candidate.place, candidate.publisher, candidate.own, candidate.block.to_bytes());
-    let body = borsh::to_vec(&record).expect("memory takes every byte");
+    framed(&borsh::to_vec(&record).expect("memory takes every byte"))
+}
+
+pub(super) fn framed(body: &[u8]) -> Vec<u8> {
     let length = u32::try_from(body.len()).expect("a block is far smaller than 4 GiB");
-    [&length.to_le_bytes()[..], &keccak256(&[&body]), &body].concat()
+    [&length.to_le_bytes()[..], &keccak256(&[body]), body].concat()
 }
 
 fn read(bytes: &[u8]) -> Option<(Candidate, &[u8])> {
