@@ -3,6 +3,7 @@
 
 pub(crate) mod auditor;
 pub(crate) mod counting;
+pub(crate) mod prepared;
 
 use dn_core::merkle::MerkleTree;
 use dn_core::objects::{
