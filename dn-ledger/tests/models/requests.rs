@@ -4,7 +4,7 @@ use dn_core::merkle::MerkleTree;
 use dn_core::objects::{BatchLine, BatchRoot, FinishReason, JobAcceptance, Receipt, SessionGrant, Voucher};
 use dn_core::{Amount, Canonical, ChannelId, Hash32, JobId, Signed};
 use dn_ledger::Payload;
-use dn_ledger::tx::{DomainTerms, FeeMove, NewJob};
+use dn_ledger::tx::{Admission, DomainTerms, FeeMove, NewJob};
 use dn_powr::DomainSplit;
 use proptest::prelude::*;
 
@@ -24,8 +24,12 @@ pub(super) fn terms(preset: u8) -> DomainTerms {
     let fees = |worker, owner, validators, domain| Some(FeeMove { worker, owner, validators, domain });
     match preset {
         0 => DomainTerms::default(),
-        1 => DomainTerms { emission: Some(emission), fees: fees(7_000, 1_201, 1_000, 499) },
-        _ => DomainTerms { emission: None, fees: fees(5_500, 3_200, 500, 500) },
+        1 => DomainTerms {
+            emission: Some(emission),
+            fees: fees(7_000, 1_201, 1_000, 499),
+            admission: Admission::Open,
+        },
+        _ => DomainTerms { emission: None, fees: fees(5_500, 3_200, 500, 500), admission: Admission::Open },
     }
 }
 
