@@ -12,7 +12,9 @@ fn matrix(blocks: Blocks, rows: usize, cols: usize) -> QuantMatrix {
         .map(|i| if i / cols % 2 == 0 || i % 7 < 3 { 127 } else { -127 + (i % 5) as i8 })
         .collect();
     let m = (0..count).map(|i| 0xffff - (i * 37 % 30_000) as u16).collect();
-    let n = (0..if blocks.minima { count } else { 0 }).map(|i| 20_000 - (i * 991 % 40_000) as i16).collect();
+    let n = (0..if blocks.minima { count } else { 0 })
+        .map(|i| (20_000 - (i * 991 % 40_000) as i32) as i16)
+        .collect();
     QuantMatrix::from_blocks(QuantParts { rows, cols, blocks, q, m, n, er: vec![-30; rows] })
         .expect("canonical")
 }
