@@ -8,8 +8,9 @@ use crate::spec::{BlockLength, Blocks, QuantMatrix};
 /// Weights and activations as large as they come, some of either sign.
 fn matrix(blocks: Blocks, rows: usize, cols: usize) -> QuantMatrix {
     let count = rows * blocks.count(cols);
+    let most: i8 = if blocks.minima { 63 } else { 127 };
     let q = (0..rows * cols)
-        .map(|i| if i / cols % 2 == 0 || i % 7 < 3 { 127 } else { -127 + (i % 5) as i8 })
+        .map(|i| if i / cols % 2 == 0 || i % 7 < 3 { most } else { (i % 5) as i8 - most })
         .collect();
     let m = (0..count).map(|i| 0xffff - (i * 37 % 30_000) as u16).collect();
     let n = (0..if blocks.minima { count } else { 0 })
