@@ -8,11 +8,14 @@ use crate::spec::{BlockLength, Blocks, QuantMatrix};
 /// Weights and activations as large as they come, some of either sign.
 fn matrix(blocks: Blocks, rows: usize, cols: usize) -> QuantMatrix {
     let count = rows * blocks.count(cols);
+    let most: i8 = if blocks.minima { 63 } else { 127 };
     let q = (0..rows * cols)
-        .map(|i| if (i / cols).is_multiple_of(2) || i % 7 < 3 { 127 } else { -127 + (i % 5) as i8 })
+        .map(|i| if (i / cols).is_multiple_of(2) || i % 7 < 3 { most } else { (i % 5) as i8 - most })
         .collect();
     let m = (0..count).map(|i| 0xffff - (i * 37 % 30_000) as u16).collect();
-    let n = (0..if blocks.minima { count } else { 0 }).map(|i| 20_000 - (i * 991 % 40_000) as i16).collect();
+    let n = (0..if blocks.minima { count } else { 0 })
+        .map(|i| (20_000 - (i * 991 % 40_000) as i32) as i16)
+        .collect();
     QuantMatrix::from_blocks(QuantParts { rows, cols, blocks, q, m, n, er: vec![-30; rows] })
         .expect("canonical")
 }
