@@ -30,11 +30,11 @@ fn genesis_and_one_block() {
     assert_eq!(
         hashes.map(|hash| hex(&hash)),
         [
-            "1a7f8ceb12db85b51597690a3d48580fc70f4f80137e53db08c49a779753ba41",
-            "54135a93218d35be16027e33845ae4062f5e299ecaf5c7ba419bc1a64008cd65",
+            "f97f967674e1f348afde8c64982b17ab7ca3fdcc51e537c30c60f7bf81768340",
+            "5ca48850be63043a9740e8083453e171750645bd91b473d0c08f77b9c1edb3b2",
             "1d86a6dcf35f03679b11612fc7ebcbca8f42e4753993639e12727cc0318350b6",
-            "4232eb1ee879b686282d97ac3c8b3721a7b24ecdf3d494b006618eb61d366e2d",
-            "c9784c35160cc0b5a5c9d3e84f57ffc022e553895cbeb9988b113d34d6b55fe3",
+            "27c51b91feed4d5e88009c744f1ca2c66fcf09ea2113cf1f75e582d27f99c7e8",
+            "29b74d4a303cf8bbf1bc86c22c3f4a324e3e64fedb58c32f05ff22aced082542",
         ]
     );
 }
@@ -140,8 +140,8 @@ fn a_scripted_chain() {
     w.ok("owner", Payload::SetModelPrice { model: w.model, price: common::price() });
     let tip = w.chain.tip();
     let pinned = [
-        "3d119b0dafe6726fdec35e654e8e23e65f092e112397e2cda1252f17ed9c85b8",
-        "b372ebc8bbb4a3b46c06ad27bd8713b4d16859380f3251aea4ff8a7af4c04f2d",
+        "9a12415446b8a20d620508f657b26dbea88fc99f1acfcd4ecfab4c1142ddc0f7",
+        "9a5e7c0eb3ca4f9f6e7f403fcebbbafe5a62344dcc936b386d1204b35a624507",
     ];
     assert_eq!([hex(&tip.state.0), hex(&tip.hash().0)], pinned);
 }

@@ -10,7 +10,7 @@ use dn_core::{Address, Amount, Canonical, ChannelId, Signed};
 use super::Step;
 use crate::events::Event;
 use crate::reject::{ReceiptField, RegistryReject, Reject, SignedObject};
-use crate::state::{DUE_JOBS, JOB_CLAIMS, JOBS, JobClaim, JobEscrow, MODELS};
+use crate::state::{DUE_JOBS, JOB_CLAIMS, JOBS, JobClaim, JobEscrow, MODELS, OFFERS};
 use crate::tx::{NewJob, Role, escrow_id};
 
 impl Step<'_> {
@@ -60,6 +60,10 @@ impl Step<'_> {
             return Err(RegistryReject::JobWorker { escrow, expected, found: sender }.into());
         }
         let identity = self.check_batch(sender, batch)?;
+        // Taking the offer back, or the model, takes nothing back that was locked before.
+        if !OFFERS.contains(self.state, &(job.model, sender)) {
+            return Err(Reject::NotOffered { model: job.model, worker: sender });
+        }
         receipt
             .verify(self.ctx.chain_id, self.ctx.time_ms)
             .map_err(|error| Reject::of_object(SignedObject::Receipt, receipt.body.worker, error))?;

@@ -31,6 +31,7 @@ impl Prepared {
     pub(crate) fn new() -> Self {
         let mut params = params();
         params.audit_times.commit_blocks = 40;
+        params.unbonding_epochs = 24;
         params.governance.min_deposit = dn(10);
         let mut w = World::with(params);
         w.prepare();

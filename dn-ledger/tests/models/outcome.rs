@@ -59,7 +59,13 @@ impl Spec {
                     self.batches.get_mut(batch).unwrap().open_audits.insert(*index);
                 }
                 Event::AuditClosed { batch, index, result } => {
-                    self.batches.get_mut(batch).unwrap().open_audits.remove(index);
+                    let record = self.batches.get_mut(batch).unwrap();
+                    record.open_audits.remove(index);
+                    match result {
+                        AuditResult::Passed | AuditResult::Refuted => record.passed += 1,
+                        AuditResult::NoAudit => record.undone += 1,
+                        _ => {}
+                    }
                     let reporter = events[n..].iter().find_map(|event| match event {
                         Event::Slashed { reporter, cause, .. } if *cause != SlashCause::FalseVerdict => {
                             *reporter
@@ -102,6 +108,7 @@ impl Spec {
     fn settle(&mut self, id: BatchId) {
         let batch = self.batches.get_mut(&id).unwrap();
         batch.stage = Stage::Settled;
+        let (passed, undone) = (batch.passed, batch.undone);
         let (body, price) = (batch.body.clone(), self.params.emission.reference_price.atto());
         for line in &body.lines {
             let model = self.models[&line.model].clone();
@@ -121,6 +128,9 @@ impl Spec {
             let done =
                 u128::from(line.prompt_tokens) * model.ops.0 + u128::from(line.output_tokens) * model.ops.1;
             let counted = done.min(fee * PRICED_WORK / price);
+            // Of work that was to be audited, the part that was.
+            let drawn = passed + undone;
+            let counted = if drawn == 0 { counted } else { counted * passed / drawn };
             let lost = shares[2] + shares[4] + shares[5];
             let work = self.work.entry((line.domain, body.worker, model.owner)).or_default();
             *work = (work.0 + counted, work.1 + counted * lost);

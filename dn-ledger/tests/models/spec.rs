@@ -69,6 +69,9 @@ pub(super) struct Batch {
     pub(super) payers: Vec<Address>,
     pub(super) window_end: u64,
     pub(super) open_audits: BTreeSet<u32>,
+    /// Audits that found it right, and those that nobody did.
+    pub(super) passed: u128,
+    pub(super) undone: u128,
     pub(super) stage: Stage,
 }
 
@@ -276,7 +279,8 @@ impl Spec {
         let drawn = self.height + self.params.beacon.delay_blocks;
         let window_end = drawn + self.params.audit_times.window_blocks;
         let (body, stage) = (body.clone(), Stage::Held);
-        let batch = Batch { payers, window_end, open_audits: BTreeSet::new(), stage, body };
+        let batch =
+            Batch { payers, window_end, open_audits: BTreeSet::new(), passed: 0, undone: 0, stage, body };
         self.batches.insert(batch.body.id(), batch);
     }
 

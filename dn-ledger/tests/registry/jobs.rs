@@ -380,14 +380,14 @@ fn nobody_escapes_a_job_by_leaving() {
         assert_eq!(BATCHES.get(w.state(), &id).unwrap().status, BatchStatus::Posted, "{who}");
     }
     // Once its bond is free, a gateway's signature is worth nothing.
-    let mut w = World::with(Params { unbonding_epochs: 2, ..params() });
+    let mut w = World::with(Params { unbonding_epochs: 5, ..params() });
     w.prepare();
     let free =
         |w: &World| match IDENTITIES.get(w.state(), &(Role::Gateway, address("gateway"))).unwrap().status {
             IdentityStatus::Retired { release_epoch } => w.chain.next_context(0).epoch() >= release_epoch,
             _ => false,
         };
-    let expires_height = w.height() + 60;
+    let expires_height = w.height() + 90;
     let escrow = lock(&mut w, |job| job.expires_height = expires_height);
     w.ok("gateway", Payload::Retire { role: Role::Gateway });
     while !free(&w) {
