@@ -130,7 +130,7 @@ impl Spec {
             let counted = done.min(fee * PRICED_WORK / price);
             // Of work that was to be audited, the part that was.
             let drawn = passed + undone;
-            let counted = if drawn == 0 { counted } else { counted * passed / drawn };
+            let counted = (counted * passed).checked_div(drawn).unwrap_or(counted);
             let lost = shares[2] + shares[4] + shares[5];
             let work = self.work.entry((line.domain, body.worker, model.owner)).or_default();
             *work = (work.0 + counted, work.1 + counted * lost);
