@@ -15,10 +15,10 @@ use malachite_sync::{Request, Response, Status};
 use malachite_types::{PolkaCertificate, ProposalPart as _, Round, ValidatorProof};
 
 use super::codec::Wire;
-use super::context::{BlockId, Ctx, Height, Id};
+use super::context::{BlockId, Ctx, Height};
 use super::guard::{Allowed, Guard, GuardError, PRECOMMIT, PROPOSAL, Step, Wanted, framed};
 use super::log::{HEAD_BYTES, Log, entry_of};
-use super::parts::{Assembly, Chunk, MAX_PART_BYTES, Part, PartError, Place, Received, cut};
+use super::parts::{Assembly, Chunk, Part, PartError, Place, Received, cut};
 use super::undecided::{Undecided, framed as undecided_entry};
 use crate::block::Block;
 

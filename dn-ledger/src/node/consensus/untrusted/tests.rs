@@ -4,7 +4,9 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::block::{Certificate, Header, tx_root};
+use crate::node::consensus::context::Id;
 use crate::node::consensus::context::Sig;
+use crate::node::consensus::parts::MAX_PART_BYTES;
 
 fn key() -> SecretKey {
     SecretKey::from_bytes(&[5; 32]).unwrap()
