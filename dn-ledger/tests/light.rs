@@ -35,7 +35,7 @@ fn chain(count: u64) -> (World, Vec<LightBlock>) {
     let mut blocks = vec![light_block(&w)];
     for n in 0..count {
         let validator = address(["v1", "v2", "v3"][n as usize % 3]);
-        w.ok("stranger", Payload::Stake { validator, amount: dn(20 + n) });
+        w.ok("stranger", Payload::Stake { validator, amount: dn(20 + n % 30) });
         blocks.push(light_block(&w));
     }
     (w, blocks)
@@ -69,9 +69,10 @@ fn headers_are_followed_one_by_one_and_by_leaps() {
     leaper.update(blocks.last().unwrap(), NOW).unwrap();
     assert_eq!(walker.header(), leaper.header());
     assert_eq!(walker.next_validators(), &w.chain.validators());
-    // What was accepted lately is accepted again; what is long past is not.
+    // What was accepted lately is accepted again, and changes nothing.
+    let before = walker.clone();
     walker.update(&blocks[20], NOW).unwrap();
-    assert_eq!(walker.update(&blocks[2], NOW), Err(LightError::Old { trusted: 30, found: 2 }));
+    assert_eq!(walker, before);
     let (height, hash) = (9, blocks[9].header.hash());
     let trusted = TrustedHash { height, hash };
     let mut middle = LightClient::from_trusted(trusted, &blocks[9], TrustOptions::default()).unwrap();
@@ -79,6 +80,36 @@ fn headers_are_followed_one_by_one_and_by_leaps() {
     middle.update(&blocks[30], NOW).unwrap();
     let other = LightClient::from_trusted(trusted, &blocks[8], TrustOptions::default());
     assert!(matches!(other, Err(LightError::Trusted { height: 9, .. })));
+}
+
+/// Answers to questions that were asked at once arrive in any order: an older header counts when newer ones name it as a parent.
+#[test]
+fn older_headers_are_accepted_where_newer_ones_lead_to_them() {
+    let (w, blocks) = chain(100);
+    let mut leaper = client(&w);
+    leaper.update(&blocks[98], NOW).unwrap();
+    let (newest, old) = (leaper.header().clone(), |found| Err(LightError::Old { trusted: 98, found }));
+    assert_eq!(leaper.update(&blocks[95], NOW), old(95), "nothing leads there yet");
+    let forgery = forged(&blocks[97], |b| b.header.state.0[0] ^= 1);
+    let (expected, found) = (blocks[97].header.hash(), forgery.header.hash());
+    let untrue = Err(LightError::Trusted { height: 97, expected, found });
+    assert_eq!(leaper.update(&forgery, NOW), untrue, "though every validator signed it");
+    for height in (34..98).rev() {
+        leaper.update(&blocks[height], NOW).unwrap();
+    }
+    assert_eq!(leaper.header(), &newest);
+    assert_eq!(leaper.update(&forgery, NOW), untrue);
+    assert!(leaper.reaches(34) && !leaper.reaches(33) && !leaper.reaches(99));
+    assert_eq!(leaper.update(&blocks[33], NOW), old(33), "long past");
+    // What is out of reach is forgotten.
+    leaper.update(&blocks[100], NOW).unwrap();
+    assert_eq!(leaper.update(&blocks[35], NOW), Err(LightError::Old { trusted: 100, found: 35 }));
+    leaper.update(&blocks[36], NOW).unwrap();
+    // The start may be newer than an answer that was on its way.
+    let trusted = TrustedHash { height: 9, hash: blocks[9].header.hash() };
+    let mut seen = LightClient::from_trusted(trusted, &blocks[9], TrustOptions::default()).unwrap();
+    seen.update(&blocks[8], NOW).unwrap();
+    assert!(!seen.has_advanced());
 }
 
 /// The set that was elected at an epoch's end decides three blocks later; header E + 3 is the first that names it.

@@ -419,6 +419,10 @@ impl LedgerClient {
                 Err(LightError::Trust { height, trusted, .. }) => {
                     ahead.push(self.light_block(trusted + (height - trusted) / 2).await?);
                 }
+                // The answer to a question asked later came first: the headers up to it lead back.
+                Err(LightError::Old { found, .. }) if client.reaches(found) => {
+                    ahead.push(self.light_block(found + 1).await?);
+                }
                 Err(error) => return Err(self.untrue(error.into())),
             }
         }

@@ -107,6 +107,47 @@ impl Net {
     }
 }
 
+/// Questions that are asked at once: the answer to the first one may be the last to arrive.
+#[tokio::test(flavor = "multi_thread")]
+async fn answers_may_overtake_each_other() {
+    let net = net().await;
+    let held = Arc::new(Mutex::new(None));
+    let hold = Arc::clone(&held);
+    net.lie(move |method, result| {
+        if method == "dn_prove" {
+            hold.lock().unwrap().get_or_insert_with(|| result.clone());
+        }
+    });
+    let (rich, holder) = (key(2), key(3).address());
+    let client = LedgerClient::new(&net.url).unwrap();
+    let transfer = || Payload::Transfer { to: holder, amount: Amount::from_dn(2) };
+    LedgerClient::new(&net.url).unwrap().account(holder).await.unwrap();
+    for _ in 0..3 {
+        client.submit(&rich, transfer()).await.unwrap();
+    }
+    assert_eq!(client.account(holder).await.unwrap().balance, Amount::from_dn(11));
+    // What was true when it was asked, some blocks before what this client has seen since.
+    let newest = client.verified_header().await.unwrap();
+    let answer = held.lock().unwrap().clone().unwrap();
+    let mut bent = answer.clone();
+    net.lie(move |method, result| {
+        if method == "dn_prove" {
+            *result = answer.clone();
+        }
+    });
+    assert_eq!(client.account(holder).await.unwrap().balance, Amount::from_dn(5));
+    assert!(client.verified_header().await.unwrap().height >= newest.height);
+    // Another block of that height is none, whoever signed it.
+    bend(&mut bent["block"]["header"]["state"]);
+    net.lie(move |method, result| {
+        if method == "dn_prove" {
+            *result = bent.clone();
+        }
+    });
+    let error = untrue(client.account(holder).await.unwrap_err());
+    assert!(matches!(error, SubjectError::Light(LightError::Trusted { .. })), "{error}");
+}
+
 /// Flips the last hexadecimal digit of a text.
 fn bend(value: &mut Value) {
     let mut text = value.as_str().unwrap().to_owned();

@@ -1,6 +1,6 @@
 //! Following headers.
 
-use std::collections::VecDeque;
+use std::collections::BTreeMap;
 
 use dn_core::{BlockHash, Hash32, TxId};
 use serde::{Deserialize, Serialize};
@@ -222,7 +222,8 @@ pub enum LightError {
 }
 
 /// Headers before the newest one that are remembered, for answers that overtook each other.
-const RECENT: usize = 16;
+/// How many blocks below the newest header others are still accepted: answers to questions that were asked at once arrive in any order.
+const REACH: u64 = 64;
 
 /// Follows a chain by its headers.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -230,14 +231,17 @@ pub struct LightClient {
     options: TrustOptions,
     trusted: Header,
     next: ValidatorSet,
-    recent: VecDeque<Header>,
+    /// The height of the start.
+    start: u64,
+    /// What was accepted below the newest, by height.
+    recent: BTreeMap<u64, Header>,
 }
 
 impl LightClient {
     /// Starts at the genesis, which must be valid. It expires like every block: of an older chain a newer block must be known.
     pub fn from_genesis(genesis: &Genesis, options: TrustOptions) -> Self {
         let chain = Chain::new(genesis);
-        Self { options, trusted: chain.tip().clone(), next: chain.validators(), recent: VecDeque::new() }
+        Self::at(chain.tip().clone(), chain.validators(), options)
     }
 
     /// Starts at a block whose hash is trusted.
@@ -257,13 +261,21 @@ impl LightClient {
         if header.height > 0 {
             verify_certificate(block)?;
         }
-        let (trusted, next) = (header.clone(), block.next_set().clone());
-        Ok(Self { options, trusted, next, recent: VecDeque::new() })
+        Ok(Self::at(header.clone(), block.next_set().clone(), options))
     }
 
-    /// Whether a header was accepted since the start.
-    pub fn has_advanced(&self) -> bool {
-        !self.recent.is_empty()
+    const fn at(trusted: Header, next: ValidatorSet, options: TrustOptions) -> Self {
+        Self { options, start: trusted.height, trusted, next, recent: BTreeMap::new() }
+    }
+
+    /// Whether a newer header was accepted since the start.
+    pub const fn has_advanced(&self) -> bool {
+        self.trusted.height > self.start
+    }
+
+    /// Whether a header of this height, though older than the newest, is accepted once those between it and one that is trusted are.
+    pub const fn reaches(&self, height: u64) -> bool {
+        height <= self.trusted.height && self.trusted.height - height <= REACH
     }
 
     /// The newest trusted header.
@@ -276,11 +288,12 @@ impl LightClient {
         &self.next
     }
 
-    /// Accepts a newer header: the next one, or a later one that enough of the trusted power signed. One of the last few that
-    /// were accepted is accepted again at once, and changes nothing.
+    /// Accepts a newer header: the next one, or a later one that enough of the trusted power signed. An older one within
+    /// [reach](Self::reaches) is accepted when it was before, or when the one after it was and names it as its parent.
     ///
     /// # Errors
-    /// [`LightError`]; the client is unchanged. After [`LightError::Trust`] a header in between helps.
+    /// [`LightError`]; the client is unchanged. After [`LightError::Trust`] a header in between helps, after [`LightError::Old`]
+    /// the one after it, where it is within reach.
     pub fn update(&mut self, block: &LightBlock, now_ms: u64) -> Result<(), LightError> {
         let (header, trusted) = (&block.header, &self.trusted);
         let height = header.height;
@@ -288,7 +301,7 @@ impl LightClient {
             return Err(LightError::ChainId { expected: trusted.chain_id, found: header.chain_id });
         }
         if height <= trusted.height {
-            return self.check_recent(header);
+            return self.accept_older(header);
         }
         self.check_times(header, now_ms)?;
         block.check_sets()?;
@@ -307,22 +320,29 @@ impl LightClient {
             self.check_trust(block)?;
             verify_certificate(block)?;
         }
-        if self.recent.len() == RECENT {
-            self.recent.pop_front();
-        }
-        self.recent.push_back(std::mem::replace(&mut self.trusted, header.clone()));
+        let before = std::mem::replace(&mut self.trusted, header.clone());
+        self.recent.insert(before.height, before);
+        self.recent = self.recent.split_off(&height.saturating_sub(REACH));
         self.next = block.next_set().clone();
         Ok(())
     }
 
-    fn check_recent(&self, header: &Header) -> Result<(), LightError> {
-        let height = header.height;
-        let mut known = self.recent.iter().chain([&self.trusted]);
-        let Some(known) = known.find(|known| known.height == height) else {
-            return Err(LightError::Old { trusted: self.trusted.height, found: height });
+    fn accept_older(&mut self, header: &Header) -> Result<(), LightError> {
+        let (height, found) = (header.height, header.hash());
+        let known = |height| {
+            if height == self.trusted.height { Some(&self.trusted) } else { self.recent.get(&height) }
         };
-        let (expected, found) = (known.hash(), header.hash());
-        if expected == found { Ok(()) } else { Err(LightError::Trusted { height, expected, found }) }
+        let expected = known(height).map(Header::hash).or_else(|| Some(known(height + 1)?.parent));
+        match expected.filter(|_| self.reaches(height)) {
+            None => Err(LightError::Old { trusted: self.trusted.height, found: height }),
+            Some(expected) if expected != found => Err(LightError::Trusted { height, expected, found }),
+            Some(_) => {
+                if height < self.trusted.height {
+                    self.recent.insert(height, header.clone());
+                }
+                Ok(())
+            }
+        }
     }
 
     fn check_times(&self, header: &Header, now_ms: u64) -> Result<(), LightError> {
