@@ -15,7 +15,9 @@ mod voucher;
 pub use acceptance::JobAcceptance;
 pub use batch::{BatchLine, BatchRoot};
 pub use encoder::{EncoderHyperparameters, EncoderManifest, Pooling};
-pub use manifest::{Hyperparameters, MAX_STOP_TOKENS, ModelManifest, RopePairing, RopeScaling};
+pub use manifest::{
+    Hyperparameters, MAX_STOP_TOKENS, ModelManifest, NO_NUMERIC_SPEC, RopePairing, RopeScaling,
+};
 pub use receipt::{FinishReason, Receipt};
 pub use request::{JobRequest, Price, token_hash};
 pub use sampling::{Decoding, Grammar, Sampling, SettingsError, TokenBias, TokenLogprob, TokenLogprobs};

@@ -261,7 +261,7 @@ impl<'a> Step<'a> {
             }
             Payload::SetModelPrice { model, price } => self.set_model_price(sender, *model, *price),
             Payload::RetireModel { model } => self.retire_model(sender, *model),
-            Payload::Offer { model } => self.offer(sender, *model),
+            Payload::Offer { model, price } => self.offer(sender, *model, *price),
             Payload::Unoffer { model } => self.unoffer(sender, *model),
             Payload::OpenChannel { payee, deposit, spender } => {
                 self.open_channel(sender, tx.nonce, *payee, *deposit, *spender)

@@ -99,8 +99,8 @@ pub enum Event {
     ModelPriceSet { model: ModelId, price: Price },
     /// Its owner withdrew it.
     ModelRetired { model: ModelId },
-    /// A worker hosts a model.
-    Offered { model: ModelId, worker: Address },
+    /// A worker hosts a model, for these prices per token at least.
+    Offered { model: ModelId, worker: Address, price: Price },
     /// A worker no longer does.
     Unoffered { model: ModelId, worker: Address },
     /// DN was locked for calls.

@@ -31,7 +31,7 @@ use page::{newest, page, page_in};
 
 pub use balances::{balances, balances_page, pools};
 pub use dispute::{dispute, disputes};
-pub use lists::{backing_releases, backings, model_workers, redelegations, stakes, unbonding};
+pub use lists::{backing_releases, backings, model_workers, offer, redelegations, stakes, unbonding};
 pub use page::{DEFAULT_LIMIT, MAX_SCAN, PageError};
 pub use registries::{agent, agent_id, beacon, model_trust, quality_rounds, reputation, validations};
 
@@ -165,8 +165,8 @@ pub fn models(state: &State, request: &PageRequest) -> Result<Page<ModelView>, P
 
 fn model_view(state: &State, id: ModelId, record: Model) -> ModelView {
     let offers = OFFERS.iter_from(state, &id);
-    let workers = offers.filter_map(|((_, worker), offer)| lists::hosting(state, worker, offer));
-    let workers = workers.take(MAX_LIST).collect();
+    let hosting = offers.filter(|((_, worker), offer)| lists::is_hosting(state, *worker, *offer));
+    let workers = hosting.map(|((_, worker), _)| worker).take(MAX_LIST).collect();
     ModelView {
         id,
         owner: record.owner,

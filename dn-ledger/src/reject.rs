@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 pub use evidence::EvidenceFault;
 pub use governance::GovernanceFault;
-pub use registry::{ReceiptField, RegistryReject};
+pub use registry::{ReceiptField, RegistryReject, TokenKind};
 pub use session::SessionFault;
 pub use staking::StakingFault;
 
@@ -203,8 +203,8 @@ pub enum Reject {
     /// Somebody else's model.
     #[error("model {model} belongs to {owner}")]
     NotOwner { model: ModelId, owner: Address },
-    /// A second offer of a model.
-    #[error("{worker} already offers model {model}")]
+    /// A second offer of a model at the same prices.
+    #[error("{worker} already offers model {model} at these prices")]
     AlreadyOffered { model: ModelId, worker: Address },
     /// A model that the worker does not host.
     #[error("{worker} does not offer model {model}")]
@@ -250,6 +250,9 @@ pub enum Reject {
     /// A line's channel pays another gateway.
     #[error("line {line}: channel {channel} pays {payee}, not gateway {gateway}")]
     LineGateway { line: u32, channel: ChannelId, payee: Address, gateway: Address },
+    /// A batch with receipts of an exact model and of one that is not: the one is audited, the other cannot be.
+    #[error("line {line}: exact models and others do not go into one batch; exact is {exact} of model {model}, {} before", !exact)]
+    LineExactness { line: u32, model: ModelId, exact: bool },
     /// A line's domain is not its model's.
     #[error("line {line}: domain {found}; model {model} counts for domain {expected}")]
     LineDomain { line: u32, model: ModelId, expected: u32, found: u32 },
@@ -328,7 +331,7 @@ pub enum Reject {
     #[error("receipt {index} of batch {batch}, move {step}: {fault}")]
     DisputeMove { batch: BatchId, index: u32, step: u32, fault: MoveFault },
     /// A model whose computations no tile judges.
-    #[error("model {model} is not exact: no tile of it can be judged")]
+    #[error("the referee does not know how model {model} computes: no tile of it can be judged")]
     DisputeUnjudged { model: ModelId },
     /// The block has taken all moves of disputes that it may.
     #[error("block {height} has its {limit} moves of disputes")]
@@ -439,6 +442,8 @@ pub enum ManifestFault {
     Heads,
     /// Stop tokens are not ascending or outside the vocabulary.
     StopTokens,
+    /// A numeric spec that does not exist yet.
+    NumericSpec,
 }
 
 /// When a withdrawal can be tried again, in words.

@@ -122,8 +122,8 @@ impl Canonical for Shares {
 pub enum Ground {
     /// A computed value differs: a tile shows it, and the referee judges it.
     Computation,
-    /// The end of the answer, a choice under a grammar, or anything of a model without exact arithmetic: no tile shows it, and the
-    /// validators' weight decides.
+    /// The end of the answer, a choice under a grammar, or anything of a model whose computations the referee does not know: no tile
+    /// shows it, and the validators' weight decides.
     Rest,
 }
 canonical_enum!(Ground { 0 => Computation {}, 1 => Rest {} });
@@ -199,10 +199,12 @@ pub enum Payload {
         /// The model.
         model: ModelId,
     },
-    /// Announces that the sender, a worker, hosts a model.
+    /// Announces that the sender, a worker, hosts a model, and the least it works for; sent again, it changes that.
     Offer {
         /// The model.
         model: ModelId,
+        /// The least prices per token.
+        price: Price,
     },
     /// Withdraws an offer.
     Unoffer {
@@ -485,7 +487,7 @@ canonical_enum!(Payload {
     6 => PublishModel { manifest: ModelManifest, name: String, price: Price, domain: u32 },
     7 => SetModelPrice { model: ModelId, price: Price },
     8 => RetireModel { model: ModelId },
-    9 => Offer { model: ModelId },
+    9 => Offer { model: ModelId, price: Price },
     10 => Unoffer { model: ModelId },
     11 => OpenChannel { payee: Address, deposit: Amount, spender: Address },
     12 => TopUpChannel { channel: ChannelId, amount: Amount },

@@ -3,7 +3,7 @@
 
 mod common;
 
-use common::{CHAIN_ID, World, address, dn, params};
+use common::{CHAIN_ID, World, address, dn, offer, params};
 use dn_core::merkle::MerkleTree;
 use dn_core::objects::AuditOutcome;
 use dn_core::objects::feedback::Feedback;
@@ -106,7 +106,7 @@ fn upheld_mismatch_voids_the_batch_and_slashes_the_worker() {
 #[test]
 fn a_worker_at_the_minimum_is_suspended_and_can_come_back() {
     let mut w = World::ready();
-    w.ok("worker2", Payload::Offer { model: w.model });
+    w.ok("worker2", offer(w.model));
     let body = w.root("worker2", vec![w.line(0, 1, dn(2))]);
     let batch = Signed::sign(body, &common::key("gateway"));
     w.ok("worker2", Payload::PostBatch { batch, vouchers: vec![w.voucher(0, dn(2))] });
@@ -114,7 +114,7 @@ fn a_worker_at_the_minimum_is_suspended_and_can_come_back() {
     let suspended = Event::Suspended { address: address("worker2"), role: Role::Worker, collateral: dn(80) };
     assert!(events.contains(&suspended), "{events:?}");
     let status = IdentityStatus::Suspended;
-    let offer = w.reject("worker2", Payload::Offer { model: w.model });
+    let offer = w.reject("worker2", offer(w.model));
     assert_eq!(offer, Reject::NotActive { address: address("worker2"), role: Role::Worker, status });
     let again = |collateral| Payload::Register {
         role: Role::Worker,
@@ -389,7 +389,7 @@ fn a_block_takes_batches_of_so_many_audits() {
     (params.audit_times.max_per_batch, params.max_batch_receipts) = (4_096, 6_000);
     let mut w = World::with(params);
     w.prepare();
-    w.ok("worker2", Payload::Offer { model: w.model });
+    w.ok("worker2", offer(w.model));
     let post = |w: &World, name: &str, lane| {
         let body = w.root(name, vec![w.line(lane, 5_000, dn(10))]);
         let batch = Signed::sign(body, &common::key("gateway"));

@@ -4,7 +4,7 @@
 mod common;
 
 use common::counting::{Counting, FINDING, RULES, receipt};
-use common::{CHAIN_ID, World, address, dn, key, price};
+use common::{CHAIN_ID, World, address, dn, key, offer, price};
 use dn_core::merkle::MerkleTree;
 use dn_core::objects::{AuditOutcome, BatchLine, BatchRoot, ModelManifest, Receipt};
 use dn_core::{Amount, BatchId, Canonical, ModelId, Signed};
@@ -368,15 +368,15 @@ fn receipts_that_should_not_be_in_a_batch() {
 }
 
 #[test]
-fn a_model_without_exact_arithmetic_is_not_disputed_by_tiles() {
+fn a_model_that_the_referee_does_not_know_is_not_disputed_by_tiles() {
     let mut w = World::with(params());
     w.chain = w.chain.clone().with_referee(RefereeHandle::new(Counting));
     w.prepare();
-    let manifest = ModelManifest { numeric_spec: 2, ..common::manifest(5) };
+    let manifest = ModelManifest { architecture: "unknown".into(), ..common::manifest(5) };
     let model = manifest.id();
     w.ok("owner", Payload::PublishModel { manifest, name: "loose".into(), price: price(), domain: 0 });
     let signed = Signed::sign(Receipt { model, ..receipt(&w, 0, true, 1) }, &key("worker"));
-    w.ok("worker", Payload::Offer { model });
+    w.ok("worker", offer(model));
     let mut s = Scene::posted_for(w, model, vec![signed]);
     let accuser = s.accusers[0].clone();
     let refused = s.w.reject(&accuser, s.opening(0, Ground::Computation));

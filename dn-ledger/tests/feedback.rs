@@ -3,7 +3,7 @@
 
 mod common;
 
-use common::{CHAIN_ID, World, address, dn, key, price};
+use common::{CHAIN_ID, World, address, dn, key, offer, price};
 use dn_core::merkle::MerkleTree;
 use dn_core::objects::feedback::Feedback;
 use dn_core::objects::{AuditOutcome, BatchRoot, FinishReason, Receipt};
@@ -252,7 +252,7 @@ fn models_that_do_nothing_are_not_looked_at() {
     let other = common::manifest(2);
     let (name, price) = ("other".to_owned(), price());
     w.ok("owner", Payload::PublishModel { manifest: other.clone(), name, price, domain: 0 });
-    w.ok("worker", Payload::Offer { model: other.id() });
+    w.ok("worker", offer(other.id()));
     let params = w.genesis.params.trust.clone();
     let mut naive = std::collections::BTreeMap::new();
     let mut paid = Amount::ZERO;

@@ -30,11 +30,11 @@ fn genesis_and_one_block() {
     assert_eq!(
         hashes.map(|hash| hex(&hash)),
         [
-            "f97f967674e1f348afde8c64982b17ab7ca3fdcc51e537c30c60f7bf81768340",
-            "5ca48850be63043a9740e8083453e171750645bd91b473d0c08f77b9c1edb3b2",
+            "0fabf8444d83b82f9dbc2b654ad926cc5a94114121b579110aa1f224b656b9b6",
+            "828c3de4061831b22786120ae487292838bcb3feab3ce71fbe60bc9469c4f444",
             "1d86a6dcf35f03679b11612fc7ebcbca8f42e4753993639e12727cc0318350b6",
-            "27c51b91feed4d5e88009c744f1ca2c66fcf09ea2113cf1f75e582d27f99c7e8",
-            "29b74d4a303cf8bbf1bc86c22c3f4a324e3e64fedb58c32f05ff22aced082542",
+            "5fa961399f4eb3cfd592d2c1af4432f205ac01bb1156ff1716ff12ae7a8e1282",
+            "7bdee955049ad95a7922e3d2d62ea7a918f60a75cb21c7fd1b93f2304c3ceabe",
         ]
     );
 }
@@ -121,10 +121,10 @@ fn every_proposal() {
             }
         }
     }
-    assert_eq!(tags, 81);
+    assert_eq!(tags, 82);
     assert_eq!(
         hex(&dn_core::keccak256(&[&all])),
-        "7dc71a5b7632b6d054b0ed2c775a2149da5f73401b52c51cc445bbcf6e1c45f3"
+        "73cda10f385d38a839dc5a38291bb74b5cf7ebffde39c1da868590bc7dded3c0"
     );
 }
 
@@ -140,8 +140,8 @@ fn a_scripted_chain() {
     w.ok("owner", Payload::SetModelPrice { model: w.model, price: common::price() });
     let tip = w.chain.tip();
     let pinned = [
-        "9a12415446b8a20d620508f657b26dbea88fc99f1acfcd4ecfab4c1142ddc0f7",
-        "9a5e7c0eb3ca4f9f6e7f403fcebbbafe5a62344dcc936b386d1204b35a624507",
+        "742a0ecfc2d171f0ce5cb406256efe87015e989c63239481f85743c64e01e660",
+        "367ba48d4c5e962eccfaee3a2f49cd2e4cdba72c630154295b741e2a0be2c3bd",
     ];
     assert_eq!([hex(&tip.state.0), hex(&tip.hash().0)], pinned);
 }
@@ -173,7 +173,7 @@ fn every_payload() {
         Payload::PublishModel { manifest: common::manifest(1), name: "m".into(), price, domain },
         Payload::SetModelPrice { model, price },
         Payload::RetireModel { model },
-        Payload::Offer { model },
+        Payload::Offer { model, price },
         Payload::Unoffer { model },
         Payload::OpenChannel { payee, deposit, spender },
         Payload::TopUpChannel { channel, amount },
@@ -216,7 +216,7 @@ fn every_payload() {
     }
     assert_eq!(
         hex(&dn_core::keccak256(&[&all])),
-        "f0eac8ccceabc6aa4856a027e653332c7b20d2d60815c051738c9556a65b22d6"
+        "2f1b18c31ee5fdc408146af3b6eed2db6c711f79acbcc4bd9083a0df1a2138c0"
     );
 }
 

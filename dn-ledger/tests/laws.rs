@@ -10,7 +10,7 @@ mod staking;
 use std::collections::BTreeMap;
 
 use common::auditor::Auditor;
-use common::{CHAIN_ID, World, address, dn, key, price};
+use common::{CHAIN_ID, World, address, dn, key, offer, price};
 use dn_core::amount::SUPPLY_CAP;
 use dn_core::objects::{AuditOutcome, BatchRoot, Voucher};
 use dn_core::{Amount, BatchId, Canonical, ChannelId, Hash32, ModelId, Signed};
@@ -88,7 +88,7 @@ fn payload(w: &World, t: &Try) -> Payload {
             let others: Vec<_> = models.into_iter().filter(|id| *id != w.model).collect();
             Payload::RetireModel { model: choose(&others, t.a, ModelId([7; 32])) }
         }
-        8 | 9 => Payload::Offer { model },
+        8 | 9 => offer(model),
         10 => Payload::Unoffer { model },
         11 => Payload::OpenChannel {
             payee: if t.b.is_multiple_of(2) { address("gateway") } else { other },

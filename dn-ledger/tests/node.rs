@@ -203,6 +203,7 @@ async fn a_transaction_is_answered_once_durable_and_survives_a_restart() {
         ("dn_family", json!({ "id": dn_core::ModelId::ZERO })),
         ("dn_modelTerms", json!({ "id": dn_core::ModelId::ZERO })),
         ("dn_backing", json!({ "address": address("v1") })),
+        ("dn_offer", json!({ "model": dn_core::ModelId::ZERO, "worker": address("worker") })),
         ("dn_job", json!({ "id": dn_core::ChannelId::ZERO })),
         ("dn_jobs", json!({})),
         ("dn_block", json!({ "height": 1 })),

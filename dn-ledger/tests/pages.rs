@@ -6,6 +6,7 @@ mod common;
 use std::collections::BTreeSet;
 
 use common::{World, address, dn, price};
+use dn_core::objects::Price;
 use dn_core::{Address, Amount, BatchId, ChannelId, JobId, ModelId, keccak256};
 use dn_ledger::query::{self, MAX_SCAN, PageError};
 use dn_ledger::state::{
@@ -70,7 +71,11 @@ fn crowd() -> State {
         REDELEGATIONS.put(&mut state, &(who, n, (by, worker)), &Shares(1));
         BACKING_SHARES.put(&mut state, &(who, ModelId(hash("family", n))), &Shares(1));
         BACKING_RELEASES.put(&mut state, &(who, n, ModelId(hash("family", n))), &dn(1));
-        OFFERS.put(&mut state, &(ModelId::ZERO, by), &Offer { since_height: 0, until_height: None });
+        OFFERS.put(
+            &mut state,
+            &(ModelId::ZERO, by),
+            &Offer { since_height: 0, until_height: None, price: Price::default() },
+        );
         SESSIONS.put(&mut state, &(address("payer"), someone(n)), &session);
         PROPOSALS.put(&mut state, &(n + 1), &proposal);
         OPEN_PROPOSALS.put(&mut state, &(n + 1), &proposal.status);
@@ -139,7 +144,7 @@ fn every_list_is_whole_whatever_the_size_of_its_pages() {
     check(many, |r| query::redelegations(&state, who, r), |l| (l.release_epoch, l.from, l.to));
     check(many, |r| query::backings(&state, who, r), |b| b.family);
     check(many, |r| query::backing_releases(&state, who, r), |b| (b.release_epoch, b.family));
-    check(many, |r| query::model_workers(&state, ModelId::ZERO, r), |worker| *worker);
+    check(many, |r| query::model_workers(&state, ModelId::ZERO, r), |o| o.worker);
     // An answer about the account holds their beginning.
     let account = query::account(&state, who);
     let lists = [account.stakes.len(), account.unbonding.len(), account.redelegating.len()];

@@ -3,7 +3,7 @@
 
 mod common;
 
-use common::{CHAIN_ID, World, address, dn, key, manifest, params, price};
+use common::{CHAIN_ID, World, address, dn, key, manifest, offer, params, price};
 use dn_core::objects::{Price, Voucher};
 use dn_core::{Amount, ChannelId, ModelId, Signed};
 use dn_ledger::events::Event;
@@ -13,7 +13,8 @@ use dn_ledger::state::{
     STAKE_POOLS, STAKE_SHARES,
 };
 use dn_ledger::tx::{Shares, channel_id};
-use dn_ledger::{Payload, Reject, Role};
+use dn_ledger::views::{OfferView, PageRequest};
+use dn_ledger::{Payload, Reject, Role, query};
 
 fn transfer(amount: Amount) -> Payload {
     Payload::Transfer { to: address("stranger"), amount }
@@ -230,23 +231,32 @@ fn models_and_offers() {
     );
 
     let worker = address("worker");
-    assert!(matches!(w.reject("worker", Payload::Offer { model }), Reject::UnknownIdentity { .. }));
+    assert!(matches!(w.reject("worker", offer(model)), Reject::UnknownIdentity { .. }));
     w.ok("worker", register(Role::Worker, dn(100)));
-    assert_eq!(
-        w.reject("worker", Payload::Offer { model: unknown }),
-        Reject::UnknownModel { model: unknown }
-    );
+    assert_eq!(w.reject("worker", offer(unknown)), Reject::UnknownModel { model: unknown });
     assert_eq!(w.reject("worker", Payload::Unoffer { model }), Reject::NotOffered { model, worker });
-    w.ok("worker", Payload::Offer { model });
-    assert_eq!(w.reject("worker", Payload::Offer { model }), Reject::AlreadyOffered { model, worker });
+    w.ok("worker", offer(model));
+    assert_eq!(w.reject("worker", offer(model)), Reject::AlreadyOffered { model, worker });
+    // The same offer at another price is a change, and no new beginning.
+    let at = |price| Payload::Offer { model, price };
+    let (maximum, found) = (w.genesis.params.max_token_price, dn(2));
+    let dear = Price { output_token: found, ..price() };
+    assert_eq!(w.reject("worker", at(dear)), Reject::PriceTooHigh { maximum, found });
+    let since_height = w.height();
+    let events = w.ok("worker", at(price()));
+    assert!(events.contains(&Event::Offered { model, worker, price: price() }));
+    let view = query::offer(w.state(), model, worker).unwrap();
+    assert_eq!(view, OfferView { model, worker, price: price(), since_height, until_height: None });
+    let listed = query::model_workers(w.state(), model, &PageRequest::default()).unwrap();
+    assert_eq!(listed.items, [view]);
     w.ok("worker", Payload::Unoffer { model });
-    w.ok("worker", Payload::Offer { model });
+    w.ok("worker", offer(model));
     let cheap = Price { prompt_token: Amount::ZERO, ..price() };
     w.ok("owner", Payload::SetModelPrice { model, price: cheap });
     w.ok("owner", Payload::RetireModel { model });
     let height = w.height();
     assert_eq!(w.reject("owner", Payload::RetireModel { model }), Reject::ModelRetired { model, height });
-    assert_eq!(w.reject("worker2", Payload::Offer { model }), {
+    assert_eq!(w.reject("worker2", offer(model)), {
         Reject::UnknownIdentity { address: address("worker2"), role: Role::Worker }
     });
 }

@@ -27,11 +27,13 @@ pub use auth::{HelloError, hello_digest, verify_hello, verify_welcome, welcome_d
 pub use lease::{Effect, Input, Lease, LeaseEnd, LeaseLimits, Violation};
 
 use dn_core::encoding::{Canonical, DecodeError};
-use dn_core::objects::{BatchRoot, JobRequest, Receipt, TokenLogprobs, Voucher};
-use dn_core::{Address, Hash32, ModelId, ReceiptId, Signature, Signed, canonical_enum, keccak256};
+use dn_core::objects::{BatchRoot, JobRequest, Price, Receipt, TokenLogprobs, Voucher};
+use dn_core::{
+    Address, Hash32, ModelId, ReceiptId, Signature, Signed, canonical_enum, canonical_struct, keccak256,
+};
 
 /// Version of this protocol.
-pub const VERSION: u16 = 1;
+pub const VERSION: u16 = 2;
 /// The most bytes of one message.
 pub const MAX_MESSAGE_BYTES: usize = 2 * 1024 * 1024;
 /// The most receipts of one batch.
@@ -183,6 +185,18 @@ canonical_enum!(ToWorker {
     8 => Ping { nonce: u64 },
 });
 
+/// What a worker says that it can do, and for what.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Abilities {
+    /// Jobs at a time.
+    pub slots: u16,
+    /// Loaded models: all of them warm.
+    pub models: Vec<ModelId>,
+    /// The least prices per token that it works for.
+    pub price: Price,
+}
+canonical_struct!(Abilities { slots: u16, models: Vec<ModelId>, price: Price });
+
 /// From the worker.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[allow(
@@ -198,10 +212,8 @@ pub enum ToGateway {
         worker: Address,
         /// What the gateway's proof has to cover.
         nonce: [u8; 32],
-        /// Jobs at a time.
-        slots: u16,
-        /// Loaded models: all of them warm.
-        models: Vec<ModelId>,
+        /// What it can do.
+        abilities: Abilities,
         /// Over [`hello_digest`].
         signature: Signature,
     },
@@ -259,7 +271,7 @@ pub enum ToGateway {
 }
 canonical_enum!(ToGateway {
     0 => Hello {
-        version: u16, worker: Address, nonce: [u8; 32], slots: u16, models: Vec<ModelId>, signature: Signature
+        version: u16, worker: Address, nonce: [u8; 32], abilities: Abilities, signature: Signature
     },
     1 => Accept { lease: u64 },
     2 => Busy { lease: u64 },

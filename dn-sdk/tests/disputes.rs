@@ -168,7 +168,7 @@ impl Court {
         let (name, price) = ("tiny".to_owned(), self.request.price);
         let manifest = model().manifest().clone();
         self.ok(OWNER, Payload::PublishModel { manifest, name, price, domain: 0 }).unwrap();
-        self.ok(WORKER, Payload::Offer { model: model().id() }).unwrap();
+        self.ok(WORKER, Payload::Offer { model: model().id(), price: Price::default() }).unwrap();
         let deposit = Amount::from_dn(9);
         self.ok(PAYER, Payload::OpenChannel { payee: address(GATEWAY), deposit, spender: address(PAYER) })
             .unwrap();

@@ -70,6 +70,14 @@ struct Flags {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[arg(long, env = "DN_SLOTS", value_name = "N")]
     slots: Option<u16>,
+    /// The least DN for a prompt token to work for [default: 0].
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[arg(long, env = "DN_MIN_PROMPT_PRICE", value_name = "DN")]
+    min_prompt_price: Option<DN>,
+    /// The least DN for a generated token to work for [default: 0].
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[arg(long, env = "DN_MIN_OUTPUT_PRICE", value_name = "DN")]
+    min_output_price: Option<DN>,
     /// Milliseconds between batches [default: 5000].
     #[serde(skip_serializing_if = "Option::is_none")]
     #[arg(long, env = "DN_BATCH_INTERVAL_MS", value_name = "MS")]

@@ -115,10 +115,16 @@ enum Tx {
         /// The model.
         model: ModelId,
     },
-    /// Announce that you, a worker, host a model.
+    /// Announce that you, a worker, host a model; sent again, it changes the least prices.
     Offer {
         /// The model.
         model: ModelId,
+        /// The least DN for one prompt token that you work for.
+        #[arg(long, value_name = "DN", default_value = "0")]
+        prompt_price: Amount,
+        /// The least DN for one generated token.
+        #[arg(long, value_name = "DN", default_value = "0")]
+        output_price: Amount,
     },
     /// Take an offer back.
     Unoffer {
@@ -185,7 +191,10 @@ impl Tx {
                 Payload::SetModelPrice { model, price }
             }
             Self::RetireModel { model } => Payload::RetireModel { model },
-            Self::Offer { model } => Payload::Offer { model },
+            Self::Offer { model, prompt_price, output_price } => {
+                let price = Price { prompt_token: prompt_price, output_token: output_price };
+                Payload::Offer { model, price }
+            }
             Self::Unoffer { model } => Payload::Unoffer { model },
             Self::OpenChannel { gateway, deposit, spender } => Payload::OpenChannel {
                 payee: gateway,

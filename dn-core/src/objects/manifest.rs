@@ -141,7 +141,7 @@ pub const MAX_STOP_TOKENS: usize = 64;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct ModelManifest {
-    /// Version of the numeric spec (1 = `NumericSpec::V1`).
+    /// Version of the numeric spec (1 = `NumericSpec::V1`), or [`NO_NUMERIC_SPEC`].
     pub numeric_spec: u16,
     /// Weights per mantissa where every matrix has the same number; 1 where they differ. The bytes of each tile begin
     /// with its own.
@@ -173,7 +173,15 @@ canonical_struct!(ModelManifest {
     stop_tokens: Vec<u32>,
 });
 
+/// The numeric spec of a model whose results depend on who computes them: nothing about them can be proven.
+pub const NO_NUMERIC_SPEC: u16 = 0;
+
 impl ModelManifest {
+    /// Whether the model's results are the same bits whoever computes them, so that a replay or a tile proves what happened.
+    pub const fn is_exact(&self) -> bool {
+        self.numeric_spec != NO_NUMERIC_SPEC
+    }
+
     /// The model's identity.
     pub fn id(&self) -> ModelId {
         ModelId(self.keccak())

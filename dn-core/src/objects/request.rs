@@ -10,7 +10,7 @@ use crate::hash::{ChannelId, Hash32, JobId, ModelId, blake3_256};
 use crate::objects::{Decoding, Sampling};
 
 /// Prices per token.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Price {
     /// For one prompt token.
@@ -21,6 +21,11 @@ pub struct Price {
 canonical_struct!(Price { prompt_token: Amount, output_token: Amount });
 
 impl Price {
+    /// Whether it is enough for whoever asks for at least `asked`: no token for less.
+    pub fn covers(&self, asked: Self) -> bool {
+        self.prompt_token >= asked.prompt_token && self.output_token >= asked.output_token
+    }
+
     /// The fee for these counts.
     ///
     /// # Errors

@@ -100,7 +100,7 @@ impl Step<'_> {
         check_size(Field::Lines, body.lines.len(), 1, params.max_batch_lines as usize)?;
         check_size(Field::Receipts, body.count as usize, 1, self.max_receipts(body.worker) as usize)?;
         let order = |l: &BatchLine| (l.channel, l.lane, l.model, l.domain);
-        let mut receipts = 0u64;
+        let (mut receipts, mut exact) = (0u64, None);
         for (line, l) in (0u32..).zip(&body.lines) {
             if line > 0 && order(&body.lines[line as usize - 1]) >= order(l) {
                 return Err(Reject::LinesUnsorted { line });
@@ -112,6 +112,10 @@ impl Step<'_> {
             if model.domain != l.domain {
                 let (expected, found) = (model.domain, l.domain);
                 return Err(Reject::LineDomain { line, model: l.model, expected, found });
+            }
+            let found = model.manifest.is_exact();
+            if *exact.get_or_insert(found) != found {
+                return Err(Reject::LineExactness { line, model: l.model, exact: found });
             }
             // Nobody sees all receipts, so what they may add up to bounds the work and trust that a line counts for.
             let limit = u64::from(l.receipts) * u64::from(model.manifest.hyperparameters.context);

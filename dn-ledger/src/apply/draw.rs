@@ -87,6 +87,8 @@ impl Step<'_> {
         // A job whose payer did not accept the result is one large receipt: audited for certain.
         let certain = claim.is_some_and(|claim| !claim.accepted);
         let rate = if certain { BASIS as u16 } else { self.audit_rate_of(batch.body.worker) };
+        // All lines are exact or none is; of what is not, no auditor could say anything.
+        let rate = if self.is_exact(batch.body.lines[0].model) { rate } else { 0 };
         let params = &self.ctx.params;
         let seed = keccak256(&[b"DeepNode audit draw v1", &self.beacon().0, &id.0]);
         let mut drawn = draw_indices(&seed, batch.body.count, rate);

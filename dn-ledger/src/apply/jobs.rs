@@ -4,12 +4,12 @@
 //! are those of batches. Without the payer's acceptance the receipt is audited for certain.
 
 use dn_core::merkle::MerkleTree;
-use dn_core::objects::{BatchLine, BatchRoot, JobAcceptance, ModelManifest, Receipt};
-use dn_core::{Address, Amount, Canonical, ChannelId, Signed};
+use dn_core::objects::{BatchLine, BatchRoot, JobAcceptance, ModelManifest, Price, Receipt};
+use dn_core::{Address, Amount, Canonical, ChannelId, ModelId, Signed};
 
 use super::Step;
 use crate::events::Event;
-use crate::reject::{ReceiptField, RegistryReject, Reject, SignedObject};
+use crate::reject::{ReceiptField, RegistryReject, Reject, SignedObject, TokenKind};
 use crate::state::{DUE_JOBS, JOB_CLAIMS, JOBS, JobClaim, JobEscrow, MODELS, OFFERS};
 use crate::tx::{NewJob, Role, escrow_id};
 
@@ -32,6 +32,7 @@ impl Step<'_> {
             let collateral = self.active(Role::Worker, worker)?.collateral;
             self.check_fees(worker, collateral, 1, amount)?;
             self.served_model(model, worker)?;
+            self.check_offer(model, worker, price)?;
         }
         self.debit(payer, amount)?;
         // A nonce is used once, so the id is new.
@@ -73,8 +74,12 @@ impl Step<'_> {
         if expected != found {
             return Err(RegistryReject::JobBatch { expected, found }.into());
         }
-        if let Some(acceptance) = acceptance {
-            self.check_acceptance(escrow, &job, receipt, acceptance)?;
+        match acceptance {
+            Some(acceptance) => self.check_acceptance(escrow, &job, receipt, acceptance)?,
+            None if !self.is_exact(job.model) => {
+                return Err(RegistryReject::AcceptanceMissing { escrow, model: job.model }.into());
+            }
+            None => {}
         }
         JOBS.remove(self.state, &escrow);
         DUE_JOBS.remove(self.state, &(expires_height, escrow));
@@ -102,6 +107,22 @@ impl Step<'_> {
             JOBS.remove(self.state, &escrow);
             self.credit(job.payer, job.amount);
             self.events.push(Event::JobRefunded { escrow, payer: job.payer, amount: job.amount });
+        }
+    }
+
+    /// Whether a worker that hosts the model works for this price.
+    fn check_offer(&self, model: ModelId, worker: Address, price: Price) -> Result<(), Reject> {
+        let offer = OFFERS.get(self.state, &(model, worker)).ok_or(Reject::NotOffered { model, worker })?;
+        let asked = offer.price;
+        let tokens = [
+            (TokenKind::Prompt, asked.prompt_token, price.prompt_token),
+            (TokenKind::Output, asked.output_token, price.output_token),
+        ];
+        match tokens.into_iter().find(|(_, asked, found)| found < asked) {
+            None => Ok(()),
+            Some((token, asked, found)) => {
+                Err(RegistryReject::JobUnderOffer { model, worker, token, asked, found }.into())
+            }
         }
     }
 

@@ -10,6 +10,8 @@ use crate::state::{MODELS, Model, OFFERS, Offer};
 use crate::text::{check_size, check_text};
 use crate::tx::{MAX_NAME_BYTES, Role};
 
+/// The newest numeric spec; results by another one nobody could check.
+const NEWEST_NUMERIC_SPEC: u16 = 1;
 /// The most bytes of an architecture's name.
 const MAX_ARCHITECTURE_BYTES: usize = 32;
 
@@ -83,16 +85,17 @@ impl Step<'_> {
         Ok(())
     }
 
-    pub(super) fn offer(&mut self, worker: Address, id: ModelId) -> Result<(), Reject> {
+    pub(super) fn offer(&mut self, worker: Address, id: ModelId, price: Price) -> Result<(), Reject> {
         self.active(Role::Worker, worker)?;
         self.live_model(id)?;
-        let offered = OFFERS.get(self.state, &(id, worker));
-        if offered.is_some_and(|offer| offer.until_height.is_none()) {
+        self.check_price(price)?;
+        let offered = OFFERS.get(self.state, &(id, worker)).filter(|offer| offer.until_height.is_none());
+        if offered.is_some_and(|offer| offer.price == price) {
             return Err(Reject::AlreadyOffered { model: id, worker });
         }
-        let offer = Offer { since_height: self.ctx.height, until_height: None };
-        OFFERS.put(self.state, &(id, worker), &offer);
-        self.events.push(Event::Offered { model: id, worker });
+        let since_height = offered.map_or(self.ctx.height, |offer| offer.since_height);
+        OFFERS.put(self.state, &(id, worker), &Offer { since_height, until_height: None, price });
+        self.events.push(Event::Offered { model: id, worker, price });
         Ok(())
     }
 
@@ -119,6 +122,11 @@ impl Step<'_> {
             return Err(Reject::NotOffered { model: id, worker });
         }
         Ok(model)
+    }
+
+    /// Whether a published model computes exactly, so that its receipts are audited.
+    pub(super) fn is_exact(&self, id: ModelId) -> bool {
+        MODELS.get(self.state, &id).expect("models are never removed").manifest.is_exact()
     }
 
     pub(super) fn live_model(&self, id: ModelId) -> Result<Model, Reject> {
@@ -149,6 +157,9 @@ fn check_manifest(manifest: &ModelManifest) -> Result<(), Reject> {
     check_text(Field::Architecture, &manifest.architecture, 1, MAX_ARCHITECTURE_BYTES)?;
     check_size(Field::StopTokens, manifest.stop_tokens.len(), 0, MAX_STOP_TOKENS)?;
     let fault = |what| Err(Reject::Manifest { what });
+    if manifest.numeric_spec > NEWEST_NUMERIC_SPEC {
+        return fault(ManifestFault::NumericSpec);
+    }
     let h = &manifest.hyperparameters;
     let sizes = [h.layers, h.width, h.heads, h.kv_heads, h.head_size, h.ffn_width];
     if sizes.contains(&0) || h.vocabulary == 0 || h.context == 0 || manifest.block == 0 {

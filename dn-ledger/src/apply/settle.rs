@@ -38,7 +38,10 @@ impl Step<'_> {
                 .or_insert(shares.owner);
             let work =
                 work_cost(&model.manifest).vwu(line.prompt_tokens, line.output_tokens).unwrap_or(u128::MAX);
-            let counted = self.ctx.params.emission.counted_work(work, line.fees);
+            let mut counted = self.ctx.params.emission.counted_work(work, line.fees);
+            if !model.manifest.is_exact() {
+                counted = self.ctx.params.registry.inexact_work(counted);
+            }
             vwu = vwu.saturating_add(counted);
             let counted = share_of(counted, evident.0, evident.1);
             self.note_model_work(line.model, counted);

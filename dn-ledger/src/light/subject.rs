@@ -41,6 +41,13 @@ pub enum Subject {
         /// The model.
         id: ModelId,
     },
+    /// A worker's offer of a model.
+    Offer {
+        /// The model.
+        model: ModelId,
+        /// The worker.
+        worker: Address,
+    },
     /// A batch.
     Batch {
         /// The batch.
@@ -129,6 +136,7 @@ impl Subject {
             }
             Self::Channel { id } => vec![CHANNELS.key(id)],
             Self::Model { id } => vec![MODELS.key(id)],
+            Self::Offer { model, worker } => vec![OFFERS.key(&(*model, *worker))],
             Self::Batch { id } => vec![BATCHES.key(id)],
             Self::BatchSequence { worker } => vec![WORKER_SEQUENCES.key(worker)],
             Self::BatchAt { worker, sequence } => vec![WORKER_BATCHES.key(&(*worker, *sequence))],

@@ -58,6 +58,8 @@ pub struct RegistryParams {
     pub max_job_blocks: u64,
     /// Most jobs refunded in one block; the rest follows in the next.
     pub max_job_refunds: u32,
+    /// What work of models that are not exact counts for, in basis points of exact work: it is paid for, but nobody audits it.
+    pub inexact_work_bps: u16,
 }
 canonical_struct!(RegistryParams {
     max_domains: u32,
@@ -75,6 +77,7 @@ canonical_struct!(RegistryParams {
     min_job: Amount,
     max_job_blocks: u64,
     max_job_refunds: u32,
+    inexact_work_bps: u16,
 });
 
 impl RegistryParams {
@@ -102,6 +105,7 @@ impl RegistryParams {
             min_job: Amount::from_atto(10_000_000_000_000_000),
             max_job_blocks: 100_000,
             max_job_refunds: 256,
+            inexact_work_bps: 2_500,
         }
     }
 
@@ -121,6 +125,15 @@ impl RegistryParams {
     /// The most of its treasury that a domain's owner spends in an epoch.
     pub(crate) fn spend_limit(&self, held: Amount) -> Amount {
         part_of_pool(held, self.treasury_spend_bps)
+    }
+
+    /// The part of paid work that counts when it is not exact, rounded down.
+    ///
+    /// # Units
+    /// Verified work units.
+    pub(crate) fn inexact_work(&self, counted: u128) -> u128 {
+        let (bps, whole) = (u128::from(self.inexact_work_bps), u128::from(dn_powr::BPS));
+        counted / whole * bps + counted % whole * bps / whole
     }
 
     /// Checks every bound.
@@ -151,7 +164,8 @@ impl RegistryParams {
         within("unbacking_epochs", self.unbacking_epochs.into(), 1, 10_000)?;
         within_dn("min_job", self.min_job, 1, 1_000)?;
         within("max_job_blocks", self.max_job_blocks.into(), 1, 100_000_000)?;
-        within("max_job_refunds", self.max_job_refunds.into(), 1, 4_096)
+        within("max_job_refunds", self.max_job_refunds.into(), 1, 4_096)?;
+        within("inexact_work_bps", self.inexact_work_bps.into(), 0, whole / 2)
     }
 }
 
@@ -170,6 +184,9 @@ mod tests {
         assert_eq!(name(RegistryParams { max_domains: 0, ..preset }), "max_domains");
         assert_eq!(name(RegistryParams { max_royalty_payees: 65, ..preset }), "max_royalty_payees");
         assert_eq!(name(RegistryParams { min_backing: Amount::ZERO, ..preset }), "min_backing");
+        assert_eq!(name(RegistryParams { inexact_work_bps: 5_001, ..preset }), "inexact_work_bps");
+        assert_eq!(preset.inexact_work(u128::MAX), u128::MAX / 4);
+        assert_eq!([0, 3, 4, 40_007].map(|work| preset.inexact_work(work)), [0, 0, 1, 10_001]);
         let mut upside_down = preset;
         upside_down.fee_bounds.owner = Range { min: 2, max: 1 };
         assert_eq!(name(upside_down), "fee_bounds");

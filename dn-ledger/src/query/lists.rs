@@ -9,7 +9,7 @@ use crate::state::{
 };
 use crate::tx::{Role, Shares};
 use crate::views::{
-    BackingRelease, BackingView, Page, PageRequest, RedelegationView, StakeView, UnbondingView,
+    BackingRelease, BackingView, OfferView, Page, PageRequest, RedelegationView, StakeView, UnbondingView,
 };
 
 pub(super) fn stake_view(state: &State, validator: Address, shares: Shares) -> StakeView {
@@ -36,10 +36,21 @@ pub(super) fn redelegation_view(
     RedelegationView { from, to, value, release_epoch }
 }
 
-/// The worker of an offer, if it hosts the model now.
-pub(super) fn hosting(state: &State, worker: Address, offer: Offer) -> Option<Address> {
-    let identity = IDENTITIES.get(state, &(Role::Worker, worker))?;
-    (offer.until_height.is_none() && identity.status == IdentityStatus::Active).then_some(worker)
+/// Whether a worker hosts the model of its offer now.
+pub(super) fn is_hosting(state: &State, worker: Address, offer: Offer) -> bool {
+    let identity = IDENTITIES.get(state, &(Role::Worker, worker));
+    let active = identity.is_some_and(|identity| identity.status == IdentityStatus::Active);
+    offer.until_height.is_none() && active
+}
+
+fn offer_view((model, worker): (ModelId, Address), offer: Offer) -> OfferView {
+    let Offer { since_height, until_height, price } = offer;
+    OfferView { model, worker, price, since_height, until_height }
+}
+
+/// A worker's offer of a model; one that was taken back says until when its batches are taken.
+pub fn offer(state: &State, model: ModelId, worker: Address) -> Option<OfferView> {
+    OFFERS.get(state, &(model, worker)).map(|offer| offer_view((model, worker), offer))
 }
 
 /// What an account has delegated, by validator.
@@ -108,7 +119,7 @@ pub fn backing_releases(
     page_in(state, &BACKING_RELEASES, &who, request, |key, amount| Some(release_view(key, amount)))
 }
 
-/// The workers that host a model, by address.
+/// The offers of the workers that host a model, by address.
 ///
 /// # Errors
 /// [`PageError`].
@@ -116,6 +127,8 @@ pub fn model_workers(
     state: &State,
     model: ModelId,
     request: &PageRequest,
-) -> Result<Page<Address>, PageError> {
-    page_in(state, &OFFERS, &model, request, |(_, worker), offer| hosting(state, worker, offer))
+) -> Result<Page<OfferView>, PageError> {
+    page_in(state, &OFFERS, &model, request, |key, offer| {
+        is_hosting(state, key.1, offer).then(|| offer_view(key, offer))
+    })
 }

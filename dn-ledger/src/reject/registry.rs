@@ -32,6 +32,26 @@ pub enum ReceiptField {
     Gateway,
 }
 
+/// What is paid for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "snake_case")]
+pub enum TokenKind {
+    /// A token of the prompt.
+    Prompt,
+    /// A generated token.
+    Output,
+}
+
+impl std::fmt::Display for TokenKind {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Prompt => "prompt",
+            Self::Output => "output",
+        })
+    }
+}
+
 /// Why a transaction of domains, model families, backers or jobs is refused.
 ///
 /// Small on purpose: what the transaction says itself is not always repeated.
@@ -130,6 +150,9 @@ pub enum RegistryReject {
     /// A job whose time is over.
     #[error("escrow {escrow} expired at height {expires_height}; the block is at {height}")]
     JobExpired { escrow: ChannelId, expires_height: u64, height: u64 },
+    /// A job at a price for which the worker that it names does not work.
+    #[error("{worker} asks for {asked} DN a {token} token of model {model}; the job pays {found} DN")]
+    JobUnderOffer { model: ModelId, worker: Address, token: TokenKind, asked: Amount, found: Amount },
     /// A job for somebody else.
     #[error("escrow {escrow} is for {expected}, not {found}")]
     JobWorker { escrow: ChannelId, expected: Address, found: Address },
@@ -142,6 +165,11 @@ pub enum RegistryReject {
     /// A batch that is not the batch of exactly this receipt.
     #[error("the batch of this receipt alone is {expected}; {found} was sent")]
     JobBatch { expected: BatchId, found: BatchId },
+    /// A result that nobody can check and the payer has not accepted.
+    #[error(
+        "model {model} is not exact, so no audit can find the result of escrow {escrow} right: the payer's acceptance is needed"
+    )]
+    AcceptanceMissing { escrow: ChannelId, model: ModelId },
     /// An acceptance of another receipt, for another escrow, or by somebody else.
     #[error(
         "the acceptance is of receipt {found}; one of receipt {expected} and its escrow by the payer is expected"

@@ -130,8 +130,10 @@ pub struct Offer {
     pub since_height: u64,
     /// When it was withdrawn: last height at which batches are still taken.
     pub until_height: Option<u64>,
+    /// The least prices per token that the worker works for.
+    pub price: Price,
 }
-canonical_struct!(Offer { since_height: u64, until_height: Option<u64> });
+canonical_struct!(Offer { since_height: u64, until_height: Option<u64>, price: Price });
 
 /// A payment channel. Its escrow is `deposit − claimed`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -115,6 +115,22 @@ pub struct BackingsView {
     pub releases: Vec<BackingRelease>,
 }
 
+/// `dn_offer`, `dn_modelWorkers`: a worker's offer of a model.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct OfferView {
+    /// The model.
+    pub model: ModelId,
+    /// The worker.
+    pub worker: Address,
+    /// The least prices per token that it works for.
+    pub price: Price,
+    /// When it was made.
+    pub since_height: u64,
+    /// Last height at which batches are taken, if it was taken back.
+    pub until_height: Option<u64>,
+}
+
 /// `dn_job`, `dn_jobs`: DN locked for a job that is neither claimed nor returned.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]

@@ -29,7 +29,7 @@ impl Referee for Counting {
     }
 
     fn judges(&self, manifest: &ModelManifest) -> bool {
-        manifest.numeric_spec == 1
+        manifest.architecture != "unknown"
     }
 
     fn open(&self, case: Case<'_>) -> Standing {

@@ -120,6 +120,11 @@ pub(crate) fn manifest(tag: u8) -> ModelManifest {
     }
 }
 
+/// An offer at any price.
+pub(crate) fn offer(model: ModelId) -> Payload {
+    Payload::Offer { model, price: Price::default() }
+}
+
 pub(crate) fn price() -> Price {
     Price {
         prompt_token: Amount::from_atto(1_000_000_000_000),
@@ -169,7 +174,7 @@ impl World {
         self.ok("worker2", register(Role::Worker, 100));
         let (name, price) = ("tiny".to_owned(), price());
         self.ok("owner", Payload::PublishModel { manifest: manifest(1), name, price, domain: 0 });
-        self.ok("worker", Payload::Offer { model: self.model });
+        self.ok("worker", offer(self.model));
         let nonce = self.nonce("payer");
         self.channel = channel_id(address("payer"), address("gateway"), nonce);
         self.ok(

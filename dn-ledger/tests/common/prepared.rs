@@ -16,7 +16,7 @@ use dn_ledger::tx::{
 };
 use dn_ledger::{BlockContext, Payload, Reject, Role, Signatures, SignedTx, Tx, apply, supply};
 
-use super::{AuditPhase, CHAIN_ID, PEOPLE, World, address, dn, key, manifest, params, price};
+use super::{AuditPhase, CHAIN_ID, PEOPLE, World, address, dn, key, manifest, offer, params, price};
 
 /// A worker, a gateway, models of two domains with offers and backers, a channel with a settled and a posted batch under audit, an open job, a session
 /// and a proposal that is voted on.
@@ -39,7 +39,7 @@ impl Prepared {
         let version = version(100);
         let family = version.manifest.id();
         w.ok("owner", Payload::PublishVersion { version });
-        w.ok("worker", Payload::Offer { model: family });
+        w.ok("worker", offer(family));
         w.ok("payer", Payload::BackModel { family, amount: dn(5) });
         w.ok("payer", Payload::Stake { validator: address("v1"), amount: dn(50) });
         let mut line = w.line(0, 1, dn(2));
@@ -191,7 +191,7 @@ impl Prepared {
             ("owner", Payload::PublishVersion { version: new_model }),
             ("owner", Payload::SetModelPrice { model: w.model, price: price() }),
             ("owner", Payload::RetireModel { model: w.model }),
-            ("worker2", Payload::Offer { model: w.model }),
+            ("worker2", offer(w.model)),
             ("worker", Payload::Unoffer { model: w.model }),
             ("payer", Payload::OpenChannel { payee: address("gateway"), deposit, spender }),
             ("payer", Payload::TopUpChannel { channel: w.channel, amount: dn(1) }),

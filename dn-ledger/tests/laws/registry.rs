@@ -10,7 +10,7 @@ use dn_ledger::tx::{
 use dn_ledger::{Params, Payload};
 use dn_powr::{DomainSplit, FeeMove};
 
-use super::common::{CHAIN_ID, World, address, dn, key, manifest, price};
+use super::common::{CHAIN_ID, World, address, dn, key, manifest, offer, price};
 use super::{NAMES, Try, choose};
 
 /// Kinds of tries from this file.
@@ -32,7 +32,7 @@ pub(crate) fn prepare(w: &mut World) {
     let version = NewVersion { domain: 1, backing, ..version(100) };
     let model = version.manifest.id();
     w.ok("owner", Payload::PublishVersion { version });
-    w.ok("worker", Payload::Offer { model });
+    w.ok("worker", offer(model));
     w.ok("payer", Payload::BackModel { family: model, amount: dn(5) });
     let mut line = w.line(0, 1, dn(2));
     (line.model, line.domain) = (model, 1);

@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 
+use dn_core::objects::BatchLine;
 use dn_core::{Address, Amount, BatchId};
 use dn_ledger::events::{Event, SlashCause};
 use dn_ledger::state::{AuditResult, Pool};
@@ -56,7 +57,10 @@ impl Spec {
         for (n, event) in events.iter().enumerate() {
             match event {
                 Event::AuditAssigned { batch, index, .. } => {
-                    self.batches.get_mut(batch).unwrap().open_audits.insert(*index);
+                    let record = self.batches.get_mut(batch).unwrap();
+                    let exact = |line: &BatchLine| self.models[&line.model].numeric_spec > 0;
+                    assert!(record.body.lines.iter().all(exact), "nobody can audit {batch}");
+                    record.open_audits.insert(*index);
                 }
                 Event::AuditClosed { batch, index, result } => {
                     let record = self.batches.get_mut(batch).unwrap();
@@ -127,7 +131,10 @@ impl Spec {
             // What counts for emission: no more than the fee pays for; weighted with what paying oneself loses.
             let done =
                 u128::from(line.prompt_tokens) * model.ops.0 + u128::from(line.output_tokens) * model.ops.1;
-            let counted = done.min(fee * PRICED_WORK / price);
+            let mut counted = done.min(fee * PRICED_WORK / price);
+            if model.numeric_spec == 0 {
+                counted = counted * u128::from(self.params.registry.inexact_work_bps) / WHOLE;
+            }
             // Of work that was to be audited, the part that was.
             let drawn = passed + undone;
             let counted = (counted * passed).checked_div(drawn).unwrap_or(counted);

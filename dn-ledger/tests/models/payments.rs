@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use dn_core::objects::AuditOutcome;
+use dn_core::objects::{AuditOutcome, ModelManifest, NO_NUMERIC_SPEC, Price};
 use dn_core::{Address, Amount, BatchId, ChannelId, JobId, ModelId};
 use dn_ledger::events::Event;
 use dn_ledger::state::{
@@ -18,7 +18,7 @@ use proptest::prelude::*;
 use super::Machine;
 use super::requests::{Op, ops, terms};
 use super::spec::{Domain, Model, Spec, Stage};
-use crate::common::{CHAIN_ID, World, address, dn, manifest, open_audits, params, price};
+use crate::common::{CHAIN_ID, World, address, dn, manifest, offer, open_audits, params, price};
 
 pub(super) const PAYERS: [&str; 2] = ["payer", "stranger"];
 pub(super) const WORKERS: [&str; 2] = ["worker", "worker2"];
@@ -58,6 +58,17 @@ pub(super) struct Both {
     seen: BTreeMap<String, u32>,
 }
 
+/// The second model is one whose results nobody can check.
+fn published(tag: u8) -> ModelManifest {
+    let held = manifest(tag);
+    ModelManifest { numeric_spec: if tag == 2 { NO_NUMERIC_SPEC } else { held.numeric_spec }, ..held }
+}
+
+/// More than any job pays.
+fn dear() -> Price {
+    Price { output_token: Amount::from_atto(price().output_token.atto() + 1), ..price() }
+}
+
 impl Both {
     pub(super) fn new(rules: Params) -> Self {
         let mut m = Machine::new(rules.clone());
@@ -77,15 +88,16 @@ impl Both {
         let fees = Some(FeeMove { worker: 5_900, owner: 2_399, validators: 901, domain: 500 });
         let models = [(1, "owner", 0, None), (2, "stranger", 1, None), (3, "owner", 1, fees)];
         for (tag, who, domain, fees) in models {
-            let (manifest, price, licence) = (manifest(tag), price(), Licence::default());
+            let (manifest, price, licence) = (published(tag), price(), Licence::default());
             let (family, name, parents, backing) = (None, "m".to_owned(), vec![], None);
             let version =
                 NewVersion { family, manifest, name, price, domain, licence, parents, fees, backing };
             ok(who, Payload::PublishVersion { version });
         }
-        let ids = models.map(|(tag, ..)| manifest(tag).id());
-        ids.iter().for_each(|model| ok("worker", Payload::Offer { model: *model }));
-        [ids[0], ids[2]].into_iter().for_each(|model| ok("worker2", Payload::Offer { model }));
+        let ids = models.map(|(tag, ..)| published(tag).id());
+        ids.iter().for_each(|model| ok("worker", offer(*model)));
+        ok("worker2", Payload::Offer { model: ids[0], price: price() });
+        ok("worker2", Payload::Offer { model: ids[2], price: dear() });
         for who in PAYERS {
             ok(
                 who,
@@ -98,8 +110,11 @@ impl Both {
         }
         let mut spec = start(&m, rules);
         for (tag, who, domain, fees) in models {
-            let manifest = manifest(tag);
-            let hosts = if tag == 2 { vec!["worker"] } else { vec!["worker", "worker2"] };
+            let manifest = published(tag);
+            let mut hosts = BTreeMap::from([(address("worker"), Price::default())]);
+            if tag != 2 {
+                hosts.insert(address("worker2"), if tag == 1 { price() } else { dear() });
+            }
             let model = Model {
                 owner: address(who),
                 domain,
@@ -107,7 +122,7 @@ impl Both {
                 context: manifest.hyperparameters.context.into(),
                 numeric_spec: manifest.numeric_spec,
                 ops: (manifest.prefill_ops_per_token().into(), manifest.decode_ops_per_token().into()),
-                hosts: hosts.into_iter().map(address).collect(),
+                hosts,
             };
             spec.models.insert(manifest.id(), model);
         }

@@ -319,7 +319,7 @@ impl Both {
             job: if *spoil == 1 { JobId([6; 32]) } else { JOB },
             domain: self.spec.models[&model].domain,
             model,
-            numeric_spec: 1,
+            numeric_spec: self.spec.models[&model].numeric_spec,
             prompt_hash: Hash32([1; 32]),
             output_hash: Hash32([2; 32]),
             trace_root: Hash32([3; 32]),

@@ -84,7 +84,8 @@ pub(super) struct Model {
     pub(super) numeric_spec: u16,
     /// Operations of a prompt token and of an output token.
     pub(super) ops: (u128, u128),
-    pub(super) hosts: BTreeSet<Address>,
+    /// Who hosts it, and for how much at least.
+    pub(super) hosts: BTreeMap<Address, Price>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -235,9 +236,12 @@ impl Spec {
         for line in &body.lines {
             let model = self.models.get(&line.model)?;
             must(line.receipts > 0 && !line.fees.is_zero())?;
-            must(model.hosts.contains(&sender) && model.domain == line.domain)?;
+            must(model.hosts.contains_key(&sender) && model.domain == line.domain)?;
             must(line.prompt_tokens + line.output_tokens <= u64::from(line.receipts) * model.context)?;
         }
+        // All of models that are exact, or none.
+        let exact = body.lines.iter().filter(|line| self.models[&line.model].numeric_spec > 0).count();
+        must(exact == 0 || exact == body.lines.len())?;
         must(body.lines.iter().map(|line| line.receipts).sum::<u32>() == body.count)
     }
 
@@ -353,7 +357,9 @@ impl Spec {
         let model = self.models.get(&job.model)?;
         must(self.is_active(Role::Gateway, job.gateway))?;
         if let Some(worker) = job.worker {
-            must(self.is_active(Role::Worker, worker) && model.hosts.contains(&worker))?;
+            let asked = model.hosts.get(&worker)?;
+            must(self.is_active(Role::Worker, worker) && asked.prompt_token <= job.price.prompt_token)?;
+            must(asked.output_token <= job.price.output_token)?;
         }
         self.take(payer, job.amount.atto())?;
         let NewJob { worker, gateway, model, job, price, amount, expires_height: expires } = *job;
@@ -373,6 +379,7 @@ impl Spec {
         self.check_batch(sender, batch)?;
         let (r, body) = (&receipt.body, &batch.body);
         let job = self.jobs.remove(&r.channel)?;
+        must(acceptance.is_some() || self.models[&job.model].numeric_spec > 0)?;
         must(self.height <= job.expires && job.worker.is_none_or(|worker| worker == sender))?;
         let model = self.models.get(&job.model)?;
         must(self.is_good(receipt) && r.worker == sender && r.lane == 0 && r.gateway == job.gateway)?;

@@ -11,7 +11,7 @@ use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
-use common::{CHAIN_ID, World, address, dn, key, params, price, solo_genesis};
+use common::{CHAIN_ID, World, address, dn, key, offer, params, price, solo_genesis};
 use dn_core::objects::SessionGrant;
 use dn_core::{BatchId, Canonical, ChannelId, JobId, ModelId, Signed};
 use dn_ledger::node::{History, Node, NodeConfig, openrpc};
@@ -119,7 +119,7 @@ fn populate(send: &mut Sender, w: &World) -> Scene {
     };
     let model = version.manifest.id();
     send.ok("owner", Payload::PublishVersion { version });
-    send.ok("worker", Payload::Offer { model });
+    send.ok("worker", offer(model));
     send.ok("payer", Payload::BackModel { family: model, amount: dn(20) });
     let (payer, gateway) = (address("payer"), address("gateway"));
     let channel = channel_id(payer, gateway, send.nonces["payer"]);
@@ -216,6 +216,7 @@ fn examples(scene: &Scene, send: &mut Sender, snapshot: u64) -> Vec<(&'static st
         ("dn_backing", of("payer"), true),
         ("dn_domain", json!({ "id": 0 }), true),
         ("dn_domains", json!({}), true),
+        ("dn_offer", json!({ "model": scene.model, "worker": address("worker") }), true),
         ("dn_job", json!({ "id": scene.escrow }), true),
         ("dn_jobs", json!({}), true),
         ("dn_batch", json!({ "id": scene.batch }), true),

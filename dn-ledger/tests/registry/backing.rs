@@ -6,7 +6,7 @@ use dn_ledger::tx::{BackingTerms, NewVersion, Parent, Shares};
 use dn_ledger::{Payload, query, supply};
 use proptest::prelude::*;
 
-use crate::common::{World, address, dn, params};
+use crate::common::{World, address, dn, offer, params};
 use crate::{bps, earn, gained, plus, publish, refused, unpublished, version};
 
 fn backed(tag: u8, share_bps: u16, cap: Amount) -> NewVersion {
@@ -20,7 +20,7 @@ fn with_backing(cap: Amount) -> (World, ModelId) {
     let mut w = World::with(params);
     w.prepare();
     let family = publish(&mut w, "owner", backed(30, 4_000, cap));
-    w.ok("worker", Payload::Offer { model: family });
+    w.ok("worker", offer(family));
     (w, family)
 }
 
@@ -126,13 +126,13 @@ fn terms_are_bounded_and_hold_for_royalties_and_later_versions() {
     w.ok("stranger", crate::model_owner());
     let parents = vec![Parent { model: root, share_bps: 1_000 }];
     let child = publish(&mut w, "stranger", NewVersion { parents, ..version(32) });
-    w.ok("worker", Payload::Offer { model: child });
+    w.ok("worker", offer(child));
     let events = earn(&mut w, child, 0, dn(10));
     let part = bps(bps(dn(2), 1_000), 4_000);
     assert!(events.contains(&Event::BackersRewarded { family: root, model: root, amount: part }));
     // A later version of the family as well; its owner cannot leave the backers behind with an update.
     let next = publish(&mut w, "owner", NewVersion { family: Some(root), ..version(33) });
-    w.ok("worker", Payload::Offer { model: next });
+    w.ok("worker", offer(next));
     let events = earn(&mut w, next, 0, dn(10));
     let part = bps(dn(2), 4_000);
     assert!(events.contains(&Event::BackersRewarded { family: root, model: next, amount: part }));

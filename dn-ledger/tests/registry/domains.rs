@@ -7,7 +7,7 @@ use dn_ledger::views::PageRequest;
 use dn_ledger::{Params, Payload, Role, query, supply};
 use dn_powr::{DomainSplit, FeeMove};
 
-use crate::common::{World, address, dn, manifest, params, price};
+use crate::common::{World, address, dn, manifest, offer, params, price};
 use crate::{bps, earn, gained, model_owner, plus, publish, refused, version};
 
 fn create(name: &str, terms: DomainTerms) -> Payload {
@@ -22,7 +22,7 @@ fn with_domain(params: Params, terms: DomainTerms) -> (World, dn_core::ModelId) 
     let mut new = version(9);
     new.domain = 1;
     let model = publish(&mut w, "owner", new);
-    w.ok("worker", Payload::Offer { model });
+    w.ok("worker", offer(model));
     (w, model)
 }
 

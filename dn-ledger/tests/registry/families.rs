@@ -7,7 +7,7 @@ use dn_ledger::tx::{BackingTerms, Licence, NewVersion, Parent};
 use dn_ledger::{Payload, Role, query};
 use dn_powr::FeeMove;
 
-use crate::common::{World, address, dn, manifest, params, price};
+use crate::common::{World, address, dn, manifest, offer, params, price};
 use crate::{bps, earn, gained, model_owner, plus, publish, refused, unpublished, version};
 
 fn registry(why: RegistryReject) -> Reject {
@@ -36,8 +36,8 @@ fn versions_join_their_family() {
     assert_eq!(query::model_terms(w.state(), third).unwrap().family, plain);
     // Old versions stay until they are retired, each by itself.
     w.ok("owner", Payload::RetireModel { model: first });
-    w.ok("worker", Payload::Offer { model: second });
-    assert!(matches!(w.reject("worker", Payload::Offer { model: first }), Reject::ModelRetired { .. }));
+    w.ok("worker", offer(second));
+    assert!(matches!(w.reject("worker", offer(first)), Reject::ModelRetired { .. }));
 
     let owner = address("owner");
     w.ok("stranger", model_owner());
@@ -177,7 +177,7 @@ fn ancestors_are_paid_and_ownership_takes_the_income_along() {
     let root = publish(&mut w, "stranger", version(30));
     let middle = publish(&mut w, "payer", derived(31, &[(root, 2_000)]));
     let leaf = publish(&mut w, "owner", derived(32, &[(root, 500), (middle, 1_000)]));
-    w.ok("worker", Payload::Offer { model: leaf });
+    w.ok("worker", offer(leaf));
     w.ok("stranger", Payload::RetireModel { model: root });
     let all = ["stranger", "payer", "owner", "v3"];
     let before = all.map(|name| w.balance(name));
@@ -246,7 +246,7 @@ fn a_models_own_split_holds_within_bounds_and_above_its_domains() {
     assert_eq!(unpublished(&w, "owner", lost), Reject::UnknownDomain { domains: 1, found: 3 });
 
     let model = publish(&mut w, "owner", own(to));
-    w.ok("worker", Payload::Offer { model });
+    w.ok("worker", offer(model));
     let events = earn(&mut w, model, 0, dn(10));
     let settled = events.iter().find_map(|e| match e {
         Event::BatchSettled { to_worker, to_owners, to_validators, to_treasuries, .. } => {

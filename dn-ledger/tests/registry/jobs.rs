@@ -1,8 +1,10 @@
 use dn_core::merkle::MerkleTree;
-use dn_core::objects::{AuditOutcome, BatchLine, BatchRoot, FinishReason, JobAcceptance, Price, Receipt};
+use dn_core::objects::{
+    AuditOutcome, BatchLine, BatchRoot, FinishReason, JobAcceptance, NO_NUMERIC_SPEC, Price, Receipt,
+};
 use dn_core::{Amount, BatchId, Canonical, ChannelId, Hash32, JobId, ModelId, ReceiptId, Signed};
 use dn_ledger::events::Event;
-use dn_ledger::reject::{ReceiptField, RegistryReject, Reject, SignedObject};
+use dn_ledger::reject::{ReceiptField, RegistryReject, Reject, SignedObject, TokenKind};
 use dn_ledger::state::{
     BATCHES, BatchStatus, DUE_JOBS, IDENTITIES, IdentityStatus, JOB_CLAIMS, JOBS, WORKER_SEQUENCES,
 };
@@ -10,8 +12,8 @@ use dn_ledger::tx::{NewJob, escrow_id};
 use dn_ledger::views::PageRequest;
 use dn_ledger::{Params, Payload, Role, query, supply};
 
-use crate::common::{CHAIN_ID, World, address, dn, key, params, price};
-use crate::{gained, plus, refused};
+use crate::common::{CHAIN_ID, World, address, dn, key, offer, params, price};
+use crate::{gained, plus, publish, refused, version};
 
 const SPEC: JobId = JobId([5; 32]);
 
@@ -129,10 +131,58 @@ fn locks_are_checked() {
     assert_eq!(with(&|j| j.worker = Some(stranger)), unknown(Role::Worker));
     let model = w.model;
     assert_eq!(with(&|j| j.worker = Some(worker2)), Reject::NotOffered { model, worker: worker2 });
+    // Whoever is named must want the price.
+    let dearer = Price { prompt_token: plus(price().prompt_token, Amount::from_atto(1)), ..price() };
+    w.ok("worker", Payload::Offer { model, price: dearer });
+    let with = |change: &dyn Fn(&mut NewJob)| {
+        let mut job = new_job(&w);
+        change(&mut job);
+        w.reject("payer", Payload::LockJob { job })
+    };
+    let worker = address("worker");
+    let (asked, found) = (dearer.prompt_token, price().prompt_token);
+    let under = RegistryReject::JobUnderOffer { model, worker, token: TokenKind::Prompt, asked, found };
+    assert_eq!(with(&|j| j.worker = Some(worker)), Reject::Registry(under));
+    let found = Amount::from_atto(price().output_token.atto() - 1);
+    let under = with(&|j| {
+        (j.worker, j.price) = (Some(worker), Price { output_token: found, ..dearer });
+    });
+    let asked = price().output_token;
+    let expected = RegistryReject::JobUnderOffer { model, worker, token: TokenKind::Output, asked, found };
+    assert_eq!(under, Reject::Registry(expected));
     assert!(matches!(with(&|j| j.amount = dn(1_000_000)), Reject::Insufficient { .. }));
+    let job = NewJob { worker: Some(worker), price: dearer, ..new_job(&w) };
+    w.ok("payer", Payload::LockJob { job });
     w.ok("owner", Payload::RetireModel { model });
     let job = NewJob { expires_height: w.height() + 9, ..new_job(&w) };
     assert!(matches!(w.reject("payer", Payload::LockJob { job }), Reject::ModelRetired { .. }));
+}
+
+/// Without arithmetic that can be checked only the payer's word makes a result good.
+#[test]
+fn a_result_that_nobody_can_check_needs_its_payers_acceptance() {
+    let mut w = World::ready();
+    let mut version = version(41);
+    version.manifest.numeric_spec = NO_NUMERIC_SPEC;
+    let model = publish(&mut w, "owner", version);
+    w.ok("worker", offer(model));
+    let escrow = lock(&mut w, |job| job.model = model);
+    let claim = |w: &World, accepted: bool| {
+        let body = Receipt { model, numeric_spec: NO_NUMERIC_SPEC, ..receipt(w, "worker", escrow) };
+        let receipt = Signed::sign(body, &key("worker"));
+        let batch = Signed::sign(batch_of(w, &receipt), &key("gateway"));
+        let acceptance = accepted.then(|| Signed::sign(acceptance(escrow, receipt.body.id()), &key("payer")));
+        Payload::ClaimJob { batch, receipt: Box::new(receipt), acceptance }
+    };
+    let missing = RegistryReject::AcceptanceMissing { escrow, model };
+    assert_eq!(refused(&w, "worker", claim(&w, false)), missing);
+    let accepted = claim(&w, true);
+    w.ok("worker", accepted);
+    let mut events = Vec::new();
+    while !events.iter().any(|e| matches!(e, Event::BatchSettled { .. })) {
+        events.extend(w.blocks(1));
+    }
+    assert!(!events.iter().any(|e| matches!(e, Event::AuditAssigned { .. })));
 }
 
 #[test]
@@ -204,7 +254,7 @@ fn without_the_payers_word_a_job_is_audited_for_certain() {
 #[test]
 fn claims_are_checked() {
     let mut w = World::ready();
-    w.ok("worker2", Payload::Offer { model: w.model });
+    w.ok("worker2", offer(w.model));
     let named = lock(&mut w, |job| job.worker = Some(address("worker2")));
     let escrow = lock(&mut w, |_| {});
     let (expected, found) = (address("worker2"), address("worker"));

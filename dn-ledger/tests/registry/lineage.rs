@@ -3,13 +3,13 @@
 use std::collections::BTreeMap;
 
 use dn_core::{Amount, ModelId};
+use dn_ledger::Role;
 use dn_ledger::events::Event;
 use dn_ledger::state::MODEL_TERMS;
 use dn_ledger::tx::{NewVersion, Parent};
-use dn_ledger::{Payload, Role};
 use proptest::prelude::*;
 
-use crate::common::{World, dn};
+use crate::common::{World, dn, offer};
 use crate::{earn, plus, publish, version};
 
 /// Parents by place, with basis points above what they demand.
@@ -49,7 +49,7 @@ proptest! {
             graph.push(parents.into_iter().collect());
         }
         let (last, leaf) = (models.len() - 1, *models.last().unwrap());
-        w.ok("worker", Payload::Offer { model: leaf });
+        w.ok("worker", offer(leaf));
         let fees = plus(dn(1), Amount::from_atto(atto));
         let income = w.genesis.params.fees.split(fees).owner;
         let before = w.balance("owner");

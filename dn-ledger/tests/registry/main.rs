@@ -8,6 +8,7 @@ mod common;
 mod backing;
 mod domains;
 mod families;
+mod inexact;
 mod jobs;
 mod lineage;
 mod wash;

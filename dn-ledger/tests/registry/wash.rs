@@ -8,7 +8,7 @@ use dn_ledger::tx::{DomainTerms, NewVersion};
 use dn_powr::{DomainSplit, FeeMove};
 use proptest::prelude::*;
 
-use crate::common::{World, address, dn, params};
+use crate::common::{World, address, dn, offer, params};
 use crate::{model_owner, plus, post, publish, version};
 
 /// Shares that add up with the default foundation, burn and reinforcement, within the default bounds.
@@ -44,7 +44,7 @@ fn settle_all(w: &mut World, batches: usize) -> Vec<Event> {
 }
 
 fn worker_of(w: &mut World, name: &str, model: ModelId) {
-    w.ok(name, Payload::Offer { model });
+    w.ok(name, offer(model));
 }
 
 proptest! {

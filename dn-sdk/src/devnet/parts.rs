@@ -44,10 +44,9 @@ pub(super) async fn set_up(
             owner.submit(&keys.model_owner, payload).await?;
         }
     }
-    let hosts = owner.model(id).await?.map(|model| model.workers).unwrap_or_default();
     // Each with a client of its own, so that all go into one block.
-    let offers = keys.workers.iter().filter(|key| !hosts.contains(&key.address())).map(|key| async {
-        LedgerClient::new(url)?.submit(key, Payload::Offer { model: id }).await?;
+    let offers = keys.workers.iter().map(|key| async {
+        LedgerClient::new(url)?.ensure_offer(key, id, Price::default()).await?;
         Ok::<_, DevnetError>(())
     });
     let channel = async {

@@ -80,6 +80,8 @@ pub fn write_config(
     for i in 1..=keys.workers.len() {
         let name = format!("worker-{i}");
         let settings = WorkerSettings {
+            min_prompt_price: None,
+            min_output_price: None,
             keystore: keystore(&name),
             password_file: password_file.clone(),
             data_dir: PathBuf::from(&name),

@@ -126,7 +126,9 @@ impl Driver {
         let (mut excluded, mut hold): (Vec<Address>, Option<Hold>) = (Vec::new(), None);
         let mut tried = 0;
         while tried < self.shared.limits().max_attempts {
-            let Some(slot) = self.shared.workers.reserve(self.call.request.model, &excluded) else { break };
+            let request = &self.call.request;
+            let slot = self.shared.workers.reserve(request.model, request.price, &excluded);
+            let Some(slot) = slot else { break };
             if hold.is_none() {
                 hold = Some(self.hold().await?);
             }

@@ -26,7 +26,8 @@ const COLD: f64 = 0.8;
 const LEAST_TRUST: f64 = 0.02;
 
 impl Candidate {
-    /// Trust × latency × free slots × warmth, cut by recent failures. Prices are the model's, so equal for all.
+    /// Trust × latency × free slots × warmth, cut by recent failures. Of prices only whether they fit counts, before: what is paid is the
+    /// model's price, whoever works.
     pub(crate) fn weight(&self) -> f64 {
         if self.free == 0 || self.slots == 0 {
             return 0.0;

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use axum::extract::ws::{Message, WebSocket};
 use dn_core::encoding::Canonical;
+use dn_core::objects::Price;
 use dn_core::{Address, ModelId};
 use rand_core::{OsRng, RngCore};
 use tokio::sync::{Notify, mpsc};
@@ -15,7 +16,7 @@ use tokio::time::{Instant, timeout};
 use super::router::{Candidate, choose};
 use super::shared::Shared;
 use super::{WorkerStatus, countersign};
-use crate::wire::{self, Input, RefuseReason, ToGateway, ToWorker, VERSION};
+use crate::wire::{self, Abilities, Input, RefuseReason, ToGateway, ToWorker, VERSION};
 
 /// How often a worker is pinged.
 pub(crate) const HEARTBEAT: Duration = Duration::from_secs(5);
@@ -42,6 +43,8 @@ pub(crate) struct Session {
     pub(crate) worker: Address,
     slots: usize,
     models: Vec<ModelId>,
+    /// The least it works for.
+    price: Price,
     out: mpsc::Sender<ToWorker>,
     leases: Mutex<HashMap<u64, mpsc::UnboundedSender<Input>>>,
     next_lease: AtomicU64,
@@ -169,13 +172,14 @@ impl Session {
 }
 
 impl Workers {
-    /// Reserves a slot of a worker that hosts the model and is not excluded.
-    pub(crate) fn reserve(&self, model: ModelId, excluded: &[Address]) -> Option<Slot> {
+    /// Reserves a slot of a worker that hosts the model, works for the price and is not excluded.
+    pub(crate) fn reserve(&self, model: ModelId, price: Price, excluded: &[Address]) -> Option<Slot> {
         // Choosing and reserving happen under one lock, so a slot is never given twice.
         let sessions = locked(&self.0);
         let hosts: Vec<_> = sessions
             .values()
-            .filter(|session| session.models.contains(&model) && !excluded.contains(&session.worker))
+            .filter(|session| session.models.contains(&model) && price.covers(session.price))
+            .filter(|session| !excluded.contains(&session.worker))
             .collect();
         let candidates: Vec<_> = hosts.iter().map(|session| session.candidate(model)).collect();
         let session = hosts[choose(&candidates, (uniform(), uniform()))?].clone();
@@ -279,7 +283,7 @@ async fn greet(
     let hello = timeout(HELLO_TIMEOUT, next_message(socket)).await.ok().flatten();
     let hello = hello.ok_or(RefuseReason::Signature)?;
     let verified = wire::verify_hello(chain_id, gateway, &challenge, &hello);
-    let (worker, slots, models) = verified.map_err(|error| match error {
+    let (worker, Abilities { slots, models, price }) = verified.map_err(|error| match error {
         wire::HelloError::Version { .. } => RefuseReason::Version,
         _ => RefuseReason::Signature,
     })?;
@@ -298,6 +302,7 @@ async fn greet(
         worker,
         slots: slots.min(MAX_SLOTS).into(),
         models,
+        price,
         out,
         leases: Mutex::default(),
         next_lease: AtomicU64::new(1),

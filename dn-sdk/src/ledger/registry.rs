@@ -1,9 +1,13 @@
 //! Queries of domains, model families, backers and jobs.
 
-use dn_core::{Address, ChannelId, ModelId};
+use dn_core::objects::Price;
+use dn_core::{Address, ChannelId, ModelId, SecretKey};
 use dn_ledger::light::Subject;
 use dn_ledger::query;
-use dn_ledger::views::{BackingsView, DomainView, FamilyView, JobView, ModelTermsView, ModelTrustView};
+use dn_ledger::tx::Payload;
+use dn_ledger::views::{
+    BackingsView, DomainView, FamilyView, JobView, ModelTermsView, ModelTrustView, OfferView,
+};
 use serde_json::json;
 
 use super::pages::Entries;
@@ -61,6 +65,33 @@ impl LedgerClient {
     pub async fn backing(&self, address: Address) -> Result<BackingsView, LedgerError> {
         let proven = self.proven(Subject::Backing { address }).await?;
         Ok(query::backing(proven.state(), address))
+    }
+
+    /// A worker's offer of a model, proven; one that was taken back says until when.
+    ///
+    /// # Errors
+    /// [`LedgerError`].
+    pub async fn offer(&self, model: ModelId, worker: Address) -> Result<Option<OfferView>, LedgerError> {
+        let proven = self.proven(Subject::Offer { model, worker }).await?;
+        Ok(query::offer(proven.state(), model, worker))
+    }
+
+    /// Offers a model at these prices, unless the ledger has that offer already; says whether it had to.
+    ///
+    /// # Errors
+    /// [`LedgerError`].
+    pub async fn ensure_offer(
+        &self,
+        worker: &SecretKey,
+        model: ModelId,
+        price: Price,
+    ) -> Result<bool, LedgerError> {
+        let offer = self.offer(model, worker.address()).await?;
+        if offer.is_some_and(|offer| offer.until_height.is_none() && offer.price == price) {
+            return Ok(false);
+        }
+        self.submit(worker, Payload::Offer { model, price }).await?;
+        Ok(true)
     }
 
     /// A job that is neither claimed nor returned, proven.

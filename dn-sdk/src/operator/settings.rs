@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use dn_compute::{BackendChoice, BackendKind, ByteSize, ComputeSettings, devices};
+use dn_core::objects::Price;
 use dn_core::{Amount, ChannelId};
 use dn_ledger::light::{ParseTrustedError, TrustedHash};
 use serde::de::{DeserializeOwned, Error as _};
@@ -258,6 +259,12 @@ pub struct WorkerSettings {
     /// Jobs at a time.
     #[serde(default = "two")]
     pub slots: u16,
+    /// The least DN for a prompt token that it works for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub min_prompt_price: Option<DN>,
+    /// The least DN for a generated token.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub min_output_price: Option<DN>,
     /// Milliseconds between batches.
     #[serde(default = "batch_interval_ms")]
     pub batch_interval_ms: u64,
@@ -285,6 +292,12 @@ pub struct WorkerSettings {
 }
 
 impl WorkerSettings {
+    /// The least that it works for.
+    pub fn min_price(&self) -> Price {
+        let amount = |price: Option<DN>| price.map_or(Amount::ZERO, |DN(amount)| amount);
+        Price { prompt_token: amount(self.min_prompt_price), output_token: amount(self.min_output_price) }
+    }
+
     /// How it computes.
     pub fn compute(&self) -> ComputeSettings {
         ComputeSettings {

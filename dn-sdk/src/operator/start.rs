@@ -289,9 +289,8 @@ pub async fn start_worker(settings: &WorkerSettings) -> Result<Worker, OperatorE
             tracing::warn!(%model, device, "the CPU computes all of this model: the device has room for none of its layers, or is to have none");
         }
         match ledger.model(model).await? {
-            Some(view) if view.workers.contains(&key.address()) => {}
             Some(_) => {
-                ledger.submit(&key, Payload::Offer { model }).await?;
+                ledger.ensure_offer(&key, model, settings.min_price()).await?;
             }
             None => tracing::warn!(%model, "this model is not published; nobody can ask for it yet"),
         }
@@ -309,6 +308,7 @@ pub async fn start_worker(settings: &WorkerSettings) -> Result<Worker, OperatorE
     let gateways = settings.gateways.clone();
     let mut config = WorkerConfig::new(key, ledger, gateways, executor, &settings.data_dir);
     config.slots = settings.slots;
+    config.min_price = settings.min_price();
     config.batch_interval = Duration::from_millis(settings.batch_interval_ms);
     Ok(Worker::start(config).await?)
 }

@@ -2,11 +2,11 @@
 
 use dn_core::encoding::Canonical;
 use dn_core::keys::SignatureError;
-use dn_core::{Address, ModelId, Signature, keccak256};
+use dn_core::{Address, Signature, keccak256};
 
-use super::{ToGateway, ToWorker, VERSION};
+use super::{Abilities, ToGateway, ToWorker, VERSION};
 
-const HELLO: &[u8] = b"DeepNode worker hello v1";
+const HELLO: &[u8] = b"DeepNode worker hello v2";
 const WELCOME: &[u8] = b"DeepNode gateway welcome v1";
 
 /// Why a greeting is refused.
@@ -33,12 +33,10 @@ pub fn hello_digest(
     gateway: Address,
     challenge: &[u8; 32],
     nonce: &[u8; 32],
-    slots: u16,
-    models: &Vec<ModelId>,
+    abilities: &Abilities,
 ) -> [u8; 32] {
     let chain = chain_id.to_le_bytes();
-    let slots = slots.to_le_bytes();
-    keccak256(&[HELLO, &chain, &gateway.0, challenge, nonce, &slots, &models.to_bytes()])
+    keccak256(&[HELLO, &chain, &gateway.0, challenge, nonce, &abilities.to_bytes()])
 }
 
 /// What a gateway signs in return.
@@ -46,7 +44,7 @@ pub fn welcome_digest(chain_id: u64, worker: Address, challenge: &[u8; 32], nonc
     keccak256(&[WELCOME, &chain_id.to_le_bytes(), &worker.0, challenge, nonce])
 }
 
-/// Checks a hello against the challenge that it answers; returns the worker, its slots and models.
+/// Checks a hello against the challenge that it answers; returns the worker and what it can do.
 ///
 /// # Errors
 /// [`HelloError`].
@@ -55,16 +53,16 @@ pub fn verify_hello(
     gateway: Address,
     challenge: &[u8; 32],
     hello: &ToGateway,
-) -> Result<(Address, u16, Vec<ModelId>), HelloError> {
-    let ToGateway::Hello { version, worker, nonce, slots, models, signature } = hello else {
+) -> Result<(Address, Abilities), HelloError> {
+    let ToGateway::Hello { version, worker, nonce, abilities, signature } = hello else {
         return Err(HelloError::Unexpected);
     };
     if *version != VERSION {
         return Err(HelloError::Version { found: *version });
     }
-    let digest = hello_digest(chain_id, gateway, challenge, nonce, *slots, models);
+    let digest = hello_digest(chain_id, gateway, challenge, nonce, abilities);
     signature.verify(&digest, *worker)?;
-    Ok((*worker, *slots, models.clone()))
+    Ok((*worker, abilities.clone()))
 }
 
 /// Checks that `gateway` welcomes this worker.

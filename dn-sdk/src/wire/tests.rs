@@ -1,7 +1,7 @@
 use super::*;
 use crate::receipt::tests::{receipt, request, worker};
-use dn_core::SecretKey;
 use dn_core::objects::FinishReason;
+use dn_core::{Amount, SecretKey};
 use proptest::prelude::*;
 
 const VOCABULARY: u32 = 100;
@@ -131,14 +131,24 @@ fn a_resumed_lease_counts_what_exists() {
     assert_eq!(say(&mut lease, done(&[7, 8, 9], FinishReason::Stop)), [Effect::Complete]);
 }
 
+fn abilities() -> Abilities {
+    let price = Price { prompt_token: Amount::from_atto(3), output_token: Amount::from_atto(4) };
+    Abilities { slots: 2, models: vec![ModelId([4; 32])], price }
+}
+
 #[test]
 fn greetings_prove_both_keys_and_cannot_be_replayed() {
     let (gateway, worker) = (SecretKey::from_bytes(&[8; 32]).unwrap(), worker());
-    let (challenge, nonce, models) = ([1; 32], [2; 32], vec![ModelId([4; 32])]);
-    let digest = hello_digest(31, gateway.address(), &challenge, &nonce, 2, &models);
+    let (challenge, nonce) = ([1; 32], [2; 32]);
+    let abilities = abilities();
+    let digest = hello_digest(31, gateway.address(), &challenge, &nonce, &abilities);
     let (address, signature) = (worker.address(), worker.sign(&digest));
-    let hello = ToGateway::Hello { version: VERSION, worker: address, nonce, slots: 2, models, signature };
-    assert!(verify_hello(31, gateway.address(), &challenge, &hello).is_ok());
+    let hello = ToGateway::Hello { version: VERSION, worker: address, nonce, abilities, signature };
+    assert_eq!(verify_hello(31, gateway.address(), &challenge, &hello), Ok((address, self::abilities())));
+    let mut cheaper = hello.clone();
+    let ToGateway::Hello { abilities, .. } = &mut cheaper else { unreachable!() };
+    abilities.price.output_token = Amount::ZERO;
+    assert!(verify_hello(31, gateway.address(), &challenge, &cheaper).is_err(), "another price");
     assert!(verify_hello(31, gateway.address(), &[3; 32], &hello).is_err(), "another connection");
     assert!(verify_hello(31, Address([9; 20]), &challenge, &hello).is_err(), "another gateway");
     assert!(verify_hello(32, gateway.address(), &challenge, &hello).is_err(), "another chain");

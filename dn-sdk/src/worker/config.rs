@@ -4,8 +4,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use dn_core::SecretKey;
 use dn_core::objects::Price;
-use dn_core::{Amount, SecretKey};
 
 use super::executor::Executor;
 use crate::ledger::LedgerClient;
@@ -53,7 +53,7 @@ impl WorkerConfig {
             data_dir: data_dir.into(),
             batch_interval: Duration::from_secs(10),
             max_batch_receipts: 512,
-            min_price: Price { prompt_token: Amount::ZERO, output_token: Amount::ZERO },
+            min_price: Price::default(),
             receipt_validity: Duration::from_secs(7 * 24 * 3600),
         }
     }

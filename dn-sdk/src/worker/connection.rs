@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use dn_core::objects::{BatchRoot, JobRequest};
 use dn_core::{Address, Amount, ModelId, ReceiptId, SecretKey};
-use dn_ledger::tx::{Payload, Role};
+use dn_ledger::tx::Role;
 use dn_ledger::views::ModelView;
 use futures_util::StreamExt;
 use rand_core::{OsRng, RngCore};
@@ -178,11 +178,10 @@ impl Shared {
                 tracing::warn!(model = %id, "the model is not published on the ledger; no jobs for it");
                 continue;
             };
-            if !model.workers.contains(&self.address()) {
-                match self.ledger().submit(self.key(), Payload::Offer { model: id }).await {
-                    Ok(_) => tracing::info!(model = %model.name, "offered"),
-                    Err(error) => tracing::warn!(model = %model.name, %error, "cannot offer the model"),
-                }
+            match self.ledger().ensure_offer(self.key(), id, self.config.min_price).await {
+                Ok(true) => tracing::info!(model = %model.name, "offered"),
+                Ok(false) => {}
+                Err(error) => tracing::warn!(model = %model.name, %error, "cannot offer the model"),
             }
             self.models.write().unwrap_or_else(PoisonError::into_inner).insert(id, model);
         }
@@ -201,13 +200,11 @@ impl Shared {
     fn check_terms(&self, gateway: Address, request: &JobRequest) -> Result<(), FailReason> {
         let models = self.models.read().unwrap_or_else(PoisonError::into_inner);
         let model = models.get(&request.model).ok_or(FailReason::UnknownModel)?;
-        let min = self.config.min_price;
         let fits = request.chain_id == self.chain_id
             && request.gateway == gateway
             && request.domain == model.domain
             && request.numeric_spec == model.manifest.numeric_spec
-            && request.price.prompt_token >= min.prompt_token
-            && request.price.output_token >= min.output_token;
+            && request.price.covers(self.config.min_price);
         let longest = u64::from(request.max_tokens);
         let fee = request.price.fee(request.prompt.len() as u64, longest).map_err(|_| FailReason::Terms)?;
         if !fits || locked(&self.max_fee).is_some_and(|most| fee > most) {

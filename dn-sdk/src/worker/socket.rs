@@ -17,7 +17,7 @@ use tokio_tungstenite::{MaybeTlsStream, WebSocketStream};
 use super::WorkerError;
 use super::connection::Shared;
 use super::error::ConnectionError;
-use crate::wire::{self, MAX_MESSAGE_BYTES, ToGateway, ToWorker, VERSION, WORKER_PATH};
+use crate::wire::{self, Abilities, MAX_MESSAGE_BYTES, ToGateway, ToWorker, VERSION, WORKER_PATH};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -93,11 +93,12 @@ pub(super) async fn greet(
     shared.refresh_models().await?;
     let mut nonce = [0; 32];
     OsRng.fill_bytes(&mut nonce);
-    let (slots, models) = (shared.config().slots, shared.executor().models());
-    let digest = wire::hello_digest(chain_id, gateway, &challenge, &nonce, slots, &models);
+    let (slots, price) = (shared.config().slots, shared.config().min_price);
+    let abilities = Abilities { slots, models: shared.executor().models(), price };
+    let digest = wire::hello_digest(chain_id, gateway, &challenge, &nonce, &abilities);
     let signature = shared.key().sign(&digest);
     let worker = shared.address();
-    let hello = ToGateway::Hello { version: VERSION, worker, nonce, slots, models, signature };
+    let hello = ToGateway::Hello { version: VERSION, worker, nonce, abilities, signature };
     send(socket, &hello).await?;
     match receive(socket, Duration::from_secs(10), "the welcome").await? {
         ToWorker::Welcome { heartbeat_ms, signature } => {

@@ -1,20 +1,44 @@
 //! Vouchers that clients sign themselves.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use dn_core::encoding::Canonical;
-use dn_core::objects::{SessionGrant, Voucher};
+use dn_core::objects::{Price, SessionGrant, Voucher};
 use dn_core::{Address, Amount, ModelId, Signed};
 use dn_ledger::tx::Payload;
 use dn_sdk::client::{ChannelWallet, ChatRequest, Client, ClientError};
+use dn_sdk::worker::EngineExecutor;
 use serde_json::{Value, json};
 
-use crate::net::{CHAIN, MODEL, Net, PAYER, SESSION, WORKER, key};
+use crate::net::{CHAIN, MODEL, Net, PAYER, SESSION, WORKER, engine, key, price};
 
 fn request() -> ChatRequest {
     let mut request = ChatRequest::ask(MODEL, "What is a String?");
     request.settings.max_tokens = Some(6);
     request
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_worker_is_not_asked_below_its_price() {
+    let net = Net::start().await;
+    let executor = || Arc::new(EngineExecutor::new(vec![engine()]));
+    let dearer =
+        Price { output_token: price().output_token.checked_add(Amount::from_atto(1)).unwrap(), ..price() };
+    let worker = net.worker_for(WORKER, executor(), dearer).await;
+    let offered = || async { net.ledger.offer(engine().model().id(), key(WORKER).address()).await.unwrap() };
+    assert_eq!(offered().await.map(|offer| offer.price), Some(dearer));
+    let body = json!({ "model": MODEL, "messages": [{ "role": "user", "content": "hi" }], "max_tokens": 4 });
+    let answer = net.post("/v1/chat/completions", &body).send().await.unwrap();
+    assert_eq!(answer.status(), 503);
+    let metrics = net.get("/metrics").send().await.unwrap().text().await.unwrap();
+    let leases = metrics.lines().filter(|line| line.starts_with("dn_gateway_leases_total")).count();
+    assert_eq!(leases, 0, "nobody was asked: {metrics}");
+    worker.shutdown().await;
+    let _worker = net.worker_for(WORKER, executor(), price()).await;
+    assert_eq!(offered().await.map(|offer| offer.price), Some(price()), "the offer has changed");
+    let answer = net.post("/v1/chat/completions", &body).send().await.unwrap();
+    assert_eq!(answer.status(), 200);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

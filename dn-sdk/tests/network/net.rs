@@ -165,12 +165,18 @@ impl Net {
     }
 
     pub(crate) async fn worker_with(&self, n: u8, executor: Arc<dyn Executor>) -> Worker {
+        self.worker_for(n, executor, Price::default()).await
+    }
+
+    /// A worker that works for these prices and no less.
+    pub(crate) async fn worker_for(&self, n: u8, executor: Arc<dyn Executor>, least: Price) -> Worker {
         let dir = self.dir.path().join(format!("worker-{n}"));
         let began = Instant::now();
         let worker = loop {
             let (ledger, gateways) = (self.ledger.clone(), vec![self.url()]);
             let mut config = WorkerConfig::new(key(n), ledger, gateways, executor.clone(), dir.clone());
             config.batch_interval = Duration::from_millis(300);
+            config.min_price = least;
             match Worker::start(config).await {
                 Ok(worker) => break worker,
                 // One that was dropped lets go of its store when its last task has ended.

@@ -42,7 +42,7 @@ pub(super) fn methods() -> Vec<Method> {
         ),
         Method::query(
             "dn_modelWorkers",
-            "The workers that host a model, by address.",
+            "The offers of the workers that host a model, by address.",
             |shared, of: OfModel| Ok(query::model_workers(shared.chain().state(), of.id, &of.page())?),
         ),
         Method::query(

@@ -36,6 +36,13 @@ params! {
         /// The id.
         id: T,
     }
+    /// A worker and a model.
+    ByOffer {
+        /// The model.
+        model: ModelId,
+        /// The worker.
+        worker: Address,
+    }
     /// A height.
     ByHeight {
         /// The height.

@@ -2,7 +2,7 @@
 
 use dn_core::{ChannelId, ModelId};
 
-use super::params::{All, ByAddress, ById, Jobs};
+use super::params::{All, ByAddress, ById, ByOffer, Jobs};
 use super::table::Method;
 use crate::node::shared::Shared;
 use crate::query;
@@ -41,6 +41,11 @@ pub(super) fn methods() -> Vec<Method> {
             let epoch = epoch(shared);
             Ok(query::domains(shared.chain().state(), epoch, &all.page())?)
         }),
+        Method::query(
+            "dn_offer",
+            "A worker's offer of a model, also one that it has taken back; null where it never made one.",
+            |shared, by: ByOffer| Ok(query::offer(shared.chain().state(), by.model, by.worker)),
+        ),
         Method::query(
             "dn_job",
             "A job that is neither claimed nor returned.",
