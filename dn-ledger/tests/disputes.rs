@@ -387,6 +387,11 @@ fn a_model_that_the_referee_does_not_know_is_not_disputed_by_tiles() {
 
 #[test]
 fn a_block_takes_so_many_moves() {
+    // What is voted on counts as what is played.
+    [Ground::Computation, Ground::Rest].into_iter().for_each(moves_of_a_block);
+}
+
+fn moves_of_a_block(ground: Ground) {
     let mut params = params();
     params.dispute.max_moves_per_block = 2;
     let mut s = Scene::accused(params, &[(false, 2), (false, 2), (false, 2)]);
@@ -394,7 +399,7 @@ fn a_block_takes_so_many_moves() {
     let mut ahead = std::collections::BTreeMap::new();
     for index in 0..3 {
         let name = s.accusers[index].clone();
-        let mut tx = s.w.raw(&name, s.opening(u32::try_from(index).unwrap(), Ground::Computation));
+        let mut tx = s.w.raw(&name, s.opening(u32::try_from(index).unwrap(), ground));
         tx.nonce += *ahead.entry(name.clone()).and_modify(|n| *n += 1).or_insert(0u64);
         txs.push(tx.sign(&key(&name)));
     }
@@ -402,7 +407,9 @@ fn a_block_takes_so_many_moves() {
     let height = s.w.height();
     let refused: Vec<_> = proposal.rejected.iter().map(|(_, reject)| reject.clone()).collect();
     assert_eq!(refused, [Reject::DisputesBusy { limit: 2, height }]);
-    let left = (0..3).find(|index| DISPUTES.get(s.w.state(), &(s.batch, *index)).unwrap().receipt.is_none());
+    let waits =
+        |index: &u32| DISPUTES.get(s.w.state(), &(s.batch, *index)).is_some_and(|d| d.receipt.is_none());
+    let left = (0..3).find(waits);
     s.open(left.unwrap());
 }
 

@@ -82,6 +82,8 @@ impl Step<'_> {
         let model = signed.body.model;
         let manifest = MODELS.get(self.state, &model).ok_or(Reject::UnknownModel { model })?.manifest;
         if ground == Ground::Rest {
+            // A vote asks every validator: no less than a move.
+            self.count_move()?;
             self.end_record(id, index, dispute, None);
             self.open_dispute(id, index, sender, AuditOutcome::Mismatch { position: 0 });
             return Ok(());
@@ -269,7 +271,7 @@ impl Step<'_> {
         if height > deadline { Err(Reject::TooLate { deadline, height }) } else { Ok(()) }
     }
 
-    /// Each move makes the referee play all of its dispute: a block takes only so many.
+    /// Each move makes the referee play all of its dispute, or asks all validators: a block takes only so many.
     fn count_move(&mut self) -> Result<(), Reject> {
         let (height, limit) = (self.ctx.height, self.ctx.params.dispute.max_moves_per_block);
         let mut load = DISPUTE_LOAD.get_or_default(self.state, &0);

@@ -76,14 +76,36 @@ async fn answer_one(shared: &Arc<Shared>, view: &DisputeView) -> Result<(), Work
     Ok(())
 }
 
-/// Drops answers whose batch is settled or thrown out.
+/// Drops answers that nobody can dispute any more.
 async fn prune(shared: &Arc<Shared>) -> Result<(), WorkerError> {
-    for id in shared.store().served_batches()? {
-        let batch = shared.ledger().batch(id).await?;
-        let over = |status| matches!(status, BatchStatus::Settled | BatchStatus::Voided);
-        if batch.is_some_and(|batch| over(batch.status)) {
+    for (id, asked_until_ms) in shared.store().served_batches()? {
+        let status = shared.ledger().batch(id).await?.map(|batch| batch.status);
+        let chain_ms = shared.ledger().verified_header().await.map_or(0, |header| header.time_ms);
+        if is_over(status, asked_until_ms.saturating_add(shared.receipt_validity_ms()), chain_ms) {
             shared.store().drop_served(id)?;
         }
     }
     Ok(())
+}
+
+/// Whether a posted batch is settled, thrown out, or so long past that the ledger has forgotten it. One that is not there before its
+/// receipts expired may be newer than the answer.
+const fn is_over(status: Option<BatchStatus>, receipts_expire_ms: u64, chain_ms: u64) -> bool {
+    match status {
+        Some(status) => matches!(status, BatchStatus::Settled | BatchStatus::Voided),
+        None => chain_ms > receipts_expire_ms,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_batch_is_over_when_the_ledger_says_so_or_has_forgotten_it() {
+        assert!(is_over(Some(BatchStatus::Settled), 9, 0) && is_over(Some(BatchStatus::Voided), 9, 0));
+        assert!(!is_over(Some(BatchStatus::Auditing), 9, 10) && !is_over(Some(BatchStatus::Disputed), 9, 10));
+        assert!(is_over(None, 9, 10));
+        assert!(!is_over(None, 9, 9), "the answer may be older than the batch");
+    }
 }

@@ -44,14 +44,16 @@ impl WorkerStore {
         table.get((batch.0, index))?.map(|bytes| record("served", bytes.value())).transpose()
     }
 
-    /// The batches with answers that are kept.
-    pub(super) fn served_batches(&self) -> Result<Vec<BatchId>, StoreError> {
+    /// The batches with answers that are kept, each with the time at which its first request expired, in milliseconds.
+    pub(super) fn served_batches(&self) -> Result<Vec<(BatchId, u64)>, StoreError> {
         let table = self.database().begin_read()?.open_table(SERVED)?;
-        let mut batches = Vec::new();
+        let mut batches: Vec<(BatchId, u64)> = Vec::new();
         for entry in table.iter()? {
-            let batch = BatchId(entry?.0.value().0);
-            if batches.last() != Some(&batch) {
-                batches.push(batch);
+            let (key, bytes) = entry?;
+            let batch = BatchId(key.value().0);
+            if batches.last().is_none_or(|(last, _)| *last != batch) {
+                let job: ServedJob = record("served", bytes.value())?;
+                batches.push((batch, job.request.expires_ms));
             }
         }
         Ok(batches)

@@ -1,7 +1,7 @@
 //! Vouchers that clients sign themselves.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use dn_core::encoding::Canonical;
 use dn_core::objects::{Price, SessionGrant, Voucher};
@@ -11,7 +11,7 @@ use dn_sdk::client::{ChannelWallet, ChatRequest, Client, ClientError};
 use dn_sdk::worker::EngineExecutor;
 use serde_json::{Value, json};
 
-use crate::net::{CHAIN, MODEL, Net, PAYER, SESSION, WORKER, engine, key, price};
+use crate::net::{CHAIN, MODEL, Net, OWNER, PAYER, SESSION, WORKER, engine, key, model_id, price};
 
 fn request() -> ChatRequest {
     let mut request = ChatRequest::ask(MODEL, "What is a String?");
@@ -39,6 +39,35 @@ async fn a_worker_is_not_asked_below_its_price() {
     assert_eq!(offered().await.map(|offer| offer.price), Some(price()), "the offer has changed");
     let answer = net.post("/v1/chat/completions", &body).send().await.unwrap();
     assert_eq!(answer.status(), 200);
+}
+
+/// A collateral of 100 DN stands for 1.6 DN a call: for more it would be a batch that the ledger refuses.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_worker_takes_no_call_that_its_collateral_does_not_stand_for() {
+    let net = Net::with_deposit(Amount::from_dn(50)).await;
+    let _worker = net.worker(WORKER).await;
+    let fifth = Amount::from_dn(1).mul_div(1, 5).unwrap();
+    let payload =
+        Payload::SetModelPrice { model: model_id(), price: Price { output_token: fifth, ..price() } };
+    net.ledger.submit(&key(OWNER), payload).await.unwrap();
+    let ask = async |tokens: u32| {
+        let body = json!({ "model": MODEL, "messages": [{ "role": "user", "content": "hi" }], "max_tokens": tokens });
+        let answer = net.post("/v1/chat/completions", &body).send().await.unwrap();
+        (answer.status().as_u16(), answer.json::<Value>().await.unwrap())
+    };
+    let began = Instant::now();
+    let (status, refused) = loop {
+        let before = net.charged();
+        let (status, body) = ask(9).await;
+        if status != 200 {
+            assert_eq!(net.charged(), before, "nobody pays for it");
+            break (status, body);
+        }
+        assert!(began.elapsed() < Duration::from_secs(20), "the gateway does not hear of the price");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    };
+    assert_eq!((status, refused["error"]["code"].as_str()), (502, Some("workers_failed")), "{refused}");
+    assert_eq!(ask(7).await.0, 200, "1.4 DN");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -160,7 +160,11 @@ impl Guard {
         let file = file.map_err(error)?;
         let mut bytes = Vec::new();
         (&file).read_to_end(&mut bytes).map_err(error)?;
-        let at = |place: u64| usize::try_from(place).ok().and_then(|at| bytes.get(at..)).and_then(read);
+        // One after which there is no other was not written here.
+        let at = |place: u64| {
+            let record = usize::try_from(place).ok().and_then(|at| bytes.get(at..)).and_then(read);
+            record.filter(|record| record.counter < u64::MAX)
+        };
         let counter = |record: Option<Record>| record.map(|record| record.counter);
         let newest =
             |kind: Kind, generation| kind.places(generation).filter_map(|place| counter(at(place))).max();

@@ -234,6 +234,13 @@ fn a_record_of_two_places_is_read() {
 }
 
 #[test]
+fn a_record_that_none_can_follow_is_refused() {
+    let last = |counter| opened(&write(&Record { counter, step: step(5, 0, 3), ..Record::default() }));
+    assert!(matches!(last(u64::MAX), Err(GuardError::Damaged { .. })));
+    assert_eq!(last(u64::MAX - 1).unwrap().last.step, step(5, 0, 3));
+}
+
+#[test]
 fn garbage_is_refused() {
     let mut bytes = history()[0].0.clone();
     for slot in 0..bytes.len() / SLOT_BYTES as usize + 1 {
