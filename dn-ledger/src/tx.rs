@@ -22,8 +22,8 @@ pub use evidence::Evidence;
 pub(crate) use governance::Scalar;
 pub use governance::{Choice, MAX_TITLE_BYTES, ParamChange, ProposalKind};
 pub use registry::{
-    Admission, BackingTerms, DomainTerms, Licence, MAX_LICENCE_BYTES, MAX_PARENTS, NewJob, NewVersion,
-    Parent, escrow_id,
+    Admission, BackingTerms, DomainTerms, Licence, MAX_BOND_TIMES, MAX_LICENCE_BYTES, MAX_PARENTS, NewJob,
+    NewVersion, Parent, escrow_id,
 };
 
 use crate::beacon::Reveal;

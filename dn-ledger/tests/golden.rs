@@ -31,10 +31,10 @@ fn genesis_and_one_block() {
         hashes.map(|hash| hex(&hash)),
         [
             "f97f967674e1f348afde8c64982b17ab7ca3fdcc51e537c30c60f7bf81768340",
-            "5ca48850be63043a9740e8083453e171750645bd91b473d0c08f77b9c1edb3b2",
+            "38124192b0d726808cfd5458c7f1fd8edc42055dc6cc3d8055c324189f3b880a",
             "1d86a6dcf35f03679b11612fc7ebcbca8f42e4753993639e12727cc0318350b6",
-            "27c51b91feed4d5e88009c744f1ca2c66fcf09ea2113cf1f75e582d27f99c7e8",
-            "29b74d4a303cf8bbf1bc86c22c3f4a324e3e64fedb58c32f05ff22aced082542",
+            "e90a022d16e5624faceb9311af4b37ab6ee6aeb4311efc5d8ffdbe82cea4b2af",
+            "edda082ee745d7871b0266db574bd1cd454d85b8707125779617f638ca4bfe4b",
         ]
     );
 }
@@ -138,10 +138,21 @@ fn a_scripted_chain() {
     w.blocks(24);
     w.ok("payer", Payload::CloseChannel { channel: w.channel });
     w.ok("owner", Payload::SetModelPrice { model: w.model, price: common::price() });
+    let job = NewJob {
+        worker: Some(address("worker")),
+        gateway: address("gateway"),
+        model: w.model,
+        job: dn_core::JobId([6; 32]),
+        price: common::price(),
+        amount: dn(1),
+        expires_height: 77,
+        bond: dn(9),
+    };
+    w.ok("payer", Payload::LockJob { job });
     let tip = w.chain.tip();
     let pinned = [
-        "9a12415446b8a20d620508f657b26dbea88fc99f1acfcd4ecfab4c1142ddc0f7",
-        "9a5e7c0eb3ca4f9f6e7f403fcebbbafe5a62344dcc936b386d1204b35a624507",
+        "a73f23ef99bf88e097b5720fd7f5afe9b9a49ff10554896b938b10489c4c222b",
+        "115d41d72f2a11e1cba8f2cb1ce9b87a129d0ccc0a390400e8a9bd8bd05df80a",
     ];
     assert_eq!([hex(&tip.state.0), hex(&tip.hash().0)], pinned);
 }
@@ -247,6 +258,7 @@ fn every_payload_of_the_registry() {
         price: common::price(),
         amount,
         expires_height: 77,
+        bond: dn(9),
     };
     let escrow = escrow_id(address("payer"), address("gateway"), 2);
     let receipt = Signed::sign(receipt(escrow), &key("worker"));
@@ -292,7 +304,7 @@ fn every_payload_of_the_registry() {
         [hex(&escrow.0), hex(&dn_core::keccak256(&[&all]))],
         [
             "c83d4770dbd7bd46cd3b75a787d747fd98233973d49bbd30f69367e3f30f481c",
-            "4b2190d35fb1c1b559a9e861a8281f425f372544ad123c61c3f5ad0be9594683",
+            "9165eb712642232c2fab825866d1ba751972dcf66fcb6f9d733f2eaf0df909bc",
         ]
     );
 }

@@ -437,6 +437,7 @@ fn every_subject_is_answered_as_the_node_answers() {
         price: price(),
         amount: dn(1),
         expires_height: w.height() + 90,
+        bond: dn(2),
     };
     w.ok("payer", Payload::LockJob { job });
     let grant = SessionGrant {

@@ -124,6 +124,9 @@ pub enum RegistryReject {
     /// A job that would expire too early or too late.
     #[error("the job expires at height {found}; from {min} to {max} allowed")]
     JobExpiry { min: u64, max: u64, found: u64 },
+    /// A bond beyond what is allowed for so much locked.
+    #[error("the job asks for a bond of {found} DN; at most {limit} DN")]
+    JobBond { limit: Amount, found: Amount },
     /// No such escrow: never locked, claimed, or refunded.
     #[error("escrow {escrow} does not exist")]
     UnknownJob { escrow: ChannelId },

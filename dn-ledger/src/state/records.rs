@@ -211,6 +211,8 @@ pub struct Batch {
     pub open_audits: u32,
     /// Receipts whose audit found every bit right.
     pub passed_audits: u32,
+    /// What the worker of a job put up: all of it until the batch is settled or voided, then none.
+    pub bond: Amount,
 }
 canonical_struct!(Batch {
     body: BatchRoot,
@@ -221,7 +223,16 @@ canonical_struct!(Batch {
     window_end_height: u64,
     open_audits: u32,
     passed_audits: u32,
+    bond: Amount,
 });
+
+impl Batch {
+    /// What it holds: fees and bond.
+    pub fn held(&self) -> Amount {
+        // Both are parts of the supply; a wrong sum is for the supply equation to find.
+        self.escrow.checked_add(self.bond).unwrap_or(Amount::from_atto(u128::MAX))
+    }
+}
 
 /// How the audit of a receipt ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

@@ -130,6 +130,10 @@ canonical_struct!(NewVersion {
     backing: Option<BackingTerms>,
 });
 
+/// The largest bond of a job, in what is locked for it. A bond of 12.35 fees stands for a fee alone by the default parameters, of 100 down to a least audit
+/// rate of 65 basis points; more would only lock up what nothing needs.
+pub const MAX_BOND_TIMES: u128 = 100;
+
 /// A long job and the DN that are locked for it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
@@ -149,6 +153,8 @@ pub struct NewJob {
     pub amount: Amount,
     /// Last height at which it can be claimed; then what is locked goes back by itself.
     pub expires_height: u64,
+    /// What the worker puts up when it claims, and loses by a proven fraud; at most [`MAX_BOND_TIMES`] times `amount`, zero asks for none.
+    pub bond: Amount,
 }
 canonical_struct!(NewJob {
     worker: Option<Address>,
@@ -158,6 +164,7 @@ canonical_struct!(NewJob {
     price: Price,
     amount: Amount,
     expires_height: u64,
+    bond: Amount,
 });
 
 /// The id of the escrow that `payer` locks with the transaction of this nonce. Receipts of the job name it as their channel.

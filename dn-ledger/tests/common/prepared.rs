@@ -308,6 +308,7 @@ fn job(w: &World) -> NewJob {
         price: price(),
         amount: dn(1),
         expires_height: w.height() + 40,
+        bond: dn(3),
     }
 }
 

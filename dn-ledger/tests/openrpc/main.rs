@@ -133,6 +133,7 @@ fn populate(send: &mut Sender, w: &World) -> Scene {
         price: price(),
         amount: dn(1),
         expires_height: 1_000,
+        bond: dn(2),
     };
     send.ok("payer", Payload::LockJob { job });
     let grant = SessionGrant {

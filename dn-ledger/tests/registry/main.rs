@@ -6,6 +6,7 @@
 mod common;
 
 mod backing;
+mod bonds;
 mod domains;
 mod families;
 mod jobs;

@@ -124,6 +124,9 @@ pub(crate) enum Tx {
         /// Last height at which it can be claimed.
         #[arg(long, value_name = "HEIGHT")]
         expires_height: u64,
+        /// What the worker puts up when it claims: back when the job is settled, lost by a proven fraud. At most a hundred times the amount.
+        #[arg(long, value_name = "DN", default_value = "0")]
+        bond: Amount,
     },
     /// Claim a job with its receipt.
     ClaimJob {
@@ -183,10 +186,11 @@ impl Tx {
                 output_price,
                 amount,
                 expires_height,
+                bond,
             } => {
                 let price = Price { prompt_token: prompt_price, output_token: output_price };
                 Payload::LockJob {
-                    job: NewJob { worker, gateway, model, job, price, amount, expires_height },
+                    job: NewJob { worker, gateway, model, job, price, amount, expires_height, bond },
                 }
             }
             Self::ClaimJob { claim } => {

@@ -156,6 +156,8 @@ pub struct JobEscrow {
     pub amount: Amount,
     /// Last height at which it can be claimed.
     pub expires_height: u64,
+    /// What the worker puts up when it claims.
+    pub bond: Amount,
 }
 canonical_struct!(JobEscrow {
     payer: Address,
@@ -166,6 +168,7 @@ canonical_struct!(JobEscrow {
     price: Price,
     amount: Amount,
     expires_height: u64,
+    bond: Amount,
 });
 
 /// The job that a batch of one receipt claims; kept until its audit is drawn.
