@@ -178,6 +178,10 @@ pub enum Event {
     VersionPublished { model: ModelId, family: ModelId, version: u32 },
     /// A family has another owner.
     ModelTransferred { family: ModelId, from: Address, to: Address },
+    /// An owner committed to a model that it can publish from a height to another.
+    ModelCommitted { owner: Address, commitment: Hash32, from_height: u64, expires_height: u64 },
+    /// A commitment was not used in time.
+    ModelCommitmentExpired { owner: Address, commitment: Hash32 },
     /// DN were put behind a model family.
     Backed { backer: Address, family: ModelId, amount: Amount, shares: Shares },
     /// Backing was taken back and waits.

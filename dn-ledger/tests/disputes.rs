@@ -374,7 +374,10 @@ fn a_model_without_exact_arithmetic_is_not_disputed_by_tiles() {
     w.prepare();
     let manifest = ModelManifest { numeric_spec: 2, ..common::manifest(5) };
     let model = manifest.id();
-    w.ok("owner", Payload::PublishModel { manifest, name: "loose".into(), price: price(), domain: 0 });
+    w.ok(
+        "owner",
+        Payload::PublishModel { manifest, name: "loose".into(), price: price(), domain: 0, salt: None },
+    );
     let signed = Signed::sign(Receipt { model, ..receipt(&w, 0, true, 1) }, &key("worker"));
     w.ok("worker", Payload::Offer { model });
     let mut s = Scene::posted_for(w, model, vec![signed]);

@@ -8,7 +8,7 @@ use dn_core::objects::{BatchRoot, FinishReason, JobAcceptance, Receipt, SessionG
 use dn_core::{Amount, BlockHash, Canonical, Hash32, Signed};
 use dn_ledger::tx::{
     Admission, BackingTerms, Choice, DomainTerms, Evidence, Licence, NewJob, NewVersion, ParamChange, Parent,
-    ProposalKind, Shares, escrow_id,
+    ProposalKind, Shares, escrow_id, model_commitment,
 };
 use dn_ledger::vote::RoundProposal;
 use dn_ledger::{Chain, Genesis, GenesisError, Params, Payload, ValidatorSet};
@@ -30,11 +30,11 @@ fn genesis_and_one_block() {
     assert_eq!(
         hashes.map(|hash| hex(&hash)),
         [
-            "f97f967674e1f348afde8c64982b17ab7ca3fdcc51e537c30c60f7bf81768340",
-            "38124192b0d726808cfd5458c7f1fd8edc42055dc6cc3d8055c324189f3b880a",
+            "ef829ec7c2c4000a617bb0f66e513cc6d2345bf43b79e095ad45aea9693f8f5e",
+            "84506db98b9441e24bb522f60a149a6b597fcf85492f554cdc5db015cd0cad15",
             "1d86a6dcf35f03679b11612fc7ebcbca8f42e4753993639e12727cc0318350b6",
-            "e90a022d16e5624faceb9311af4b37ab6ee6aeb4311efc5d8ffdbe82cea4b2af",
-            "edda082ee745d7871b0266db574bd1cd454d85b8707125779617f638ca4bfe4b",
+            "e56e4150b0c16c16a7ac8ce3cc5ad4fc05a2af2949e2f6f7b0f892e56d75fdd2",
+            "7f9bb2ee25d6a3991a39bd6df0ca0d34f1307f3350162cdf4e2fca4a1d85b47a",
         ]
     );
 }
@@ -121,10 +121,10 @@ fn every_proposal() {
             }
         }
     }
-    assert_eq!(tags, 81);
+    assert_eq!(tags, 82);
     assert_eq!(
         hex(&dn_core::keccak256(&[&all])),
-        "7dc71a5b7632b6d054b0ed2c775a2149da5f73401b52c51cc445bbcf6e1c45f3"
+        "22817ad90562d4d5996ba8ea7febfbfda60de97f93e7c6c3ecd5de41de84f126"
     );
 }
 
@@ -151,8 +151,8 @@ fn a_scripted_chain() {
     w.ok("payer", Payload::LockJob { job });
     let tip = w.chain.tip();
     let pinned = [
-        "a73f23ef99bf88e097b5720fd7f5afe9b9a49ff10554896b938b10489c4c222b",
-        "115d41d72f2a11e1cba8f2cb1ce9b87a129d0ccc0a390400e8a9bd8bd05df80a",
+        "678f422abb0e849cb75a0cc65a0a46dbb76f9f0042bf294df3acccbf5b154b7c",
+        "632624612ef39ad7afc0d38b87252d1993a898a8792c1d4326b812f5ea974416",
     ];
     assert_eq!([hex(&tip.state.0), hex(&tip.hash().0)], pinned);
 }
@@ -181,7 +181,7 @@ fn every_payload() {
         Payload::Stake { validator, amount },
         Payload::Unbond { validator, shares: Shares(5) },
         Payload::Withdraw {},
-        Payload::PublishModel { manifest: common::manifest(1), name: "m".into(), price, domain },
+        Payload::PublishModel { manifest: common::manifest(1), name: "m".into(), price, domain, salt: None },
         Payload::SetModelPrice { model, price },
         Payload::RetireModel { model },
         Payload::Offer { model },
@@ -227,7 +227,7 @@ fn every_payload() {
     }
     assert_eq!(
         hex(&dn_core::keccak256(&[&all])),
-        "f0eac8ccceabc6aa4856a027e653332c7b20d2d60815c051738c9556a65b22d6"
+        "6b340bc9aa64df053bb110ce78ed8e8b35a6619451beee4a69656b3539cfff60"
     );
 }
 
@@ -249,6 +249,7 @@ fn every_payload_of_the_registry() {
         parents: vec![Parent { model: family, share_bps: 7 }],
         fees,
         backing: Some(BackingTerms { share_bps: 9, cap: amount }),
+        salt: Some(Hash32([8; 32])),
     };
     let job = NewJob {
         worker: Some(to),
@@ -260,6 +261,7 @@ fn every_payload_of_the_registry() {
         expires_height: 77,
         bond: dn(9),
     };
+    let commitment = model_commitment(family, to, &Hash32([8; 32]));
     let escrow = escrow_id(address("payer"), address("gateway"), 2);
     let receipt = Signed::sign(receipt(escrow), &key("worker"));
     let acceptance = JobAcceptance {
@@ -287,6 +289,7 @@ fn every_payload_of_the_registry() {
             receipt: Box::new(receipt),
             acceptance: Some(Signed::sign(acceptance, &key("payer"))),
         },
+        Payload::CommitModel { commitment },
     ];
     let mut all = Vec::new();
     for (tag, payload) in (40..).zip(&payloads) {
@@ -301,10 +304,11 @@ fn every_payload_of_the_registry() {
         all.extend(bytes);
     }
     assert_eq!(
-        [hex(&escrow.0), hex(&dn_core::keccak256(&[&all]))],
+        [hex(&escrow.0), hex(&commitment.0), hex(&dn_core::keccak256(&[&all]))],
         [
             "c83d4770dbd7bd46cd3b75a787d747fd98233973d49bbd30f69367e3f30f481c",
-            "9165eb712642232c2fab825866d1ba751972dcf66fcb6f9d733f2eaf0df909bc",
+            "c8c64e5be4488413b80389ce6fa1d3f64a6d13c7dc6ef1270076f490098810dd",
+            "23e0b481eabbcc15e8e289415f129609d71c79559c43077d7e68c32a83630f24",
         ]
     );
 }

@@ -81,7 +81,7 @@ fn payload(w: &World, t: &Try) -> Payload {
         5 => Payload::Withdraw {},
         6 => {
             let manifest = common::manifest(t.a % 4);
-            Payload::PublishModel { manifest, name: "m".into(), price: price(), domain: 0 }
+            Payload::PublishModel { manifest, name: "m".into(), price: price(), domain: 0, salt: None }
         }
         7 => Payload::SetModelPrice { model, price: price() },
         8 if t.b.is_multiple_of(3) => {

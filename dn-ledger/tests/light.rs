@@ -422,6 +422,7 @@ fn every_subject_is_answered_as_the_node_answers() {
             parents: vec![],
             fees: None,
             backing: if tag == 9 { backing } else { None },
+            salt: None,
         };
         w.ok("owner", Payload::PublishVersion { version });
     }

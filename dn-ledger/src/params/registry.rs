@@ -58,6 +58,8 @@ pub struct RegistryParams {
     pub max_job_blocks: u64,
     /// Most jobs refunded in one block; the rest follows in the next.
     pub max_job_refunds: u32,
+    /// Blocks from the commitment to a model until it can be published; zero asks for no commitment.
+    pub commit_blocks: u64,
 }
 canonical_struct!(RegistryParams {
     max_domains: u32,
@@ -75,6 +77,7 @@ canonical_struct!(RegistryParams {
     min_job: Amount,
     max_job_blocks: u64,
     max_job_refunds: u32,
+    commit_blocks: u64,
 });
 
 impl RegistryParams {
@@ -102,6 +105,7 @@ impl RegistryParams {
             min_job: Amount::from_atto(10_000_000_000_000_000),
             max_job_blocks: 100_000,
             max_job_refunds: 256,
+            commit_blocks: 0,
         }
     }
 
@@ -114,6 +118,8 @@ impl RegistryParams {
             unbacking_epochs: 168,
             max_job_blocks: 2_592_000,
             min_backing: Amount::from_dn(10),
+            // Longer than one proposer, or the largest alone, can hold a publication back.
+            commit_blocks: 32,
             ..Self::devnet()
         }
     }
@@ -151,7 +157,8 @@ impl RegistryParams {
         within("unbacking_epochs", self.unbacking_epochs.into(), 1, 10_000)?;
         within_dn("min_job", self.min_job, 1, 1_000)?;
         within("max_job_blocks", self.max_job_blocks.into(), 1, 100_000_000)?;
-        within("max_job_refunds", self.max_job_refunds.into(), 1, 4_096)
+        within("max_job_refunds", self.max_job_refunds.into(), 1, 4_096)?;
+        within("commit_blocks", self.commit_blocks.into(), 0, 1_000)
     }
 }
 
@@ -170,6 +177,7 @@ mod tests {
         assert_eq!(name(RegistryParams { max_domains: 0, ..preset }), "max_domains");
         assert_eq!(name(RegistryParams { max_royalty_payees: 65, ..preset }), "max_royalty_payees");
         assert_eq!(name(RegistryParams { min_backing: Amount::ZERO, ..preset }), "min_backing");
+        assert_eq!(name(RegistryParams { commit_blocks: 1_001, ..preset }), "commit_blocks");
         let mut upside_down = preset;
         upside_down.fee_bounds.owner = Range { min: 2, max: 1 };
         assert_eq!(name(upside_down), "fee_bounds");

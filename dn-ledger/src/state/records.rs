@@ -18,7 +18,8 @@ pub use feedback::{FeedbackRecord, Heard, Reputation, TrustedModel};
 pub use governance::{ExecutionFault, PoolVote, Proposal, ProposalStatus, Tally, Upgrade, VotingRules};
 pub use quality::{QualityRound, SettledQuality};
 pub use registry::{
-    Domain, DomainCount, EpochWork, Family, JobClaim, JobEscrow, ModelTerms, NextTerms, Spending,
+    Domain, DomainCount, EpochWork, Family, JobClaim, JobEscrow, ModelCommitment, ModelTerms, NextTerms,
+    Spending,
 };
 pub use staking::{Commission, CommissionRaise, Session};
 

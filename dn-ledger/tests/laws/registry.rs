@@ -57,6 +57,7 @@ fn version(tag: u8) -> NewVersion {
         parents: vec![],
         fees: None,
         backing: None,
+        salt: None,
     }
 }
 

@@ -78,9 +78,9 @@ impl Both {
         let models = [(1, "owner", 0, None), (2, "stranger", 1, None), (3, "owner", 1, fees)];
         for (tag, who, domain, fees) in models {
             let (manifest, price, licence) = (manifest(tag), price(), Licence::default());
-            let (family, name, parents, backing) = (None, "m".to_owned(), vec![], None);
+            let (family, name, parents, backing, salt) = (None, "m".to_owned(), vec![], None, None);
             let version =
-                NewVersion { family, manifest, name, price, domain, licence, parents, fees, backing };
+                NewVersion { family, manifest, name, price, domain, licence, parents, fees, backing, salt };
             ok(who, Payload::PublishVersion { version });
         }
         let ids = models.map(|(tag, ..)| manifest(tag).id());

@@ -116,6 +116,7 @@ fn populate(send: &mut Sender, w: &World) -> Scene {
         parents: vec![],
         fees: None,
         backing: Some(BackingTerms { share_bps: 1_000, cap: dn(100) }),
+        salt: None,
     };
     let model = version.manifest.id();
     send.ok("owner", Payload::PublishVersion { version });

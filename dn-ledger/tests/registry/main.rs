@@ -7,6 +7,7 @@ mod common;
 
 mod backing;
 mod bonds;
+mod commitments;
 mod domains;
 mod families;
 mod jobs;
@@ -44,6 +45,7 @@ fn version(tag: u8) -> NewVersion {
         parents: vec![],
         fees: None,
         backing: None,
+        salt: None,
     }
 }
 

@@ -181,6 +181,16 @@ pub struct JobClaim {
 }
 canonical_struct!(JobClaim { escrow: ChannelId, accepted: bool });
 
+/// An owner's commitment to a model that it is going to publish.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ModelCommitment {
+    /// When it was made.
+    pub height: u64,
+    /// Last height at which it can be used.
+    pub expires_height: u64,
+}
+canonical_struct!(ModelCommitment { height: u64, expires_height: u64 });
+
 /// Work of an epoch that earns emission.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct EpochWork {
