@@ -7,6 +7,7 @@ mod beacon;
 mod books;
 mod channel;
 mod commission;
+mod commitment;
 mod dispute;
 mod domain;
 mod draw;
@@ -145,6 +146,7 @@ pub fn begin_block(state: &mut State, ctx: &BlockContext) -> Vec<Event> {
     step.refund_jobs();
     step.govern();
     step.prune_batches();
+    step.prune_commitments();
     step.events
 }
 
@@ -256,9 +258,10 @@ impl<'a> Step<'a> {
             Payload::Stake { validator, amount } => self.stake(sender, *validator, *amount),
             Payload::Unbond { validator, shares } => self.unbond(sender, *validator, *shares),
             Payload::Withdraw {} => self.withdraw(sender),
-            Payload::PublishModel { manifest, name, price, domain } => {
-                self.publish_model(sender, manifest, name, *price, *domain)
+            Payload::PublishModel { manifest, name, price, domain, salt } => {
+                self.publish_model(sender, manifest, name, *price, *domain, *salt)
             }
+            Payload::CommitModel { commitment } => self.commit_model(sender, *commitment),
             Payload::SetModelPrice { model, price } => self.set_model_price(sender, *model, *price),
             Payload::RetireModel { model } => self.retire_model(sender, *model),
             Payload::Offer { model, price } => self.offer(sender, *model, *price),

@@ -148,7 +148,7 @@ pub enum Event {
     },
     /// A batch was thrown out; its fees are back where they came from.
     BatchVoided { batch: BatchId, worker: Address, fees: Amount },
-    /// A bond was cut. `amount = reward + burned`.
+    /// A bond was cut, a worker's with that of the job. `amount = reward + burned`.
     Slashed {
         address: Address,
         role: Role,
@@ -178,6 +178,10 @@ pub enum Event {
     VersionPublished { model: ModelId, family: ModelId, version: u32 },
     /// A family has another owner.
     ModelTransferred { family: ModelId, from: Address, to: Address },
+    /// An owner committed to a model that it can publish from a height to another.
+    ModelCommitted { owner: Address, commitment: Hash32, from_height: u64, expires_height: u64 },
+    /// A commitment was not used in time.
+    ModelCommitmentExpired { owner: Address, commitment: Hash32 },
     /// DN were put behind a model family.
     Backed { backer: Address, family: ModelId, amount: Amount, shares: Shares },
     /// Backing was taken back and waits.
@@ -195,8 +199,9 @@ pub enum Event {
         model: ModelId,
         amount: Amount,
         expires_height: u64,
+        bond: Amount,
     },
-    /// A job was claimed by a batch of its receipt; what it cost less went back.
+    /// A job was claimed by a batch of its receipt; what it cost less went back, and the worker put up the bond.
     JobClaimed {
         escrow: ChannelId,
         batch: BatchId,
@@ -204,7 +209,10 @@ pub enum Event {
         fee: Amount,
         refund: Amount,
         accepted: bool,
+        bond: Amount,
     },
+    /// The batch of a job ended: what was taken of the worker's bond, and what went back to it.
+    JobBondReleased { batch: BatchId, worker: Address, taken: Amount, returned: Amount },
     /// Nobody claimed a job in time.
     JobRefunded { escrow: ChannelId, payer: Address, amount: Amount },
     /// A quality round: its setter has to seal the task.

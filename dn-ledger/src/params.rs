@@ -329,17 +329,19 @@ impl Params {
         }
     }
 
-    /// The highest mean fee of a line's receipts, and the highest fee of a job, that a worker with this collateral is paid: more, and a cheat that is seen by the
-    /// least audit rate would gain. None where everything is audited.
-    pub fn max_mean_fee(&self, collateral: Amount) -> Option<Amount> {
+    /// The highest mean fee of a line's receipts, and the highest fee of a job, that a worker with this collateral, and this bond on the job, is paid:
+    /// more, and a cheat that is seen by the least audit rate would gain. None where everything is audited.
+    pub fn max_mean_fee(&self, collateral: Amount, bond: Amount) -> Option<Amount> {
         let whole = u128::from(dn_powr::BPS);
         let floor = u128::from(self.audit_rate.floor);
-        let (lost, gained) = (
-            floor * u128::from(self.slash.fraud_collateral),
-            (whole - floor.min(whole)) * u128::from(self.fees.worker),
-        );
+        let gained = (whole - floor.min(whole)) * u128::from(self.fees.worker);
+        // What fraud costs, in atto times basis points; amounts beyond the supply saturate.
+        let part = |amount: Amount, bps: u16| amount.atto().saturating_mul(bps.into());
+        let (of_collateral, of_bond) =
+            (part(collateral, self.slash.fraud_collateral), part(bond, self.slash.fraud_bond));
+        let lost = Amount::from_atto(of_collateral.saturating_add(of_bond));
         // A fee beyond 128 bits is no bound.
-        if gained == 0 { None } else { collateral.mul_div(lost, gained).ok() }
+        if gained == 0 { None } else { lost.mul_div(floor, gained).ok() }
     }
 
     /// The shortest time in which stake that backed a block is free, whatever is voted: that of the last block of a set,

@@ -200,6 +200,7 @@ pub fn batch(state: &State, id: BatchId) -> Option<BatchView> {
         fees: batch.body.total_fees().unwrap_or_default(),
         lines: batch.body.lines.clone(),
         escrow: batch.escrow,
+        bond: batch.bond,
         status: batch.status,
         posted_height: batch.posted_height,
         window_end_height: batch.window_end_height,

@@ -239,11 +239,18 @@ pub enum Reject {
     /// More tokens than the line's receipts can have: prompt and output of each fit the model's context.
     #[error("line {line} counts {found} tokens; its receipts have room for {limit}")]
     LineTokens { line: u32, limit: u64, found: u64 },
-    /// Fees that the worker's collateral does not stand for: `limit` is the highest for so many receipts.
+    /// Fees that the worker's collateral and its bond on the job do not stand for: `limit` is the highest for so many receipts.
     #[error(
-        "{receipts} receipts of worker {worker} cost {found}; its collateral of {collateral} stands for {limit}"
+        "{receipts} receipts of worker {worker} cost {found}; its collateral of {collateral} and bond of {bond} stand for {limit}"
     )]
-    FeesOverBond { worker: Address, receipts: u32, collateral: Amount, limit: Amount, found: Amount },
+    FeesOverBond {
+        worker: Address,
+        receipts: u32,
+        collateral: Amount,
+        bond: Amount,
+        limit: Amount,
+        found: Amount,
+    },
     /// Receipts of the lines do not add up to the batch's count.
     #[error("lines hold {found} receipts; the batch says {expected}")]
     BatchCount { expected: u32, found: u64 },

@@ -19,7 +19,8 @@ pub use records::{
     SettledQuality, TrustedModel, Turns,
 };
 pub use records::{
-    Domain, DomainCount, DrawWeight, EpochWork, Family, JobClaim, JobEscrow, ModelTerms, NextTerms, Spending,
+    Domain, DomainCount, DrawWeight, EpochWork, Family, JobClaim, JobEscrow, ModelCommitment, ModelTerms,
+    NextTerms, Spending,
 };
 pub use tables::{
     ACCOUNTS, AUDIT_TASKS, AUDITS, BATCHES, CHANNELS, COMMISSIONS, CorruptState, DEADLINES, DEPOSITS,
@@ -36,7 +37,7 @@ pub use tables::{
     TURN_SEEDS, TURNS, WORKER_FEEDBACK, WORKER_REPUTATIONS,
 };
 pub use tables::{
-    BACKING_POOLS, BACKING_RELEASES, BACKING_SHARES, DOMAIN_COUNT, DOMAIN_NAMES, DOMAINS, DUE_JOBS, FAMILIES,
-    FAMILY_VERSIONS, JOB_CLAIMS, JOBS, MODEL_TERMS,
+    BACKING_POOLS, BACKING_RELEASES, BACKING_SHARES, DOMAIN_COUNT, DOMAIN_NAMES, DOMAINS, DUE_COMMITMENTS,
+    DUE_JOBS, FAMILIES, FAMILY_VERSIONS, JOB_CLAIMS, JOBS, MODEL_COMMITMENTS, MODEL_TERMS,
 };
 pub use tree::{Cut, LeafHash, Tree, subtree_hash};

@@ -32,7 +32,7 @@ pub struct Supply {
     pub unbonding: Amount,
     /// Channel escrow.
     pub channels: Amount,
-    /// Batch escrow.
+    /// Batch escrow, bonds of jobs included.
     pub batches: Amount,
     /// Deposits of domains.
     pub domains: Amount,
@@ -160,7 +160,7 @@ fn holding(key: &[u8], value: &[u8]) -> Amount {
         p if p == Some(STAKE_POOLS.prefix()) => read::<StakePool>(value).tokens(),
         p if p == Some(UNBONDING_POOLS.prefix()) => read::<StakePool>(value).tokens(),
         p if p == Some(CHANNELS.prefix()) => read::<Channel>(value).balance(),
-        p if p == Some(BATCHES.prefix()) => read::<Batch>(value).escrow,
+        p if p == Some(BATCHES.prefix()) => read::<Batch>(value).held(),
         p if p == Some(DOMAINS.prefix()) => read::<Domain>(value).deposit,
         p if p == Some(BACKING_POOLS.prefix()) => read::<StakePool>(value).tokens(),
         p if p == Some(BACKING_RELEASES.prefix()) => read::<Amount>(value),

@@ -22,8 +22,8 @@ pub use evidence::Evidence;
 pub(crate) use governance::Scalar;
 pub use governance::{Choice, MAX_TITLE_BYTES, ParamChange, ProposalKind};
 pub use registry::{
-    Admission, BackingTerms, DomainTerms, Licence, MAX_LICENCE_BYTES, MAX_PARENTS, NewJob, NewVersion,
-    Parent, escrow_id,
+    Admission, BackingTerms, DomainTerms, Licence, MAX_BOND_TIMES, MAX_LICENCE_BYTES, MAX_PARENTS, NewJob,
+    NewVersion, Parent, escrow_id, model_commitment,
 };
 
 use crate::beacon::Reveal;
@@ -186,6 +186,8 @@ pub enum Payload {
         price: Price,
         /// The domain its work counts for.
         domain: u32,
+        /// The salt of its [`model_commitment`], on a chain that asks for one.
+        salt: Option<Hash32>,
     },
     /// Changes the prices of an own model.
     SetModelPrice {
@@ -320,6 +322,11 @@ pub enum Payload {
         family: ModelId,
         /// How many shares.
         shares: Shares,
+    },
+    /// Commits to a model that the sender is going to publish.
+    CommitModel {
+        /// [`model_commitment`] of the model, the sender and a salt that nobody knows.
+        commitment: Hash32,
     },
     /// Locks DN for a long job. The escrow's id is [`escrow_id`] of sender, gateway and nonce.
     LockJob {
@@ -484,7 +491,13 @@ canonical_enum!(Payload {
     3 => Stake { validator: Address, amount: Amount },
     4 => Unbond { validator: Address, shares: Shares },
     5 => Withdraw {},
-    6 => PublishModel { manifest: ModelManifest, name: String, price: Price, domain: u32 },
+    6 => PublishModel {
+        manifest: ModelManifest,
+        name: String,
+        price: Price,
+        domain: u32,
+        salt: Option<Hash32>,
+    },
     7 => SetModelPrice { model: ModelId, price: Price },
     8 => RetireModel { model: ModelId },
     9 => Offer { model: ModelId, price: Price },
@@ -511,6 +524,7 @@ canonical_enum!(Payload {
         receipt: Box<Signed<Receipt>>,
         acceptance: Option<Signed<JobAcceptance>>,
     },
+    51 => CommitModel { commitment: Hash32 },
     18 => UpdateIdentity {
         role: Role,
         name: Option<String>,

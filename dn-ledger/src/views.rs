@@ -213,6 +213,8 @@ pub struct BatchView {
     pub fees: Amount,
     /// Fees still in escrow.
     pub escrow: Amount,
+    /// What the worker of a job put up and has not got back.
+    pub bond: Amount,
     /// Where it stands.
     pub status: BatchStatus,
     /// When it was posted.
@@ -297,7 +299,7 @@ pub struct SupplyView {
     pub unbonding: Amount,
     /// Σ channel escrow.
     pub channels: Amount,
-    /// Σ batch escrow.
+    /// Σ batch escrow, bonds of jobs included.
     pub batches: Amount,
     /// Σ deposits of domains.
     pub domains: Amount,
@@ -331,7 +333,7 @@ pub struct BalancesView {
     pub unbonding: Vec<UnbondingBalance>,
     /// Channel escrow.
     pub channels: Vec<ChannelBalance>,
-    /// Batch escrow.
+    /// Batch escrow, a job's bond included.
     pub batches: Vec<BatchBalance>,
     /// Deposits of domains.
     pub domains: Vec<DomainBalance>,

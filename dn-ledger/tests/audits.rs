@@ -492,25 +492,25 @@ fn a_workers_collateral_bounds_its_fees() {
     params.audit_rate = dn_trust::AuditParams::default();
     let mut w = World::with(params);
     w.prepare();
-    let each = w.genesis.params.max_mean_fee(dn(1_000)).unwrap();
+    let each = w.genesis.params.max_mean_fee(dn(1_000), Amount::ZERO).unwrap();
     assert_eq!(each.atto(), dn(1_000).atto() * 500 * 2_000 / (9_500 * 6_500));
     let post = |w: &World, receipts: u32, fees: Amount| {
         let body = w.root("worker", vec![w.line(0, receipts, fees)]);
         let vouchers = vec![w.voucher(0, fees)];
         Payload::PostBatch { batch: Signed::sign(body, &common::key("gateway")), vouchers }
     };
-    let (worker, collateral) = (address("worker"), dn(1_000));
+    let (worker, collateral, bond) = (address("worker"), dn(1_000), Amount::ZERO);
     for receipts in [1, 3] {
         let limit = each.checked_mul(receipts.into()).unwrap();
         let found = limit.checked_add(Amount::from_atto(1)).unwrap();
         let refused = w.reject("worker", post(&w, receipts, found));
-        assert_eq!(refused, Reject::FeesOverBond { worker, receipts, collateral, limit, found });
+        assert_eq!(refused, Reject::FeesOverBond { worker, receipts, collateral, bond, limit, found });
     }
     w.ok("worker", post(&w, 3, each.checked_mul(3).unwrap()));
     // Nothing is gained by cheating where everything is audited.
     let all =
         Params { audit_rate: dn_trust::AuditParams { ceiling: 10_000, floor: 10_000 }, ..w.genesis.params };
-    assert_eq!(all.max_mean_fee(dn(1)), None);
+    assert_eq!(all.max_mean_fee(dn(1), Amount::ZERO), None);
 }
 
 /// Vouchers are verified side by side; which of them is bad is said all the same.

@@ -374,7 +374,10 @@ fn a_model_that_the_referee_does_not_know_is_not_disputed_by_tiles() {
     w.prepare();
     let manifest = ModelManifest { architecture: "unknown".into(), ..common::manifest(5) };
     let model = manifest.id();
-    w.ok("owner", Payload::PublishModel { manifest, name: "loose".into(), price: price(), domain: 0 });
+    w.ok(
+        "owner",
+        Payload::PublishModel { manifest, name: "loose".into(), price: price(), domain: 0, salt: None },
+    );
     let signed = Signed::sign(Receipt { model, ..receipt(&w, 0, true, 1) }, &key("worker"));
     w.ok("worker", offer(model));
     let mut s = Scene::posted_for(w, model, vec![signed]);

@@ -251,7 +251,7 @@ fn models_that_do_nothing_are_not_looked_at() {
     // Another model of the same domain, whose work makes epochs of the class busy.
     let other = common::manifest(2);
     let (name, price) = ("other".to_owned(), price());
-    w.ok("owner", Payload::PublishModel { manifest: other.clone(), name, price, domain: 0 });
+    w.ok("owner", Payload::PublishModel { manifest: other.clone(), name, price, domain: 0, salt: None });
     w.ok("worker", offer(other.id()));
     let params = w.genesis.params.trust.clone();
     let mut naive = std::collections::BTreeMap::new();

@@ -8,7 +8,7 @@ use dn_core::objects::{BatchRoot, FinishReason, JobAcceptance, Receipt, SessionG
 use dn_core::{Amount, BlockHash, Canonical, Hash32, Signed};
 use dn_ledger::tx::{
     Admission, BackingTerms, Choice, DomainTerms, Evidence, Licence, NewJob, NewVersion, ParamChange, Parent,
-    ProposalKind, Shares, escrow_id,
+    ProposalKind, Shares, escrow_id, model_commitment,
 };
 use dn_ledger::vote::RoundProposal;
 use dn_ledger::{Chain, Genesis, GenesisError, Params, Payload, ValidatorSet};
@@ -30,11 +30,11 @@ fn genesis_and_one_block() {
     assert_eq!(
         hashes.map(|hash| hex(&hash)),
         [
-            "0fabf8444d83b82f9dbc2b654ad926cc5a94114121b579110aa1f224b656b9b6",
-            "828c3de4061831b22786120ae487292838bcb3feab3ce71fbe60bc9469c4f444",
+            "ef829ec7c2c4000a617bb0f66e513cc6d2345bf43b79e095ad45aea9693f8f5e",
+            "84506db98b9441e24bb522f60a149a6b597fcf85492f554cdc5db015cd0cad15",
             "1d86a6dcf35f03679b11612fc7ebcbca8f42e4753993639e12727cc0318350b6",
-            "5fa961399f4eb3cfd592d2c1af4432f205ac01bb1156ff1716ff12ae7a8e1282",
-            "7bdee955049ad95a7922e3d2d62ea7a918f60a75cb21c7fd1b93f2304c3ceabe",
+            "e56e4150b0c16c16a7ac8ce3cc5ad4fc05a2af2949e2f6f7b0f892e56d75fdd2",
+            "7f9bb2ee25d6a3991a39bd6df0ca0d34f1307f3350162cdf4e2fca4a1d85b47a",
         ]
     );
 }
@@ -121,10 +121,10 @@ fn every_proposal() {
             }
         }
     }
-    assert_eq!(tags, 82);
+    assert_eq!(tags, 83);
     assert_eq!(
         hex(&dn_core::keccak256(&[&all])),
-        "73cda10f385d38a839dc5a38291bb74b5cf7ebffde39c1da868590bc7dded3c0"
+        "22817ad90562d4d5996ba8ea7febfbfda60de97f93e7c6c3ecd5de41de84f126"
     );
 }
 
@@ -138,10 +138,21 @@ fn a_scripted_chain() {
     w.blocks(24);
     w.ok("payer", Payload::CloseChannel { channel: w.channel });
     w.ok("owner", Payload::SetModelPrice { model: w.model, price: common::price() });
+    let job = NewJob {
+        worker: Some(address("worker")),
+        gateway: address("gateway"),
+        model: w.model,
+        job: dn_core::JobId([6; 32]),
+        price: common::price(),
+        amount: dn(1),
+        expires_height: 77,
+        bond: dn(9),
+    };
+    w.ok("payer", Payload::LockJob { job });
     let tip = w.chain.tip();
     let pinned = [
-        "742a0ecfc2d171f0ce5cb406256efe87015e989c63239481f85743c64e01e660",
-        "367ba48d4c5e962eccfaee3a2f49cd2e4cdba72c630154295b741e2a0be2c3bd",
+        "678f422abb0e849cb75a0cc65a0a46dbb76f9f0042bf294df3acccbf5b154b7c",
+        "632624612ef39ad7afc0d38b87252d1993a898a8792c1d4326b812f5ea974416",
     ];
     assert_eq!([hex(&tip.state.0), hex(&tip.hash().0)], pinned);
 }
@@ -170,7 +181,7 @@ fn every_payload() {
         Payload::Stake { validator, amount },
         Payload::Unbond { validator, shares: Shares(5) },
         Payload::Withdraw {},
-        Payload::PublishModel { manifest: common::manifest(1), name: "m".into(), price, domain },
+        Payload::PublishModel { manifest: common::manifest(1), name: "m".into(), price, domain, salt: None },
         Payload::SetModelPrice { model, price },
         Payload::RetireModel { model },
         Payload::Offer { model, price },
@@ -216,7 +227,7 @@ fn every_payload() {
     }
     assert_eq!(
         hex(&dn_core::keccak256(&[&all])),
-        "2f1b18c31ee5fdc408146af3b6eed2db6c711f79acbcc4bd9083a0df1a2138c0"
+        "6b340bc9aa64df053bb110ce78ed8e8b35a6619451beee4a69656b3539cfff60"
     );
 }
 
@@ -238,6 +249,7 @@ fn every_payload_of_the_registry() {
         parents: vec![Parent { model: family, share_bps: 7 }],
         fees,
         backing: Some(BackingTerms { share_bps: 9, cap: amount }),
+        salt: Some(Hash32([8; 32])),
     };
     let job = NewJob {
         worker: Some(to),
@@ -247,7 +259,9 @@ fn every_payload_of_the_registry() {
         price: common::price(),
         amount,
         expires_height: 77,
+        bond: dn(9),
     };
+    let commitment = model_commitment(family, to, &Hash32([8; 32]));
     let escrow = escrow_id(address("payer"), address("gateway"), 2);
     let receipt = Signed::sign(receipt(escrow), &key("worker"));
     let acceptance = JobAcceptance {
@@ -275,6 +289,7 @@ fn every_payload_of_the_registry() {
             receipt: Box::new(receipt),
             acceptance: Some(Signed::sign(acceptance, &key("payer"))),
         },
+        Payload::CommitModel { commitment },
     ];
     let mut all = Vec::new();
     for (tag, payload) in (40..).zip(&payloads) {
@@ -289,10 +304,11 @@ fn every_payload_of_the_registry() {
         all.extend(bytes);
     }
     assert_eq!(
-        [hex(&escrow.0), hex(&dn_core::keccak256(&[&all]))],
+        [hex(&escrow.0), hex(&commitment.0), hex(&dn_core::keccak256(&[&all]))],
         [
             "c83d4770dbd7bd46cd3b75a787d747fd98233973d49bbd30f69367e3f30f481c",
-            "4b2190d35fb1c1b559a9e861a8281f425f372544ad123c61c3f5ad0be9594683",
+            "c8c64e5be4488413b80389ce6fa1d3f64a6d13c7dc6ef1270076f490098810dd",
+            "23e0b481eabbcc15e8e289415f129609d71c79559c43077d7e68c32a83630f24",
         ]
     );
 }

@@ -14,6 +14,7 @@ use common::{CHAIN_ID, World, address, dn, key, offer, price};
 use dn_core::amount::SUPPLY_CAP;
 use dn_core::objects::{AuditOutcome, BatchRoot, Voucher};
 use dn_core::{Amount, BatchId, Canonical, ChannelId, Hash32, ModelId, Signed};
+use dn_ledger::events::Event;
 use dn_ledger::state::{
     ACCOUNTS, BATCHES, CHANNELS, IDENTITIES, LANES, MODELS, STAKE_SHARES, WORKER_SEQUENCES, check_entry,
 };
@@ -80,7 +81,7 @@ fn payload(w: &World, t: &Try) -> Payload {
         5 => Payload::Withdraw {},
         6 => {
             let manifest = common::manifest(t.a % 4);
-            Payload::PublishModel { manifest, name: "m".into(), price: price(), domain: 0 }
+            Payload::PublishModel { manifest, name: "m".into(), price: price(), domain: 0, salt: None }
         }
         7 => Payload::SetModelPrice { model, price: price() },
         8 if t.b.is_multiple_of(3) => {
@@ -275,6 +276,8 @@ fn the_generator_reaches_most_rules() {
     assert!(never.is_empty(), "kinds never accepted: {never:?} of {accepted:?}");
     assert!(refused.len() >= 20, "{} reasons: {refused:?}", refused.len());
     assert!(IDENTITIES.iter(w.state()).count() > 4);
+    let released = |event: &&Event| matches!(event, Event::JobBondReleased { .. });
+    assert!(w.all_events().iter().filter(released).count() >= 3, "bonds are put up and come back");
 }
 
 #[test]

@@ -453,6 +453,7 @@ fn every_subject_is_answered_as_the_node_answers() {
             parents: vec![],
             fees: None,
             backing: if tag == 9 { backing } else { None },
+            salt: None,
         };
         w.ok("owner", Payload::PublishVersion { version });
     }
@@ -468,6 +469,7 @@ fn every_subject_is_answered_as_the_node_answers() {
         price: price(),
         amount: dn(1),
         expires_height: w.height() + 90,
+        bond: dn(2),
     };
     w.ok("payer", Payload::LockJob { job });
     let grant = SessionGrant {

@@ -39,6 +39,7 @@ fn job(worker: Option<Address>) -> JobEscrow {
         price: price(),
         amount: dn(1),
         expires_height: 100,
+        bond: dn(2),
     }
 }
 

@@ -207,7 +207,7 @@ fn a_bad_score_is_not_handed_off() {
     let (elsewhere, fine) = (manifest(8), manifest(9));
     for (who, manifest, domain) in [("owner", &elsewhere, 1), ("payer", &fine, 0)] {
         let (manifest, name) = (manifest.clone(), "model".into());
-        s.w.ok(who, Payload::PublishModel { manifest, name, price: price(), domain });
+        s.w.ok(who, Payload::PublishModel { manifest, name, price: price(), domain, salt: None });
     }
     s.w.ok("owner", give(elsewhere.id(), "stranger"));
     assert_eq!(quality(&s, "stranger"), None);

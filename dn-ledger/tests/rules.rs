@@ -192,6 +192,7 @@ fn models_and_offers() {
         name: "tiny".into(),
         price,
         domain,
+        salt: None,
     };
     let good = manifest(1);
     let (owner, role) = (address("owner"), Role::ModelOwner);

@@ -7,6 +7,7 @@
 mod agents;
 mod governance;
 mod pages;
+mod publish;
 mod registry;
 mod review;
 
@@ -40,6 +41,7 @@ use tokio::sync::Mutex;
 use crate::clock::now_ms;
 use pages::Entries;
 pub use pages::MAX_ENTRIES;
+pub use publish::model_salt;
 
 /// The most bytes of an answer that is read.
 const MAX_ANSWER_BYTES: usize = 64 * 1024 * 1024;

@@ -167,7 +167,7 @@ impl Court {
         self.ok(OWNER, register(Role::ModelOwner, 10)).unwrap();
         let (name, price) = ("tiny".to_owned(), self.request.price);
         let manifest = model().manifest().clone();
-        self.ok(OWNER, Payload::PublishModel { manifest, name, price, domain: 0 }).unwrap();
+        self.ok(OWNER, Payload::PublishModel { manifest, name, price, domain: 0, salt: None }).unwrap();
         self.ok(WORKER, Payload::Offer { model: model().id(), price: Price::default() }).unwrap();
         let deposit = Amount::from_dn(9);
         self.ok(PAYER, Payload::OpenChannel { payee: address(GATEWAY), deposit, spender: address(PAYER) })

@@ -6,7 +6,7 @@ use serde_json::{Map, Value};
 use crate::out::{Align, Table};
 
 /// Keys whose digit strings are amounts in atto. Of the roles those are the smallest collaterals.
-const AMOUNTS: [&str; 47] = [
+const AMOUNTS: [&str; 50] = [
     "abstain",
     "accounts",
     "amount",
@@ -14,6 +14,7 @@ const AMOUNTS: [&str; 47] = [
     "backing",
     "balance",
     "batches",
+    "bond",
     "burned",
     "cap",
     "channels",
@@ -40,12 +41,14 @@ const AMOUNTS: [&str; 47] = [
     "reference_price",
     "refund",
     "registration_fee",
+    "returned",
     "reward",
     "self_bond",
     "spendable",
     "spent",
     "stake",
     "supply",
+    "taken",
     "total",
     "treasury",
     "unbonding",
@@ -200,12 +203,12 @@ mod tests {
     #[test]
     fn money_and_fractions_are_readable_and_other_digits_untouched() {
         let value = serde_json::json!({
-            "balance": "1500000000000000000", "shares": "15", "trust": 1u64 << 31, "height": 7,
+            "balance": "1500000000000000000", "shares": "15", "trust": 1u64 << 31, "height": 7, "bond": "25000000000000000000",
             "price": {"prompt_token": "10"}, "lanes": [{"lane": 0, "claimed": "1000000000000000000"}]
         });
         let text = render(&value);
         for expected in
-            ["1.5 DN", "0.5000", "price.prompt_token", "0.00000000000000001 DN", "lanes\n", "1 DN"]
+            ["1.5 DN", "0.5000", "price.prompt_token", "0.00000000000000001 DN", "lanes\n", "1 DN", "25 DN"]
         {
             assert!(text.contains(expected), "{expected} in\n{text}");
         }

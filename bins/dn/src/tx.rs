@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use dn_core::objects::Price;
-use dn_core::{Address, Amount, ChannelId, ModelId, SecretKey};
+use dn_core::{Address, Amount, ChannelId, Hash32, ModelId, SecretKey};
 use dn_ledger::tx::{Payload, Role, Shares};
 use serde::de::DeserializeOwned;
 
@@ -98,6 +98,9 @@ enum Tx {
         /// The domain its work counts for.
         #[arg(long, default_value_t = 0)]
         domain: u32,
+        /// The salt of a commitment that you made yourself; without it the command makes one where the chain asks for it, and waits.
+        #[arg(long)]
+        salt: Option<Hash32>,
     },
     /// Change the prices of your model.
     SetModelPrice {
@@ -180,12 +183,15 @@ impl Tx {
             Self::Stake { validator, amount } => Payload::Stake { validator, amount },
             Self::Unbond { validator, shares } => Payload::Unbond { validator, shares: Shares(shares) },
             Self::Withdraw => Payload::Withdraw {},
-            Self::PublishModel { model, name, prompt_price, output_price, domain } => Payload::PublishModel {
-                manifest: crate::model::load(model.as_ref())?.1.manifest().clone(),
-                name,
-                price: Price { prompt_token: prompt_price, output_token: output_price },
-                domain,
-            },
+            Self::PublishModel { model, name, prompt_price, output_price, domain, salt } => {
+                Payload::PublishModel {
+                    manifest: crate::model::load(model.as_ref())?.1.manifest().clone(),
+                    name,
+                    price: Price { prompt_token: prompt_price, output_token: output_price },
+                    domain,
+                    salt,
+                }
+            }
             Self::SetModelPrice { model, prompt_price, output_price } => {
                 let price = Price { prompt_token: prompt_price, output_token: output_price };
                 Payload::SetModelPrice { model, price }
@@ -204,7 +210,7 @@ impl Tx {
             Self::TopUpChannel { channel, amount } => Payload::TopUpChannel { channel, amount },
             Self::CloseChannel { channel } => Payload::CloseChannel { channel },
             Self::FinishChannel { channel } => Payload::FinishChannel { channel },
-            Self::Registry(tx) => tx.payload()?,
+            Self::Registry(tx) => tx.payload(key.address())?,
             Self::Governance(tx) => tx.payload(key.address())?,
             Self::Work(tx) => tx.payload(key.address())?,
         })
@@ -218,6 +224,7 @@ pub(crate) fn run(args: Args, config: &Config) -> Result<ExitCode, CliError> {
     let payload = args.tx.payload(&key)?;
     let waiting = out::spinner("waiting for the block");
     let (outcome, place) = crate::runtime()?.block_on(async {
+        let payload = client.commit_first(&key, payload).await?;
         let (tx, outcome) = client.submit_signed(&key, payload).await?;
         waiting.set_message("checking the proof");
         Ok::<_, CliError>((outcome, client.prove_tx(&tx).await?))

@@ -22,22 +22,23 @@ impl Step<'_> {
         signed: &Signed<BatchRoot>,
         vouchers: &[Signed<Voucher>],
     ) -> Result<(), Reject> {
-        let identity = self.check_batch(sender, signed)?;
+        let identity = self.check_batch(sender, signed, Amount::ZERO)?;
         let body = &signed.body;
         for line in &body.lines {
             self.served_model(line.model, sender)?;
         }
         self.claim_lanes(&body.lines, vouchers)?;
         let payers = self.payers(body)?;
-        self.put_batch(body, identity, payers, body.total_fees()?);
+        self.put_batch(body, identity, payers, body.total_fees()?, Amount::ZERO);
         Ok(())
     }
 
-    /// Who sends, who countersigned, and what the lines say; the worker's identity.
+    /// Who sends, who countersigned, and what the lines say, given the bond of a job; the worker's identity.
     pub(super) fn check_batch(
         &mut self,
         sender: Address,
         signed: &Signed<BatchRoot>,
+        bond: Amount,
     ) -> Result<Identity, Reject> {
         let body = &signed.body;
         if body.worker != sender {
@@ -54,17 +55,18 @@ impl Step<'_> {
         if body.sequence != expected {
             return Err(Reject::BatchSequence { expected, found: body.sequence });
         }
-        self.check_lines(body, identity.collateral)?;
+        self.check_lines(body, identity.collateral, bond)?;
         Ok(identity)
     }
 
-    /// Takes a batch whose fees its payers no longer hold.
+    /// Takes a batch whose fees its payers no longer hold, nor the worker the bond of a job.
     pub(super) fn put_batch(
         &mut self,
         body: &BatchRoot,
         mut identity: Identity,
         payers: Vec<Address>,
         fees: Amount,
+        bond: Amount,
     ) {
         let (sender, id) = (body.worker, body.id());
         let draw_height = self.ctx.height.saturating_add(self.ctx.params.beacon.delay_blocks);
@@ -76,6 +78,7 @@ impl Step<'_> {
             window_end_height: draw_height.saturating_add(self.ctx.params.audit_times.window_blocks),
             open_audits: 0,
             passed_audits: 0,
+            bond,
             body: body.clone(),
         };
         BATCHES.put(self.state, &id, &batch);
@@ -95,7 +98,7 @@ impl Step<'_> {
     }
 
     /// Sizes, order, models and sums of the lines.
-    fn check_lines(&self, body: &BatchRoot, collateral: Amount) -> Result<(), Reject> {
+    fn check_lines(&self, body: &BatchRoot, collateral: Amount, bond: Amount) -> Result<(), Reject> {
         let params = &self.ctx.params;
         check_size(Field::Lines, body.lines.len(), 1, params.max_batch_lines as usize)?;
         check_size(Field::Receipts, body.count as usize, 1, self.max_receipts(body.worker) as usize)?;
@@ -123,7 +126,7 @@ impl Step<'_> {
             if found > limit {
                 return Err(Reject::LineTokens { line, limit, found });
             }
-            self.check_fees(body.worker, collateral, l.receipts, l.fees)?;
+            self.check_fees(body.worker, (collateral, bond), l.receipts, l.fees)?;
             // At most 2^10 lines of 2^32 receipts.
             receipts += u64::from(l.receipts);
         }
@@ -133,18 +136,18 @@ impl Step<'_> {
         Ok(())
     }
 
-    /// Refuses fees at which cheating would pay.
+    /// Refuses fees at which cheating would pay, given collateral and bond.
     pub(super) fn check_fees(
         &self,
         worker: Address,
-        collateral: Amount,
+        (collateral, bond): (Amount, Amount),
         receipts: u32,
         found: Amount,
     ) -> Result<(), Reject> {
-        let Some(each) = self.ctx.params.max_mean_fee(collateral) else { return Ok(()) };
+        let Some(each) = self.ctx.params.max_mean_fee(collateral, bond) else { return Ok(()) };
         match each.checked_mul(receipts.into()) {
             Ok(limit) if found > limit => {
-                Err(Reject::FeesOverBond { worker, receipts, collateral, limit, found })
+                Err(Reject::FeesOverBond { worker, receipts, collateral, bond, limit, found })
             }
             _ => Ok(()),
         }

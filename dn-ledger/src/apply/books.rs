@@ -58,11 +58,20 @@ impl Step<'_> {
         }
     }
 
-    /// Cuts the collateral of a worker or gateway for an offence, pays the reporter's part and burns the rest.
-    pub(super) fn slash(&mut self, role: Role, address: Address, cause: SlashCause, reporter: Address) {
-        let Some(mut identity) = IDENTITIES.get(self.state, &(role, address)) else { return };
+    /// Cuts the collateral of a worker or gateway, and its bond on the job, for an offence, pays the reporter's part and burns the rest; what of the bond,
+    /// which the caller holds, is taken.
+    pub(super) fn slash(
+        &mut self,
+        role: Role,
+        address: Address,
+        cause: SlashCause,
+        bond: Amount,
+        reporter: Address,
+    ) -> Amount {
+        let key = (role, address);
+        let mut identity = IDENTITIES.get(self.state, &key).expect("identities are never removed");
         let offence = if cause == SlashCause::Fraud { Offence::WorkerFraud } else { Offence::Availability };
-        let penalty = self.ctx.params.slash.penalty(offence, Amount::ZERO, identity.collateral);
+        let penalty = self.ctx.params.slash.penalty(offence, bond, identity.collateral);
         identity.collateral = identity.collateral.saturating_sub(penalty.from_collateral);
         self.credit(reporter, penalty.to_reporter);
         self.add_to_pool(Pool::Burned, penalty.burned);
@@ -70,12 +79,13 @@ impl Step<'_> {
             address,
             role,
             cause,
-            amount: penalty.from_collateral,
+            amount: sum(penalty.from_bond, penalty.from_collateral),
             reporter: Some(reporter),
             reward: penalty.to_reporter,
             burned: penalty.burned,
         });
         self.suspend_if_under(role, address, identity);
+        penalty.from_bond
     }
 
     /// Stores an identity, suspended when its collateral no longer reaches the role's minimum.

@@ -359,6 +359,7 @@ mod tests {
             window_end_height: 0,
             open_audits: 0,
             passed_audits: 0,
+            bond: Amount::ZERO,
         };
         let mut counts = [0; 4];
         for index in 0..300 {

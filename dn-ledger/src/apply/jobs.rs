@@ -1,7 +1,8 @@
 //! Job escrow: DN locked for a long job, claimed with its receipt, or returned at expiry.
 //!
 //! A claim is a batch of one receipt whose fee comes out of the escrow instead of a channel, so audits, fraud and settlement
-//! are those of batches. Without the payer's acceptance the receipt is audited for certain.
+//! are those of batches. Without the payer's acceptance the receipt is audited for certain. A bond that the payer asks for leaves the worker's balance with
+//! the claim, and the batch holds it until it is settled or voided.
 
 use dn_core::merkle::MerkleTree;
 use dn_core::objects::{BatchLine, BatchRoot, JobAcceptance, ModelManifest, Price, Receipt};
@@ -11,14 +12,18 @@ use super::Step;
 use crate::events::Event;
 use crate::reject::{ReceiptField, RegistryReject, Reject, SignedObject, TokenKind};
 use crate::state::{DUE_JOBS, JOB_CLAIMS, JOBS, JobClaim, JobEscrow, MODELS, OFFERS};
-use crate::tx::{NewJob, Role, escrow_id};
+use crate::tx::{MAX_BOND_TIMES, NewJob, Role, escrow_id};
 
 impl Step<'_> {
     pub(super) fn lock_job(&mut self, payer: Address, nonce: u64, new: &NewJob) -> Result<(), Reject> {
-        let NewJob { worker, gateway, model, job, price, amount, expires_height } = *new;
+        let NewJob { worker, gateway, model, job, price, amount, expires_height, bond } = *new;
         let minimum = self.ctx.params.registry.min_job;
         if amount < minimum {
             return Err(Reject::AmountTooSmall { minimum, found: amount });
+        }
+        let limit = Amount::from_atto(amount.atto().saturating_mul(MAX_BOND_TIMES));
+        if bond > limit {
+            return Err(RegistryReject::JobBond { limit, found: bond }.into());
         }
         let min = self.ctx.height.saturating_add(1);
         let max = self.ctx.height.saturating_add(self.ctx.params.registry.max_job_blocks);
@@ -30,17 +35,26 @@ impl Step<'_> {
         self.active(Role::Gateway, gateway)?;
         if let Some(worker) = worker {
             let collateral = self.active(Role::Worker, worker)?.collateral;
-            self.check_fees(worker, collateral, 1, amount)?;
+            self.check_fees(worker, (collateral, bond), 1, amount)?;
             self.served_model(model, worker)?;
             self.check_offer(model, worker, price)?;
         }
         self.debit(payer, amount)?;
         // A nonce is used once, so the id is new.
         let escrow = escrow_id(payer, gateway, nonce);
-        let record = JobEscrow { payer, worker, gateway, model, job, price, amount, expires_height };
+        let record = JobEscrow { payer, worker, gateway, model, job, price, amount, expires_height, bond };
         JOBS.put(self.state, &escrow, &record);
         DUE_JOBS.put(self.state, &(expires_height, escrow), &true);
-        self.events.push(Event::JobLocked { escrow, payer, gateway, worker, model, amount, expires_height });
+        self.events.push(Event::JobLocked {
+            escrow,
+            payer,
+            gateway,
+            worker,
+            model,
+            amount,
+            expires_height,
+            bond,
+        });
         Ok(())
     }
 
@@ -60,7 +74,7 @@ impl Step<'_> {
         if let Some(expected) = job.worker.filter(|worker| *worker != sender) {
             return Err(RegistryReject::JobWorker { escrow, expected, found: sender }.into());
         }
-        let identity = self.check_batch(sender, batch)?;
+        let identity = self.check_batch(sender, batch, job.bond)?;
         // Taking the offer back, or the model, takes nothing back that was locked before.
         if !OFFERS.contains(self.state, &(job.model, sender)) {
             return Err(Reject::NotOffered { model: job.model, worker: sender });
@@ -81,14 +95,17 @@ impl Step<'_> {
             }
             None => {}
         }
+        // Before the refund, which is no part of what the worker put up even if it is the payer too.
+        self.debit(sender, job.bond)?;
         JOBS.remove(self.state, &escrow);
         DUE_JOBS.remove(self.state, &(expires_height, escrow));
         let refund = job.amount.saturating_sub(fee);
         self.credit(job.payer, refund);
         let accepted = acceptance.is_some();
         JOB_CLAIMS.put(self.state, &found, &JobClaim { escrow, accepted });
-        self.events.push(Event::JobClaimed { escrow, batch: found, worker: sender, fee, refund, accepted });
-        self.put_batch(&batch.body, identity, vec![job.payer], fee);
+        let (worker, bond) = (sender, job.bond);
+        self.events.push(Event::JobClaimed { escrow, batch: found, worker, fee, refund, accepted, bond });
+        self.put_batch(&batch.body, identity, vec![job.payer], fee, bond);
         Ok(())
     }
 

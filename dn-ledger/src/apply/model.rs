@@ -1,7 +1,7 @@
 //! Models: publication, price, retirement, and the workers that host them.
 
 use dn_core::objects::{MAX_STOP_TOKENS, ModelManifest, Price};
-use dn_core::{Address, ModelId};
+use dn_core::{Address, Hash32, ModelId};
 
 use super::Step;
 use crate::events::Event;
@@ -23,8 +23,9 @@ impl Step<'_> {
         name: &str,
         price: Price,
         domain: u32,
+        salt: Option<Hash32>,
     ) -> Result<(), Reject> {
-        let id = self.put_model(owner, manifest, name, price, domain)?;
+        let id = self.put_model(owner, manifest, name, price, domain, salt)?;
         self.put_plain_version(owner, id);
         Ok(())
     }
@@ -37,6 +38,7 @@ impl Step<'_> {
         name: &str,
         price: Price,
         domain: u32,
+        salt: Option<Hash32>,
     ) -> Result<ModelId, Reject> {
         self.active(Role::ModelOwner, owner)?;
         check_text(Field::Name, name, 1, MAX_NAME_BYTES)?;
@@ -47,6 +49,7 @@ impl Step<'_> {
         if let Some(model) = MODELS.get(self.state, &id) {
             return Err(Reject::ModelExists { model: id, owner: model.owner });
         }
+        self.use_commitment(owner, id, salt)?;
         let model = Model {
             owner,
             name: name.to_owned(),

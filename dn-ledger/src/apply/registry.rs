@@ -14,7 +14,7 @@ use crate::tx::{BackingTerms, Licence, MAX_LICENCE_BYTES, MAX_PARENTS, NewVersio
 
 impl Step<'_> {
     pub(super) fn publish_version(&mut self, sender: Address, new: &NewVersion) -> Result<(), Reject> {
-        let NewVersion { family, manifest, name, price, domain, licence, parents, fees, backing } = new;
+        let NewVersion { family, manifest, name, price, domain, licence, parents, fees, backing, salt } = new;
         self.check_licence(licence)?;
         let (depth, royalties) = self.check_lineage(sender, licence.commercial, parents)?;
         self.check_model_fees(*domain, *fees)?;
@@ -23,7 +23,7 @@ impl Step<'_> {
             Some(id) => (*id, self.next_in_family(sender, *id, backing.is_some())?),
         };
         self.check_backing_terms(record.backing)?;
-        let id = self.put_model(sender, manifest, name, *price, *domain)?;
+        let id = self.put_model(sender, manifest, name, *price, *domain, *salt)?;
         let terms = ModelTerms {
             family: family_id,
             version: record.versions,

@@ -57,10 +57,12 @@ impl Step<'_> {
             self.pay_owners(model, income);
         }
         let escrow = std::mem::take(&mut batch.escrow);
+        let bond = std::mem::take(&mut batch.bond);
         batch.status = BatchStatus::Settled;
         self.note_work(&batch, vwu, evident);
         BATCHES.put(self.state, &id, &batch);
         self.batch_ended(id);
+        self.release_bond(id, worker, bond, Amount::ZERO);
         self.close_batch_of(worker);
         self.events.push(Event::BatchSettled {
             batch: id,
@@ -119,24 +121,39 @@ impl Step<'_> {
             self.refund(line.channel, payer, line.fees);
         }
         let fees = std::mem::take(&mut batch.escrow);
+        let bond = std::mem::take(&mut batch.bond);
+        let mut taken = Amount::ZERO;
         batch.status = BatchStatus::Voided;
         BATCHES.put(self.state, &id, &batch);
         self.batch_ended(id);
         match cause {
             // The gateway countersigned the receipts and serves them: that an auditor cannot get one is its failure. The
             // worker is not paid either, so a gateway of its own is no place to hide a forged answer.
-            SlashCause::Unavailable => self.slash(Role::Gateway, batch.body.gateway, cause, accuser),
+            SlashCause::Unavailable => {
+                self.slash(Role::Gateway, batch.body.gateway, cause, Amount::ZERO, accuser);
+            }
             _ => {
                 let weight = self.batch_weight(&batch);
                 WORKER_EPOCHS.update(self.state, &worker, |epoch| epoch.audit_failed(weight));
                 if cause == SlashCause::Fraud {
                     WORKER_EPOCHS.update(self.state, &worker, |epoch| epoch.proven_fraud());
-                    self.slash(Role::Worker, worker, cause, accuser);
+                    taken = self.slash(Role::Worker, worker, cause, bond, accuser);
                 }
             }
         }
+        self.release_bond(id, worker, bond, taken);
         self.close_batch_of(worker);
         self.events.push(Event::BatchVoided { batch: id, worker, fees });
+    }
+
+    /// Gives what is left of a job's bond back to the worker; the batch holds none any more.
+    fn release_bond(&mut self, batch: BatchId, worker: Address, bond: Amount, taken: Amount) {
+        if bond.is_zero() {
+            return;
+        }
+        let returned = bond.saturating_sub(taken);
+        self.credit(worker, returned);
+        self.events.push(Event::JobBondReleased { batch, worker, taken, returned });
     }
 
     fn batch_weight(&self, batch: &Batch) -> Weight {

@@ -60,6 +60,8 @@ pub struct RegistryParams {
     pub max_job_refunds: u32,
     /// What work of models that are not exact counts for, in basis points of exact work: it is paid for, but nobody audits it.
     pub inexact_work_bps: u16,
+    /// Blocks from the commitment to a model until it can be published; zero asks for no commitment.
+    pub commit_blocks: u64,
 }
 canonical_struct!(RegistryParams {
     max_domains: u32,
@@ -78,6 +80,7 @@ canonical_struct!(RegistryParams {
     max_job_blocks: u64,
     max_job_refunds: u32,
     inexact_work_bps: u16,
+    commit_blocks: u64,
 });
 
 impl RegistryParams {
@@ -106,6 +109,7 @@ impl RegistryParams {
             max_job_blocks: 100_000,
             max_job_refunds: 256,
             inexact_work_bps: 2_500,
+            commit_blocks: 0,
         }
     }
 
@@ -118,6 +122,8 @@ impl RegistryParams {
             unbacking_epochs: 168,
             max_job_blocks: 2_592_000,
             min_backing: Amount::from_dn(10),
+            // Longer than one proposer, or the largest alone, can hold a publication back.
+            commit_blocks: 32,
             ..Self::devnet()
         }
     }
@@ -165,7 +171,8 @@ impl RegistryParams {
         within_dn("min_job", self.min_job, 1, 1_000)?;
         within("max_job_blocks", self.max_job_blocks.into(), 1, 100_000_000)?;
         within("max_job_refunds", self.max_job_refunds.into(), 1, 4_096)?;
-        within("inexact_work_bps", self.inexact_work_bps.into(), 0, whole / 2)
+        within("inexact_work_bps", self.inexact_work_bps.into(), 0, whole / 2)?;
+        within("commit_blocks", self.commit_blocks.into(), 0, 1_000)
     }
 }
 
@@ -187,6 +194,7 @@ mod tests {
         assert_eq!(name(RegistryParams { inexact_work_bps: 5_001, ..preset }), "inexact_work_bps");
         assert_eq!(preset.inexact_work(u128::MAX), u128::MAX / 4);
         assert_eq!([0, 3, 4, 40_007].map(|work| preset.inexact_work(work)), [0, 0, 1, 10_001]);
+        assert_eq!(name(RegistryParams { commit_blocks: 1_001, ..preset }), "commit_blocks");
         let mut upside_down = preset;
         upside_down.fee_bounds.owner = Range { min: 2, max: 1 };
         assert_eq!(name(upside_down), "fee_bounds");

@@ -120,7 +120,7 @@ fn read(view: &mut BalancesView, key: &[u8], value: &[u8]) -> Option<bool> {
         return holding!(channels, ChannelBalance { channel, amount });
     }
     if prefix == BATCHES.prefix() {
-        let (batch, amount) = (BATCHES.read_key(key)?, BATCHES.read(value)?.escrow);
+        let (batch, amount) = (BATCHES.read_key(key)?, BATCHES.read(value)?.held());
         return holding!(batches, BatchBalance { batch, amount });
     }
     if prefix == DOMAINS.prefix() {

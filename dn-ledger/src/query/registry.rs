@@ -107,6 +107,6 @@ pub fn jobs(
 }
 
 fn job_view(escrow: ChannelId, record: JobEscrow) -> JobView {
-    let JobEscrow { payer, worker, gateway, model, job, price, amount, expires_height } = record;
-    JobView { escrow, payer, worker, gateway, model, job, price, amount, expires_height }
+    let JobEscrow { payer, worker, gateway, model, job, price, amount, expires_height, bond } = record;
+    JobView { escrow, payer, worker, gateway, model, job, price, amount, expires_height, bond }
 }

@@ -1,6 +1,6 @@
 //! Why transactions of domains, model families, backers and jobs are refused.
 
-use dn_core::{Address, Amount, BatchId, ChannelId, ModelId, ReceiptId};
+use dn_core::{Address, Amount, BatchId, ChannelId, Hash32, ModelId, ReceiptId};
 use dn_powr::SplitError;
 use serde::{Deserialize, Serialize};
 
@@ -141,9 +141,32 @@ pub enum RegistryReject {
     /// So little left that a share's price would be coarse.
     #[error("backing worth {rest} DN would be left; at least {minimum} DN or none")]
     BackingRest { family: ModelId, minimum: Amount, rest: Amount },
+    /// The same commitment of the same owner.
+    #[error("commitment {commitment} stands since height {height}")]
+    CommitmentExists { commitment: Hash32, height: u64 },
+    /// As many commitments as an owner may have.
+    #[error("{limit} commitments of the owner are open; no more are allowed")]
+    CommitmentsFull { limit: u32 },
+    /// A model that is published without the salt of a commitment.
+    #[error(
+        "model {model} can be published {blocks} blocks after a commitment to it; no salt of one is given"
+    )]
+    CommitmentNeeded { model: ModelId, blocks: u64 },
+    /// No such commitment by the sender: never made, used, or forgotten.
+    #[error("commitment {commitment} of model {model} does not exist")]
+    UnknownCommitment { model: ModelId, commitment: Hash32 },
+    /// A commitment that is too young.
+    #[error("commitment {commitment} can be used from height {from_height} on; the block is at {height}")]
+    CommitmentYoung { commitment: Hash32, from_height: u64, height: u64 },
+    /// A commitment that is too old.
+    #[error("commitment {commitment} expired at height {expires_height}; the block is at {height}")]
+    CommitmentExpired { commitment: Hash32, expires_height: u64, height: u64 },
     /// A job that would expire too early or too late.
     #[error("the job expires at height {found}; from {min} to {max} allowed")]
     JobExpiry { min: u64, max: u64, found: u64 },
+    /// A bond beyond what is allowed for so much locked.
+    #[error("the job asks for a bond of {found} DN; at most {limit} DN")]
+    JobBond { limit: Amount, found: Amount },
     /// No such escrow: never locked, claimed, or refunded.
     #[error("escrow {escrow} does not exist")]
     UnknownJob { escrow: ChannelId },

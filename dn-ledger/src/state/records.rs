@@ -18,7 +18,8 @@ pub use feedback::{FeedbackRecord, Heard, Reputation, TrustedModel};
 pub use governance::{ExecutionFault, PoolVote, Proposal, ProposalStatus, Tally, Upgrade, VotingRules};
 pub use quality::{QualityRound, SettledQuality};
 pub use registry::{
-    Domain, DomainCount, EpochWork, Family, JobClaim, JobEscrow, ModelTerms, NextTerms, Spending,
+    Domain, DomainCount, EpochWork, Family, JobClaim, JobEscrow, ModelCommitment, ModelTerms, NextTerms,
+    Spending,
 };
 pub use staking::{Commission, CommissionRaise, Session};
 
@@ -213,6 +214,8 @@ pub struct Batch {
     pub open_audits: u32,
     /// Receipts whose audit found every bit right.
     pub passed_audits: u32,
+    /// What the worker of a job put up: all of it until the batch is settled or voided, then none.
+    pub bond: Amount,
 }
 canonical_struct!(Batch {
     body: BatchRoot,
@@ -223,7 +226,16 @@ canonical_struct!(Batch {
     window_end_height: u64,
     open_audits: u32,
     passed_audits: u32,
+    bond: Amount,
 });
+
+impl Batch {
+    /// What it holds: fees and bond.
+    pub fn held(&self) -> Amount {
+        // Both are parts of the supply; a wrong sum is for the supply equation to find.
+        self.escrow.checked_add(self.bond).unwrap_or(Amount::from_atto(u128::MAX))
+    }
+}
 
 /// How the audit of a receipt ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

@@ -16,7 +16,9 @@ use super::records::{
     AuditLoad, Dispute, DisputeLoad, DrawWeight, Election, FeedbackRecord, Heard, QualityRound, Reputation,
     SettledQuality, TrustedModel, Turns,
 };
-use super::records::{Domain, DomainCount, EpochWork, Family, JobClaim, JobEscrow, ModelTerms};
+use super::records::{
+    Domain, DomainCount, EpochWork, Family, JobClaim, JobEscrow, ModelCommitment, ModelTerms,
+};
 use crate::params::Params;
 use crate::referee::Played;
 use crate::tx::{Choice, Role, Shares};
@@ -391,6 +393,10 @@ tables! {
     60 DUE_JOBS "due_jobs": (u64, ChannelId) => bool;
     /// The jobs that batches claim, until their audits are drawn.
     61 JOB_CLAIMS "job_claims": BatchId => JobClaim;
+    /// Commitments to models that are not published yet, by owner and commitment.
+    62 MODEL_COMMITMENTS "model_commitments": (Address, Hash32) => ModelCommitment;
+    /// Such commitments by the last height at which they can be used. The value is always true.
+    63 DUE_COMMITMENTS "due_commitments": (u64, Address, Hash32) => bool;
     /// Commissions by validator.
     30 COMMISSIONS "commissions": Address => Commission;
     /// Redelegated stake by the pool that it left, release epoch and the pool that it is in: all lots that moved in the same

@@ -212,5 +212,6 @@ param_changes! {
     80 => GovernanceSpend "governance.spend_bps": u16 = governance.spend_bps;
     79 => KeptEpochs "governance.kept_epochs": u64 = governance.kept_epochs;
     78 => MaxInRole "max_in_role": u32 = max_in_role;
+    82 => ModelCommitBlocks "registry.commit_blocks": u64 = registry.commit_blocks;
     77 => FeedbackFullFee "feedback.full_fee": Amount = feedback.full_fee;
 }

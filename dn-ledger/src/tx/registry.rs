@@ -1,7 +1,9 @@
 //! What the transactions of domains, models, backers and jobs carry.
 
 use dn_core::objects::{ModelManifest, Price};
-use dn_core::{Address, Amount, ChannelId, JobId, ModelId, canonical_enum, canonical_struct, keccak256};
+use dn_core::{
+    Address, Amount, ChannelId, Hash32, JobId, ModelId, canonical_enum, canonical_struct, keccak256,
+};
 use dn_powr::{DomainSplit, FeeMove};
 use serde::{Deserialize, Serialize};
 
@@ -117,6 +119,8 @@ pub struct NewVersion {
     pub fees: Option<FeeMove>,
     /// What backers of the family get; only when it starts one.
     pub backing: Option<BackingTerms>,
+    /// The salt of its [`model_commitment`], on a chain that asks for one.
+    pub salt: Option<Hash32>,
 }
 canonical_struct!(NewVersion {
     family: Option<ModelId>,
@@ -128,7 +132,18 @@ canonical_struct!(NewVersion {
     parents: Vec<Parent>,
     fees: Option<FeeMove>,
     backing: Option<BackingTerms>,
+    salt: Option<Hash32>,
 });
+
+/// What an owner commits to some blocks before it publishes a model, so that nobody who reads the manifest then publishes it first. Who copies the
+/// commitment has one of another owner.
+pub fn model_commitment(model: ModelId, owner: Address, salt: &Hash32) -> Hash32 {
+    Hash32(keccak256(&[b"DeepNode model commitment v1", &model.0, &owner.0, &salt.0]))
+}
+
+/// The largest bond of a job, in what is locked for it. A bond of 12.35 fees stands for a fee alone by the default parameters, of 100 down to a least audit
+/// rate of 65 basis points; more would only lock up what nothing needs.
+pub const MAX_BOND_TIMES: u128 = 100;
 
 /// A long job and the DN that are locked for it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -149,6 +164,8 @@ pub struct NewJob {
     pub amount: Amount,
     /// Last height at which it can be claimed; then what is locked goes back by itself.
     pub expires_height: u64,
+    /// What the worker puts up when it claims, and loses by a proven fraud; at most [`MAX_BOND_TIMES`] times `amount`, zero asks for none.
+    pub bond: Amount,
 }
 canonical_struct!(NewJob {
     worker: Option<Address>,
@@ -158,6 +175,7 @@ canonical_struct!(NewJob {
     price: Price,
     amount: Amount,
     expires_height: u64,
+    bond: Amount,
 });
 
 /// The id of the escrow that `payer` locks with the transaction of this nonce. Receipts of the job name it as their channel.

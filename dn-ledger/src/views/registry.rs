@@ -153,6 +153,8 @@ pub struct JobView {
     pub amount: Amount,
     /// Last height at which it can be claimed.
     pub expires_height: u64,
+    /// What the worker puts up when it claims.
+    pub bond: Amount,
 }
 
 /// DN locked by a domain.

@@ -173,7 +173,7 @@ impl World {
         self.ok("worker", register(Role::Worker, 1_000));
         self.ok("worker2", register(Role::Worker, 100));
         let (name, price) = ("tiny".to_owned(), price());
-        self.ok("owner", Payload::PublishModel { manifest: manifest(1), name, price, domain: 0 });
+        self.ok("owner", Payload::PublishModel { manifest: manifest(1), name, price, domain: 0, salt: None });
         self.ok("worker", offer(self.model));
         let nonce = self.nonce("payer");
         self.channel = channel_id(address("payer"), address("gateway"), nonce);

@@ -186,7 +186,13 @@ impl Prepared {
             ),
             (
                 "owner",
-                Payload::PublishModel { manifest: manifest(9), name: "m".into(), price: price(), domain: 0 },
+                Payload::PublishModel {
+                    manifest: manifest(9),
+                    name: "m".into(),
+                    price: price(),
+                    domain: 0,
+                    salt: None,
+                },
             ),
             ("owner", Payload::PublishVersion { version: new_model }),
             ("owner", Payload::SetModelPrice { model: w.model, price: price() }),
@@ -203,6 +209,7 @@ impl Prepared {
             ("stranger", Payload::SpendTreasury { domain: 1, to: other, amount: Amount::from_atto(5) }),
             ("payer", Payload::BackModel { family, amount: dn(2) }),
             ("payer", Payload::Unback { family, shares: Shares(dn(1).atto()) }),
+            ("owner", Payload::CommitModel { commitment: Hash32([6; 32]) }),
             ("payer", Payload::LockJob { job: job(w) }),
             ("worker", self.claim()),
             (
@@ -296,6 +303,7 @@ fn version(tag: u8) -> NewVersion {
         parents: vec![],
         fees: None,
         backing: Some(BackingTerms { share_bps: 3_000, cap: dn(1_000) }),
+        salt: None,
     }
 }
 
@@ -308,6 +316,7 @@ fn job(w: &World) -> NewJob {
         price: price(),
         amount: dn(1),
         expires_height: w.height() + 40,
+        bond: dn(3),
     }
 }
 

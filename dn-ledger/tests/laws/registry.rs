@@ -57,6 +57,7 @@ fn version(tag: u8) -> NewVersion {
         parents: vec![],
         fees: None,
         backing: None,
+        salt: None,
     }
 }
 
@@ -142,6 +143,7 @@ pub(crate) fn payload(w: &World, t: &Try) -> Payload {
                 price: price(),
                 amount,
                 expires_height: w.height() + 1 + t.b % 12,
+                bond: [Amount::ZERO, amount, dn(40)][t.a as usize / 3 % 3],
             },
         },
         _ => claim(w, t),

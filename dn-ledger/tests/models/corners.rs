@@ -27,7 +27,7 @@ fn a_channel_is_finished_when_its_delay_is_over() {
 fn an_overdue_job_is_not_claimed() {
     let mut both = Both::new(rules(0));
     for _ in 0..2 {
-        both.step(&Op::Lock { payer: 0, worker: 3, model: 0, amount: 500, ahead: 2 });
+        both.step(&Op::Lock { payer: 0, worker: 3, model: 0, amount: 500, ahead: 2, bond: 0 });
     }
     (0..3).for_each(|_| block(&mut both));
     assert_eq!(both.times("job_refunded"), 1);
@@ -37,7 +37,7 @@ fn an_overdue_job_is_not_claimed() {
     block(&mut both);
     assert_eq!(both.times("job_refunded"), 2);
     // In time it is.
-    both.step(&Op::Lock { payer: 0, worker: 3, model: 0, amount: 500, ahead: 2 });
+    both.step(&Op::Lock { payer: 0, worker: 3, model: 0, amount: 500, ahead: 2, bond: 0 });
     (0..2).for_each(|_| block(&mut both));
     both.step(&claim);
     assert_eq!(both.times("took claim_job"), 1);
@@ -46,7 +46,7 @@ fn an_overdue_job_is_not_claimed() {
 #[test]
 fn a_job_is_claimed_by_whom_it_names() {
     let mut both = Both::new(rules(0));
-    both.step(&Op::Lock { payer: 0, worker: 0, model: 0, amount: 500, ahead: 4 });
+    both.step(&Op::Lock { payer: 0, worker: 0, model: 0, amount: 500, ahead: 4, bond: 6 });
     let claim =
         |worker, spoil| Op::Claim { worker, job: 0, tokens: 50, fee: 9, accepted: true, spoil, fate: 11 };
     both.step(&claim(1, 0));

@@ -114,6 +114,8 @@ impl Spec {
         batch.stage = Stage::Settled;
         let (passed, undone) = (batch.passed, batch.undone);
         let (body, price) = (batch.body.clone(), self.params.emission.reference_price.atto());
+        let bond = batch.bond;
+        self.give(body.worker, bond);
         for line in &body.lines {
             let model = self.models[&line.model].clone();
             let shares = fee_shares(&self.params, &model, &self.domains[&line.domain].terms);
@@ -144,7 +146,8 @@ impl Spec {
         }
     }
 
-    /// Fees go back where they came from; whose fault it is loses a part of the bond, a quarter of it to the reporter.
+    /// Fees go back where they came from; whose fault it is loses a part of the collateral, a worker also what it put up for the job, a quarter of all to
+    /// the reporter. What a worker put up for a job that is not its fault goes back.
     fn throw_out(&mut self, id: BatchId, role: Role, reporter: Address) {
         let batch = self.batches.get_mut(&id).unwrap();
         assert_eq!(batch.stage, Stage::Held, "fees go back once");
@@ -159,9 +162,14 @@ impl Spec {
         }
         let (who, percent) =
             if role == Role::Worker { (batch.body.worker, 20) } else { (batch.body.gateway, 1) };
-        let bond = self.bonds.get_mut(&(role, who)).unwrap();
-        let cut = (*bond * percent).div_ceil(100);
-        *bond -= cut;
+        let collateral = self.bonds.get_mut(&(role, who)).unwrap();
+        let mut cut = (*collateral * percent).div_ceil(100);
+        *collateral -= cut;
+        if role == Role::Worker {
+            cut += batch.bond;
+        } else {
+            self.give(batch.body.worker, batch.bond);
+        }
         self.give(reporter, cut / 4);
         self.fill(Pool::Burned, cut - cut / 4);
     }

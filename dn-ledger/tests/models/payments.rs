@@ -89,15 +89,17 @@ impl Both {
         let models = [(1, "owner", 0, None), (2, "stranger", 1, None), (3, "owner", 1, fees)];
         for (tag, who, domain, fees) in models {
             let (manifest, price, licence) = (published(tag), price(), Licence::default());
-            let (family, name, parents, backing) = (None, "m".to_owned(), vec![], None);
+            let (family, name, parents, backing, salt) = (None, "m".to_owned(), vec![], None, None);
             let version =
-                NewVersion { family, manifest, name, price, domain, licence, parents, fees, backing };
+                NewVersion { family, manifest, name, price, domain, licence, parents, fees, backing, salt };
             ok(who, Payload::PublishVersion { version });
         }
         let ids = models.map(|(tag, ..)| published(tag).id());
         ids.iter().for_each(|model| ok("worker", offer(*model)));
         ok("worker2", Payload::Offer { model: ids[0], price: price() });
         ok("worker2", Payload::Offer { model: ids[2], price: dear() });
+        // Little enough that the bonds of jobs can be more than it has.
+        ok("worker", Payload::Transfer { to: address("owner"), amount: dn(4_850) });
         for who in PAYERS {
             ok(
                 who,
@@ -142,12 +144,44 @@ impl Both {
         for event in events {
             let json = serde_json::to_value(event).unwrap();
             self.note(json["event"].as_str().unwrap());
+            if let Event::JobBondReleased { batch, taken, .. } = event {
+                let voided = BATCHES.get(&self.m.state, batch).unwrap().status == BatchStatus::Voided;
+                match (voided, taken.is_zero()) {
+                    (true, true) => self.note("a bond goes back from a job thrown out"),
+                    (_, false) => self.note("a bond is taken"),
+                    _ => {}
+                }
+            }
         }
         self.spec.hear(events);
     }
 
+    /// Whether a claim that is good but for that cannot put up its bond.
+    fn is_poor(&self, who: &str, payload: &Payload) -> bool {
+        let Payload::ClaimJob { receipt, .. } = payload else { return false };
+        let mut rich = self.spec.clone();
+        if let Some(job) = rich.jobs.get_mut(&receipt.body.channel) {
+            job.bond = 0;
+        }
+        rich.submit(address(who), payload) && !self.spec.clone().submit(address(who), payload)
+    }
+
+    /// Claims of jobs with a bond, and those that fail for want of it alone.
+    fn note_bond(&mut self, payload: &Payload, poor: bool, taken: bool) {
+        if let Payload::ClaimJob { batch, .. } = payload {
+            let held = self.spec.batches.get(&batch.body.id()).map_or(0, |batch| batch.bond);
+            if taken && held > 0 {
+                self.note("a bond is put up");
+            }
+            if poor {
+                self.note("a bond is wanting");
+            }
+        }
+    }
+
     /// Both take it, or both refuse it.
     fn send(&mut self, who: &str, payload: Payload) -> bool {
+        let poor = self.is_poor(who, &payload);
         let expected = self.spec.submit(address(who), &payload);
         let events = self.m.send(who, payload.clone());
         assert_eq!(
@@ -161,6 +195,7 @@ impl Both {
             if expected { "took" } else { "refused" },
             json["type"].as_str().unwrap()
         ));
+        self.note_bond(&payload, poor, expected);
         self.hear(&events.unwrap_or_default());
         expected
     }
@@ -295,8 +330,8 @@ impl Both {
         let jobs = JOBS.iter(state).map(|(id, j)| {
             let (payer, worker, gateway, model, job, price) =
                 (j.payer, j.worker, j.gateway, j.model, j.job, j.price);
-            let (amount, expires) = (j.amount.atto(), j.expires_height);
-            (id, super::spec::Job { payer, worker, gateway, model, job, price, amount, expires })
+            let (amount, expires, bond) = (j.amount.atto(), j.expires_height, j.bond.atto());
+            (id, super::spec::Job { payer, worker, gateway, model, job, price, amount, expires, bond })
         });
         assert_eq!(jobs.collect::<BTreeMap<_, _>>(), spec.jobs, "jobs");
         let batches = BATCHES.iter(state).map(|(id, batch)| {
@@ -305,11 +340,12 @@ impl Both {
                 BatchStatus::Voided => Stage::Voided,
                 _ => Stage::Held,
             };
-            (id, (stage, batch.escrow.atto()))
+            (id, (stage, batch.escrow.atto(), batch.bond.atto()))
         });
         let expected = spec.batches.iter().map(|(id, batch)| {
             let fees: u128 = batch.body.lines.iter().map(|line| line.fees.atto()).sum();
-            (*id, (batch.stage, if batch.stage == Stage::Held { fees } else { 0 }))
+            let held = if batch.stage == Stage::Held { (fees, batch.bond) } else { (0, 0) };
+            (*id, (batch.stage, held.0, held.1))
         });
         assert_eq!(batches.collect::<BTreeMap<_, _>>(), expected.collect(), "batches");
     }
@@ -366,7 +402,7 @@ fn the_specification_is_fed() {
     use proptest::test_runner::TestRunner;
     let mut runner = TestRunner::deterministic();
     let mut seen = BTreeMap::<String, u32>::new();
-    for n in 0..12u8 {
+    for n in 0..24u8 {
         let ops = prop::collection::vec(ops(), 60..90).new_tree(&mut runner).unwrap().current();
         let mut both = Both::new(rules(n % 3));
         ops.iter().for_each(|op| both.step(op));
@@ -393,6 +429,11 @@ fn the_specification_is_fed() {
         "slashed",
         "suspended",
         "job_refunded",
+        "job_bond_released",
+        "a bond is put up",
+        "a bond is wanting",
+        "a bond is taken",
+        "a bond goes back from a job thrown out",
         "emission_paid",
         "a session spends",
         "a session is refused",

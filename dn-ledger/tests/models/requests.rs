@@ -53,7 +53,7 @@ pub(super) enum Op {
     Post { worker: usize, lines: Vec<Line>, signer: u8, spoil: u8, fate: u8 },
     Grant { owner: usize, per_call: u16, total: u16, models: u8, blocks: u8, serial: u8, spoil: u8 },
     Revoke { owner: usize, serial: u8 },
-    Lock { payer: usize, worker: u8, model: u8, amount: u16, ahead: u8 },
+    Lock { payer: usize, worker: u8, model: u8, amount: u16, ahead: u8, bond: u8 },
     Claim { worker: usize, job: u8, tokens: u8, fee: u8, accepted: bool, spoil: u8, fate: u8 },
     Terms { who: u8, preset: u8 },
     Blocks { count: u8 },
@@ -82,9 +82,9 @@ pub(super) fn ops() -> impl Strategy<Value = Op> {
                 owner, per_call, total, models, blocks, serial, spoil,
             }),
         1 => (payer(), 0u8..3).prop_map(|(owner, serial)| Op::Revoke { owner, serial }),
-        4 => (payer(), 0u8..4, 0u8..4, 0u16..600, 0u8..8)
-            .prop_map(|(payer, worker, model, amount, ahead)| Op::Lock { payer, worker, model, amount, ahead }),
-        6 => (worker(), any8(), 1u8..120, 0u8..10, any::<bool>(), 0u8..24, 0u8..12).prop_map(
+        6 => (payer(), 0u8..4, 0u8..4, 0u16..600, 0u8..8, 0u8..8).prop_map(
+            |(payer, worker, model, amount, ahead, bond)| Op::Lock { payer, worker, model, amount, ahead, bond }),
+        9 => (worker(), any8(), 1u8..120, 0u8..10, any::<bool>(), 0u8..24, 0u8..6).prop_map(
             |(worker, job, tokens, fee, accepted, spoil, fate)| Op::Claim {
                 worker, job, tokens, fee, accepted, spoil, fate,
             }),
@@ -170,15 +170,24 @@ impl Both {
                     Payload::RevokeSession { session, serial: (held + u64::from(*serial)).saturating_sub(1) },
                 )
             }
-            Op::Lock { payer, worker, model, amount, ahead } => {
+            Op::Lock { payer, worker, model, amount, ahead, bond } => {
+                let amount = u128::from(*amount) * 1_000_000_000_000_003;
+                // Often none, seldom one atto too much.
+                let bond = match bond {
+                    0..=1 => 0,
+                    2 => 100 * amount + 1,
+                    3..=5 => 100 * amount,
+                    times => amount * u128::from(*times) + 1,
+                };
                 let job = NewJob {
                     worker: WORKERS.get(usize::from(*worker)).map(|who| address(who)),
                     gateway: address("gateway"),
                     model: self.models.get(usize::from(*model)).copied().unwrap_or(self.models[0]),
                     job: JOB,
                     price: price(),
-                    amount: Amount::from_atto(u128::from(*amount) * 1_000_000_000_000_003),
+                    amount: Amount::from_atto(amount),
                     expires_height: self.spec.height + u64::from(*ahead),
+                    bond: Amount::from_atto(bond),
                 };
                 (PAYERS[*payer], Payload::LockJob { job })
             }

@@ -52,6 +52,8 @@ pub(super) struct Job {
     pub(super) price: Price,
     pub(super) amount: u128,
     pub(super) expires: u64,
+    /// What the worker has to put up.
+    pub(super) bond: u128,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -67,6 +69,8 @@ pub(super) struct Batch {
     pub(super) body: BatchRoot,
     /// Who paid each line.
     pub(super) payers: Vec<Address>,
+    /// What the worker of a job put up.
+    pub(super) bond: u128,
     pub(super) window_end: u64,
     pub(super) open_audits: BTreeSet<u32>,
     /// Audits that found it right, and those that nobody did.
@@ -275,16 +279,24 @@ impl Spec {
         }
         let payer = |line: &BatchLine| self.channels.get(&line.channel).map(|channel| channel.payer);
         let payers = batch.body.lines.iter().map(payer).collect::<Option<Vec<_>>>()?;
-        self.hold(&batch.body, payers);
+        self.hold(&batch.body, payers, 0);
         Some(())
     }
 
-    fn hold(&mut self, body: &BatchRoot, payers: Vec<Address>) {
+    fn hold(&mut self, body: &BatchRoot, payers: Vec<Address>, bond: u128) {
         let drawn = self.height + self.params.beacon.delay_blocks;
         let window_end = drawn + self.params.audit_times.window_blocks;
         let (body, stage) = (body.clone(), Stage::Held);
-        let batch =
-            Batch { payers, window_end, open_audits: BTreeSet::new(), passed: 0, undone: 0, stage, body };
+        let batch = Batch {
+            payers,
+            bond,
+            window_end,
+            open_audits: BTreeSet::new(),
+            passed: 0,
+            undone: 0,
+            stage,
+            body,
+        };
         self.batches.insert(batch.body.id(), batch);
     }
 
@@ -351,7 +363,7 @@ impl Spec {
 
     fn lock(&mut self, payer: Address, escrow: ChannelId, job: &NewJob) -> Option<()> {
         let rules = &self.params.registry;
-        must(job.amount >= rules.min_job)?;
+        must(job.amount >= rules.min_job && job.bond.atto() <= 100 * job.amount.atto())?;
         must(job.expires_height > self.height)?;
         must(job.expires_height <= self.height + rules.max_job_blocks)?;
         let model = self.models.get(&job.model)?;
@@ -362,13 +374,13 @@ impl Spec {
             must(asked.output_token <= job.price.output_token)?;
         }
         self.take(payer, job.amount.atto())?;
-        let NewJob { worker, gateway, model, job, price, amount, expires_height: expires } = *job;
-        let amount = amount.atto();
-        self.jobs.insert(escrow, Job { payer, worker, gateway, model, job, price, amount, expires });
+        let NewJob { worker, gateway, model, job, price, amount, expires_height: expires, bond } = *job;
+        let (amount, bond) = (amount.atto(), bond.atto());
+        self.jobs.insert(escrow, Job { payer, worker, gateway, model, job, price, amount, expires, bond });
         Some(())
     }
 
-    /// A job is a batch of one receipt: its fee is held, the rest goes back at once.
+    /// A job is a batch of one receipt: its fee and the worker's bond are held, the rest goes back at once.
     fn claim_job(
         &mut self,
         sender: Address,
@@ -407,8 +419,9 @@ impl Spec {
             must(self.is_good(word))?;
             must((word.body.escrow, word.body.receipt, word.body.payer) == (r.channel, r.id(), job.payer))?;
         }
+        self.take(sender, job.bond)?;
         self.give(job.payer, job.amount - fee);
-        self.hold(body, vec![job.payer]);
+        self.hold(body, vec![job.payer], job.bond);
         Some(())
     }
 }

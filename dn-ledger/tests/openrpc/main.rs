@@ -116,6 +116,7 @@ fn populate(send: &mut Sender, w: &World) -> Scene {
         parents: vec![],
         fees: None,
         backing: Some(BackingTerms { share_bps: 1_000, cap: dn(100) }),
+        salt: None,
     };
     let model = version.manifest.id();
     send.ok("owner", Payload::PublishVersion { version });
@@ -133,6 +134,7 @@ fn populate(send: &mut Sender, w: &World) -> Scene {
         price: price(),
         amount: dn(1),
         expires_height: 1_000,
+        bond: dn(2),
     };
     send.ok("payer", Payload::LockJob { job });
     let grant = SessionGrant {

@@ -255,7 +255,7 @@ fn a_domain_may_take_its_owners_models_alone() {
     assert_eq!(query::domain(w.state(), 1, epoch_now(&w)).unwrap().terms.admission, Admission::Owner);
     let plain = |tag, domain| {
         let (manifest, name) = (manifest(tag), "m".into());
-        Payload::PublishModel { manifest, name, price: price(), domain }
+        Payload::PublishModel { manifest, name, price: price(), domain, salt: None }
     };
     let owner = Some(address("stranger"));
     let why = RegistryReject::NotAdmitted { domain: 1, owner };
@@ -304,8 +304,13 @@ fn a_domain_without_models_closes() {
     let height = w.height();
     let closed = RegistryReject::DomainClosed { domain: 1, height };
     assert_eq!(refused(&w, "stranger", close), closed);
-    let plain =
-        |domain| Payload::PublishModel { manifest: manifest(8), name: "m".into(), price: price(), domain };
+    let plain = |domain| Payload::PublishModel {
+        manifest: manifest(8),
+        name: "m".into(),
+        price: price(),
+        domain,
+        salt: None,
+    };
     assert_eq!(refused(&w, "owner", plain(1)), closed);
     // Batches of the retired model within its grace time: what would be the treasury's is the community's.
     let events = earn(&mut w, model, 1, dn(10));

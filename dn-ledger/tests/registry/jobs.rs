@@ -17,7 +17,7 @@ use crate::{gained, plus, publish, refused, version};
 
 const SPEC: JobId = JobId([5; 32]);
 
-fn new_job(w: &World) -> NewJob {
+pub(super) fn new_job(w: &World) -> NewJob {
     NewJob {
         worker: None,
         gateway: address("gateway"),
@@ -26,10 +26,11 @@ fn new_job(w: &World) -> NewJob {
         price: price(),
         amount: dn(1),
         expires_height: w.height() + 10,
+        bond: Amount::ZERO,
     }
 }
 
-fn lock(w: &mut World, change: impl Fn(&mut NewJob)) -> ChannelId {
+pub(super) fn lock(w: &mut World, change: impl Fn(&mut NewJob)) -> ChannelId {
     let mut job = new_job(w);
     change(&mut job);
     let escrow = escrow_id(address("payer"), job.gateway, w.nonce("payer"));
@@ -38,7 +39,7 @@ fn lock(w: &mut World, change: impl Fn(&mut NewJob)) -> ChannelId {
 }
 
 /// A receipt of 20 and 50 tokens: 20 · 10⁻⁶ + 50 · 4 · 10⁻⁶ = 0.00022 DN.
-fn receipt(w: &World, worker: &str, escrow: ChannelId) -> Receipt {
+pub(super) fn receipt(w: &World, worker: &str, escrow: ChannelId) -> Receipt {
     Receipt {
         chain_id: CHAIN_ID,
         job: SPEC,
@@ -92,7 +93,12 @@ fn acceptance(escrow: ChannelId, receipt: ReceiptId) -> JobAcceptance {
 }
 
 fn claim(w: &World, worker: &str, escrow: ChannelId, accepted: bool) -> (BatchId, Payload) {
-    let receipt = Signed::sign(receipt(w, worker, escrow), &key(worker));
+    claim_with(w, worker, receipt(w, worker, escrow), accepted)
+}
+
+/// A claim with this receipt, signed by the worker.
+pub(super) fn claim_with(w: &World, worker: &str, receipt: Receipt, accepted: bool) -> (BatchId, Payload) {
+    let (escrow, receipt) = (receipt.channel, Signed::sign(receipt, &key(worker)));
     let body = batch_of(w, &receipt);
     let id = body.id();
     let accepted = accepted.then(|| Signed::sign(acceptance(escrow, receipt.body.id()), &key("payer")));
@@ -200,7 +206,15 @@ fn a_claim_pays_by_the_rules_of_batches() {
     let refund = dn(1).checked_sub(fee).unwrap();
     let worker = address("worker");
     let events = w.ok("worker", payload.clone());
-    assert!(events.contains(&Event::JobClaimed { escrow, batch, worker, fee, refund, accepted: false }));
+    assert!(events.contains(&Event::JobClaimed {
+        escrow,
+        batch,
+        worker,
+        fee,
+        refund,
+        accepted: false,
+        bond: Amount::ZERO
+    }));
     assert_eq!(BATCHES.get(w.state(), &batch).unwrap().escrow, fee);
     assert!(!JOBS.contains(w.state(), &escrow) && DUE_JOBS.iter(w.state()).next().is_none());
     let spent = plus(fee, w.genesis.params.min_tx_fee);
@@ -213,6 +227,7 @@ fn a_claim_pays_by_the_rules_of_batches() {
             .any(|e| matches!(e, Event::BatchSettled { batch: b, fees, .. } if *b == batch && *fees == fee))
     );
     assert!(!JOB_CLAIMS.contains(w.state(), &batch));
+    assert!(!events.iter().any(|e| matches!(e, Event::JobBondReleased { .. })), "none was asked for");
 }
 
 #[test]

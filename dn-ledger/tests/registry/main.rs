@@ -6,6 +6,8 @@
 mod common;
 
 mod backing;
+mod bonds;
+mod commitments;
 mod domains;
 mod families;
 mod inexact;
@@ -44,6 +46,7 @@ fn version(tag: u8) -> NewVersion {
         parents: vec![],
         fees: None,
         backing: None,
+        salt: None,
     }
 }
 

@@ -39,8 +39,13 @@ pub(super) async fn set_up(
         Some(_) => {}
         None => {
             let manifest = engine.model().manifest().clone();
-            let payload =
-                Payload::PublishModel { manifest, name: name.to_owned(), price: price(), domain: 0 };
+            let payload = Payload::PublishModel {
+                manifest,
+                name: name.to_owned(),
+                price: price(),
+                domain: 0,
+                salt: None,
+            };
             owner.submit(&keys.model_owner, payload).await?;
         }
     }

@@ -192,7 +192,7 @@ impl Shared {
     pub(super) async fn refresh_bond(&self) -> Result<(), crate::ledger::LedgerError> {
         let params = self.ledger().params().await?;
         let identity = self.ledger().identity(self.address(), Role::Worker).await?;
-        let most = identity.and_then(|identity| params.max_mean_fee(identity.collateral));
+        let most = identity.and_then(|identity| params.max_mean_fee(identity.collateral, Amount::ZERO));
         *locked(&self.max_fee) = most;
         Ok(())
     }

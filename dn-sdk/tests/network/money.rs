@@ -182,7 +182,7 @@ async fn a_session_key_spends_what_it_was_granted() {
 }
 
 async fn eventually_settled(net: &Net, worker: Address, fee: Amount) {
-    let began = std::time::Instant::now();
+    let began = Instant::now();
     loop {
         let batches = net.ledger.batches(worker).await.unwrap();
         let fees = Amount::sum(batches.iter().map(|batch| batch.fees)).unwrap();

@@ -238,7 +238,8 @@ async fn populate(ledger: &LedgerClient, listen: SocketAddr, deposit: Amount) ->
         register(WORKER + 2, Role::Worker, 100, String::new()),
     );
     let manifest = engine().model().manifest().clone();
-    let publish = Payload::PublishModel { manifest, name: MODEL.into(), price: price(), domain: 0 };
+    let publish =
+        Payload::PublishModel { manifest, name: MODEL.into(), price: price(), domain: 0, salt: None };
     let (owner, payer) = (key(OWNER), key(PAYER));
     let (published, opened) = tokio::join!(ledger.submit(&owner, publish), ledger.submit(&payer, open));
     published.unwrap();

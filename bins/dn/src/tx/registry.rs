@@ -3,9 +3,10 @@
 use std::path::{Path, PathBuf};
 
 use dn_core::objects::{BatchRoot, JobAcceptance, Price, Receipt};
-use dn_core::{Address, Amount, JobId, ModelId, Signed};
+use dn_core::{Address, Amount, Hash32, JobId, ModelId, Signed};
 use dn_ledger::tx::{
     BackingTerms, DomainTerms, FeeMove, Licence, NewJob, NewVersion, Parent, Payload, Shares,
+    model_commitment,
 };
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -76,6 +77,17 @@ pub(crate) enum Tx {
         /// TOML file with `[licence]`, `[[parents]]`, `[fees]` and `[backing]`; amounts are texts, in atto.
         #[arg(long, value_name = "FILE")]
         terms: PathBuf,
+        /// The salt of a commitment that you made yourself; without it the command makes one where the chain asks for it, and waits.
+        #[arg(long)]
+        salt: Option<Hash32>,
+    },
+    /// Commit to a model that you are going to publish; `publish-model` and `publish-version` do it by themselves.
+    CommitModel {
+        /// The model's id.
+        model: ModelId,
+        /// 32 bytes that nobody knows; publish with the same.
+        #[arg(long)]
+        salt: Hash32,
     },
     /// Give your model family, with all its versions, to another model owner.
     TransferModel {
@@ -124,6 +136,9 @@ pub(crate) enum Tx {
         /// Last height at which it can be claimed.
         #[arg(long, value_name = "HEIGHT")]
         expires_height: u64,
+        /// What the worker puts up when it claims: back when the job is settled, lost by a proven fraud. At most a hundred times the amount.
+        #[arg(long, value_name = "DN", default_value = "0")]
+        bond: Amount,
     },
     /// Claim a job with its receipt.
     ClaimJob {
@@ -152,7 +167,7 @@ struct Claim {
 }
 
 impl Tx {
-    pub(super) fn payload(self) -> Result<Payload, CliError> {
+    pub(super) fn payload(self, sender: Address) -> Result<Payload, CliError> {
         Ok(match self {
             Self::CreateDomain { name, terms } => {
                 Payload::CreateDomain { name, terms: domain_terms(terms.as_deref())? }
@@ -163,12 +178,25 @@ impl Tx {
             Self::TransferDomain { domain, to } => Payload::TransferDomain { domain, to },
             Self::SpendTreasury { domain, to, amount } => Payload::SpendTreasury { domain, to, amount },
             Self::CloseDomain { domain } => Payload::CloseDomain { domain },
-            Self::PublishVersion { model, name, prompt_price, output_price, domain, family, terms } => {
+            Self::CommitModel { model, salt } => {
+                Payload::CommitModel { commitment: model_commitment(model, sender, &salt) }
+            }
+            Self::PublishVersion { model, name, prompt_price, output_price, domain, family, terms, salt } => {
                 let VersionTerms { licence, parents, fees, backing } = toml_file(&terms)?;
                 let manifest = crate::model::load(model.as_ref())?.1.manifest().clone();
                 let price = Price { prompt_token: prompt_price, output_token: output_price };
-                let version =
-                    NewVersion { family, manifest, name, price, domain, licence, parents, fees, backing };
+                let version = NewVersion {
+                    family,
+                    manifest,
+                    name,
+                    price,
+                    domain,
+                    licence,
+                    parents,
+                    fees,
+                    backing,
+                    salt,
+                };
                 Payload::PublishVersion { version }
             }
             Self::TransferModel { family, to } => Payload::TransferModel { family, to },
@@ -183,10 +211,11 @@ impl Tx {
                 output_price,
                 amount,
                 expires_height,
+                bond,
             } => {
                 let price = Price { prompt_token: prompt_price, output_token: output_price };
                 Payload::LockJob {
-                    job: NewJob { worker, gateway, model, job, price, amount, expires_height },
+                    job: NewJob { worker, gateway, model, job, price, amount, expires_height, bond },
                 }
             }
             Self::ClaimJob { claim } => {

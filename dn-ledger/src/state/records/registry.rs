@@ -156,6 +156,8 @@ pub struct JobEscrow {
     pub amount: Amount,
     /// Last height at which it can be claimed.
     pub expires_height: u64,
+    /// What the worker puts up when it claims.
+    pub bond: Amount,
 }
 canonical_struct!(JobEscrow {
     payer: Address,
@@ -166,6 +168,7 @@ canonical_struct!(JobEscrow {
     price: Price,
     amount: Amount,
     expires_height: u64,
+    bond: Amount,
 });
 
 /// The job that a batch of one receipt claims; kept until its audit is drawn.
@@ -177,6 +180,16 @@ pub struct JobClaim {
     pub accepted: bool,
 }
 canonical_struct!(JobClaim { escrow: ChannelId, accepted: bool });
+
+/// An owner's commitment to a model that it is going to publish.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ModelCommitment {
+    /// When it was made.
+    pub height: u64,
+    /// Last height at which it can be used.
+    pub expires_height: u64,
+}
+canonical_struct!(ModelCommitment { height: u64, expires_height: u64 });
 
 /// Work of an epoch that earns emission.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
