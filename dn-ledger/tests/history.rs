@@ -6,6 +6,7 @@ mod common;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use common::counting::{Counting, RULES};
 use common::{START_MS, World, address, dn, key, params, solo_genesis};
 use dn_core::{Amount, Canonical};
 use dn_ledger::light::{LightBlock, LightClient, TrustOptions};
@@ -13,8 +14,9 @@ use dn_ledger::node::{
     ArchiveError, CheckError, History, JoinError, Node, NodeConfig, Peer, RestoreError, SnapshotFile,
     SnapshotFileError, SnapshotSource, Store, join,
 };
+use dn_ledger::params::DisputeParams;
 use dn_ledger::snapshot::{Chunk, Export, Manifest, SnapshotError};
-use dn_ledger::{Chain, Genesis, Payload};
+use dn_ledger::{BlockError, Chain, Genesis, Params, Payload, RefereeHandle};
 use redb::ReadableTable;
 
 /// A chain in a directory.
@@ -37,7 +39,10 @@ impl Stored {
 }
 
 fn stored(blocks: u64) -> Stored {
-    let w = World::bare();
+    stored_by(World::bare(), blocks)
+}
+
+fn stored_by(w: World, blocks: u64) -> Stored {
     let dir = tempfile::tempdir().unwrap();
     let (store, _) = Store::open(dir.path(), &w.genesis).unwrap();
     let mut stored = Stored { w, store, dir };
@@ -88,7 +93,7 @@ fn a_snapshot_restores_and_the_chain_goes_on() {
     let again = Store::restore(other.path(), &s.w.genesis, &header, &mut file);
     assert!(matches!(again, Err(RestoreError::NotEmpty { .. })));
     drop(store);
-    let report = Store::check(other.path()).unwrap();
+    let report = Store::check(other.path(), None).unwrap();
     assert_eq!((report.height, report.horizon, report.replayed_from), (22, 22, None));
 }
 
@@ -283,7 +288,7 @@ async fn a_node_is_joined_over_the_network() {
     .unwrap();
     assert!(joined && height > 0);
     node.shutdown().await;
-    let report = Store::check(dir.path()).unwrap();
+    let report = Store::check(dir.path(), None).unwrap();
     assert!(report.horizon > 1, "{report:?}");
 }
 
@@ -297,14 +302,14 @@ fn an_archive_carries_the_whole_chain() {
     assert_eq!(Store::export_archive(dir.path(), &mut bytes).unwrap(), 17);
     let other = tempfile::tempdir().unwrap();
     // Cut short, then whole: it goes on.
-    let cut = Store::import_archive(other.path(), &mut &bytes[..bytes.len() / 2]);
+    let cut = Store::import_archive(other.path(), &mut &bytes[..bytes.len() / 2], None);
     assert!(matches!(cut, Err(ArchiveError::Io(_) | ArchiveError::Checksum { .. })), "{cut:?}");
-    let report = Store::import_archive(other.path(), &mut bytes.as_slice()).unwrap();
+    let report = Store::import_archive(other.path(), &mut bytes.as_slice(), None).unwrap();
     assert_eq!(report.known + report.imported, 17);
     assert!(report.known > 0 && report.imported > 0 && report.height == 17, "{report:?}");
-    let again = Store::import_archive(other.path(), &mut bytes.as_slice()).unwrap();
+    let again = Store::import_archive(other.path(), &mut bytes.as_slice(), None).unwrap();
     assert_eq!((again.known, again.imported), (17, 0));
-    let checked = Store::check(other.path()).unwrap();
+    let checked = Store::check(other.path(), None).unwrap();
     assert_eq!((checked.height, checked.txs, checked.replayed_from), (17, 17, Some(0)));
     let mut copy = Vec::new();
     Store::export_archive(other.path(), &mut copy).unwrap();
@@ -313,7 +318,7 @@ fn an_archive_carries_the_whole_chain() {
         let mut bad = bytes.clone();
         bad[at] ^= 1 << (at % 8);
         let third = tempfile::tempdir().unwrap();
-        assert!(Store::import_archive(third.path(), &mut bad.as_slice()).is_err(), "byte {at}");
+        assert!(Store::import_archive(third.path(), &mut bad.as_slice(), None).is_err(), "byte {at}");
     }
     assert_eq!(tip.height, 17);
 }
@@ -339,10 +344,10 @@ fn pruning_forgets_blocks_and_nothing_else() {
         Store::export_archive(dir.path(), &mut Vec::new()),
         Err(ArchiveError::Pruned { horizon: 11 })
     ));
-    let report = Store::check(dir.path()).unwrap();
+    let report = Store::check(dir.path(), None).unwrap();
     assert_eq!((report.horizon, report.txs, report.replayed_from), (11, 13, Some(23)));
     std::fs::remove_file(path).unwrap();
-    assert_eq!(Store::check(dir.path()).unwrap().replayed_from, None);
+    assert_eq!(Store::check(dir.path(), None).unwrap().replayed_from, None);
 }
 
 /// A stored record that was changed behind the node's back is found, with its height.
@@ -352,7 +357,7 @@ fn the_check_finds_the_first_problem() {
     for (table, height) in TABLES.into_iter().flat_map(|table| [(table, 3u64), (table, 11)]) {
         let Stored { store, dir, .. } = stored(17);
         drop(store);
-        assert_eq!(Store::check(dir.path()).unwrap().replayed_from, Some(0));
+        assert_eq!(Store::check(dir.path(), None).unwrap().replayed_from, Some(0));
         let db = redb::Database::create(dir.path().join("ledger.redb")).unwrap();
         let tx = db.begin_write().unwrap();
         {
@@ -364,7 +369,7 @@ fn the_check_finds_the_first_problem() {
         }
         tx.commit().unwrap();
         drop(db);
-        let found = Store::check(dir.path()).unwrap_err();
+        let found = Store::check(dir.path(), None).unwrap_err();
         match table {
             "blocks" => {
                 assert!(matches!(found, CheckError::Block { height: h, .. } if h == height), "{found}")
@@ -378,7 +383,26 @@ fn the_check_finds_the_first_problem() {
         }
     }
     let empty = tempfile::tempdir().unwrap();
-    assert!(matches!(Store::check(empty.path()), Err(CheckError::Empty)));
+    assert!(matches!(Store::check(empty.path(), None), Err(CheckError::Empty)));
+}
+
+/// A chain that names a referee executes no block without it, so the check and an import need it too.
+#[test]
+fn a_chain_with_a_referee_is_checked_and_imported_with_it() {
+    let referee = || Some(RefereeHandle::new(Counting));
+    let dispute = DisputeParams { referee: RULES, open_blocks: 8, clock_blocks: 64, max_moves_per_block: 8 };
+    let mut w = World::with(Params { unbonding_epochs: 21, dispute, ..params() });
+    w.chain = w.chain.clone().with_referee(RefereeHandle::new(Counting));
+    let Stored { store, dir, .. } = stored_by(w, 7);
+    drop(store);
+    let without = Store::check(dir.path(), None).unwrap_err();
+    assert!(matches!(without, CheckError::Replay(BlockError::Referee { height: 1, .. })), "{without}");
+    assert_eq!(Store::check(dir.path(), referee()).unwrap().replayed_from, Some(0));
+    let mut bytes = Vec::new();
+    Store::export_archive(dir.path(), &mut bytes).unwrap();
+    let other = tempfile::tempdir().unwrap();
+    assert!(Store::import_archive(other.path(), &mut bytes.as_slice(), None).is_err());
+    assert_eq!(Store::import_archive(other.path(), &mut bytes.as_slice(), referee()).unwrap().height, 7);
 }
 
 /// Executing the stored blocks again, from any of them on, gives the same roots.

@@ -82,6 +82,11 @@ fn who_copies_a_manifest_commits_too_late() {
         let young =
             RegistryReject::CommitmentYoung { commitment: theirs, from_height: w.height() + BLOCKS, height };
         assert_eq!(refused(&w, "stranger", publish(3, Some(SALT))), young);
+        // It is old enough now, and of this model alone.
+        assert_eq!(
+            refused(&w, "owner", publish(4, Some(SALT))),
+            RegistryReject::UnknownCommitment { model: id(4), commitment: commitment(4, "owner") }
+        );
         assert_eq!(open(&w), [3, 3]);
         w.ok("owner", publish(3, Some(SALT)));
         assert_eq!(MODELS.get(w.state(), &model).unwrap().owner, owner);
@@ -90,11 +95,6 @@ fn who_copies_a_manifest_commits_too_late() {
         w.blocks(BLOCKS);
         let late = w.reject("stranger", publish(3, Some(SALT)));
         assert_eq!(late, Reject::ModelExists { model, owner });
-        // One commitment, one publication, of one model.
-        assert_eq!(
-            refused(&w, "owner", publish(4, Some(SALT))),
-            RegistryReject::UnknownCommitment { model: id(4), commitment: commitment(4, "owner") }
-        );
     }
 }
 

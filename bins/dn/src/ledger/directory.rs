@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use dn_ledger::Genesis;
 use dn_ledger::light::{LightClient, ParseTrustedError, TrustOptions, TrustedHash};
 use dn_ledger::node::{ArchiveError, Peer, SnapshotFile, Store, join};
+use dn_sdk::referee::TileReferee;
 use serde::Serialize;
 use serde_json::json;
 
@@ -34,7 +35,7 @@ struct Checked {
 }
 
 pub(super) fn check(dir: &Path, as_json: bool) -> ExitCode {
-    match Store::check(dir) {
+    match Store::check(dir, Some(TileReferee::handle())) {
         Ok(r) => {
             let (height, first_block, txs, records) = (r.height, r.horizon, r.txs, r.records);
             if as_json {
@@ -84,7 +85,8 @@ pub(super) fn export(dir: &Path, path: &Path) -> Result<(), CliError> {
 
 pub(super) fn import(path: &Path, dir: &Path) -> Result<(), CliError> {
     let file = File::open(path).map_err(CliError::file("read", path))?;
-    let r = Store::import_archive(dir, &mut BufReader::new(file)).map_err(other)?;
+    let r =
+        Store::import_archive(dir, &mut BufReader::new(file), Some(TileReferee::handle())).map_err(other)?;
     out::line(format_args!(
         "{}: tip {}; {} blocks new, {} known",
         dir.display(),

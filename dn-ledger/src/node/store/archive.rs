@@ -12,6 +12,7 @@ use super::{Store, StoreError};
 use crate::block::{Block, Certificate, CertificateError};
 use crate::chain::{BlockError, Chain};
 use crate::genesis::{Genesis, GenesisError};
+use crate::referee::RefereeHandle;
 
 const MAGIC: &[u8; 8] = b"DNARCH01";
 /// The most bytes of a frame.
@@ -129,11 +130,15 @@ impl Store {
     }
 
     /// Fills a directory from an archive, executing and checking every block. Blocks that it holds already are compared: an
-    /// interrupted import goes on where it stopped.
+    /// interrupted import goes on where it stopped. A chain that names a referee is executed with it.
     ///
     /// # Errors
     /// [`ArchiveError`]; the blocks before the one that is refused stay.
-    pub fn import_archive(dir: &Path, input: &mut dyn Read) -> Result<ImportReport, ArchiveError> {
+    pub fn import_archive(
+        dir: &Path,
+        input: &mut dyn Read,
+        referee: Option<RefereeHandle>,
+    ) -> Result<ImportReport, ArchiveError> {
         let mut magic = [0; 8];
         input.read_exact(&mut magic)?;
         if &magic != MAGIC {
@@ -143,6 +148,9 @@ impl Store {
         let genesis = Genesis::from_bytes(&read_frame(input, 0)?).map_err(decode(0))?;
         genesis.validate().map_err(Box::new)?;
         let (store, mut chain) = Self::open(dir, &genesis)?;
+        if let Some(referee) = referee {
+            chain = chain.with_referee(referee);
+        }
         let mut report = ImportReport { known: 0, imported: 0, height: chain.tip().height };
         for at in 0.. {
             let frame = read_frame(input, at)?;

@@ -8,6 +8,7 @@ use crate::chain::{BlockError, Chain};
 use crate::genesis::Genesis;
 use crate::light::LightBlock;
 use crate::node::snapshot::{SnapshotFile, SnapshotFileError, SnapshotSource};
+use crate::referee::RefereeHandle;
 use crate::snapshot::SnapshotError;
 use crate::state::State;
 
@@ -58,11 +59,11 @@ pub struct CheckReport {
 impl Store {
     /// Checks everything that a directory holds: genesis, tip, records, state root and supply; every stored block's place in the chain,
     /// transactions, certificate and events; and, from the genesis or the oldest snapshot, that executing the blocks
-    /// again gives the same state.
+    /// again gives the same state, with the referee that the chain names.
     ///
     /// # Errors
     /// [`CheckError`], the first problem.
-    pub fn check(dir: &Path) -> Result<CheckReport, CheckError> {
+    pub fn check(dir: &Path, referee: Option<RefereeHandle>) -> Result<CheckReport, CheckError> {
         let genesis = Self::stored_genesis(dir)?.ok_or(CheckError::Empty)?;
         let (store, chain) = Self::open(dir, &genesis)?;
         let horizon = store.horizon()?;
@@ -74,6 +75,9 @@ impl Store {
             replayed_from: None,
         };
         let mut replay = store.replay_start(dir, &genesis, horizon, report.height)?;
+        if let Some(referee) = referee {
+            replay = replay.map(|chain| chain.with_referee(referee));
+        }
         report.replayed_from = replay.as_ref().map(|chain| chain.tip().height);
         let mut parent = (horizon == 1).then(|| Chain::new(&genesis).tip().clone());
         for height in horizon..=report.height {
