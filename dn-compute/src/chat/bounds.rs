@@ -225,8 +225,9 @@ impl Built {
     }
 
     fn slice(&self, of: &Value, start: &Value, stop: &Value, step: &Value) -> Result<Value, Error> {
-        self.charge(of.as_str().map_or(0, str::len))?;
-        self.listed(operator("of[start:stop:step]", context! { of, start, stop, step })?)
+        // Characters, where a text is taken backwards.
+        self.check(of.as_str().map_or(0, str::len).saturating_mul(size_of::<char>()))?;
+        self.settle(operator("of[start:stop:step]", context! { of, start, stop, step })?)
     }
 
     /// A list in the place of a lazy sequence.

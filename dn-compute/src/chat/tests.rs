@@ -142,8 +142,9 @@ fn what_operators_build_is_bounded() {
         "{% set y = 'x' * 99999999 ~ 'y' * 99999999 ~ 'z' * 99999999 %}",
         // Each of these fits, but many are kept.
         "{% set n = namespace(x=[]) %}{% for a in range(999) %}{% set n.x = n.x + ['x' * 9999999] %}{% endfor %}",
-        "{% set x = 'x' * 9999999 %}{% for a in range(999) %}{% set y = x[1:] %}{% endfor %}",
+        "{% set x = 'x' * 99999999 %}{% set y = 'y' * 99999999 %}{% set z = 'z' * 19999 %}{% for a in range(9999) %}{% set w = z[1:] %}{% endfor %}",
         "{% set x = 'x' * 9999999 %}{% for a in range(999) %}{% set y = x | upper %}{% endfor %}",
+        "{% set x = [1] * 99999 %}{% for a in range(999) %}{% set y = x + x %}{% endfor %}",
         "{% set x = 'x' * 9999999 %}{% for a in range(999) %}{% set y = x.upper() %}{% endfor %}",
         "{% set x = 'x' * 9999999 %}{% set y = ([x] * 999) | map('lower') %}",
         "{% set x = 'x' * 9999999 %}{% set y = ([x] * 999) | sum %}",
