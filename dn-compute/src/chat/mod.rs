@@ -9,22 +9,22 @@
 //!
 //! # Limits
 //! Template, messages, rendered text and instructions are bounded; templates reach no files, clock or environment.
-//! What it writes into blocks and macros, and what filters and methods make of texts, is bounded too. Not bounded is what the
-//! operators `~` and `+` put together: the template engine offers no place to measure it, and some thirty doublings in a loop
-//! fill any memory. So use templates of files you trust.
+//! So is everything that one rendering builds, whether it is printed or not: 256 MiB of texts and lists together, made by
+//! operators, filters, functions, methods, blocks and macros. Lists and maps are at most 64 deep in each other.
 
 mod bounds;
+mod operators;
 mod shield;
 
 #[cfg(test)]
 mod tests;
 
 use std::fmt;
-use std::io;
 use std::str::FromStr;
 
 use dn_core::{Hash32, blake3_256};
-use minijinja::{Environment, ErrorKind, Value, context};
+use minijinja::machinery::{Vm, make_string_output};
+use minijinja::{AutoEscape, Environment, ErrorKind, Value, context};
 
 use crate::tokenizer::special::Matcher;
 use crate::tokenizer::{Tokenizer, TokenizerError};
@@ -117,24 +117,15 @@ impl ChatTemplate {
             return Err(ChatError::TemplateSize { found: source.len(), limit: MAX_TEMPLATE_BYTES });
         }
         let mut env = Environment::new();
-        env.set_trim_blocks(true);
-        env.set_lstrip_blocks(true);
         env.set_recursion_limit(100);
         // Errors do not carry the variables, which are what users wrote.
         env.set_debug(false);
-        bounds::measure_growth(&mut env);
         env.add_function("raise_exception", |message: String| -> Result<Value, minijinja::Error> {
             Err(minijinja::Error::new(ErrorKind::InvalidOperation, message).with_source(Refusal))
         });
-        env.add_filter("tojson", |value: Value| -> Result<String, minijinja::Error> {
-            bounds::check(bounds::length(&value, bounds::MAX_BUILT_BYTES))?;
-            // Without the HTML escapes of the built-in filter, as Hugging Face defines it.
-            serde_json::to_string(&value)
-                .map_err(|e| minijinja::Error::new(ErrorKind::BadSerialization, "tojson").with_source(e))
-        });
         env.add_global("bos_token", bos);
         env.add_global("eos_token", eos);
-        env.add_template_owned("chat", source.to_owned()).map_err(ChatError::Template)?;
+        operators::compile(source).map_err(ChatError::Template)?;
         Ok(Self { env, source: source.to_owned() })
     }
 
@@ -180,13 +171,18 @@ impl ChatTemplate {
             .collect();
         let mut env = self.env.clone();
         env.set_fuel(Some(FUEL + FUEL_PER_MESSAGE * messages.len() as u64));
-        bounds::count_written(&mut env);
-        let template = env.get_template("chat").map_err(ChatError::Template)?;
-        let mut out = Bounded(Vec::new());
+        bounds::measure(&mut env);
+        let program = operators::compile(&self.source).map_err(ChatError::Template)?;
         let context = context! { messages => messages, add_generation_prompt => true };
-        template.render_captured_to(context, &mut out).map_err(failure)?;
-        // What the template writes is UTF-8; only a cut could break it, and a cut is an error.
-        Ok((String::from_utf8_lossy(&out.0).into_owned(), blind))
+        let mut text = String::new();
+        let mut out = make_string_output(&mut text);
+        Vm::new(&env)
+            .eval(&program.main, context, &program.blocks, &mut out, AutoEscape::None)
+            .map_err(failure)?;
+        if text.len() > MAX_RENDERED_BYTES {
+            return Err(ChatError::Size { limit: MAX_RENDERED_BYTES });
+        }
+        Ok((text, blind))
     }
 }
 
@@ -195,34 +191,16 @@ impl ChatTemplate {
 #[error("raised by the template")]
 struct Refusal;
 
-/// A buffer that refuses to grow beyond the limit.
-struct Bounded(Vec<u8>);
-
-impl io::Write for Bounded {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        if self.0.len() + bytes.len() > MAX_RENDERED_BYTES {
-            return Err(io::ErrorKind::FileTooLarge.into());
-        }
-        self.0.extend_from_slice(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
 fn failure(error: minijinja::Error) -> ChatError {
     let source = std::error::Error::source(&error);
     if source.is_some_and(|s| s.is::<Refusal>()) {
         return ChatError::Refused { reason: error.detail().unwrap_or_default().to_owned() };
     }
-    if source.is_some_and(|s| s.is::<bounds::TooLong>()) {
+    if source.is_some_and(|s| s.is::<bounds::TooMuch>()) {
         return ChatError::Built { limit: bounds::MAX_BUILT_BYTES };
     }
     match error.kind() {
         ErrorKind::OutOfFuel => ChatError::Fuel,
-        ErrorKind::WriteFailure => ChatError::Size { limit: MAX_RENDERED_BYTES },
         _ => ChatError::Template(error),
     }
 }
@@ -277,8 +255,8 @@ pub enum ChatError {
         /// The most allowed.
         limit: usize,
     },
-    /// The template builds too much text on the way to its output.
-    #[error("the chat template builds texts of more than {limit} bytes")]
+    /// The template builds too much on the way to its output, or nests it too deeply.
+    #[error("the chat template builds texts and lists of more than {limit} bytes, or too many in each other")]
     Built {
         /// The most allowed.
         limit: usize,

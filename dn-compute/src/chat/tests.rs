@@ -129,6 +129,147 @@ fn texts_that_are_never_printed_are_bounded_too() {
     assert_eq!(given, "a+b1, 2x\n  y007a_bu-v x\n y");
 }
 
+/// What operators put together is bounded, also while a template is compiled, and so are sums of many values that each are small enough.
+#[test]
+fn what_operators_build_is_bounded() {
+    let hungry = [
+        "{% set n = namespace(x='x') %}{% for a in range(40) %}{% set n.x = n.x ~ n.x %}{% endfor %}",
+        "{% set n = namespace(x='x') %}{% for a in range(40) %}{% set n.x = n.x + n.x %}{% endfor %}",
+        "{% macro f(x, n) %}{% if n %}{{ f(x ~ x, n - 1) }}{% endif %}{% endmacro %}{{ f('x' * 99999, 30) }}",
+        "{% set n = namespace(x=[1]) %}{% for a in range(40) %}{% set n.x = n.x + n.x %}{% endfor %}{% set y = n.x | list %}",
+        "{% set y = [1] * 999999999999 %}{% set z = y | list %}",
+        "{% set y = range(99999) * 99999 %}",
+        "{% set y = 'x' * 99999999 ~ 'y' * 99999999 ~ 'z' * 99999999 %}",
+        // Each of these fits, but many are kept.
+        "{% set n = namespace(x=[]) %}{% for a in range(999) %}{% set n.x = n.x + ['x' * 9999999] %}{% endfor %}",
+        "{% set x = 'x' * 99999999 %}{% set y = 'y' * 99999999 %}{% set z = 'z' * 19999 %}{% for a in range(9999) %}{% set w = z[1:] %}{% endfor %}",
+        "{% set x = 'x' * 9999999 %}{% for a in range(999) %}{% set y = x | upper %}{% endfor %}",
+        "{% set x = [1] * 99999 %}{% for a in range(999) %}{% set y = x + x %}{% endfor %}",
+        "{% set x = 'x' * 9999999 %}{% for a in range(999) %}{% set y = x.upper() %}{% endfor %}",
+        "{% set x = 'x' * 9999999 %}{% set y = ([x] * 999) | map('lower') %}",
+        "{% set x = 'x' * 9999999 %}{% set y = ([x] * 999) | sum %}",
+        "{% set x = 'x' * 99999 %}{% for a in range(9999) %}{% set y = x | list %}{% endfor %}",
+        "{% for a in range(9999) %}{% set y = range(99999) | list %}{% endfor %}",
+        "{% set y = [1] | batch(99999999999, 0) %}",
+        "{% set y = [1] | slice(99999999999) %}",
+        // A list of lists: forty lists, and as text or when compared a million million.
+        "{% set n = namespace(x=[]) %}{% for a in range(40) %}{% set n.x = [n.x, n.x] %}{% endfor %}{% set y = n.x | string %}",
+        "{% set n = namespace(x=[]) %}{% for a in range(40) %}{% set n.x = {'a': n.x, 'b': n.x} %}{% endfor %}",
+        // Levels upon levels, which are printed and freed by recursion.
+        "{% set n = namespace(x=[]) %}{% for a in range(999) %}{% set n.x = [n.x] %}{% endfor %}",
+        "{% set n = namespace(x=[1]) %}{% for a in range(999) %}{% set n.x = n.x | batch(1) %}{% endfor %}",
+        "{% set n = namespace(x=1) %}{% for a in range(999) %}{% set n.x = dict(x=n.x) %}{% endfor %}",
+    ];
+    for template in hungry {
+        let refused = prompt(template, &[ChatMessage::user("hi")]).unwrap_err();
+        assert!(
+            matches!(refused, ChatError::Built { limit } if limit == bounds::MAX_BUILT_BYTES),
+            "{template}: {refused}"
+        );
+    }
+    // What each text of a template adds, over and over.
+    let raw = format!(
+        "{{% for a in range(9999) %}}{{% set y %}}{}{{% endset %}}{{% endfor %}}",
+        "x".repeat(99_999)
+    );
+    assert!(matches!(prompt(&raw, &[ChatMessage::user("hi")]), Err(ChatError::Built { .. })));
+    // A constant is not computed before it is needed.
+    let unused =
+        "{% if false %}{{ 'x' * 99999999 ~ 'y' * 99999999 ~ 'z' * 99999999 ~ 'z' * 99999999 }}{% endif %}.";
+    assert_eq!(prompt(unused, &[ChatMessage::user("hi")]).unwrap(), ".");
+}
+
+/// Chains that an engine follows by recursion, in the syntax or in values, end in an error and not in a full stack.
+#[test]
+fn no_template_fills_the_stack() {
+    let hi = [ChatMessage::user("hi")];
+    let lazy = ["n.x[0:]", "n.x * 1", "n.x | reverse", "n.x | chain([2])", "n.x | zip | map('first') | list"];
+    for step in lazy {
+        let template = format!(
+            "{{% set n = namespace(x=[1]) %}}{{% for a in range(3000) %}}{{% set n.x = {step} %}}{{% endfor %}}{{{{ n.x | length }}}}"
+        );
+        match prompt(&template, &hi) {
+            Ok(_) | Err(ChatError::Built { .. }) => {}
+            Err(other) => panic!("{step}: {other}"),
+        }
+    }
+    let maps = "{% set n = namespace(x={'a': 1}) %}{% for a in range(3000) %}{% set n.x = n.x | chain({'b': 2}) %}{% endfor %}{{ n.x.a }}";
+    assert_eq!(prompt(maps, &hi).unwrap(), "1");
+    for (first, more) in
+        [("1", "+1"), ("'x'", "~'x'"), ("'x'", "|trim"), ("x", ".x"), ("x", "[0]"), ("x", "()"), ("1", "<1")]
+    {
+        let long = format!("{{{{ {first}{} }}}}", more.repeat(50_000));
+        assert!(matches!(prompt(&long, &hi), Err(ChatError::Template(_))), "{more}");
+        // As long as it may be, it works or is wrong, and no stack is full.
+        let short = format!("{{{{ {first}{} }}}}", more.repeat(300));
+        let _ = prompt(&short, &hi);
+    }
+    for (before, after) in [
+        ("-", ""),
+        ("not ", ""),
+        ("[", "]"),
+        ("(", ")"),
+        ("x[", "]"),
+        ("f(", ")"),
+        ("1 if ", ""),
+        ("{1:", "}"),
+    ] {
+        for count in [120, 500, 50_000] {
+            let nested = format!("{{{{ {}1{} }}}}", before.repeat(count), after.repeat(count));
+            let _ = prompt(&nested, &hi);
+        }
+    }
+    for count in [250, 9000] {
+        let elif = format!("{{% if false %}}{}{{% endif %}}", "{% elif false %}".repeat(count));
+        assert_eq!(prompt(&elif, &hi).is_ok(), count == 250);
+    }
+    // Nor does a namespace hold itself, by whatever way.
+    for itself in ["n", "[n]", "{'a': [n]}", "namespace(x=n)", "loop"] {
+        let template = format!(
+            "{{% set n = namespace(x=1) %}}{{% for a in [n, n] %}}{{% set n.x = {itself} %}}{{{{ n }}}}{{% endfor %}}"
+        );
+        assert!(matches!(prompt(&template, &hi), Err(ChatError::Template(_))), "{itself}");
+    }
+    assert!(matches!(prompt("{{ 'x'.count('') }}", &hi), Err(ChatError::Template(_))));
+}
+
+/// What is measured gives what the engine gives without that.
+#[test]
+fn measured_operators_give_the_same() {
+    let messages = ["hi", "ho"].map(ChatMessage::user);
+    let mut engine = Environment::new();
+    engine.set_trim_blocks(true);
+    engine.set_lstrip_blocks(true);
+    engine.set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
+    for template in [
+        "{{ 'a' ~ 1 ~ none ~ missing ~ 'b' }}",
+        "{{ 1 + 2 }} {{ 1.5 + 2 }} {{ 'a' + 'b' }} {{ [1] + [2, 3] }}",
+        "{{ 3 * 4 }} {{ 'ab' * 2 }} {{ 2 * 'ab' }} {{ [1, 2] * 2 }} {{ range(3) * 2 }}",
+        "{{ 'abcdef'[1:3] }} {{ 'abc'[::-1] }} {{ [1, 2, 3][1:] }} {{ messages[1:][0].content }}",
+        "{{ [1, 2, 3][:-1] }} {{ 'abcdef'[::2] }} {% for m in messages[::-1] %}{{ m.content }}{% endfor %}",
+        "{{ {'a': 1 + 1}.a }} {{ [1 + 1, 2] }} {{ (1 + 2) * 3 - 4 }} {{ -(1 + 1) }} {{ 7 // 2 }} {{ 2 ** 3 }} {{ 7 % 4 }}",
+        "{% set n = namespace(x='', l=[]) %}{% for m in messages %}{% set n.x = n.x + m.content %}{% set n.l = n.l + [m] %}{% endfor %}{{ n.x }}{{ n.l | length }}",
+        "{{ messages | map(attribute='content') | join('+') }} {{ messages | selectattr('content', 'eq', 'ho') | list | length }}",
+        "{% autoescape true %}<b>{{ '<' }}{% endautoescape %}",
+        "{% macro f(a, b='c' ~ 'd') %}{{ a + b }}{{ caller() if caller }}{% endmacro %}{{ f('x') }}{% call f('y', b='z') %}!{% endcall %}{{ f(*['p', 'q']) }}{{ f(**{'a': 'r'}) }}",
+        "{% filter upper %}a{{ 'b' ~ 'c' }}{% endfilter %}{% set x | trim %} a {% endset %}({{ x }})",
+        "{% for a in [1, [2, 3]] recursive %}{% if a is sequence %}{{ loop(a) }}{% elif a %}{{ a }}{% else %}-{% endif %}{% endfor %}",
+        "{% for k, v in {'a': 1}.items() %}{{ k ~ v }}{% endfor %}{{ {'a': 1}.get('b', 2) }}{% for k, v in {'a': 1} | items %}{{ k ~ v }}{% endfor %}",
+        "{% for i in range(5) if i % 2 %}{{ i }}{% continue %}x{% else %}none{% endfor %}{% with x = 1 + 1 %}{{ x }}{% endwith %}{{ 'a b c'.split(' ')[-1] }}",
+        "{{ 1 < 2 < 3 }}{{ 'a' in 'abc' }}{{ 'a' not in ['b'] }}{{ 'x' if false else 'y' }}{{ not true }}{{ 1 and 2 or 3 }}",
+        "{% block a %}{{ 'x' ~ 'y' }}{% endblock %}\n{% if true %}\n  a\n{% endif %}\n\n",
+        "{{ [3, 1] | sort }}{{ ['a', 'a'] | unique }}{{ [1, 2, 3] | batch(2) }}{{ [1, 2] | zip(['a', 'b']) }}{{ [1] | chain([2]) }}{{ {'b': 1, 'a': 2} | dictsort }}{{ {'a': 1} | chain({'b': 2}) }}{{ dict(a=1) }}{{ 'ab' | reverse }}{{ [1, 2] | reverse }}{{ 'ab' | list }}{{ [1, 2] | sum }}{{ [1, 2, 3] | slice(2) }}",
+        "{{ 'a,b' | split(',') }}{{ 'a\nb' | lines }}{{ 'ab' | title }}{{ 'Ab' | lower | upper | capitalize }}{{ 1 | string }}{{ [0, 1] | select }}{{ [0, 1] | reject }}{{ ['a'] | map('upper') }}{{ messages | groupby('role') | length }}{{ messages | rejectattr('role') | list }}",
+    ] {
+        let messages: Vec<_> =
+            messages.iter().map(|m| context! { role => m.role.as_str(), content => m.content }).collect();
+        let wanted = engine.render_str(template, context! { messages }).unwrap();
+        let given = prompt(template, &["hi", "ho"].map(ChatMessage::user)).unwrap();
+        assert!(!wanted.is_empty());
+        assert_eq!(given, wanted, "{template}");
+    }
+}
+
 /// Text that is full of markers, whole and broken.
 fn hostile() -> impl Strategy<Value = String> {
     let pieces = prop::sample::select(vec![
