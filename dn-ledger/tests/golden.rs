@@ -30,11 +30,11 @@ fn genesis_and_one_block() {
     assert_eq!(
         hashes.map(|hash| hex(&hash)),
         [
-            "ef829ec7c2c4000a617bb0f66e513cc6d2345bf43b79e095ad45aea9693f8f5e",
-            "84506db98b9441e24bb522f60a149a6b597fcf85492f554cdc5db015cd0cad15",
+            "743b5095d986ac4356e9554c27767e586e00017fc842ffe1b8177f3177273a75",
+            "6d2d68e7f0695ae8cca5fc02e817df14c166e2f824a120c4df36a669fba13127",
             "1d86a6dcf35f03679b11612fc7ebcbca8f42e4753993639e12727cc0318350b6",
-            "e56e4150b0c16c16a7ac8ce3cc5ad4fc05a2af2949e2f6f7b0f892e56d75fdd2",
-            "7f9bb2ee25d6a3991a39bd6df0ca0d34f1307f3350162cdf4e2fca4a1d85b47a",
+            "8943a3000f783ca717983be29d4e2b182afce5fa815267be4751eecaba6ebf61",
+            "5f4bf0ec9021976f23d641ffd67b846cb9dfacf2dcdb424b56e17524da6ea844",
         ]
     );
 }
@@ -124,7 +124,7 @@ fn every_proposal() {
     assert_eq!(tags, 83);
     assert_eq!(
         hex(&dn_core::keccak256(&[&all])),
-        "22817ad90562d4d5996ba8ea7febfbfda60de97f93e7c6c3ecd5de41de84f126"
+        "a53bb74f6ecec799ff5157e615012f047463962f2245dab9a7bbdabf93624870"
     );
 }
 
@@ -151,8 +151,8 @@ fn a_scripted_chain() {
     w.ok("payer", Payload::LockJob { job });
     let tip = w.chain.tip();
     let pinned = [
-        "678f422abb0e849cb75a0cc65a0a46dbb76f9f0042bf294df3acccbf5b154b7c",
-        "632624612ef39ad7afc0d38b87252d1993a898a8792c1d4326b812f5ea974416",
+        "55bff3596535995801ca363a31e3c9fdceed30892f1f5673a90d4e6288d95877",
+        "87a70ba42524cf10dfc0ca6786256b6f9bdcb33cd6653085223e398dda9049b5",
     ];
     assert_eq!([hex(&tip.state.0), hex(&tip.hash().0)], pinned);
 }
@@ -227,7 +227,7 @@ fn every_payload() {
     }
     assert_eq!(
         hex(&dn_core::keccak256(&[&all])),
-        "6b340bc9aa64df053bb110ce78ed8e8b35a6619451beee4a69656b3539cfff60"
+        "02b5104578924fc17d95e42d3ae4d15fdd4b69b68850f05e4dbbbb86024c0157"
     );
 }
 
