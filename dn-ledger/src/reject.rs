@@ -343,6 +343,9 @@ pub enum Reject {
     /// The block has taken all moves of disputes that it may.
     #[error("block {height} has its {limit} moves of disputes")]
     DisputesBusy { limit: u32, height: u64 },
+    /// The block has asked for all votes that it may.
+    #[error("block {height} asks for {held} votes on receipts; with {votes} more it would be over {limit}")]
+    VotesBusy { limit: u32, height: u64, held: u32, votes: u32 },
     /// The block has taken all batches that it may, by the audits that they may bring.
     #[error("block {height} has batches of {held} audits; with {load} more it would be over {limit}")]
     AuditsBusy { limit: u32, height: u64, held: u32, load: u32 },
@@ -473,7 +476,7 @@ impl Reject {
 
     /// Whether only the block refuses it, which has had enough of its kind: the next one may take it.
     pub const fn is_for_this_block(&self) -> bool {
-        matches!(self, Self::AuditsBusy { .. } | Self::DisputesBusy { .. })
+        matches!(self, Self::AuditsBusy { .. } | Self::DisputesBusy { .. } | Self::VotesBusy { .. })
     }
 }
 

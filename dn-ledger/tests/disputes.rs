@@ -14,8 +14,8 @@ use dn_ledger::params::DisputeParams;
 use dn_ledger::referee::{Case, Ending, MoveFault, Played, Side, Standing};
 use dn_ledger::reject::SignedObject;
 use dn_ledger::state::{
-    AUDITS, AuditPhase, AuditResult, BATCHES, BatchStatus, CHANNELS, DISPUTE_DUE, DISPUTE_MOVES, DISPUTES,
-    IDENTITIES, VALIDATOR_EPOCHS,
+    AUDITS, AuditPhase, AuditResult, BATCHES, BatchStatus, CHANNELS, DISPUTE_DUE, DISPUTE_LOAD,
+    DISPUTE_MOVES, DISPUTES, IDENTITIES, VALIDATOR_EPOCHS,
 };
 use dn_ledger::tx::Ground;
 use dn_ledger::{BlockError, Chain, Params, Payload, Referee, RefereeHandle, Reject, Role, query};
@@ -258,8 +258,11 @@ fn slow_moves_use_up_one_clock_for_all() {
 fn what_no_tile_shows_is_decided_by_weight_and_costs_no_bond() {
     let mut s = Scene::accused(params(), &[(false, 1)]);
     let (name, payload) = (s.accusers[0].clone(), s.opening(0, Ground::Rest));
-    s.w.ok(&name, payload);
-    assert!(s.is_clean() && query::dispute(s.w.state(), s.batch, 0).is_none());
+    let events = s.w.ok(&name, payload);
+    let asked = events.iter().filter(|event| matches!(event, Event::AuditAssigned { .. })).count();
+    let load = DISPUTE_LOAD.get(s.w.state(), &0).unwrap();
+    assert_eq!((load.height, load.votes as usize, load.moves), (s.w.height(), asked, 0));
+    assert!(asked > 0 && s.is_clean() && query::dispute(s.w.state(), s.batch, 0).is_none());
     let events = s.w.audit_all(|_, _| Some(AuditOutcome::Mismatch { position: 7 }));
     assert_eq!(slashed(&events), []);
     assert_eq!(s.result(0), Some(AuditResult::Upheld));
@@ -390,11 +393,6 @@ fn a_model_that_the_referee_does_not_know_is_not_disputed_by_tiles() {
 
 #[test]
 fn a_block_takes_so_many_moves() {
-    // What is voted on counts as what is played.
-    [Ground::Computation, Ground::Rest].into_iter().for_each(moves_of_a_block);
-}
-
-fn moves_of_a_block(ground: Ground) {
     let mut params = params();
     params.dispute.max_moves_per_block = 2;
     let mut s = Scene::accused(params, &[(false, 2), (false, 2), (false, 2)]);
@@ -402,7 +400,7 @@ fn moves_of_a_block(ground: Ground) {
     let mut ahead = std::collections::BTreeMap::new();
     for index in 0..3 {
         let name = s.accusers[index].clone();
-        let mut tx = s.w.raw(&name, s.opening(u32::try_from(index).unwrap(), ground));
+        let mut tx = s.w.raw(&name, s.opening(u32::try_from(index).unwrap(), Ground::Computation));
         tx.nonce += *ahead.entry(name.clone()).and_modify(|n| *n += 1).or_insert(0u64);
         txs.push(tx.sign(&key(&name)));
     }

@@ -128,6 +128,16 @@ pub enum LedgerError {
         /// The header.
         height: u64,
     },
+    /// The node answers from before what it has shown already.
+    #[error("the ledger at {url} answers from height {found}; this client knew height {known} when it asked")]
+    Behind {
+        /// Where the node is.
+        url: String,
+        /// The height that was verified before the question.
+        known: u64,
+        /// The answer's.
+        found: u64,
+    },
     /// The transaction breaks a rule; it changed nothing.
     #[error("the ledger refuses the transaction: {0}")]
     Rejected(Box<Reject>),
@@ -378,8 +388,14 @@ impl LedgerClient {
     }
 
     async fn proven(&self, subject: Subject) -> Result<Proven, LedgerError> {
+        let known = self.verified_header().await.map_or(0, |header| header.height);
         let answer: ProofView = self.query("dn_prove", json!({ "subject": subject })).await?;
         self.follow(&answer.block).await?;
+        // True once, but what was asked is what is true now.
+        let found = answer.block.header.height;
+        if found < known {
+            return Err(LedgerError::Behind { url: self.0.url.clone(), known, found });
+        }
         Proven::open(&answer.block.header, &subject, &answer).map_err(|source| self.untrue(source))
     }
 
@@ -398,6 +414,13 @@ impl LedgerClient {
 
     /// Accepts the block of an answer. Signatures are looked at only when it is newer than the last one.
     async fn follow(&self, block: &LightBlock) -> Result<(), LedgerError> {
+        // Others wait for the headers that this asks for.
+        let followed = tokio::time::timeout(QUERY_TIMEOUT, self.follow_to(block)).await;
+        let late = || LedgerError::NoHeader { url: self.0.url.clone(), height: block.header.height };
+        followed.map_err(|_| late())?
+    }
+
+    async fn follow_to(&self, block: &LightBlock) -> Result<(), LedgerError> {
         let mut light = self.0.light.lock().await;
         let client = match light.as_mut() {
             Some(client) => client,

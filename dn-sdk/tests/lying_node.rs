@@ -3,6 +3,7 @@
 
 use std::net::Ipv4Addr;
 use std::sync::{Arc, LazyLock, Mutex};
+use std::time::Duration;
 
 use axum::extract::State;
 use axum::routing::post;
@@ -15,6 +16,7 @@ use dn_ledger::tx::Payload;
 use dn_ledger::{Chain, Devnet, DevnetValidator, Genesis, Params, Reject};
 use dn_sdk::ledger::{LedgerClient, LedgerError};
 use serde_json::{Value, json};
+use tokio::sync::Notify;
 
 /// Changes the result of a method.
 type Lie = Box<dyn Fn(&str, &mut Value) + Send + Sync>;
@@ -25,6 +27,8 @@ struct Proxy {
     lie: Mutex<Lie>,
     /// What every transaction is answered with instead.
     refusal: Mutex<Option<Value>>,
+    /// Holds the next proof back until it is told to go on.
+    held: Mutex<Option<Arc<Notify>>>,
 }
 
 async fn pass_on(State(proxy): State<Arc<Proxy>>, Json(call): Json<Value>) -> Json<Value> {
@@ -35,6 +39,10 @@ async fn pass_on(State(proxy): State<Arc<Proxy>>, Json(call): Json<Value>) -> Js
     }
     let answer = proxy.http.post(&proxy.target).json(&call).send().await.unwrap();
     let mut answer: Value = answer.json().await.unwrap();
+    let held = proxy.held.lock().unwrap().take_if(|_| method == "dn_prove");
+    if let Some(held) = held {
+        held.notified().await;
+    }
     if let Some(result) = answer.get_mut("result") {
         proxy.lie.lock().unwrap()(&method, result);
     }
@@ -93,6 +101,7 @@ async fn net_with(genesis: Genesis, block_interval_ms: u64) -> Net {
         http: reqwest::Client::new(),
         lie: Mutex::new(Box::new(|_, _| {})),
         refusal: Mutex::new(None),
+        held: Mutex::new(None),
     });
     let listener = tokio::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
@@ -115,33 +124,57 @@ async fn answers_may_overtake_each_other() {
     let transfer = || Payload::Transfer { to: holder, amount: Amount::from_dn(2) };
     let other = LedgerClient::new(&net.url).unwrap();
     other.submit(&rich, transfer()).await.unwrap();
-    let held = Arc::new(Mutex::new(None));
-    let hold = Arc::clone(&held);
-    net.lie(move |method, result| {
-        if method == "dn_prove" {
-            hold.lock().unwrap().get_or_insert_with(|| result.clone());
-        }
+    let client = LedgerClient::new(&net.url).unwrap();
+    let go_on = Arc::new(Notify::new());
+    *net.proxy.held.lock().unwrap() = Some(Arc::clone(&go_on));
+    let first = tokio::spawn({
+        let client = client.clone();
+        async move { client.account(holder).await }
     });
-    other.account(holder).await.unwrap();
-    for _ in 0..2 {
+    while net.proxy.held.lock().unwrap().is_some() {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    for _ in 0..3 {
         other.submit(&rich, transfer()).await.unwrap();
     }
-    let client = LedgerClient::new(&net.url).unwrap();
-    for _ in 0..2 {
-        client.submit(&rich, transfer()).await.unwrap();
-    }
-    assert_eq!(client.account(holder).await.unwrap().balance, Amount::from_dn(15));
-    // What was true when it was asked, before any block that this client has seen.
+    assert_eq!(client.account(holder).await.unwrap().balance, Amount::from_dn(13));
     let newest = client.verified_header().await.unwrap();
-    let answer = held.lock().unwrap().clone().unwrap();
+    go_on.notify_one();
+    // What was true when it was asked, before any block that this client had seen by then.
+    assert_eq!(first.await.unwrap().unwrap().balance, Amount::from_dn(7));
+    assert_eq!(client.verified_header().await.unwrap(), newest);
+}
+
+/// What was true once is no answer to what is asked now.
+#[tokio::test(flavor = "multi_thread")]
+async fn old_answers_are_not_taken_for_new_ones() {
+    let net = net().await;
+    let (rich, holder) = (key(2), key(3).address());
+    let client = LedgerClient::new(&net.url).unwrap();
+    let kept = Arc::new(Mutex::new(None));
+    let keep = Arc::clone(&kept);
+    net.lie(move |method, result| {
+        if method == "dn_prove" {
+            keep.lock().unwrap().get_or_insert_with(|| result.clone());
+        }
+    });
+    client.account(holder).await.unwrap();
+    let known = client.verified_header().await.unwrap().height;
+    for _ in 0..3 {
+        let transfer = Payload::Transfer { to: holder, amount: Amount::from_dn(2) };
+        client.submit(&rich, transfer).await.unwrap();
+    }
+    net.lie(|_, _| {});
+    assert_eq!(client.account(holder).await.unwrap().balance, Amount::from_dn(11));
+    let answer = kept.lock().unwrap().clone().unwrap();
     let mut bent = answer.clone();
     net.lie(move |method, result| {
         if method == "dn_prove" {
             *result = answer.clone();
         }
     });
-    assert_eq!(client.account(holder).await.unwrap().balance, Amount::from_dn(7));
-    assert!(client.verified_header().await.unwrap().height >= newest.height);
+    let error = client.account(holder).await.unwrap_err();
+    assert!(matches!(error, LedgerError::Behind { found, .. } if found == known), "{error}");
     // Another block of that height is none, whoever signed it.
     bend(&mut bent["block"]["header"]["state"]);
     net.lie(move |method, result| {

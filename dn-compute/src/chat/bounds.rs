@@ -28,6 +28,8 @@ pub(super) const ADD: &str = "+";
 pub(super) const CONCAT: &str = "~";
 pub(super) const MUL: &str = "*";
 pub(super) const SLICE: &str = "[:]";
+/// The function that sees what is spread over a call's arguments.
+pub(super) const SPLAT: &str = "*[]";
 /// The function that sees lists and maps which a template writes down.
 pub(super) const BUILT: &str = "[]";
 /// The function that sees what a namespace is to hold.
@@ -127,8 +129,11 @@ pub(super) fn measure(env: &mut Environment<'static>) {
     });
     let b = built.clone();
     env.add_function(BUILT, move |value: Value| b.settle(value));
-    env.add_function(HELD, |value: Value| {
-        inside(&value, true)?;
+    let b = built.clone();
+    env.add_function(SPLAT, move |value: Value| b.collect([&value]));
+    let b = built.clone();
+    env.add_function(HELD, move |value: Value| {
+        b.charge(inside(&value, true)?)?;
         Ok::<_, Error>(value)
     });
     let b = built.clone();
@@ -178,7 +183,8 @@ impl Built {
             }
             _ => return Ok(value),
         };
-        inside(&value, false)?;
+        // Each value that is looked at counts, so that looking at many again and again ends.
+        self.charge(inside(&value, false)?)?;
         Ok(value)
     }
 
@@ -276,8 +282,9 @@ fn items(value: &Value) -> usize {
     value.len().unwrap_or(0)
 }
 
-/// Refuses values that are too deep or too many inside a value, and with `held` also what could lead a namespace back to itself.
-fn inside(value: &Value, held: bool) -> Result<(), Error> {
+/// How many values are inside a value. Refuses those that are too deep or too many, and with `held` also what could lead a namespace back
+/// to itself.
+fn inside(value: &Value, held: bool) -> Result<usize, Error> {
     static NAMESPACE: LazyLock<Option<&'static str>> =
         LazyLock::new(|| functions::namespace(None).ok()?.as_object().map(|object| object.type_name()));
     fn walk(value: &Value, depth: usize, left: &mut usize, held: bool) -> Result<(), Error> {
@@ -301,7 +308,9 @@ fn inside(value: &Value, held: bool) -> Result<(), Error> {
         }
         Ok(())
     }
-    walk(value, 0, &mut MAX_INNER.clone(), held)
+    let mut left = MAX_INNER;
+    walk(value, 0, &mut left, held)?;
+    Ok(MAX_INNER - left)
 }
 
 /// Bytes of a value as text; where there are more than the limit, some number over it.
@@ -361,8 +370,9 @@ fn growth(name: &str, args: &[Value]) -> Result<usize, Error> {
         "chain" => list(args.iter().fold(0usize, |sum, value| sum.saturating_add(items(value)))),
         "dictsort" | "items" => list(count).saturating_mul(4),
         "zip" => list(count).saturating_mul(args.len() + 3),
-        "groupby" | "list" | "map" | "reject" | "rejectattr" | "select" | "selectattr" | "sort"
-        | "unique" => list(count),
+        // These read the values too, texts in lower case.
+        "groupby" | "sort" | "unique" => all()?.saturating_add(list(count)),
+        "list" | "map" | "reject" | "rejectattr" | "select" | "selectattr" => list(count),
         "reverse" => list(if args.first().is_some_and(is_list) { count } else { 0 }).max(text(0).len()),
         "count" | "endswith" | "find" | "rfind" | "startswith" => 0,
         _ => all()?,

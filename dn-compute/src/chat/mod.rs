@@ -10,7 +10,8 @@
 //! # Limits
 //! Template, messages, rendered text and instructions are bounded; templates reach no files, clock or environment.
 //! So is everything that one rendering builds, whether it is printed or not: 256 MiB of texts and lists together, made by
-//! operators, filters, functions, methods, blocks and macros. Lists and maps are at most 64 deep in each other.
+//! operators, filters, functions, methods, arguments, blocks and macros. Lists and maps are at most 64 deep in each other. Time is bounded by
+//! the number of instructions only, of which one may read all that was built.
 
 mod bounds;
 mod operators;

@@ -240,8 +240,10 @@ fn args<'s>(of: &[CallArg<'s>]) -> Vec<CallArg<'s>> {
     let arg = |arg: &CallArg<'s>| match arg {
         CallArg::Pos(value) => CallArg::Pos(expr(value)),
         CallArg::Kwarg(name, value) => CallArg::Kwarg(name, expr(value)),
-        CallArg::PosSplat(value) => CallArg::PosSplat(expr(value)),
-        CallArg::KwargSplat(value) => CallArg::KwargSplat(expr(value)),
+        CallArg::PosSplat(value) => CallArg::PosSplat(measured(bounds::SPLAT, value.span(), [expr(value)])),
+        CallArg::KwargSplat(value) => {
+            CallArg::KwargSplat(measured(bounds::BUILT, value.span(), [expr(value)]))
+        }
     };
     of.iter().map(arg).collect()
 }

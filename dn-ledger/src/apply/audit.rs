@@ -93,7 +93,7 @@ impl Step<'_> {
             }
             // As good as silence, but said: somebody else is asked, and nobody has missed anything.
             (None, AuditOutcome::Unjudged {}) => self.ask_another(id, index, &audit),
-            (None, outcome) => self.open_dispute(id, index, sender, outcome),
+            (None, outcome) => self.open_dispute(id, index, sender, outcome)?,
             (Some(accuser), _) if audit.waiting == 0 => self.resolve_dispute(id, index, accuser),
             (Some(_), _) => {}
         }
@@ -114,7 +114,13 @@ impl Step<'_> {
     }
 
     /// Calls every validator that took no part in the batch. The accuser's verdict stands.
-    pub(super) fn open_dispute(&mut self, id: BatchId, index: u32, accuser: Address, outcome: AuditOutcome) {
+    pub(super) fn open_dispute(
+        &mut self,
+        id: BatchId,
+        index: u32,
+        accuser: Address,
+        outcome: AuditOutcome,
+    ) -> Result<(), Reject> {
         let mut batch = BATCHES.get(self.state, &id).expect("an audit belongs to a batch");
         batch.status = BatchStatus::Disputed;
         BATCHES.put(self.state, &id, &batch);
@@ -123,6 +129,7 @@ impl Step<'_> {
         others.retain(|(address, _)| *address != accuser && self.is_active_validator(address));
         let (commit_deadline, reveal_deadline) = self.deadlines();
         let count = u32::try_from(others.len()).expect("fewer than 2^32 validators");
+        self.count_votes(count)?;
         let before = AUDITS.get(self.state, &(id, index)).expect("the audit is open");
         let audit = Audit {
             accuser: Some(accuser),
@@ -141,6 +148,7 @@ impl Step<'_> {
         } else {
             DEADLINES.put(self.state, &(reveal_deadline + 1, id, index), &true);
         }
+        Ok(())
     }
 
     /// Deadlines that passed: silent auditors are noted, replaced once, or counted out.

@@ -17,10 +17,12 @@ use crate::referee::{Case, Ending, MAX_MOVES, MoveFault, Played, RefereeHandle, 
 use crate::reject::{Reject, SignedObject};
 use crate::state::{
     AUDITS, AuditResult, BATCHES, Batch, BatchStatus, DISPUTE_DUE, DISPUTE_LOAD, DISPUTE_MOVES, DISPUTES,
-    Dispute, MODELS, VALIDATOR_EPOCHS,
+    Dispute, DisputeLoad, MODELS, VALIDATOR_EPOCHS,
 };
 use crate::tx::Ground;
 
+/// The votes that accusations may ask for in one block.
+const MAX_VOTES: u32 = 16_384;
 /// The most disputes that end by silence in one block; the others do in the next ones, and nobody can move in them until then.
 const MAX_EXPIRED_PER_BLOCK: usize = 256;
 
@@ -82,11 +84,8 @@ impl Step<'_> {
         let model = signed.body.model;
         let manifest = MODELS.get(self.state, &model).ok_or(Reject::UnknownModel { model })?.manifest;
         if ground == Ground::Rest {
-            // A vote asks every validator: no less than a move.
-            self.count_move()?;
             self.end_record(id, index, dispute, None);
-            self.open_dispute(id, index, sender, AuditOutcome::Mismatch { position: 0 });
-            return Ok(());
+            return self.open_dispute(id, index, sender, AuditOutcome::Mismatch { position: 0 });
         }
         let referee = self.referee();
         if !referee.judges(&manifest) {
@@ -271,13 +270,10 @@ impl Step<'_> {
         if height > deadline { Err(Reject::TooLate { deadline, height }) } else { Ok(()) }
     }
 
-    /// Each move makes the referee play all of its dispute, or asks all validators: a block takes only so many.
+    /// Each move makes the referee play all of its dispute: a block takes only so many.
     fn count_move(&mut self) -> Result<(), Reject> {
         let (height, limit) = (self.ctx.height, self.ctx.params.dispute.max_moves_per_block);
-        let mut load = DISPUTE_LOAD.get_or_default(self.state, &0);
-        if load.height != height {
-            (load.height, load.moves) = (height, 0);
-        }
+        let mut load = self.dispute_load();
         if load.moves >= limit {
             return Err(Reject::DisputesBusy { limit, height });
         }
@@ -286,8 +282,47 @@ impl Step<'_> {
         Ok(())
     }
 
+    /// What goes to a vote asks every validator: a block asks for only so many votes, and for those of one receipt always.
+    pub(super) fn count_votes(&mut self, votes: u32) -> Result<(), Reject> {
+        let (height, limit) = (self.ctx.height, MAX_VOTES);
+        let mut load = self.dispute_load();
+        let (held, after) = (load.votes, load.votes.saturating_add(votes));
+        if held > 0 && after > limit {
+            return Err(Reject::VotesBusy { limit, height, held, votes });
+        }
+        load.votes = after;
+        DISPUTE_LOAD.put(self.state, &0, &load);
+        Ok(())
+    }
+
+    /// Of this block.
+    fn dispute_load(&self) -> DisputeLoad {
+        let height = self.ctx.height;
+        let load = DISPUTE_LOAD.get_or_default(self.state, &0);
+        if load.height == height { load } else { DisputeLoad { height, ..DisputeLoad::default() } }
+    }
+
     fn referee(&self) -> RefereeHandle {
         let referee = self.ctx.referee.clone();
         referee.expect("a chain with disputes executes no block without its referee")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::chain::tests::chain;
+
+    #[test]
+    fn a_block_asks_for_so_many_votes_and_for_those_of_one_receipt_always() {
+        let (mut state, mut ctx) = (chain().state().clone(), chain().next_context(1));
+        let mut ask = |height, votes| {
+            ctx.height = height;
+            Step::new(&mut state, &ctx).count_votes(votes)
+        };
+        assert_eq!((ask(5, MAX_VOTES - 1), ask(5, 1)), (Ok(()), Ok(())));
+        let busy = |height, held| Err(Reject::VotesBusy { limit: MAX_VOTES, height, held, votes: 1 });
+        assert_eq!(ask(5, 1), busy(5, MAX_VOTES));
+        assert_eq!((ask(6, MAX_VOTES + 9), ask(6, 1)), (Ok(()), busy(6, MAX_VOTES + 9)));
     }
 }

@@ -31,7 +31,10 @@ impl Step<'_> {
             return Err(RegistryReject::JobExpiry { min, max, found: expires_height }.into());
         }
         self.check_price(price)?;
-        self.live_model(model)?;
+        // The payer could take the result and never say that it is right.
+        if !self.live_model(model)?.manifest.is_exact() {
+            return Err(RegistryReject::JobInexact { model }.into());
+        }
         self.active(Role::Gateway, gateway)?;
         if let Some(worker) = worker {
             let collateral = self.active(Role::Worker, worker)?.collateral;
@@ -88,12 +91,8 @@ impl Step<'_> {
         if expected != found {
             return Err(RegistryReject::JobBatch { expected, found }.into());
         }
-        match acceptance {
-            Some(acceptance) => self.check_acceptance(escrow, &job, receipt, acceptance)?,
-            None if !self.is_exact(job.model) => {
-                return Err(RegistryReject::AcceptanceMissing { escrow, model: job.model }.into());
-            }
-            None => {}
+        if let Some(acceptance) = acceptance {
+            self.check_acceptance(escrow, &job, receipt, acceptance)?;
         }
         // Before the refund, which is no part of what the worker put up even if it is the payer too.
         self.debit(sender, job.bond)?;

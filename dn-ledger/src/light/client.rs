@@ -221,7 +221,6 @@ pub enum LightError {
     },
 }
 
-/// Headers before the newest one that are remembered, for answers that overtook each other.
 /// How many blocks below the newest header others are still accepted: answers to questions that were asked at once arrive in any order.
 const REACH: u64 = 64;
 

@@ -1,16 +1,16 @@
 //! What can be asked about with a proof, and which records belong to it.
 
-use dn_core::{Address, BatchId, ChannelId, ModelId};
+use dn_core::{Address, BatchId, ChannelId, Hash32, ModelId};
 use serde::{Deserialize, Serialize};
 
 use crate::query::MAX_LIST;
 use crate::state::Key;
 use crate::state::{
     ACCOUNTS, AUDIT_TASKS, AUDITS, BACKING_POOLS, BACKING_RELEASES, BACKING_SHARES, BATCHES, CHANNELS,
-    COMMISSIONS, DOMAINS, FAMILIES, FAMILY_VERSIONS, IDENTITIES, JOBS, LANES, MODEL_REPUTATIONS, MODEL_TERMS,
-    MODEL_TRUST, MODELS, OFFERS, PARAMS, POOLS, PROPOSALS, Pool, REDELEGATION_POOLS, REDELEGATIONS, SESSIONS,
-    STAKE_POOLS, STAKE_SHARES, State, Table, UNBONDING, UNBONDING_POOLS, VALIDATOR_TRUST, WORKER_BATCHES,
-    WORKER_SEQUENCES, WORKER_TRUST,
+    COMMISSIONS, DOMAINS, FAMILIES, FAMILY_VERSIONS, IDENTITIES, JOBS, LANES, MODEL_COMMITMENTS,
+    MODEL_REPUTATIONS, MODEL_TERMS, MODEL_TRUST, MODELS, OFFERS, PARAMS, POOLS, PROPOSALS, Pool,
+    REDELEGATION_POOLS, REDELEGATIONS, SESSIONS, STAKE_POOLS, STAKE_SHARES, State, Table, UNBONDING,
+    UNBONDING_POOLS, VALIDATOR_TRUST, WORKER_BATCHES, WORKER_SEQUENCES, WORKER_TRUST,
 };
 use crate::tx::Role;
 
@@ -76,6 +76,13 @@ pub enum Subject {
     ModelTerms {
         /// The model.
         id: ModelId,
+    },
+    /// An owner's commitment to a model that it will publish.
+    ModelCommitment {
+        /// The owner.
+        owner: Address,
+        /// The commitment.
+        commitment: Hash32,
     },
     /// A model family with its versions and its backers' pool.
     Family {
@@ -145,6 +152,9 @@ impl Subject {
                 vec![DOMAINS.key(id), POOLS.key(&Pool::Domain { domain: *id }), PARAMS.key(&0)]
             }
             Self::ModelTerms { id } => vec![MODEL_TERMS.key(id)],
+            Self::ModelCommitment { owner, commitment } => {
+                vec![MODEL_COMMITMENTS.key(&(*owner, *commitment))]
+            }
             Self::Family { id } => vec![FAMILIES.key(id), BACKING_POOLS.key(id)],
             Self::ModelTrust { id } => vec![MODEL_TRUST.key(id), MODEL_REPUTATIONS.key(id), PARAMS.key(&0)],
             Self::Job { id } => vec![JOBS.key(id)],

@@ -188,11 +188,11 @@ pub enum RegistryReject {
     /// A batch that is not the batch of exactly this receipt.
     #[error("the batch of this receipt alone is {expected}; {found} was sent")]
     JobBatch { expected: BatchId, found: BatchId },
-    /// A result that nobody can check and the payer has not accepted.
+    /// A job whose result nobody could check.
     #[error(
-        "model {model} is not exact, so no audit can find the result of escrow {escrow} right: the payer's acceptance is needed"
+        "model {model} is not exact: no audit could stand for a job's result; calls through channels are paid one by one"
     )]
-    AcceptanceMissing { escrow: ChannelId, model: ModelId },
+    JobInexact { model: ModelId },
     /// An acceptance of another receipt, for another escrow, or by somebody else.
     #[error(
         "the acceptance is of receipt {found}; one of receipt {expected} and its escrow by the payer is expected"

@@ -367,7 +367,7 @@ impl Spec {
         must(job.expires_height > self.height)?;
         must(job.expires_height <= self.height + rules.max_job_blocks)?;
         let model = self.models.get(&job.model)?;
-        must(self.is_active(Role::Gateway, job.gateway))?;
+        must(model.numeric_spec > 0 && self.is_active(Role::Gateway, job.gateway))?;
         if let Some(worker) = job.worker {
             let asked = model.hosts.get(&worker)?;
             must(self.is_active(Role::Worker, worker) && asked.prompt_token <= job.price.prompt_token)?;
@@ -391,7 +391,6 @@ impl Spec {
         self.check_batch(sender, batch)?;
         let (r, body) = (&receipt.body, &batch.body);
         let job = self.jobs.remove(&r.channel)?;
-        must(acceptance.is_some() || self.models[&job.model].numeric_spec > 0)?;
         must(self.height <= job.expires && job.worker.is_none_or(|worker| worker == sender))?;
         let model = self.models.get(&job.model)?;
         must(self.is_good(receipt) && r.worker == sender && r.lane == 0 && r.gateway == job.gateway)?;

@@ -39,6 +39,7 @@ fn listed(shared: &Shared, served: &Served) -> Value {
             "domain": view.domain,
             "context_tokens": served.front.context(),
             "numeric_spec": view.manifest.numeric_spec,
+            "exact": view.manifest.is_exact(),
             "workers": view.workers.len(),
             "chain_id": shared.chain_id,
             "gateway": shared.address(),

@@ -1,16 +1,18 @@
 //! The first step of a publication: the commitment that keeps a copied manifest from being published first.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use dn_core::{Canonical, Hash32, ModelId, SecretKey, keccak256};
-use dn_ledger::Reject;
-use dn_ledger::reject::RegistryReject;
+use dn_core::{Address, Canonical, Hash32, ModelId, SecretKey, keccak256};
+use dn_ledger::light::{Subject, SubjectError};
+use dn_ledger::state::{MODEL_COMMITMENTS, ModelCommitment};
 use dn_ledger::tx::{Payload, model_commitment};
 
 use super::{LedgerClient, LedgerError};
 
 /// How long to wait before the node is asked again how high the chain is.
 const PAUSE: Duration = Duration::from_millis(200);
+/// How long no block may come before waiting is given up.
+const STANDSTILL: Duration = Duration::from_secs(60);
 /// What a salt is made with.
 const SALT_DOMAIN: &[u8] = b"DeepNode model salt v1";
 
@@ -37,25 +39,48 @@ impl LedgerClient {
             return Ok(payload);
         }
         let blocks = self.params().await?.registry.commit_blocks;
-        if blocks == 0 {
+        let model = manifest.id();
+        // Of a model that is there already the ledger refuses the publication.
+        if blocks == 0 || self.model(model).await?.is_some() {
             return Ok(payload);
         }
-        let model = manifest.id();
         let secret = model_salt(key, model);
         *salt = Some(secret);
         let commitment = model_commitment(model, key.address(), &secret);
-        let made = match self.submit(key, Payload::CommitModel { commitment }).await {
-            Ok(outcome) => outcome.height,
-            Err(LedgerError::Rejected(reject)) => match *reject {
-                Reject::Registry(RegistryReject::CommitmentExists { height, .. }) => height,
-                reject => return Err(LedgerError::Rejected(Box::new(reject))),
-            },
-            Err(error) => return Err(error),
+        let made = match self.commitment(key.address(), commitment).await? {
+            Some(made) => made,
+            None => {
+                self.submit(key, Payload::CommitModel { commitment }).await?;
+                // Proven: whoever sees the manifest before it stands could commit to it first.
+                let made = self.commitment(key.address(), commitment).await?;
+                made.ok_or_else(|| self.untrue(SubjectError::Missing { table: "model_commitments" }))?
+            }
         };
         // The publication is for the next block.
-        while self.status().await?.height.saturating_add(1) < made.saturating_add(blocks) {
+        let from = made.height.saturating_add(blocks).saturating_sub(1);
+        let (mut seen, mut since) = (0, Instant::now());
+        loop {
+            self.proven(Subject::Params {}).await?;
+            let height = self.verified_header().await.map_or(0, |header| header.height);
+            if height >= from {
+                return Ok(payload);
+            }
+            if height > seen {
+                (seen, since) = (height, Instant::now());
+            } else if since.elapsed() > STANDSTILL {
+                return Err(LedgerError::NoHeader { url: self.0.url.clone(), height: from });
+            }
             tokio::time::sleep(PAUSE).await;
         }
-        Ok(payload)
+    }
+
+    /// An owner's commitment that is neither used nor forgotten, proven.
+    async fn commitment(
+        &self,
+        owner: Address,
+        commitment: Hash32,
+    ) -> Result<Option<ModelCommitment>, LedgerError> {
+        let proven = self.proven(Subject::ModelCommitment { owner, commitment }).await?;
+        Ok(MODEL_COMMITMENTS.get(proven.state(), &(owner, commitment)))
     }
 }

@@ -6,7 +6,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use dn_core::objects::{BatchLine, BatchRoot, Receipt};
+use dn_core::objects::{BatchLine, BatchRoot, NO_NUMERIC_SPEC, Receipt};
 use dn_core::{Address, Amount, ChannelId, ModelId, ReceiptId, Signed};
 use dn_ledger::reject::{Field, Reject, SignedObject};
 use dn_ledger::tx::{Payload, Role};
@@ -65,6 +65,10 @@ async fn settle(shared: &Arc<Shared>) -> Result<(), WorkerError> {
                 .store()
                 .set_aside("expired before it was settled, or without fee", |r| ids.contains(&r.id()))?;
         }
+        // Those that can be checked and those that cannot go into batches of their own.
+        let exact = |receipt: &Signed<Receipt>| receipt.body.numeric_spec != NO_NUMERIC_SPEC;
+        let first = receipts.first().map(exact);
+        let receipts = receipts.into_iter().filter(|receipt| Some(exact(receipt)) == first).collect();
         if let Some(open) = countersigned(shared, gateway, receipts).await? {
             shared.store().set_open_batch(&open)?;
             post(shared, &open).await?;

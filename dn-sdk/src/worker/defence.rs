@@ -79,8 +79,9 @@ async fn answer_one(shared: &Arc<Shared>, view: &DisputeView) -> Result<(), Work
 /// Drops answers that nobody can dispute any more.
 async fn prune(shared: &Arc<Shared>) -> Result<(), WorkerError> {
     for (id, asked_until_ms) in shared.store().served_batches()? {
-        let status = shared.ledger().batch(id).await?.map(|batch| batch.status);
+        // What is answered now is not of before it.
         let chain_ms = shared.ledger().verified_header().await.map_or(0, |header| header.time_ms);
+        let status = shared.ledger().batch(id).await?.map(|batch| batch.status);
         if is_over(status, asked_until_ms.saturating_add(shared.receipt_validity_ms()), chain_ms) {
             shared.store().drop_served(id)?;
         }

@@ -60,15 +60,17 @@ impl Dispute {
     }
 }
 
-/// How many moves of disputes a block has taken.
+/// How many moves of disputes and how many votes a block has taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct DisputeLoad {
     /// The block.
     pub height: u64,
     /// Its moves so far.
     pub moves: u32,
+    /// The votes that it has asked for.
+    pub votes: u32,
 }
-canonical_struct!(DisputeLoad { height: u64, moves: u32 });
+canonical_struct!(DisputeLoad { height: u64, moves: u32, votes: u32 });
 
 /// How many audits the batches of a block may bring.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
