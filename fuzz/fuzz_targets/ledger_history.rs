@@ -24,6 +24,6 @@ fuzz_target!(|input: &[u8]| {
         }
     }
     let dir = std::env::temp_dir().join(format!("dn-fuzz-history-{}", std::process::id()));
-    let _ = Store::import_archive(&dir, &mut &*input);
+    let _ = Store::import_archive(&dir, &mut &*input, None);
     let _ = std::fs::remove_dir_all(&dir);
 });

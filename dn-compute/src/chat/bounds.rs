@@ -20,6 +20,8 @@ pub(super) const MAX_BUILT_BYTES: usize = 256 << 20;
 const MAX_DEPTH: usize = 64;
 /// Most values in a list or map, those of its lists and maps included.
 const MAX_INNER: usize = 1 << 20;
+/// What looking at a value counts, so that looking at many again and again ends.
+const VISIT: usize = 8;
 /// Bytes of a list for each of its values.
 const ITEM: usize = size_of::<Value>();
 
@@ -133,7 +135,7 @@ pub(super) fn measure(env: &mut Environment<'static>) {
     env.add_function(SPLAT, move |value: Value| b.collect([&value]));
     let b = built.clone();
     env.add_function(HELD, move |value: Value| {
-        b.charge(inside(&value, true)?)?;
+        b.charge(inside(&value, true)? * VISIT)?;
         Ok::<_, Error>(value)
     });
     let b = built.clone();
@@ -183,8 +185,7 @@ impl Built {
             }
             _ => return Ok(value),
         };
-        // Each value that is looked at counts, so that looking at many again and again ends.
-        self.charge(inside(&value, false)?)?;
+        self.charge(inside(&value, false)? * VISIT)?;
         Ok(value)
     }
 
