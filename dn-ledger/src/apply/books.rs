@@ -68,8 +68,8 @@ impl Step<'_> {
         bond: Amount,
         reporter: Address,
     ) -> Amount {
-        let key = (role, address);
-        let mut identity = IDENTITIES.get(self.state, &key).expect("identities are never removed");
+        let identity = IDENTITIES.get(self.state, &(role, address));
+        let mut identity = identity.expect("identities are never removed");
         let offence = if cause == SlashCause::Fraud { Offence::WorkerFraud } else { Offence::Availability };
         let penalty = self.ctx.params.slash.penalty(offence, bond, identity.collateral);
         identity.collateral = identity.collateral.saturating_sub(penalty.from_collateral);

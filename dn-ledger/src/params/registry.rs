@@ -1,5 +1,6 @@
 //! Parameters of domains, lineage, backing and job escrow.
 
+use dn_core::wide::mul_div;
 use dn_core::{Amount, canonical_struct};
 use dn_powr::{FeeBounds, Range};
 use serde::{Deserialize, Serialize};
@@ -138,8 +139,8 @@ impl RegistryParams {
     /// # Units
     /// Verified work units.
     pub(crate) fn inexact_work(&self, counted: u128) -> u128 {
-        let (bps, whole) = (u128::from(self.inexact_work_bps), u128::from(dn_powr::BPS));
-        counted / whole * bps + counted % whole * bps / whole
+        let part = mul_div(counted, self.inexact_work_bps.into(), dn_powr::BPS.into());
+        part.expect("a part is no more than the whole")
     }
 
     /// Checks every bound.
