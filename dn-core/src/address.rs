@@ -74,9 +74,11 @@ impl<'de> serde::Deserialize<'de> for Address {
 
 impl Canonical for Address {
     const MIN_LEN: usize = 20;
+    #[inline]
     fn encode(&self, out: &mut Vec<u8>) {
         out.extend_from_slice(&self.0);
     }
+    #[inline]
     fn decode(r: &mut Reader<'_>) -> Result<Self, DecodeError> {
         r.array().map(Self)
     }

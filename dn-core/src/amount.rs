@@ -202,9 +202,11 @@ impl<'de> serde::Deserialize<'de> for Amount {
 
 impl Canonical for Amount {
     const MIN_LEN: usize = 16;
+    #[inline]
     fn encode(&self, out: &mut Vec<u8>) {
         self.0.encode(out);
     }
+    #[inline]
     fn decode(r: &mut Reader<'_>) -> Result<Self, DecodeError> {
         u128::decode(r).map(Self)
     }

@@ -133,6 +133,7 @@ impl<'a> Reader<'a> {
     ///
     /// # Errors
     /// [`DecodeError::UnexpectedEnd`].
+    #[inline]
     pub fn take(&mut self, n: usize) -> Result<&'a [u8], DecodeError> {
         if n > self.left() {
             return Err(DecodeError::UnexpectedEnd { at: self.at, needed: n, left: self.left() });
@@ -146,6 +147,7 @@ impl<'a> Reader<'a> {
     ///
     /// # Errors
     /// [`DecodeError::UnexpectedEnd`].
+    #[inline]
     pub fn array<const N: usize>(&mut self) -> Result<[u8; N], DecodeError> {
         let mut out = [0; N];
         out.copy_from_slice(self.take(N)?);
@@ -182,9 +184,11 @@ macro_rules! integers {
     ($($t:ty),*) => {$(
         impl Canonical for $t {
             const MIN_LEN: usize = size_of::<$t>();
+            #[inline]
             fn encode(&self, out: &mut Vec<u8>) {
                 out.extend_from_slice(&self.to_le_bytes());
             }
+            #[inline]
             fn decode(r: &mut Reader<'_>) -> Result<Self, DecodeError> {
                 Ok(<$t>::from_le_bytes(r.array()?))
             }
@@ -195,9 +199,11 @@ integers!(u8, u16, u32, u64, u128, i8, i16, i32, i64, i128);
 
 impl Canonical for bool {
     const MIN_LEN: usize = 1;
+    #[inline]
     fn encode(&self, out: &mut Vec<u8>) {
         out.push(u8::from(*self));
     }
+    #[inline]
     fn decode(r: &mut Reader<'_>) -> Result<Self, DecodeError> {
         let at = r.position();
         match u8::decode(r)? {
@@ -210,9 +216,11 @@ impl Canonical for bool {
 
 impl<const N: usize> Canonical for [u8; N] {
     const MIN_LEN: usize = N;
+    #[inline]
     fn encode(&self, out: &mut Vec<u8>) {
         out.extend_from_slice(self);
     }
+    #[inline]
     fn decode(r: &mut Reader<'_>) -> Result<Self, DecodeError> {
         r.array()
     }

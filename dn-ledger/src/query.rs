@@ -31,7 +31,9 @@ use page::{newest, page, page_in};
 
 pub use balances::{balances, balances_page, pools};
 pub use dispute::{dispute, disputes};
-pub use lists::{backing_releases, backings, model_workers, offer, redelegations, stakes, unbonding};
+pub use lists::{
+    backing_releases, backings, model_commitments, model_workers, offer, redelegations, stakes, unbonding,
+};
 pub use page::{DEFAULT_LIMIT, MAX_SCAN, PageError};
 pub use registries::{agent, agent_id, beacon, model_trust, quality_rounds, reputation, validations};
 

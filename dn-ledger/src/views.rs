@@ -17,7 +17,7 @@ pub use governance::{ProposalView, RedelegationView, SessionView, UpgradeView};
 pub use page::{Cursor, Page, PageRequest};
 pub use registry::{
     BackingRelease, BackingView, BackingsView, DomainBalance, DomainView, FamilyBalance, FamilyView, JobView,
-    ModelTermsView, OfferView, ReleaseBalance,
+    ModelCommitmentView, ModelTermsView, OfferView, ReleaseBalance,
 };
 
 use crate::block::{Certificate, Header};

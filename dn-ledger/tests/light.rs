@@ -6,7 +6,7 @@ mod common;
 use common::{CHAIN_ID, START_MS, World, address, certificate, dn, key, manifest, params, price};
 use dn_core::merkle::MerkleTree;
 use dn_core::objects::{AuditOutcome, SessionGrant};
-use dn_core::{Amount, BatchId, Canonical, JobId, Signed};
+use dn_core::{Amount, BatchId, Canonical, Hash32, JobId, Signed};
 use dn_ledger::block::{Certificate, CertificateError};
 use dn_ledger::light::{
     LightBlock, LightClient, LightError, ProofView, Proven, Subject, SubjectError, TrustOptions, TrustedHash,
@@ -457,6 +457,9 @@ fn every_subject_is_answered_as_the_node_answers() {
         };
         w.ok("owner", Payload::PublishVersion { version });
     }
+    let commitment = Hash32([4; 32]);
+    w.ok("owner", Payload::CommitModel { commitment });
+    let committed = w.height();
     w.ok("payer", Payload::BackModel { family, amount: dn(20) });
     let held = BACKING_SHARES.get_or_default(w.state(), &(address("payer"), family));
     w.ok("payer", Payload::Unback { family, shares: Shares(held.0 / 2) });
@@ -525,6 +528,11 @@ fn every_subject_is_answered_as_the_node_answers() {
     let sessions = |state| query::sessions(state, owner, &PageRequest::default()).unwrap().items;
     assert_eq!(vec![one.clone()], sessions(state));
     assert_eq!(vec![one], sessions(open(Subject::Sessions { owner }).state()));
+    let owner = address("owner");
+    let commitments = |state| query::model_commitments(state, owner, &PageRequest::default()).unwrap().items;
+    let [one] = commitments(state).try_into().unwrap();
+    assert_eq!((one.commitment, one.height), (commitment, committed));
+    assert_eq!(vec![one], commitments(open(Subject::ModelCommitments { owner }).state()));
     let proposal = query::proposal_record(open(Subject::Proposal { id: 0 }).state(), 0);
     assert!(proposal.is_some());
     assert_eq!(proposal, query::proposal_record(state, 0));

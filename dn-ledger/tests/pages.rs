@@ -7,12 +7,12 @@ use std::collections::BTreeSet;
 
 use common::{World, address, dn, price};
 use dn_core::objects::Price;
-use dn_core::{Address, Amount, BatchId, ChannelId, JobId, ModelId, keccak256};
+use dn_core::{Address, Amount, BatchId, ChannelId, Hash32, JobId, ModelId, keccak256};
 use dn_ledger::query::{self, MAX_SCAN, PageError};
 use dn_ledger::state::{
     ACCOUNTS, Account, BACKING_RELEASES, BACKING_SHARES, BATCHES, DOMAINS, IDENTITIES, JOBS, JobEscrow,
-    MODELS, OFFERS, OPEN_PROPOSALS, Offer, PROPOSALS, REDELEGATIONS, SESSIONS, STAKE_SHARES, Session, State,
-    UNBONDING, WORKER_BATCHES, WORKER_SEQUENCES,
+    MODEL_COMMITMENTS, MODELS, ModelCommitment, OFFERS, OPEN_PROPOSALS, Offer, PROPOSALS, REDELEGATIONS,
+    SESSIONS, STAKE_SHARES, Session, State, UNBONDING, WORKER_BATCHES, WORKER_SEQUENCES,
 };
 use dn_ledger::tx::Shares;
 use dn_ledger::views::{BalancesView, Cursor, Page, PageRequest};
@@ -72,6 +72,8 @@ fn crowd() -> State {
         REDELEGATIONS.put(&mut state, &(who, n, (by, worker)), &Shares(1));
         BACKING_SHARES.put(&mut state, &(who, ModelId(hash("family", n))), &Shares(1));
         BACKING_RELEASES.put(&mut state, &(who, n, ModelId(hash("family", n))), &dn(1));
+        let commitment = ModelCommitment { height: n, expires_height: n + 9 };
+        MODEL_COMMITMENTS.put(&mut state, &(who, Hash32(hash("commitment", n))), &commitment);
         OFFERS.put(
             &mut state,
             &(ModelId::ZERO, by),
@@ -145,6 +147,7 @@ fn every_list_is_whole_whatever_the_size_of_its_pages() {
     check(many, |r| query::redelegations(&state, who, r), |l| (l.release_epoch, l.from, l.to));
     check(many, |r| query::backings(&state, who, r), |b| b.family);
     check(many, |r| query::backing_releases(&state, who, r), |b| (b.release_epoch, b.family));
+    check(many, |r| query::model_commitments(&state, who, r), |c| c.commitment);
     check(many, |r| query::model_workers(&state, ModelId::ZERO, r), |o| o.worker);
     // An answer about the account holds their beginning.
     let account = query::account(&state, who);

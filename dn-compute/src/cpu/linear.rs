@@ -1,5 +1,9 @@
 //! Linear layers: the work is cut by rows, each piece passes all tokens by its rows.
 
+#[cfg(target_arch = "x86_64")]
+use std::arch::asm;
+#[cfg(target_arch = "x86_64")]
+use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::spec::matrix::MIN_SHIFT;
@@ -18,6 +22,8 @@ mod amx;
 mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
+#[cfg(all(test, target_arch = "x86_64"))]
+mod cases;
 #[cfg(target_arch = "aarch64")]
 mod neon;
 
@@ -54,6 +60,20 @@ impl Out {
         unsafe { self.at.add(token * self.rows + row) }
     }
 
+    /// Asks for the places of the outputs of a tile and some groups of rows, each on a page of its own.
+    #[cfg(target_arch = "x86_64")]
+    fn claim(&self, tile: Tile, groups: Range<usize>) {
+        let rows = groups.start * GROUP..self.rows.min(groups.end * GROUP);
+        for token in tile.first..tile.first + tile.width {
+            let to = self.place(token, rows.start, rows.len());
+            // SAFETY: it writes nothing and never faults.
+            unsafe {
+                asm!("prefetchw [{to}]", "prefetchw [{to} + 60]", to = in(reg) to,
+                    options(nostack, preserves_flags));
+            }
+        }
+    }
+
     /// Writes the outputs of some rows for one token.
     ///
     /// # Safety
@@ -63,7 +83,10 @@ impl Out {
         // SAFETY: in bounds by the assertion, exclusive by the caller's promise.
         unsafe {
             let to = self.at.add(token * self.rows + row);
-            std::ptr::copy_nonoverlapping(values.as_ptr(), to, values.len());
+            match values.first_chunk::<GROUP>() {
+                Some(whole) => to.cast::<[f32; GROUP]>().write_unaligned(*whole),
+                None => std::ptr::copy_nonoverlapping(values.as_ptr(), to, values.len()),
+            }
         }
     }
 }
@@ -148,6 +171,11 @@ unsafe fn piece(level: Level, w: &Packed, acts: &Acts, first: usize, end: usize,
     if let (Level::Avx512(token), true) = (level, acts.et.len() >= MANY) {
         // SAFETY: the caller's promise.
         return unsafe { avx512::many::piece(token, w, acts, first..end, out) };
+    }
+    #[cfg(target_arch = "x86_64")]
+    if let (Some(pairs), true) = (avx2::many::Pairs::of(level), acts.et.len() >= MANY) {
+        // SAFETY: the caller's promise.
+        return unsafe { avx2::many::piece(pairs, w, acts, first..end, out) };
     }
     let mut results: Results = [[0.0; GROUP]; 2 * TILE];
     let mut largest = 0u32;

@@ -84,6 +84,11 @@ pub enum Subject {
         /// The commitment.
         commitment: Hash32,
     },
+    /// An owner's commitments to models that are not published yet.
+    ModelCommitments {
+        /// The owner.
+        owner: Address,
+    },
     /// A model family with its versions and its backers' pool.
     Family {
         /// The family: its first model.
@@ -160,7 +165,7 @@ impl Subject {
             Self::Job { id } => vec![JOBS.key(id)],
             Self::Session { owner, session } => vec![SESSIONS.key(&(*owner, *session))],
             Self::Proposal { id } => vec![PROPOSALS.key(id)],
-            Self::Backing { .. } | Self::Sessions { .. } => Vec::new(),
+            Self::Backing { .. } | Self::Sessions { .. } | Self::ModelCommitments { .. } => Vec::new(),
         }
     }
 
@@ -183,6 +188,7 @@ impl Subject {
                 keys
             }
             Self::Sessions { owner } => list(state, &SESSIONS, owner),
+            Self::ModelCommitments { owner } => list(state, &MODEL_COMMITMENTS, owner),
             _ => Vec::new(),
         }
     }

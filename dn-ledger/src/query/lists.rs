@@ -4,12 +4,14 @@ use dn_core::{Address, Amount, ModelId};
 
 use super::page::{PageError, page_in};
 use crate::state::{
-    BACKING_POOLS, BACKING_RELEASES, BACKING_SHARES, IDENTITIES, IdentityStatus, OFFERS, Offer,
-    REDELEGATION_POOLS, REDELEGATIONS, STAKE_POOLS, STAKE_SHARES, State, UNBONDING, UNBONDING_POOLS,
+    BACKING_POOLS, BACKING_RELEASES, BACKING_SHARES, IDENTITIES, IdentityStatus, MODEL_COMMITMENTS,
+    ModelCommitment, OFFERS, Offer, REDELEGATION_POOLS, REDELEGATIONS, STAKE_POOLS, STAKE_SHARES, State,
+    UNBONDING, UNBONDING_POOLS,
 };
 use crate::tx::{Role, Shares};
 use crate::views::{
-    BackingRelease, BackingView, OfferView, Page, PageRequest, RedelegationView, StakeView, UnbondingView,
+    BackingRelease, BackingView, ModelCommitmentView, OfferView, Page, PageRequest, RedelegationView,
+    StakeView, UnbondingView,
 };
 
 pub(super) fn stake_view(state: &State, validator: Address, shares: Shares) -> StakeView {
@@ -117,6 +119,21 @@ pub fn backing_releases(
     request: &PageRequest,
 ) -> Result<Page<BackingRelease>, PageError> {
     page_in(state, &BACKING_RELEASES, &who, request, |key, amount| Some(release_view(key, amount)))
+}
+
+/// An owner's commitments to models that are neither used nor forgotten.
+///
+/// # Errors
+/// [`PageError`].
+pub fn model_commitments(
+    state: &State,
+    owner: Address,
+    request: &PageRequest,
+) -> Result<Page<ModelCommitmentView>, PageError> {
+    page_in(state, &MODEL_COMMITMENTS, &owner, request, |(_, commitment), record| {
+        let ModelCommitment { height, expires_height } = record;
+        Some(ModelCommitmentView { commitment, height, expires_height })
+    })
 }
 
 /// The offers of the workers that host a model, by address.

@@ -1,7 +1,7 @@
 //! Views of domains, model families, backers and jobs.
 
 use dn_core::objects::Price;
-use dn_core::{Address, Amount, ChannelId, JobId, ModelId};
+use dn_core::{Address, Amount, ChannelId, Hash32, JobId, ModelId};
 use dn_powr::{DomainSplit, FeeMove, FeeSplit};
 use serde::{Deserialize, Serialize};
 
@@ -165,6 +165,18 @@ pub struct DomainBalance {
     pub domain: u32,
     /// How much.
     pub amount: Amount,
+}
+
+/// `dn_modelCommitments`: an owner's commitment to a model that is not published yet.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct ModelCommitmentView {
+    /// The commitment.
+    pub commitment: Hash32,
+    /// The block that took it.
+    pub height: u64,
+    /// The last block that takes a publication by it.
+    pub expires_height: u64,
 }
 
 /// DN in a family's backers' pool.

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use common::{CHAIN_ID, World, address, dn, key, offer, params, price, solo_genesis};
 use dn_core::objects::SessionGrant;
-use dn_core::{BatchId, Canonical, ChannelId, JobId, ModelId, Signed};
+use dn_core::{BatchId, Canonical, ChannelId, Hash32, JobId, ModelId, Signed};
 use dn_ledger::node::{History, Node, NodeConfig, openrpc};
 use dn_ledger::tx::{BackingTerms, Licence, NewJob, NewVersion, ProposalKind, channel_id, escrow_id};
 use dn_ledger::{Payload, Role, SignedTx, Tx};
@@ -120,6 +120,7 @@ fn populate(send: &mut Sender, w: &World) -> Scene {
     };
     let model = version.manifest.id();
     send.ok("owner", Payload::PublishVersion { version });
+    send.ok("owner", Payload::CommitModel { commitment: Hash32([4; 32]) });
     send.ok("worker", offer(model));
     send.ok("payer", Payload::BackModel { family: model, amount: dn(20) });
     let (payer, gateway) = (address("payer"), address("gateway"));
@@ -199,6 +200,7 @@ fn examples(scene: &Scene, send: &mut Sender, snapshot: u64) -> Vec<(&'static st
         ("dn_redelegations", of("v1"), true),
         ("dn_backings", of("payer"), true),
         ("dn_backingReleases", of("payer"), true),
+        ("dn_modelCommitments", json!({ "owner": address("owner") }), true),
         ("dn_modelWorkers", by_model.clone(), true),
         ("dn_identity", role("v1", "validator"), true),
         ("dn_identity", role("worker", "worker"), true),

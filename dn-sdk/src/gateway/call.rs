@@ -165,11 +165,12 @@ impl Driver {
                 self.shared.metrics.resumed();
             }
         }
-        if tried == 0 {
-            Err(ApiError::NoWorker { model: self.call.model.view.name.clone() })
-        } else {
-            Err(ApiError::WorkersFailed)
+        if tried > 0 {
+            return Err(ApiError::WorkersFailed);
         }
+        let (request, model) = (&self.call.request, self.call.model.view.name.clone());
+        let priced_out = self.shared.workers.priced_out(request.model, request.price);
+        Err(if priced_out { ApiError::PricedOut { model } } else { ApiError::NoWorker { model } })
     }
 
     /// Holds the most that the call can cost.

@@ -138,6 +138,8 @@ pub(crate) enum ApiError {
     TooManyCalls { channel: ChannelId, limit: usize },
     #[error("no worker is free for `{model}`")]
     NoWorker { model: String },
+    #[error("every worker of `{model}` here asks for more than the model's price")]
+    PricedOut { model: String },
     #[error("this gateway is at its limit of {limit} calls")]
     Full { limit: usize },
     #[error("the workers failed; nothing was charged")]
@@ -220,6 +222,7 @@ impl ApiError {
                 Shape::new(StatusCode::TOO_MANY_REQUESTS, "rate_limit_error", "too_many_calls").retry(1)
             }
             Self::NoWorker { .. } => unavailable("no_worker_available").retry(2),
+            Self::PricedOut { .. } => unavailable("price_too_low"),
             Self::Full { .. } => unavailable("gateway_full").retry(2),
             Self::LedgerDown => unavailable("ledger_unreachable").retry(5),
             Self::WorkersFailed => Shape::new(StatusCode::BAD_GATEWAY, "server_error", "workers_failed"),

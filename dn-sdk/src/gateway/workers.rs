@@ -187,6 +187,13 @@ impl Workers {
         Some(Slot(session))
     }
 
+    /// Whether workers host the model, none of them for the price.
+    pub(crate) fn priced_out(&self, model: ModelId, price: Price) -> bool {
+        let sessions = locked(&self.0);
+        let mut hosts = sessions.values().filter(|session| session.models.contains(&model)).peekable();
+        hosts.peek().is_some() && hosts.all(|session| !price.covers(session.price))
+    }
+
     pub(crate) fn sessions(&self) -> Vec<Arc<Session>> {
         locked(&self.0).values().cloned().collect()
     }

@@ -6,7 +6,8 @@ use dn_ledger::light::Subject;
 use dn_ledger::query;
 use dn_ledger::tx::Payload;
 use dn_ledger::views::{
-    BackingsView, DomainView, FamilyView, JobView, ModelTermsView, ModelTrustView, OfferView,
+    BackingsView, DomainView, FamilyView, JobView, ModelCommitmentView, ModelTermsView, ModelTrustView,
+    OfferView, PageRequest,
 };
 use serde_json::json;
 
@@ -38,6 +39,16 @@ impl LedgerClient {
     pub async fn model_terms(&self, id: ModelId) -> Result<Option<ModelTermsView>, LedgerError> {
         let proven = self.proven(Subject::ModelTerms { id }).await?;
         Ok(query::model_terms(proven.state(), id))
+    }
+
+    /// An owner's commitments to models that it has not published yet, each proven; the list may leave some out.
+    ///
+    /// # Errors
+    /// [`LedgerError`].
+    pub async fn model_commitments(&self, owner: Address) -> Result<Vec<ModelCommitmentView>, LedgerError> {
+        let proven = self.proven(Subject::ModelCommitments { owner }).await?;
+        let page = query::model_commitments(proven.state(), owner, &PageRequest::default());
+        Ok(page.expect("the default page").items)
     }
 
     /// A model family, named by its first model, proven with all its versions.

@@ -31,6 +31,8 @@ async fn a_worker_is_not_asked_below_its_price() {
     let body = json!({ "model": MODEL, "messages": [{ "role": "user", "content": "hi" }], "max_tokens": 4 });
     let answer = net.post("/v1/chat/completions", &body).send().await.unwrap();
     assert_eq!(answer.status(), 503);
+    let refused: Value = answer.json().await.unwrap();
+    assert_eq!(refused["error"]["code"], "price_too_low", "waiting does not help: {refused}");
     let metrics = net.get("/metrics").send().await.unwrap().text().await.unwrap();
     let leases = metrics.lines().filter(|line| line.starts_with("dn_gateway_leases_total")).count();
     assert_eq!(leases, 0, "nobody was asked: {metrics}");

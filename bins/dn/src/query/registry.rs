@@ -20,6 +20,11 @@ pub(crate) enum Query {
         /// The model.
         id: ModelId,
     },
+    /// An owner's commitments to models that are not published yet, by the blocks that took them and the last that take a publication.
+    Commitments {
+        /// The owner.
+        owner: Address,
+    },
     /// A model family: its versions and its backers' pool, in DN and shares.
     Family {
         /// The family: its first model.
@@ -55,6 +60,7 @@ pub(super) async fn ask(client: &LedgerClient, query: Query) -> Result<Value, Cl
         Query::Domain { id: None } => answer(client.domains().await?),
         Query::Domain { id: Some(id) } => found(client.domain(id).await?, || format!("no domain {id}")),
         Query::ModelTerms { id } => found(client.model_terms(id).await?, || format!("no model {id}")),
+        Query::Commitments { owner } => answer(client.model_commitments(owner).await?),
         Query::Family { id } => found(client.family(id).await?, || format!("no model family {id}")),
         Query::Backing { address } => answer(client.backing(address).await?),
         Query::Job { id } => found(client.job(id).await?, || format!("no open job {id}")),

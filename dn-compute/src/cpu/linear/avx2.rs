@@ -15,6 +15,8 @@ use crate::cpu::pack::{Bits, GROUP, OCT, OCTS, Packed, oct_bytes};
 use crate::cpu::vnni::add_pairs_256;
 use crate::spec::matrix::MIN_SHIFT;
 
+pub(super) mod many;
+
 /// Octs of a unit of sums.
 const UNIT_OCTS: usize = UNIT / OCT;
 

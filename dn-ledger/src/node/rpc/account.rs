@@ -41,6 +41,11 @@ pub(super) fn methods() -> Vec<Method> {
             },
         ),
         Method::query(
+            "dn_modelCommitments",
+            "An owner's commitments to models that are not published yet.",
+            |shared, of: OfOwner| Ok(query::model_commitments(shared.chain().state(), of.owner, &of.page())?),
+        ),
+        Method::query(
             "dn_modelWorkers",
             "The offers of the workers that host a model, by address.",
             |shared, of: OfModel| Ok(query::model_workers(shared.chain().state(), of.id, &of.page())?),

@@ -1,7 +1,6 @@
 //! Many tokens by AVX-512: some columns of two groups of rows are widened once, into memory of the thread, and pass all
 //! tokens from there. Short blocks are taken two at a time.
 
-use std::arch::asm;
 use std::arch::x86_64::*;
 use std::cell::RefCell;
 use std::ops::Range;
@@ -119,7 +118,7 @@ impl Work<'_> {
                     for (i, tile) in tiles.iter().enumerate() {
                         self.ask(&next, i, tiles.len());
                         if part.end == octs {
-                            self.claim(*tile, &groups);
+                            self.out.claim(*tile, groups.clone());
                         }
                         let (of_tile, rest) = sums.split_at_mut(tile.width * groups.len());
                         sums = rest;
@@ -192,19 +191,6 @@ impl Work<'_> {
             for line in bytes.chunks(each).nth(share).unwrap_or_default().chunks(64) {
                 // SAFETY: a prefetch reads nothing and never faults.
                 unsafe { _mm_prefetch::<_MM_HINT_T1>(line.as_ptr().cast()) };
-            }
-        }
-    }
-
-    /// Asks for the places of a tile's outputs, each on a page of its own, while its last products are added.
-    fn claim(&self, tile: Tile, groups: &Range<usize>) {
-        let rows = groups.start * GROUP..self.w.rows.min(groups.end * GROUP);
-        for token in tile.first..tile.first + tile.width {
-            let to = self.out.place(token, rows.start, rows.len());
-            // SAFETY: it writes nothing and never faults.
-            unsafe {
-                asm!("prefetchw [{to}]", "prefetchw [{to} + 60]", to = in(reg) to,
-                    options(nostack, preserves_flags));
             }
         }
     }
