@@ -363,7 +363,8 @@ impl Chain {
         self.propose_revealing(proposer, None, time_ms, candidates, Signatures::Check)
     }
 
-    /// Builds a block of the candidates, in their order, that the rules accept, until it is full. The state is unchanged.
+    /// Builds a block of the candidates, in their order, that the rules accept, until it is full. What the rules refuse takes no room in it, as nobody
+    /// pays for it; after as many refused bytes as a block has, the rest waits. The state is unchanged.
     ///
     /// A candidate with which the rules panic is refused ([`Reject::Bug`]).
     ///
@@ -399,27 +400,25 @@ impl Chain {
     ) -> Result<Proposal, BlockError> {
         let begin = begin_block(&mut self.state, ctx);
         let (mut txs, mut outcomes, mut rejected) = (Vec::new(), Vec::new(), Vec::new());
-        let mut bytes = 0;
-        for tx in candidates.iter().take(ctx.params.max_block_txs as usize) {
+        let room = ctx.params.max_block_bytes as usize;
+        let (mut bytes, mut refused_bytes) = (0, 0);
+        for tx in candidates {
             let size = tx.to_bytes().len();
-            if bytes + size > ctx.params.max_block_bytes as usize {
+            if txs.len() == ctx.params.max_block_txs as usize || bytes.max(refused_bytes) + size > room {
                 break;
             }
             match attempt(&mut self.state, tx, ctx, signatures) {
                 Ok(outcome) => {
                     txs.push(tx.clone());
                     outcomes.push(outcome);
+                    bytes += size;
                 }
                 Err(reason) => {
-                    let waits = reason.is_for_this_block();
+                    // What only waits for the next block is cheap to refuse.
+                    refused_bytes += if reason.is_for_this_block() { 0 } else { size };
                     rejected.push((tx.clone(), reason));
-                    if waits {
-                        // It takes no room from others.
-                        continue;
-                    }
                 }
             }
-            bytes += size;
         }
         let validators = self.validators().hash();
         let end = end_block(&mut self.state, ctx);

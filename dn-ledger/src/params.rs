@@ -9,7 +9,7 @@ mod dispute;
 mod feedback;
 mod quality;
 
-use dn_core::{Amount, canonical_struct};
+use dn_core::{Amount, canonical_struct, wide};
 use serde::{Deserialize, Serialize};
 
 pub use governance::{GovernanceParams, MAX_OPEN_PROPOSALS, StakingParams};
@@ -331,10 +331,14 @@ impl Params {
 
     /// The highest mean fee of a line's receipts, and the highest fee of a job, that a worker with this collateral, and this bond on the job, is paid:
     /// more, and a cheat that is seen by the least audit rate would gain. None where everything is audited.
-    pub fn max_mean_fee(&self, collateral: Amount, bond: Amount) -> Option<Amount> {
+    ///
+    /// With batches open, of the collateral only what will probably be left if it cheats in those too: each proven fraud takes its part of what the ones
+    /// before have left, so that many cheats at once would gain in proportion and lose less.
+    pub fn max_mean_fee(&self, collateral: Amount, bond: Amount, open_batches: u64) -> Option<Amount> {
         let whole = u128::from(dn_powr::BPS);
-        let floor = u128::from(self.audit_rate.floor);
-        let gained = (whole - floor.min(whole)) * u128::from(self.fees.worker);
+        let floor = u128::from(self.audit_rate.floor).min(whole);
+        let gained = (whole - floor) * u128::from(self.fees.worker);
+        let collateral = self.left_after(collateral, open_batches);
         // What fraud costs, in atto times basis points; amounts beyond the supply saturate.
         let part = |amount: Amount, bps: u16| amount.atto().saturating_mul(bps.into());
         let (of_collateral, of_bond) =
@@ -342,6 +346,24 @@ impl Params {
         let lost = Amount::from_atto(of_collateral.saturating_add(of_bond));
         // A fee beyond 128 bits is no bound.
         if gained == 0 { None } else { lost.mul_div(floor, gained).ok() }
+    }
+
+    /// What is left on average, rounded down, of a collateral when each of so many batches is a fraud that is seen by the least audit rate:
+    /// `collateral · (1 - floor · part)^batches`.
+    fn left_after(&self, collateral: Amount, batches: u64) -> Amount {
+        const ONE: u128 = 1 << 64;
+        let whole = u128::from(dn_powr::BPS) * u128::from(dn_powr::BPS);
+        let lost = u128::from(self.audit_rate.floor) * u128::from(self.slash.fraud_collateral);
+        let times = |a: u128, b: u128| wide::mul_div(a, b, ONE).unwrap_or(0);
+        // Halves the number of batches and squares the factor; both at most one.
+        let (mut factor, mut batches, mut left) = (ONE * whole.saturating_sub(lost) / whole, batches, ONE);
+        while batches > 0 && left > 0 {
+            if batches % 2 == 1 {
+                left = times(left, factor);
+            }
+            (factor, batches) = (times(factor, factor), batches / 2);
+        }
+        Amount::from_atto(times(collateral.atto(), left))
     }
 
     /// The shortest time in which stake that backed a block is free, whatever is voted: that of the last block of a set,

@@ -88,6 +88,7 @@ fn identity_view(state: &State, role: Role, address: Address, record: Identity) 
         name: record.name,
         endpoint: record.endpoint,
         collateral: record.collateral,
+        open_batches: record.open_batches,
         registered_height: record.registered_height,
         trust: trust(state, role, address).map(|view| view.trust),
         stake: if validator { STAKE_POOLS.get_or_default(state, &address).tokens() } else { Amount::ZERO },

@@ -239,15 +239,17 @@ pub enum Reject {
     /// More tokens than the line's receipts can have: prompt and output of each fit the model's context.
     #[error("line {line} counts {found} tokens; its receipts have room for {limit}")]
     LineTokens { line: u32, limit: u64, found: u64 },
-    /// Fees that the worker's collateral and its bond on the job do not stand for: `limit` is the highest for so many receipts.
+    /// Fees that the worker's collateral and its bond on the job do not stand for, beside its `open` batches: `limit` is the highest for so many
+    /// receipts.
     #[error(
-        "{receipts} receipts of worker {worker} cost {found}; its collateral of {collateral} and bond of {bond} stand for {limit}"
+        "{receipts} receipts of worker {worker} cost {found}; its collateral of {collateral} and bond of {bond} stand for {limit}, with {open} batches open"
     )]
     FeesOverBond {
         worker: Address,
         receipts: u32,
         collateral: Amount,
         bond: Amount,
+        open: u64,
         limit: Amount,
         found: Amount,
     },

@@ -119,6 +119,10 @@ mod tests {
         assert_eq!(of([666, 0, 0, 334], 1_000), passed);
         assert_eq!(of([665, 0, 0, 335], 1_000), ProposalStatus::Vetoed);
         assert_eq!(of([100, 0, 565, 335], 1_000), ProposalStatus::Vetoed);
+        // Of all votes, abstentions included: three tenths are no veto, though half of those who decide.
+        assert_eq!(of([300, 0, 400, 300], 1_000), ProposalStatus::Rejected);
+        // Who votes with a veto that fails decides, against: 301 of 635.
+        assert_eq!(of([301, 0, 365, 334], 1_000), ProposalStatus::Rejected);
     }
 
     #[test]

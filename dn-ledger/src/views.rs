@@ -119,6 +119,8 @@ pub struct IdentityView {
     pub endpoint: String,
     /// Its bond.
     pub collateral: Amount,
+    /// Its batches that are neither settled nor void, for workers.
+    pub open_batches: u64,
     /// When it first registered.
     pub registered_height: u64,
     /// Trust at the last epoch's end; none for roles without trust.

@@ -5,8 +5,8 @@ mod common;
 
 use common::{CHAIN_ID, World, address, dn, offer, params};
 use dn_core::merkle::MerkleTree;
-use dn_core::objects::AuditOutcome;
 use dn_core::objects::feedback::Feedback;
+use dn_core::objects::{AuditOutcome, BatchRoot};
 use dn_core::{Address, Amount, Hash32, Signed};
 use dn_ledger::events::{Event, SlashCause};
 use dn_ledger::state::{
@@ -492,7 +492,7 @@ fn a_workers_collateral_bounds_its_fees() {
     params.audit_rate = dn_trust::AuditParams::default();
     let mut w = World::with(params);
     w.prepare();
-    let each = w.genesis.params.max_mean_fee(dn(1_000), Amount::ZERO).unwrap();
+    let each = w.genesis.params.max_mean_fee(dn(1_000), Amount::ZERO, 0).unwrap();
     assert_eq!(each.atto(), dn(1_000).atto() * 500 * 2_000 / (9_500 * 6_500));
     let post = |w: &World, receipts: u32, fees: Amount| {
         let body = w.root("worker", vec![w.line(0, receipts, fees)]);
@@ -504,13 +504,27 @@ fn a_workers_collateral_bounds_its_fees() {
         let limit = each.checked_mul(receipts.into()).unwrap();
         let found = limit.checked_add(Amount::from_atto(1)).unwrap();
         let refused = w.reject("worker", post(&w, receipts, found));
-        assert_eq!(refused, Reject::FeesOverBond { worker, receipts, collateral, bond, limit, found });
+        let open = 0;
+        assert_eq!(refused, Reject::FeesOverBond { worker, receipts, collateral, bond, open, limit, found });
     }
     w.ok("worker", post(&w, 3, each.checked_mul(3).unwrap()));
+    // With a batch open 1 % of the collateral is probably gone: 5 % of 20 %.
+    let limit = w.genesis.params.max_mean_fee(dn(1_000), Amount::ZERO, 1).unwrap();
+    assert_eq!(limit.atto() / 10u128.pow(14), each.atto() * 99 / 100 / 10u128.pow(14));
+    let (receipts, open, found) = (1, 1, each);
+    let post = |w: &World, fees: Amount| {
+        let all = each.checked_mul(3).unwrap().checked_add(fees).unwrap();
+        let body = BatchRoot { sequence: 1, ..w.root("worker", vec![w.line(0, 1, fees)]) };
+        let vouchers = vec![w.voucher(0, all)];
+        Payload::PostBatch { batch: Signed::sign(body, &common::key("gateway")), vouchers }
+    };
+    let refused = w.reject("worker", post(&w, found));
+    assert_eq!(refused, Reject::FeesOverBond { worker, receipts, collateral, bond, open, limit, found });
+    w.ok("worker", post(&w, limit));
     // Nothing is gained by cheating where everything is audited.
     let all =
         Params { audit_rate: dn_trust::AuditParams { ceiling: 10_000, floor: 10_000 }, ..w.genesis.params };
-    assert_eq!(all.max_mean_fee(dn(1), Amount::ZERO), None);
+    assert_eq!(all.max_mean_fee(dn(1), Amount::ZERO, 9), None);
 }
 
 /// Vouchers are verified side by side; which of them is bad is said all the same.

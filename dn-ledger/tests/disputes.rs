@@ -233,6 +233,62 @@ fn silence_loses_on_either_side() {
     assert!(s.is_clean());
 }
 
+/// A block takes one move, and the first dispute's moves fill every block up to this one.
+fn fill(s: &mut Scene, until: u64) {
+    while s.w.height() <= until {
+        let (name, payload) = s.due(0);
+        let events = s.w.ok(&name, payload);
+        assert_eq!((s.ending(0), slashed(&events)), (None, vec![]));
+    }
+}
+
+fn narrow(receipts: &[(bool, u8)]) -> Scene {
+    let mut params = params();
+    params.dispute.max_moves_per_block = 1;
+    Scene::accused(params, receipts)
+}
+
+/// Who finds no room in full blocks has not been silent; who leaves room unused has.
+#[test]
+fn nobody_is_silent_while_blocks_are_full_of_moves() {
+    let mut s = narrow(&[(false, 30), (false, 2), (false, 2)]);
+    let deadline = |s: &Scene, index| DISPUTES.get(s.w.state(), &(s.batch, index)).unwrap().deadline;
+    s.open(0);
+    let until = deadline(&s, 1).max(deadline(&s, 2));
+    fill(&mut s, until);
+    // Late, but not silent.
+    s.open(1);
+    assert!(s.w.height() > until);
+    assert_eq!((s.ending(1), s.ending(2)), (None, None));
+    // A block without a move: the last accuser could have opened in it.
+    s.w.blocks(1);
+    let events = s.w.blocks(1);
+    assert_eq!(s.ending(2), Some(Ending::AccuserSilent {}), "{events:?}");
+    assert_eq!(s.ending(1), None);
+}
+
+/// A clock that full blocks have used up goes on with as much as there is for opening.
+#[test]
+fn a_move_that_found_no_room_in_time_is_taken_late() {
+    let mut s = narrow(&[(false, 30), (false, 2)]);
+    s.open(0);
+    s.open(1);
+    s.w.blocks(20);
+    let until = DISPUTES.get(s.w.state(), &(s.batch, 1)).unwrap().deadline;
+    fill(&mut s, until);
+    let (name, payload) = s.due(1);
+    assert_eq!(name, "worker");
+    s.w.ok(&name, payload);
+    assert!(s.w.height() > until);
+    let left = query::dispute(s.w.state(), s.batch, 1).unwrap().worker_blocks;
+    assert_eq!(left, params().dispute.open_blocks);
+    // Silence after that is silence.
+    let (name, payload) = s.due(1);
+    s.w.ok(&name, payload);
+    s.w.blocks(left + 1);
+    assert_eq!(s.ending(1), Some(Ending::WorkerSilent {}));
+}
+
 #[test]
 fn slow_moves_use_up_one_clock_for_all() {
     let mut s = Scene::accused(params(), &[(false, 8)]);

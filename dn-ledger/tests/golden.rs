@@ -31,10 +31,10 @@ fn genesis_and_one_block() {
         hashes.map(|hash| hex(&hash)),
         [
             "743b5095d986ac4356e9554c27767e586e00017fc842ffe1b8177f3177273a75",
-            "6d2d68e7f0695ae8cca5fc02e817df14c166e2f824a120c4df36a669fba13127",
+            "9e0199037a6f570b9a8f974efd040a12375cd1f6be46d9aded79ca0aae943642",
             "1d86a6dcf35f03679b11612fc7ebcbca8f42e4753993639e12727cc0318350b6",
-            "8943a3000f783ca717983be29d4e2b182afce5fa815267be4751eecaba6ebf61",
-            "5f4bf0ec9021976f23d641ffd67b846cb9dfacf2dcdb424b56e17524da6ea844",
+            "ec1361a79076aa1c61c78599df26c48ba8ddf4a5b553cff5410c3471c0963480",
+            "901c08078d46c92eec814a61cb0553cc18a9e13801df537f77ea1727635be7d8",
         ]
     );
 }
@@ -151,8 +151,8 @@ fn a_scripted_chain() {
     w.ok("payer", Payload::LockJob { job });
     let tip = w.chain.tip();
     let pinned = [
-        "55bff3596535995801ca363a31e3c9fdceed30892f1f5673a90d4e6288d95877",
-        "87a70ba42524cf10dfc0ca6786256b6f9bdcb33cd6653085223e398dda9049b5",
+        "3c118d6e3f8e3fa7a92251c2ca24b424a25e001e5c5c52dbd8401e0c105f4ca3",
+        "609b502dff40445300dc45b61b28a7a2fcf079f3cd134ecc35d74c5c145a5ea9",
     ];
     assert_eq!([hex(&tip.state.0), hex(&tip.hash().0)], pinned);
 }

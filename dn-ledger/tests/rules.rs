@@ -71,6 +71,28 @@ fn envelope() {
     assert_eq!(w.reject_tx(&tx), Reject::Nonce { expected: 2, found: 1 });
 }
 
+/// Nobody pays for it, so it could keep others out of every block.
+#[test]
+fn what_is_refused_takes_no_room_in_a_block() {
+    let mut params = params();
+    (params.max_block_txs, params.max_block_bytes) = (2, 256 * 1024);
+    let w = World::with(params);
+    let all = Amount::from_dn(1_000_000_000);
+    let poor = ["payer", "worker", "gateway"].map(|name| w.tx(name, transfer(all)));
+    let good = ["owner", "stranger", "v1"].map(|name| w.tx(name, transfer(dn(1))));
+    let candidates = [&poor[..], &good[..]].concat();
+    let proposal = w.chain.clone().propose(address("v1"), 1, &candidates).unwrap();
+    assert_eq!(proposal.block.txs, good[..2]);
+    assert_eq!(proposal.rejected.iter().map(|(tx, _)| tx.clone()).collect::<Vec<_>>(), poor);
+    // Looking at it takes time: no more than as if it were in.
+    let bytes = dn_ledger::bytes::Bytes(vec![7; 60_000]);
+    let large = Payload::DisputeAnswer { batch: dn_core::BatchId([1; 32]), index: 0, step: 0, bytes };
+    let large = ["payer", "worker", "gateway", "owner", "stranger"].map(|name| w.tx(name, large.clone()));
+    let candidates = [&large[..], &[w.tx("v1", transfer(dn(1)))]].concat();
+    let proposal = w.chain.clone().propose(address("v1"), 1, &candidates).unwrap();
+    assert_eq!((proposal.block.txs.len(), proposal.rejected.len()), (0, 4));
+}
+
 #[test]
 fn transfers() {
     let mut w = World::bare();

@@ -173,7 +173,7 @@ unsafe fn piece(level: Level, w: &Packed, acts: &Acts, first: usize, end: usize,
         return unsafe { avx512::many::piece(token, w, acts, first..end, out) };
     }
     #[cfg(target_arch = "x86_64")]
-    if let (Some(pairs), true) = (avx2::many::Pairs::of(level), acts.et.len() >= MANY) {
+    if let (Some(pairs), true) = (avx2::Pairs::of(level), acts.et.len() >= avx2::many::MIN_TOKENS) {
         // SAFETY: the caller's promise.
         return unsafe { avx2::many::piece(pairs, w, acts, first..end, out) };
     }
@@ -220,9 +220,13 @@ fn kernel(
 ) {
     match level {
         #[cfg(target_arch = "x86_64")]
-        Level::Avx2(token) => avx2::kernel(token, w, acts, group, groups, tile, results),
+        Level::Avx2(token) => {
+            avx2::kernel(avx2::Pairs::Avx2(token), w, acts, group, groups, tile, results);
+        }
         #[cfg(target_arch = "x86_64")]
-        Level::AvxVnni(token) => avx2::kernel_vnni(token, w, acts, group, groups, tile, results),
+        Level::AvxVnni(token) => {
+            avx2::kernel(avx2::Pairs::Vnni(token), w, acts, group, groups, tile, results);
+        }
         #[cfg(target_arch = "x86_64")]
         Level::Avx512(token) => avx512::kernel(token, w, acts, group, groups, tile, results),
         #[cfg(target_arch = "x86_64")]
@@ -277,6 +281,26 @@ fn scalar(w: &Packed, acts: &Acts, group: usize, tile: Tile, t: usize) -> [f32; 
     }
     let et = acts.et[tile.first + t];
     std::array::from_fn(|lane| crate::spec::float::finish(sum[lane], w.er[group * GROUP + lane] + et))
+}
+
+/// Bytes ahead of the one in use that are asked for.
+#[cfg(target_arch = "x86_64")]
+const AHEAD: usize = 8192;
+
+/// Asks for the lines that lie `AHEAD` of an oct at `at` of a group's weights, of which there are `len` bytes. A group's end is
+/// followed by the same stream's next group, past those that the other streams are at; past the last one nothing happens.
+#[cfg(target_arch = "x86_64")]
+#[inline]
+fn ask(oct: &[u8], streams: usize, len: usize, at: usize) {
+    let ahead = if at + AHEAD < len { AHEAD } else { AHEAD + (streams - 1) * len };
+    for line in (0..oct.len()).step_by(64) {
+        // SAFETY: a prefetch reads nothing and never faults.
+        unsafe {
+            std::arch::x86_64::_mm_prefetch::<{ std::arch::x86_64::_MM_HINT_T1 }>(
+                oct.as_ptr().wrapping_add(ahead + line).cast(),
+            )
+        };
+    }
 }
 
 /// `2^et` for the kernels that scale in f64.

@@ -55,7 +55,7 @@ impl Step<'_> {
         if body.sequence != expected {
             return Err(Reject::BatchSequence { expected, found: body.sequence });
         }
-        self.check_lines(body, identity.collateral, bond)?;
+        self.check_lines(body, &identity, bond)?;
         Ok(identity)
     }
 
@@ -98,7 +98,7 @@ impl Step<'_> {
     }
 
     /// Sizes, order, models and sums of the lines.
-    fn check_lines(&self, body: &BatchRoot, collateral: Amount, bond: Amount) -> Result<(), Reject> {
+    fn check_lines(&self, body: &BatchRoot, identity: &Identity, bond: Amount) -> Result<(), Reject> {
         let params = &self.ctx.params;
         check_size(Field::Lines, body.lines.len(), 1, params.max_batch_lines as usize)?;
         check_size(Field::Receipts, body.count as usize, 1, self.max_receipts(body.worker) as usize)?;
@@ -126,7 +126,7 @@ impl Step<'_> {
             if found > limit {
                 return Err(Reject::LineTokens { line, limit, found });
             }
-            self.check_fees(body.worker, (collateral, bond), l.receipts, l.fees)?;
+            self.check_fees(body.worker, (identity, bond), l.receipts, l.fees)?;
             // At most 2^10 lines of 2^32 receipts.
             receipts += u64::from(l.receipts);
         }
@@ -136,18 +136,19 @@ impl Step<'_> {
         Ok(())
     }
 
-    /// Refuses fees at which cheating would pay, given collateral and bond.
+    /// Refuses fees at which cheating would pay, given the worker's collateral, its open batches and a bond.
     pub(super) fn check_fees(
         &self,
         worker: Address,
-        (collateral, bond): (Amount, Amount),
+        (identity, bond): (&Identity, Amount),
         receipts: u32,
         found: Amount,
     ) -> Result<(), Reject> {
-        let Some(each) = self.ctx.params.max_mean_fee(collateral, bond) else { return Ok(()) };
+        let (collateral, open) = (identity.collateral, identity.open_batches);
+        let Some(each) = self.ctx.params.max_mean_fee(collateral, bond, open) else { return Ok(()) };
         match each.checked_mul(receipts.into()) {
             Ok(limit) if found > limit => {
-                Err(Reject::FeesOverBond { worker, receipts, collateral, bond, limit, found })
+                Err(Reject::FeesOverBond { worker, receipts, collateral, bond, open, limit, found })
             }
             _ => Ok(()),
         }
@@ -156,9 +157,13 @@ impl Step<'_> {
     /// Moves every lane's fees out of its channel, each covered by one voucher.
     fn claim_lanes(&mut self, lines: &[BatchLine], vouchers: &[Signed<Voucher>]) -> Result<(), Reject> {
         let (chain_id, time_ms) = (self.ctx.chain_id, self.ctx.time_ms);
-        let verified = map_signatures(vouchers, |voucher| voucher.verify(chain_id, time_ms));
-        let mut rest = vouchers.iter().zip(verified);
-        for group in lines.chunk_by(|a, b| (a.channel, a.lane) == (b.channel, b.lane)) {
+        let same_lane = |a: &BatchLine, b: &BatchLine| (a.channel, a.lane) == (b.channel, b.lane);
+        // Of more than there are lanes no signature is looked at.
+        let lanes = lines.chunk_by(same_lane).count();
+        let (needed, extra) = vouchers.split_at(lanes.min(vouchers.len()));
+        let verified = map_signatures(needed, |voucher| voucher.verify(chain_id, time_ms));
+        let mut rest = needed.iter().zip(verified);
+        for group in lines.chunk_by(same_lane) {
             let (channel, lane) = (group[0].channel, group[0].lane);
             let (voucher, verified) = rest.next().ok_or(Reject::VoucherMissing { channel, lane })?;
             let found = (voucher.body.channel, voucher.body.lane);
@@ -172,10 +177,10 @@ impl Step<'_> {
             }
             self.claim(channel, lane, group, voucher, verified)?;
         }
-        match rest.next() {
+        match extra.first() {
             None => Ok(()),
-            Some((extra, _)) => {
-                Err(Reject::VoucherUnexpected { channel: extra.body.channel, lane: extra.body.lane })
+            Some(Signed { body, .. }) => {
+                Err(Reject::VoucherUnexpected { channel: body.channel, lane: body.lane })
             }
         }
     }

@@ -1,7 +1,7 @@
 //! The dispute about a receipt's computation: an accusation calls it, two sides move in turn, a referee judges the last tile.
 //!
 //! Each side has a clock for all its moves together, so that a dispute ends within
-//! [`DisputeParams::longest_blocks`](crate::params::DisputeParams::longest_blocks); whoever is silent loses. What no tile judges goes to the
+//! [`DisputeParams::longest_blocks`](crate::params::DisputeParams::longest_blocks), not counting blocks that are full of moves; whoever is silent loses. What no tile judges goes to the
 //! validators' weight, and then costs no bond.
 
 use dn_core::merkle::InclusionProof;
@@ -159,8 +159,13 @@ impl Step<'_> {
         DISPUTE_MOVES.put(self.state, &(id, index, step), &Played { side, bytes: bytes.clone() });
         dispute.moves += 1;
         let used = (self.ctx.height - dispute.since_height).max(1);
+        let late = self.ctx.height > dispute.deadline;
         let clock = dispute.clock(side);
         *clock = clock.saturating_sub(used);
+        if late {
+            // Full blocks have used its clock up.
+            *clock = self.ctx.params.dispute.open_blocks;
+        }
         self.go_on(id, index, dispute, standing, true);
         Ok(())
     }
@@ -187,8 +192,11 @@ impl Step<'_> {
         });
     }
 
-    /// Clocks that ran out.
+    /// Clocks that ran out. None does while blocks are full of moves: who is silent then may only have found no room.
     pub(super) fn expire_disputes(&mut self) {
+        if self.was_full() {
+            return;
+        }
         let due: Vec<_> = DISPUTE_DUE
             .iter(self.state)
             .map(|(key, _)| key)
@@ -265,9 +273,14 @@ impl Step<'_> {
             .collect()
     }
 
-    const fn check_deadline(&self, deadline: u64) -> Result<(), Reject> {
+    fn check_deadline(&self, deadline: u64) -> Result<(), Reject> {
         let height = self.ctx.height;
-        if height > deadline { Err(Reject::TooLate { deadline, height }) } else { Ok(()) }
+        if height > deadline && !self.was_full() { Err(Reject::TooLate { deadline, height }) } else { Ok(()) }
+    }
+
+    /// Whether the block before took all the moves that a block takes.
+    fn was_full(&self) -> bool {
+        DISPUTE_LOAD.get_or_default(self.state, &0).full_height.saturating_add(1) >= self.ctx.height
     }
 
     /// Each move makes the referee play all of its dispute: a block takes only so many.
@@ -278,6 +291,9 @@ impl Step<'_> {
             return Err(Reject::DisputesBusy { limit, height });
         }
         load.moves += 1;
+        if load.moves == limit {
+            load.full_height = height;
+        }
         DISPUTE_LOAD.put(self.state, &0, &load);
         Ok(())
     }
@@ -299,7 +315,7 @@ impl Step<'_> {
     fn dispute_load(&self) -> DisputeLoad {
         let height = self.ctx.height;
         let load = DISPUTE_LOAD.get_or_default(self.state, &0);
-        if load.height == height { load } else { DisputeLoad { height, ..DisputeLoad::default() } }
+        if load.height == height { load } else { DisputeLoad { height, moves: 0, votes: 0, ..load } }
     }
 
     fn referee(&self) -> RefereeHandle {

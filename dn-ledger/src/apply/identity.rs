@@ -193,3 +193,44 @@ pub(crate) fn put_identity(
         _ => {}
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::chain::tests::chain;
+
+    /// What a gateway has countersigned is good after it was suspended or has left, until its bond may be gone.
+    #[test]
+    fn a_signature_is_good_while_the_bond_is_there() {
+        let (mut state, ctx) = (chain().state().clone(), chain().next_context(1));
+        let (role, address, epoch) = (Role::Gateway, Address([7; 20]), ctx.epoch());
+        let unknown = Reject::UnknownIdentity { address, role };
+        assert_eq!(Step::new(&mut state, &ctx).bonded(role, address), Err(unknown));
+        let record = Identity {
+            status: IdentityStatus::Active,
+            name: String::new(),
+            endpoint: String::new(),
+            collateral: Amount::ZERO,
+            registered_height: 0,
+            open_batches: 0,
+        };
+        let mut bonded = |status| {
+            IDENTITIES.put(&mut state, &(role, address), &Identity { status, ..record.clone() });
+            Step::new(&mut state, &ctx).bonded(role, address)
+        };
+        let (free, held) = (epoch, epoch + 1);
+        for status in [
+            IdentityStatus::Active,
+            IdentityStatus::Suspended,
+            IdentityStatus::Retired { release_epoch: held },
+            IdentityStatus::Jailed { release_epoch: held },
+        ] {
+            assert_eq!(bonded(status), Ok(()));
+        }
+        for status in
+            [IdentityStatus::Retired { release_epoch: free }, IdentityStatus::Jailed { release_epoch: free }]
+        {
+            assert_eq!(bonded(status), Err(Reject::NotActive { address, role, status }));
+        }
+    }
+}

@@ -37,8 +37,8 @@ impl Step<'_> {
         }
         self.active(Role::Gateway, gateway)?;
         if let Some(worker) = worker {
-            let collateral = self.active(Role::Worker, worker)?.collateral;
-            self.check_fees(worker, (collateral, bond), 1, amount)?;
+            let identity = self.active(Role::Worker, worker)?;
+            self.check_fees(worker, (&identity, bond), 1, amount)?;
             self.served_model(model, worker)?;
             self.check_offer(model, worker, price)?;
         }

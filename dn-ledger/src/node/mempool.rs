@@ -2,10 +2,11 @@
 //!
 //! What a stranger can fill is bounded by what it can pay: the fees of all waiting transactions of a sender are within its
 //! balance, few may wait behind a gap in its nonces, and when there is no room the worst paid last transaction of some
-//! sender makes it, those behind gaps first.
+//! sender makes it, those behind gaps first. A fee that the rules then refuse is never paid: whoever promised one comes after all others for
+//! a while.
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
+use std::collections::{BTreeMap, BTreeSet, BinaryHeap, HashSet};
 
 use dn_core::{Address, Amount, Canonical, TxId};
 
@@ -22,6 +23,11 @@ pub(super) const MAX_AHEAD: u64 = 256;
 pub(super) const MAX_GAPPED: usize = 16;
 /// How much more than the one before a replacement has to pay, in percent.
 pub(super) const REPLACE_PERCENT: u128 = 10;
+
+/// Most senders that are remembered for what the rules refused.
+const MAX_DISTRUSTED: usize = 65_536;
+/// For how many blocks they are, at least.
+const DISTRUST_BLOCKS: u64 = 300;
 
 /// Why a transaction cannot wait.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -63,7 +69,7 @@ impl Waiting {
 /// How good a sender's last transaction is: the least of all makes room.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 struct Rank {
-    /// It waits behind no gap.
+    /// It waits behind no gap, and its sender is not distrusted.
     reachable: bool,
     rate: u128,
     arrival: Reverse<u64>,
@@ -74,6 +80,8 @@ struct Rank {
 struct Own {
     /// The account's nonce when last seen.
     next: u64,
+    /// The rules have refused what it sent.
+    distrusted: bool,
     txs: BTreeMap<u64, Waiting>,
 }
 
@@ -89,7 +97,7 @@ impl Own {
 
     fn last_rank(&self) -> Option<Rank> {
         let (nonce, last) = self.txs.last_key_value()?;
-        let reachable = *nonce < self.run_end();
+        let reachable = !self.distrusted && *nonce < self.run_end();
         Some(Rank { reachable, rate: last.rate(), arrival: Reverse(last.arrival) })
     }
 }
@@ -103,9 +111,47 @@ pub(super) struct Mempool {
     count: usize,
     bytes: usize,
     arrivals: u64,
+    distrusted: Distrusted,
+}
+
+/// Senders whose transactions the rules refused, in two generations.
+#[derive(Debug, Default)]
+struct Distrusted {
+    young: HashSet<Address>,
+    old: HashSet<Address>,
+    /// When the young ones began.
+    since_height: u64,
+}
+
+impl Distrusted {
+    fn insert(&mut self, sender: Address) {
+        if self.young.len() >= MAX_DISTRUSTED / 2 {
+            self.old = std::mem::take(&mut self.young);
+        }
+        self.young.insert(sender);
+    }
+
+    fn contains(&self, sender: Address) -> bool {
+        self.young.contains(&sender) || self.old.contains(&sender)
+    }
+
+    fn pass(&mut self, height: u64) {
+        if height >= self.since_height + DISTRUST_BLOCKS {
+            self.old = std::mem::take(&mut self.young);
+            self.since_height = height;
+        }
+    }
 }
 
 impl Mempool {
+    /// The rules have refused a transaction of this sender: its others come after those of all others, and make room first.
+    pub(super) fn distrust(&mut self, sender: Address) {
+        self.distrusted.insert(sender);
+        if self.by_sender.contains_key(&sender) {
+            self.change(sender, |own| own.distrusted = true);
+        }
+    }
+
     /// Takes in a transaction whose signature was checked, and returns the ids of those that made room for it or were
     /// replaced. One that already waits changes nothing.
     pub(super) fn insert(&mut self, tx: SignedTx, account: Account) -> Result<Vec<TxId>, MempoolError> {
@@ -139,8 +185,8 @@ impl Mempool {
         }
         self.arrivals += 1;
         let waiting = Waiting { id, bytes, arrival: self.arrivals, tx };
-        let rank =
-            Rank { reachable: nonce <= missing, rate: waiting.rate(), arrival: Reverse(waiting.arrival) };
+        let reachable = nonce <= missing && !self.distrusted.contains(sender);
+        let rank = Rank { reachable, rate: waiting.rate(), arrival: Reverse(waiting.arrival) };
         let mut gone = Vec::new();
         if let Some(old) = self.take(sender, nonce) {
             gone.push(old.id);
@@ -177,8 +223,9 @@ impl Mempool {
     fn put(&mut self, sender: Address, nonce: u64, next: u64, waiting: Waiting) {
         self.count += 1;
         self.bytes += waiting.bytes;
+        let distrusted = self.distrusted.contains(sender);
         self.change(sender, |own| {
-            own.next = next;
+            (own.next, own.distrusted) = (next, distrusted);
             own.txs.insert(nonce, waiting)
         });
     }
@@ -246,7 +293,7 @@ impl Mempool {
     }
 
     /// Up to `limit` transactions that can apply now: each sender's in the order of its nonces, of different senders the better
-    /// paid first, then the earlier. One that does not fit stays, and so do its sender's later ones.
+    /// paid first, then the earlier, and last of all those of distrusted senders. One that does not fit stays, and so do its sender's later ones.
     pub(super) fn ready(
         &self,
         limit: usize,
@@ -254,13 +301,14 @@ impl Mempool {
         mut fits: impl FnMut(&SignedTx) -> bool,
     ) -> Vec<SignedTx> {
         let head = |sender: &Address, nonce: u64| {
-            let waiting = self.by_sender.get(sender)?.txs.get(&nonce)?;
-            Some((waiting.rate(), Reverse(waiting.arrival), *sender, nonce))
+            let own = self.by_sender.get(sender)?;
+            let waiting = own.txs.get(&nonce)?;
+            Some((!own.distrusted, waiting.rate(), Reverse(waiting.arrival), *sender, nonce))
         };
         let heads = self.by_sender.keys().filter_map(|sender| head(sender, nonce_of(*sender)));
         let mut heads: BinaryHeap<_> = heads.collect();
         let mut ready = Vec::new();
-        while let Some((_, _, sender, nonce)) = heads.pop().filter(|_| ready.len() < limit) {
+        while let Some((_, _, _, sender, nonce)) = heads.pop().filter(|_| ready.len() < limit) {
             let tx = &self.by_sender[&sender].txs[&nonce].tx;
             if !fits(tx) {
                 continue;
@@ -278,6 +326,7 @@ impl Mempool {
 
     /// Removes what can no longer apply at this height or later, and returns it.
     pub(super) fn purge(&mut self, height: u64, nonce_of: impl Fn(Address) -> u64) -> Vec<SignedTx> {
+        self.distrusted.pass(height);
         let mut gone = Vec::new();
         let senders: Vec<_> = self.by_sender.keys().copied().collect();
         for sender in senders {

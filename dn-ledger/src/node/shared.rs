@@ -253,8 +253,9 @@ impl Shared {
     pub(super) fn candidates(&self) -> Vec<SignedTx> {
         let pool = self.pool();
         let chain = self.chain();
-        let limit = chain.next().params.max_block_txs as usize;
         let params = &chain.next().params;
+        // More than a block takes: those that the rules refuse leave their places to others.
+        let limit = 2 * params.max_block_txs as usize;
         // Batches that the block would refuse for their number take no place of others.
         let mut load = AuditLoad::default();
         let fits = |tx: &SignedTx| {
@@ -304,6 +305,10 @@ impl Shared {
                 tracing::error!(tx = %tx.id(), "a bug: the rules panic with this transaction, which is dropped");
             }
             pool.mempool.remove(tx.tx.sender, tx.tx.nonce);
+            // A nonce or a height may have been overtaken.
+            if !matches!(reject, Reject::Nonce { .. } | Reject::Expired { .. }) {
+                pool.mempool.distrust(tx.tx.sender);
+            }
             pool.tell(tx.id(), || Err(reject.clone()));
         }
     }

@@ -303,7 +303,7 @@ fn a_bond_stands_for_a_larger_job() {
     let mut w = World::with(params);
     w.prepare();
     let (worker, collateral, receipts) = (address("worker"), dn(1_000), 1);
-    let most = |bond| w.genesis.params.max_mean_fee(collateral, bond).unwrap();
+    let most = |bond| w.genesis.params.max_mean_fee(collateral, bond, 0).unwrap();
     let bond = dn(100);
     let stands_for = (dn(1_000).atto() * 2_000 + dn(100).atto() * 10_000) * 500 / (9_500 * 6_500);
     assert_eq!((most(bond).atto(), stands_for / 10_u128.pow(16)), (stands_for, 2_429));
@@ -314,24 +314,27 @@ fn a_bond_stands_for_a_larger_job() {
         let job = NewJob { worker: Some(worker), price: dear, bond, amount, ..new_job(w) };
         Payload::LockJob { job }
     };
+    let open = 0;
     for (bond, found) in [(bond, over), (Amount::ZERO, dn(20))] {
-        let limit = w.genesis.params.max_mean_fee(collateral, bond).unwrap();
-        let expected = Reject::FeesOverBond { worker, receipts, collateral, bond, limit, found };
+        let limit = w.genesis.params.max_mean_fee(collateral, bond, open).unwrap();
+        let expected = Reject::FeesOverBond { worker, receipts, collateral, bond, open, limit, found };
         assert_eq!(w.reject("payer", named(&w, bond, found)), expected);
     }
-    let limit = w.genesis.params.max_mean_fee(collateral, bond).unwrap();
+    let limit = w.genesis.params.max_mean_fee(collateral, bond, open).unwrap();
     let payload = named(&w, bond, limit);
     w.ok("payer", payload);
     // Nobody is named, so the claim is where it is known who stands for the fee.
-    for (bond, fee, fits) in [(bond, limit, true), (bond, over, false), (Amount::ZERO, dn(20), false)] {
+    let cases = [(bond, limit, true), (bond, over, false), (Amount::ZERO, dn(20), false)];
+    for (open, (bond, fee, fits)) in [0, 1, 1].into_iter().zip(cases) {
         let escrow = lock(&mut w, |job| (job.price, job.amount, job.bond) = (dear, dn(50), bond));
         let receipt = Receipt { price: dear, fee, ..receipt(&w, "worker", escrow) };
         let (_, payload) = claim_with(&w, "worker", receipt, true);
         if fits {
             w.ok("worker", payload);
         } else {
-            let limit = w.genesis.params.max_mean_fee(collateral, bond).unwrap();
-            let expected = Reject::FeesOverBond { worker, receipts, collateral, bond, limit, found: fee };
+            let limit = w.genesis.params.max_mean_fee(collateral, bond, open).unwrap();
+            let expected =
+                Reject::FeesOverBond { worker, receipts, collateral, bond, open, limit, found: fee };
             assert_eq!(w.reject("worker", payload), expected);
         }
     }

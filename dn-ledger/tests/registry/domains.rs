@@ -243,20 +243,21 @@ fn a_domain_may_take_its_owners_models_alone() {
     let (mut w, model) = with_domain(params(), DomainTerms::default());
     let epoch_blocks = w.genesis.params.epoch_blocks;
     let epoch_now = |w: &World| w.height() / epoch_blocks;
-    while !(w.height() + 2).is_multiple_of(epoch_blocks) {
+    let plain = |tag, domain| {
+        let (manifest, name) = (manifest(tag), "m".into());
+        Payload::PublishModel { manifest, name, price: price(), domain, salt: None }
+    };
+    while !(w.height() + 3).is_multiple_of(epoch_blocks) {
         w.block(&[]);
     }
     let closed_to_others = DomainTerms { admission: Admission::Owner, ..DomainTerms::default() };
     // From the next epoch on, like other terms.
     w.ok("stranger", Payload::ConfigureDomain { domain: 1, terms: closed_to_others });
+    w.ok("owner", plain(59, 1));
     assert!((w.height() + 1).is_multiple_of(epoch_blocks));
     assert_eq!(query::domain(w.state(), 1, epoch_now(&w)).unwrap().terms.admission, Admission::Open);
     w.block(&[]);
     assert_eq!(query::domain(w.state(), 1, epoch_now(&w)).unwrap().terms.admission, Admission::Owner);
-    let plain = |tag, domain| {
-        let (manifest, name) = (manifest(tag), "m".into());
-        Payload::PublishModel { manifest, name, price: price(), domain, salt: None }
-    };
     let owner = Some(address("stranger"));
     let why = RegistryReject::NotAdmitted { domain: 1, owner };
     assert_eq!(refused(&w, "owner", plain(60, 1)), why);
@@ -269,6 +270,7 @@ fn a_domain_may_take_its_owners_models_alone() {
     // What is in it stays and works until its owner takes it back.
     earn(&mut w, model, 1, dn(10));
     w.ok("owner", Payload::RetireModel { model });
+    w.ok("owner", Payload::RetireModel { model: manifest(59).id() });
     w.ok("stranger", Payload::CloseDomain { domain: 1 });
     // From the start, too; and whom the domain goes to is who may publish.
     let events = w.ok("stranger", create("mine", closed_to_others));

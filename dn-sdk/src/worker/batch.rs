@@ -319,7 +319,7 @@ mod tests {
         assert_eq!(next_step(&large), Next::Smaller { receipts: 48 });
         let (worker, collateral, bond) = (address, Amount::from_dn(62), Amount::ZERO);
         let (limit, found) = (Amount::from_dn(3), Amount::from_dn(4));
-        let dear = Reject::FeesOverBond { worker, receipts: 3, collateral, bond, limit, found };
+        let dear = Reject::FeesOverBond { worker, receipts: 3, collateral, bond, open: 0, limit, found };
         assert_eq!(next_step(&dear), Next::Cheaper { each: Amount::from_dn(1) });
         let channel = ChannelId([4; 32]);
         let unpaid = Next::Unpaid { channel: Some(channel), model: None };

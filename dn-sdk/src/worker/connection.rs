@@ -32,6 +32,8 @@ const FIRST_BACKOFF: Duration = Duration::from_millis(250);
 const LONGEST_BACKOFF: Duration = Duration::from_secs(30);
 /// Messages that may wait to be sent on one connection.
 const OUTGOING: usize = 1024;
+/// Batches that a worker may have open beside those of now when a call's own is posted.
+const BATCHES_TO_COME: u64 = 16;
 
 /// A gateway that this worker is connected to.
 #[derive(Debug, Clone)]
@@ -192,7 +194,11 @@ impl Shared {
     pub(super) async fn refresh_bond(&self) -> Result<(), crate::ledger::LedgerError> {
         let params = self.ledger().params().await?;
         let identity = self.ledger().identity(self.address(), Role::Worker).await?;
-        let most = identity.and_then(|identity| params.max_mean_fee(identity.collateral, Amount::ZERO));
+        let most = identity.and_then(|identity| {
+            // The receipt's own batch comes after those that are open by then.
+            let open = identity.open_batches.saturating_add(BATCHES_TO_COME);
+            params.max_mean_fee(identity.collateral, Amount::ZERO, open)
+        });
         *locked(&self.max_fee) = most;
         Ok(())
     }

@@ -8,7 +8,7 @@
 
 use std::arch::x86_64::*;
 
-use super::Results;
+use super::{Results, ask};
 use crate::cpu::acts::{Acts, Tile, UNIT};
 use crate::cpu::isa::Avx512;
 use crate::cpu::pack::{Bits, GROUP, Group, HALVES, OCT, OCTS, Packed};
@@ -67,9 +67,6 @@ fn shapes<const FOUR: bool, const MINIMA: bool>(
 /// Sums of a group's even rows, and of its odd ones: `vpmuldq` multiplies every other 32-bit number.
 type Sum = [__m512i; 2];
 
-/// Bytes ahead of the one in use that are asked for.
-const AHEAD: usize = 8192;
-
 /// An oct's columns as 16-bit integers, each register a pair of every row: the first and third, the second and fourth, then
 /// the same of the other four. Of weights in four bits, what is above their least.
 #[inline]
@@ -92,17 +89,6 @@ fn widen<const FOUR: bool>(oct: &[u8]) -> [__m512i; 4] {
         let (a, b) = (line(0), line(1));
         let even = |v| _mm512_srai_epi16::<8>(_mm512_slli_epi16::<8>(v));
         [even(a), _mm512_srai_epi16::<8>(a), even(b), _mm512_srai_epi16::<8>(b)]
-    }
-}
-
-/// Asks for the lines that lie `AHEAD` of an oct at `at` of a group's weights, of which there are `len` bytes. A group's end is
-/// followed by the same stream's next group, past those that the other streams are at; past the last one nothing happens.
-#[inline]
-fn ask(oct: &[u8], streams: usize, len: usize, at: usize) {
-    let ahead = if at + AHEAD < len { AHEAD } else { AHEAD + (streams - 1) * len };
-    for line in (0..oct.len()).step_by(64) {
-        // SAFETY: a prefetch reads nothing and never faults.
-        unsafe { _mm_prefetch::<_MM_HINT_T1>(oct.as_ptr().wrapping_add(ahead + line).cast()) };
     }
 }
 

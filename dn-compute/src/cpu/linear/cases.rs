@@ -45,16 +45,24 @@ pub(super) fn check(cpu: &Cpu, name: &str, multiply: impl Fn(&Packed, &Acts, Ran
             })
             .collect();
         let acts = Acts::new(cpu, Form::Pairs, true, &x, cols).expect("finite");
-        let pass = |multiply: &dyn Fn(&Packed, &Acts, Range<usize>, &Out) -> bool| {
-            let mut to = vec![f32::NAN; rows * tokens];
-            let out = Out { at: to.as_mut_ptr(), rows, tokens };
-            assert!(multiply(&w, &acts, 0..rows.div_ceil(GROUP), &out), "nothing overflows");
-            to.into_iter().map(f32::to_bits).collect::<Vec<_>>()
-        };
-        // SAFETY: nobody else writes.
-        let wanted = pass(&|w, acts, groups, out| unsafe {
-            piece(plain.level, w, acts, groups.start, groups.end, out)
+        let wanted = outputs(&w, &acts, (rows, tokens), |w, acts, groups, out| {
+            // SAFETY: nobody else writes.
+            unsafe { piece(plain.level, w, acts, groups.start, groups.end, out) }
         });
-        assert_eq!(pass(&multiply), wanted, "{name}: {blocks:?}, {cols} columns, four bits: {four}");
+        let found = outputs(&w, &acts, (rows, tokens), &multiply);
+        assert_eq!(found, wanted, "{name}: {blocks:?}, {cols} columns, four bits: {four}");
     }
+}
+
+/// The bits of all outputs.
+fn outputs(
+    w: &Packed,
+    acts: &Acts,
+    (rows, tokens): (usize, usize),
+    multiply: impl Fn(&Packed, &Acts, Range<usize>, &Out) -> bool,
+) -> Vec<u32> {
+    let mut to = vec![f32::NAN; rows * tokens];
+    let out = Out { at: to.as_mut_ptr(), rows, tokens };
+    assert!(multiply(w, acts, 0..rows.div_ceil(GROUP), &out), "nothing overflows");
+    to.into_iter().map(f32::to_bits).collect()
 }

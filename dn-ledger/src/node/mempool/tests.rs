@@ -48,6 +48,33 @@ fn the_better_paid_go_first_but_never_before_their_predecessors() {
     assert_eq!(pool.ready(9, |_| 0, |_| true), [best, middle, cheap, rich_behind]);
 }
 
+/// A fee is a promise until the rules take the transaction: whoever broke one comes last, and makes room first.
+#[test]
+fn who_was_refused_comes_after_all_others_for_a_while() {
+    let mut pool = Mempool::default();
+    let (rich, again, poor) = (paid(1, 0, 9, 900_000), paid(1, 1, 900, 900_000), paid(2, 0, 900, 1_000));
+    for tx in [&rich, &again, &poor] {
+        pool.insert(tx.clone(), account(0)).unwrap();
+    }
+    let sender = rich.tx.sender;
+    pool.distrust(sender);
+    assert_eq!(pool.ready(9, |_| 0, |_| true), [poor.clone(), rich.clone(), again.clone()]);
+    assert_eq!(pool.last.first().map(|(rank, who)| (rank.reachable, *who)), Some((false, sender)));
+    // Also with what it sends later.
+    pool.remove(sender, 0);
+    pool.remove(sender, 1);
+    pool.insert(again.clone(), account(1)).unwrap();
+    let nonce_of = |who| u64::from(who == sender);
+    assert_eq!(pool.ready(9, nonce_of, |_| true), [poor.clone(), again.clone()]);
+    // Two turns of the generations later it is forgotten.
+    for height in [DISTRUST_BLOCKS, 2 * DISTRUST_BLOCKS] {
+        assert_eq!(pool.purge(height, nonce_of), []);
+    }
+    pool.remove(sender, 1);
+    pool.insert(again.clone(), account(1)).unwrap();
+    assert_eq!(pool.ready(9, nonce_of, |_| true), [again, poor]);
+}
+
 #[test]
 fn what_does_not_fit_stays_with_all_behind_it() {
     let mut pool = Mempool::default();

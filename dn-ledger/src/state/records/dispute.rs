@@ -69,8 +69,10 @@ pub struct DisputeLoad {
     pub moves: u32,
     /// The votes that it has asked for.
     pub votes: u32,
+    /// The newest block that has taken as many moves as a block takes.
+    pub full_height: u64,
 }
-canonical_struct!(DisputeLoad { height: u64, moves: u32, votes: u32 });
+canonical_struct!(DisputeLoad { height: u64, moves: u32, votes: u32, full_height: u64 });
 
 /// How many audits the batches of a block may bring.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

@@ -6,14 +6,16 @@ use std::arch::x86_64::*;
 use std::cell::RefCell;
 use std::ops::Range;
 
-use super::{UNIT_OCTS, finish, widen};
+use super::{
+    Both, Halves, Pairs, UNIT_OCTS, add_products, bit_of_row, halves, minima, numbers, outputs, widen,
+};
 use crate::cpu::acts::{Acts, Line, TILE, Tile, UNIT};
-use crate::cpu::isa::{Avx2, AvxVnni, Level};
-use crate::cpu::linear::Out;
+use crate::cpu::linear::{Out, ask, token_scale};
 use crate::cpu::pack::{Bits, GROUP, HALVES, OCT, OCTS, Packed, oct_bytes};
 use crate::cpu::vnni::add_pairs_256;
-use crate::spec::matrix::MIN_SHIFT;
 
+/// Tokens from which widening once pays.
+pub(in crate::cpu::linear) const MIN_TOKENS: usize = 8;
 /// Most octs that are widened at a time: with half a tile's activations they stay in the first-level cache. Whole spans of fixed blocks.
 const OCTS_AT_ONCE: usize = 64;
 /// Octs of the longest fixed block: a row is cut at its multiples.
@@ -24,11 +26,6 @@ const TILES: usize = 32;
 const PAIRS: usize = OCT / 2;
 /// Tokens whose sums stay in registers.
 const HALF: usize = TILE / 2;
-
-/// Of the first eight rows of a group, and of the others.
-type Both<T> = [T; 2];
-/// 64-bit sums of eight rows, the even ones and the odd ones, and what they are multiplied by: `vpmuldq` takes every other 32-bit number.
-type Halves = [__m256i; 2];
 
 /// What a thread works in.
 #[derive(Default)]
@@ -45,26 +42,6 @@ struct Scratch {
 
 thread_local! {
     static SCRATCH: RefCell<Scratch> = RefCell::default();
-}
-
-/// Which products of pairs there are.
-#[derive(Debug, Clone, Copy)]
-pub(in crate::cpu::linear) enum Pairs {
-    /// A product and a sum.
-    Avx2(Avx2),
-    /// Both in one instruction.
-    Vnni(AvxVnni),
-}
-
-impl Pairs {
-    /// Those of a level; none where wider vectors are used.
-    pub(in crate::cpu::linear) const fn of(level: Level) -> Option<Self> {
-        match level {
-            Level::Avx2(token) => Some(Self::Avx2(token)),
-            Level::AvxVnni(token) => Some(Self::Vnni(token)),
-            _ => None,
-        }
-    }
 }
 
 /// Rows of groups `first..end` for all tokens; false where an output overflowed.
@@ -162,8 +139,7 @@ impl Work<'_> {
     fn widen(&self, group: usize, octs: &Range<usize>, to: &mut [Both<__m256i>]) {
         let w = self.w;
         let (size, weights) = (oct_bytes(w.bits), w.group(group));
-        // The rows of a half as bits, lowest first.
-        let rows = _mm256_setr_epi32(1, 2, 4, 8, 16, 32, 64, 128);
+        let rows = bit_of_row();
         let mut to = to.chunks_exact_mut(PAIRS);
         for span in octs.start / w.span()..octs.end.div_ceil(w.span()) {
             let part = octs.start.max(span * w.span())..octs.end.min((span + 1) * w.span());
@@ -176,8 +152,9 @@ impl Work<'_> {
                     *least = _mm256_sub_epi16(_mm256_set1_epi16(base.into()), _mm256_cmpeq_epi32(bits, rows));
                 }
             }
-            for oct in weights.q[part.start * size..part.end * size].chunks_exact(size) {
-                let Some(to) = to.next() else { return };
+            for at in part {
+                let (oct, Some(to)) = (&weights.q[at * size..][..size], to.next()) else { return };
+                ask(oct, 1, weights.q.len(), at * size);
                 for half in 0..2 {
                     for (to, v) in to.iter_mut().zip(widen(oct, half, w.bits)) {
                         to[half] = _mm256_add_epi16(v, least[half]);
@@ -210,28 +187,9 @@ impl Work<'_> {
     unsafe fn write(&self, tile: Tile, group: usize, sums: &[Both<Halves>]) -> u32 {
         let row = group * GROUP;
         let valid = GROUP.min(self.w.rows - row);
-        let scales: &[f64; GROUP] = self.w.scale[row..].first_chunk().expect("whole groups");
         let mut largest = 0u32;
         for (t, sums) in sums.iter().enumerate() {
-            let token = super::token_scale(self.acts, tile, t);
-            let mut values = [0.0f32; GROUP];
-            for (half, [even, odd]) in sums.iter().enumerate() {
-                let (even, odd) = (floats(*even), floats(*odd));
-                let pairs = [_mm256_unpacklo_pd(even, odd), _mm256_unpackhi_pd(even, odd)];
-                // Rows 0, 1, 4, 5 and 2, 3, 6, 7 of the eight.
-                let rows = [
-                    _mm256_permute2f128_pd::<0x20>(pairs[0], pairs[1]),
-                    _mm256_permute2f128_pd::<0x31>(pairs[0], pairs[1]),
-                ];
-                for (part, sum) in rows.into_iter().enumerate() {
-                    let at = half * 8 + part * 4;
-                    // SAFETY: the array has as many values from there.
-                    let scale = unsafe { _mm256_loadu_pd(scales.as_ptr().add(at)) };
-                    let scale = _mm256_mul_pd(scale, _mm256_set1_pd(token));
-                    // SAFETY: as before.
-                    unsafe { _mm_storeu_ps(values.as_mut_ptr().add(at), finish(sum, scale)) };
-                }
-            }
+            let values = outputs(self.w, group, sums, token_scale(self.acts, tile, t));
             largest = values.iter().fold(largest, |m, v| m.max(v.to_bits() & 0x7fff_ffff));
             // SAFETY: the caller's promise.
             unsafe { self.out.write(tile.first + t, row, &values[..valid]) };
@@ -413,50 +371,14 @@ add_columns!(add_columns_vnni, "avx2,avxvnni", products_vnni, add_pairs_256);
 
 /// So many blocks' numbers; zeros for those past the last.
 #[target_feature(enable = "avx2")]
-fn fill<const MINIMA: bool>(numbers: &[u8], blocks: usize, to: &mut Vec<Both<Halves>>) {
+fn fill<const MINIMA: bool>(all: &[u8], blocks: usize, to: &mut Vec<Both<Halves>>) {
     to.clear();
     to.resize(blocks, [[_mm256_setzero_si256(); 2]; 2]);
-    for (to, block) in to.iter_mut().zip(numbers.as_chunks::<HALVES>().0) {
-        for (to, half) in to.iter_mut().zip(block.as_chunks::<16>().0) {
-            // SAFETY: the array has the 16 bytes that are read.
-            let v = unsafe { _mm_loadu_si128(half.as_ptr().cast()) };
-            *to = halves(if MINIMA {
-                _mm256_slli_epi32::<{ MIN_SHIFT as i32 }>(_mm256_cvtepi16_epi32(v))
-            } else {
-                _mm256_cvtepu16_epi32(v)
-            });
+    for (to, block) in to.iter_mut().zip(all.chunks_exact(HALVES)) {
+        for (half, to) in to.iter_mut().enumerate() {
+            *to = halves(if MINIMA { minima(block, half) } else { numbers::<false>(block, half) });
         }
     }
-}
-
-/// Eight integers as `vpmuldq` takes them: the even ones, the odd ones.
-#[inline]
-#[target_feature(enable = "avx2")]
-fn halves(v: __m256i) -> Halves {
-    [v, _mm256_srli_epi64::<32>(v)]
-}
-
-/// Adds products to sums.
-#[inline]
-#[target_feature(enable = "avx2")]
-fn add_products(sum: &mut Halves, a: Halves, b: Halves) {
-    for (sum, (a, b)) in sum.iter_mut().zip(a.into_iter().zip(b)) {
-        *sum = _mm256_add_epi64(*sum, _mm256_mul_epi32(a, b));
-    }
-}
-
-/// Integers below `2^53` as f64, exactly: the upper half counts in a number near `2^84`, whose last bit is worth `2^32`, the lower half in one near
-/// `2^52`.
-#[inline]
-#[target_feature(enable = "avx2")]
-fn floats(v: __m256i) -> __m256d {
-    const NEAR_84: i64 = 0x4530_0000_8000_0000; // 2^84 + 2^63, for the sign
-    const NEAR_52: i64 = 0x4330_0000_0000_0000; // 2^52
-    const BOTH: i64 = 0x4530_0000_8010_0000; // 2^84 + 2^63 + 2^52
-    let upper = _mm256_xor_si256(_mm256_srli_epi64::<32>(v), _mm256_set1_epi64x(NEAR_84));
-    let lower = _mm256_blend_epi32::<0b0101_0101>(_mm256_set1_epi64x(NEAR_52), v);
-    let both = _mm256_castsi256_pd(_mm256_set1_epi64x(BOTH));
-    _mm256_add_pd(_mm256_sub_pd(_mm256_castsi256_pd(upper), both), _mm256_castsi256_pd(lower))
 }
 
 const _: () = assert!(OCTS_AT_ONCE.is_multiple_of(CUT) && UNIT == UNIT_OCTS * OCT);
@@ -494,7 +416,10 @@ mod tests {
             let mut out = [0.0f64; 4];
             // SAFETY: the processor has AVX2; four numbers are read and written.
             unsafe {
-                _mm256_storeu_pd(out.as_mut_ptr(), floats(_mm256_loadu_si256(four.as_ptr().cast())));
+                _mm256_storeu_pd(
+                    out.as_mut_ptr(),
+                    crate::cpu::linear::avx2::floats(_mm256_loadu_si256(four.as_ptr().cast())),
+                );
             }
             assert_eq!(out.map(|v| v as i64), four);
         }
