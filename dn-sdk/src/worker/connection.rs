@@ -33,7 +33,7 @@ const LONGEST_BACKOFF: Duration = Duration::from_secs(30);
 /// Messages that may wait to be sent on one connection.
 const OUTGOING: usize = 1024;
 /// Batches that a worker may have open beside those of now when a call's own is posted.
-const BATCHES_TO_COME: u64 = 16;
+const BATCHES_TO_COME: u64 = 4;
 
 /// A gateway that this worker is connected to.
 #[derive(Debug, Clone)]
