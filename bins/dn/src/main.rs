@@ -28,10 +28,6 @@ mod unfinished;
 mod verify;
 mod wallet;
 
-/// A validator of a busy chain allocates for every transaction, in many threads.
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 fn main() -> ExitCode {
     let cli = args::Cli::parse();
     out::start_logging(cli.log_filter());
