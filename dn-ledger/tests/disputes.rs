@@ -260,8 +260,9 @@ fn nobody_is_silent_while_blocks_are_full_of_moves() {
     s.open(1);
     assert!(s.w.height() > until);
     assert_eq!((s.ending(1), s.ending(2)), (None, None));
-    // A block without a move: the last accuser could have opened in it.
-    s.w.blocks(1);
+    // As many blocks with room as there are for opening: the last accuser could have opened in them.
+    s.w.blocks(params().dispute.open_blocks);
+    assert_eq!(s.ending(2), None);
     let events = s.w.blocks(1);
     assert_eq!(s.ending(2), Some(Ending::AccuserSilent {}), "{events:?}");
     assert_eq!(s.ending(1), None);
@@ -270,23 +271,26 @@ fn nobody_is_silent_while_blocks_are_full_of_moves() {
 /// A clock that full blocks have used up goes on with as much as there is for opening.
 #[test]
 fn a_move_that_found_no_room_in_time_is_taken_late() {
-    let mut s = narrow(&[(false, 30), (false, 2)]);
-    s.open(0);
-    s.open(1);
-    s.w.blocks(20);
-    let until = DISPUTES.get(s.w.state(), &(s.batch, 1)).unwrap().deadline;
-    fill(&mut s, until);
-    let (name, payload) = s.due(1);
-    assert_eq!(name, "worker");
-    s.w.ok(&name, payload);
-    assert!(s.w.height() > until);
-    let left = query::dispute(s.w.state(), s.batch, 1).unwrap().worker_blocks;
-    assert_eq!(left, params().dispute.open_blocks);
-    // Silence after that is silence.
-    let (name, payload) = s.due(1);
-    s.w.ok(&name, payload);
-    s.w.blocks(left + 1);
-    assert_eq!(s.ending(1), Some(Ending::WorkerSilent {}));
+    // At the last moment, and after it.
+    for late in [false, true] {
+        let mut s = narrow(&[(false, 30), (false, 2)]);
+        s.open(0);
+        s.open(1);
+        s.w.blocks(20);
+        let deadline = DISPUTES.get(s.w.state(), &(s.batch, 1)).unwrap().deadline;
+        fill(&mut s, if late { deadline } else { deadline - 2 });
+        let (name, payload) = s.due(1);
+        assert_eq!(name, "worker");
+        s.w.ok(&name, payload);
+        assert_eq!(s.w.height(), if late { deadline + 2 } else { deadline });
+        let left = query::dispute(s.w.state(), s.batch, 1).unwrap().worker_blocks;
+        assert_eq!(left, params().dispute.open_blocks);
+        // Silence after that is silence.
+        let (name, payload) = s.due(1);
+        s.w.ok(&name, payload);
+        s.w.blocks(left + 1);
+        assert_eq!(s.ending(1), Some(Ending::WorkerSilent {}));
+    }
 }
 
 #[test]

@@ -60,13 +60,13 @@ impl Out {
         unsafe { self.at.add(token * self.rows + row) }
     }
 
-    /// Asks for the places of the outputs of a tile and some groups of rows, each on a page of its own.
+    /// Asks for the places of the outputs of a tile and some groups of rows: where there are many rows, each token's are on a page of its own.
     #[cfg(target_arch = "x86_64")]
     fn claim(&self, tile: Tile, groups: Range<usize>) {
         let rows = groups.start * GROUP..self.rows.min(groups.end * GROUP);
         for token in tile.first..tile.first + tile.width {
             let to = self.place(token, rows.start, rows.len());
-            // SAFETY: it writes nothing and never faults.
+            // SAFETY: it writes nothing and never faults; 64-bit processors without it take it for no operation.
             unsafe {
                 asm!("prefetchw [{to}]", "prefetchw [{to} + 60]", to = in(reg) to,
                     options(nostack, preserves_flags));

@@ -120,6 +120,24 @@ mod tests {
         assert_eq!(forgotten(22), (usize::from(count) - even, None));
     }
 
+    #[test]
+    fn a_block_forgets_no_more_than_its_share() {
+        let (mut state, mut ctx) = (chain().state().clone(), chain().next_context(1));
+        for n in 0..MAX_PRUNED as u8 + 5 {
+            let key = (Address([n; 20]), Hash32([n; 32]));
+            MODEL_COMMITMENTS.put(&mut state, &key, &ModelCommitment { height: 1, expires_height: 9 });
+            DUE_COMMITMENTS.put(&mut state, &(9, key.0, key.1), &true);
+        }
+        ctx.height = 10;
+        for left in [5, 0] {
+            Step::new(&mut state, &ctx).prune_commitments();
+            assert_eq!(
+                (MODEL_COMMITMENTS.iter(&state).count(), DUE_COMMITMENTS.iter(&state).count()),
+                (left, left)
+            );
+        }
+    }
+
     /// One that is too old is refused also before it is forgotten.
     #[test]
     fn a_commitment_is_used_until_it_expires() {

@@ -1,7 +1,7 @@
 //! The dispute about a receipt's computation: an accusation calls it, two sides move in turn, a referee judges the last tile.
 //!
 //! Each side has a clock for all its moves together, so that a dispute ends within
-//! [`DisputeParams::longest_blocks`](crate::params::DisputeParams::longest_blocks), not counting blocks that are full of moves; whoever is silent loses. What no tile judges goes to the
+//! [`DisputeParams::longest_blocks`](crate::params::DisputeParams::longest_blocks), if no block is full of moves; whoever is silent loses. What no tile judges goes to the
 //! validators' weight, and then costs no bond.
 
 use dn_core::merkle::InclusionProof;
@@ -75,6 +75,10 @@ impl Step<'_> {
             return Err(Reject::DisputeOpened { batch: id, index });
         }
         self.check_deadline(dispute.deadline)?;
+        // First, as one that has to wait for the next block should cost this one little.
+        if ground != Ground::Rest {
+            self.count_move()?;
+        }
         let batch = BATCHES.get(self.state, &id).expect("a dispute belongs to a batch");
         self.check_receipt(&batch, index, signed, proof)?;
         if BatchLine::holding(&batch.body.lines, &signed.body).is_none() {
@@ -91,7 +95,6 @@ impl Step<'_> {
         if !referee.judges(&manifest) {
             return Err(Reject::DisputeUnjudged { model });
         }
-        self.count_move()?;
         let standing = referee.open(Case { receipt: &signed.body, manifest: &manifest });
         dispute.receipt = Some(signed.body.clone());
         self.go_on(id, index, dispute, standing, false);
@@ -159,12 +162,12 @@ impl Step<'_> {
         DISPUTE_MOVES.put(self.state, &(id, index, step), &Played { side, bytes: bytes.clone() });
         dispute.moves += 1;
         let used = (self.ctx.height - dispute.since_height).max(1);
-        let late = self.ctx.height > dispute.deadline;
+        let (crowded, enough) = (self.is_crowded(), self.ctx.params.dispute.open_blocks);
         let clock = dispute.clock(side);
         *clock = clock.saturating_sub(used);
-        if late {
-            // Full blocks have used its clock up.
-            *clock = self.ctx.params.dispute.open_blocks;
+        if crowded {
+            // Full blocks may have used its clock up.
+            *clock = (*clock).max(enough);
         }
         self.go_on(id, index, dispute, standing, true);
         Ok(())
@@ -192,9 +195,9 @@ impl Step<'_> {
         });
     }
 
-    /// Clocks that ran out. None does while blocks are full of moves: who is silent then may only have found no room.
+    /// Clocks that ran out. None does soon after a block that was full of moves: who is silent may only have found no room.
     pub(super) fn expire_disputes(&mut self) {
-        if self.was_full() {
+        if self.is_crowded() {
             return;
         }
         let due: Vec<_> = DISPUTE_DUE
@@ -275,12 +278,18 @@ impl Step<'_> {
 
     fn check_deadline(&self, deadline: u64) -> Result<(), Reject> {
         let height = self.ctx.height;
-        if height > deadline && !self.was_full() { Err(Reject::TooLate { deadline, height }) } else { Ok(()) }
+        if height > deadline && !self.is_crowded() {
+            Err(Reject::TooLate { deadline, height })
+        } else {
+            Ok(())
+        }
     }
 
-    /// Whether the block before took all the moves that a block takes.
-    fn was_full(&self) -> bool {
-        DISPUTE_LOAD.get_or_default(self.state, &0).full_height.saturating_add(1) >= self.ctx.height
+    /// Whether a block took all the moves that a block takes, no longer ago than there is for opening a dispute: so long all who wait for room have
+    /// to find some.
+    fn is_crowded(&self) -> bool {
+        let full_height = DISPUTE_LOAD.get_or_default(self.state, &0).full_height;
+        full_height > 0 && full_height.saturating_add(self.ctx.params.dispute.open_blocks) >= self.ctx.height
     }
 
     /// Each move makes the referee play all of its dispute: a block takes only so many.

@@ -2,8 +2,8 @@
 //!
 //! What a stranger can fill is bounded by what it can pay: the fees of all waiting transactions of a sender are within its
 //! balance, few may wait behind a gap in its nonces, and when there is no room the worst paid last transaction of some
-//! sender makes it, those behind gaps first. A fee that the rules then refuse is never paid: whoever promised one comes after all others for
-//! a while.
+//! sender makes it, those behind gaps first. A fee that the rules then refuse is never paid: whoever promised one to a proposer comes after all
+//! others there, until it has paid or a while has passed.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap, HashSet};
@@ -26,7 +26,7 @@ pub(super) const REPLACE_PERCENT: u128 = 10;
 
 /// Most senders that are remembered for what the rules refused.
 const MAX_DISTRUSTED: usize = 65_536;
-/// For how many blocks they are, at least.
+/// For how many blocks they are, at least, unless there are too many; at most twice as many.
 const DISTRUST_BLOCKS: u64 = 300;
 
 /// Why a transaction cannot wait.
@@ -131,6 +131,12 @@ impl Distrusted {
         self.young.insert(sender);
     }
 
+    /// Whether it was among them.
+    fn remove(&mut self, sender: Address) -> bool {
+        let young = self.young.remove(&sender);
+        self.old.remove(&sender) || young
+    }
+
     fn contains(&self, sender: Address) -> bool {
         self.young.contains(&sender) || self.old.contains(&sender)
     }
@@ -144,6 +150,13 @@ impl Distrusted {
 }
 
 impl Mempool {
+    /// A transaction of this sender is in a block: it has paid.
+    pub(super) fn trust(&mut self, sender: Address) {
+        if self.distrusted.remove(sender) && self.by_sender.contains_key(&sender) {
+            self.change(sender, |own| own.distrusted = false);
+        }
+    }
+
     /// The rules have refused a transaction of this sender: its others come after those of all others, and make room first.
     pub(super) fn distrust(&mut self, sender: Address) {
         self.distrusted.insert(sender);
@@ -330,8 +343,8 @@ impl Mempool {
         let mut gone = Vec::new();
         let senders: Vec<_> = self.by_sender.keys().copied().collect();
         for sender in senders {
-            let next = nonce_of(sender);
-            self.change(sender, |own| own.next = next);
+            let (next, distrusted) = (nonce_of(sender), self.distrusted.contains(sender));
+            self.change(sender, |own| (own.next, own.distrusted) = (next, distrusted));
             let stale = |w: &&Waiting| w.tx.tx.nonce < next || w.tx.tx.expires_height < height;
             gone.extend(self.by_sender[&sender].txs.values().filter(stale).map(|w| w.tx.clone()));
         }

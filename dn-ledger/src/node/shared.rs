@@ -263,15 +263,18 @@ impl Shared {
                 Payload::PostBatch { batch, .. } | Payload::ClaimJob { batch, .. } => batch.body.count,
                 _ => return true,
             };
-            load.take(audit_load(params, receipts), MAX_AUDIT_LOAD)
+            // As with all candidates, more than a block takes.
+            load.take(audit_load(params, receipts), 2 * MAX_AUDIT_LOAD)
         };
         pool.mempool.ready(limit, |sender| ACCOUNTS.get_or_default(chain.state(), &sender).nonce, fits)
     }
 
     /// Tells those who wait what a decided block did with their transactions.
-    pub(super) fn answer(&self, height: u64, executed: &Executed) {
+    pub(super) fn answer(&self, block: &Block, executed: &Executed) {
+        let height = block.header.height;
         self.heights.send_replace(height);
         let mut pool = self.pool();
+        block.txs.iter().for_each(|tx| pool.mempool.trust(tx.tx.sender));
         for (index, outcome) in (0u32..).zip(&executed.outcomes) {
             let tx_id = outcome.tx_id;
             pool.tell(tx_id, || Ok(TxOutcome { tx_id, height, index, events: outcome.events.clone() }));

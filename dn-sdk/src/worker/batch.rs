@@ -259,6 +259,8 @@ fn next_step(reject: &Reject) -> Next {
         | Reject::ModelRetired { model, .. }
         | Reject::LineDomain { model, .. } => unpaid(None, Some(*model)),
         Reject::NotOffered { .. } => Next::Offer,
+        // What is open settles, and then the collateral stands for more.
+        Reject::FeesOverBond { open: 1.., .. } => Next::Later,
         Reject::FeesOverBond { receipts, limit, .. } => {
             Next::Cheaper { each: Amount::from_atto(limit.atto() / u128::from(*receipts).max(1)) }
         }
@@ -319,8 +321,9 @@ mod tests {
         assert_eq!(next_step(&large), Next::Smaller { receipts: 48 });
         let (worker, collateral, bond) = (address, Amount::from_dn(62), Amount::ZERO);
         let (limit, found) = (Amount::from_dn(3), Amount::from_dn(4));
-        let dear = Reject::FeesOverBond { worker, receipts: 3, collateral, bond, open: 0, limit, found };
-        assert_eq!(next_step(&dear), Next::Cheaper { each: Amount::from_dn(1) });
+        let dear = |open| Reject::FeesOverBond { worker, receipts: 3, collateral, bond, open, limit, found };
+        assert_eq!(next_step(&dear(0)), Next::Cheaper { each: Amount::from_dn(1) });
+        assert_eq!(next_step(&dear(2)), Next::Later);
         let channel = ChannelId([4; 32]);
         let unpaid = Next::Unpaid { channel: Some(channel), model: None };
         assert_eq!(next_step(&Reject::UnknownChannel { channel }), unpaid);

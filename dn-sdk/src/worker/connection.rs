@@ -32,7 +32,7 @@ const FIRST_BACKOFF: Duration = Duration::from_millis(250);
 const LONGEST_BACKOFF: Duration = Duration::from_secs(30);
 /// Messages that may wait to be sent on one connection.
 const OUTGOING: usize = 1024;
-/// Batches that a worker may have open beside those of now when a call's own is posted.
+/// Batches that a worker may have open, beside those of when it last looked, when a call's own is posted.
 const BATCHES_TO_COME: u64 = 4;
 
 /// A gateway that this worker is connected to.

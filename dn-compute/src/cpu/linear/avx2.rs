@@ -55,7 +55,7 @@ pub(super) fn kernel(
     tile: Tile,
     out: &mut Results,
 ) {
-    // As many as have their sums in registers.
+    // As many as have most of their block sums in registers.
     let together = groups.min(if tile.width == 1 { 4 } else { 2 });
     for (group, out) in
         (group..group + groups).step_by(together).zip(out.chunks_exact_mut(together * tile.width))

@@ -329,7 +329,7 @@ impl Host {
         self.measure(&block, &certificate, began.elapsed());
         let before = self.shared.chain_mut().commit(&block.header, certificate, &executed);
         rayon::spawn(move || drop(before));
-        self.shared.answer(height.0, &executed);
+        self.shared.answer(&block, &executed);
         self.shared.look_again(height.0);
         self.undecided.prune(height.0)?;
         self.assembly.prune(height.0);

@@ -68,11 +68,16 @@ fn who_was_refused_comes_after_all_others_for_a_while() {
     assert_eq!(pool.ready(9, nonce_of, |_| true), [poor.clone(), again.clone()]);
     // Two turns of the generations later it is forgotten.
     for height in [DISTRUST_BLOCKS, 2 * DISTRUST_BLOCKS] {
+        assert_eq!(pool.ready(9, nonce_of, |_| true), [poor.clone(), again.clone()]);
         assert_eq!(pool.purge(height, nonce_of), []);
     }
-    pool.remove(sender, 1);
-    pool.insert(again.clone(), account(1)).unwrap();
+    assert_eq!(pool.ready(9, nonce_of, |_| true), [again.clone(), poor.clone()]);
+    // Or when it has paid.
+    pool.distrust(sender);
+    assert_eq!(pool.ready(9, nonce_of, |_| true), [poor.clone(), again.clone()]);
+    pool.trust(sender);
     assert_eq!(pool.ready(9, nonce_of, |_| true), [again, poor]);
+    assert_eq!(pool.last.first().map(|(rank, _)| rank.reachable), Some(true));
 }
 
 #[test]
