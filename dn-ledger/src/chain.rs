@@ -414,7 +414,7 @@ impl Chain {
                     bytes += size;
                 }
                 Err(reason) => {
-                    // What only waits for the next block is cheap to refuse.
+                    // What only waits for the next block comes again, and is then counted.
                     refused_bytes += if reason.is_for_this_block() { 0 } else { size };
                     rejected.push((tx.clone(), reason));
                 }

@@ -83,9 +83,9 @@ impl Out {
         // SAFETY: in bounds by the assertion, exclusive by the caller's promise.
         unsafe {
             let to = self.at.add(token * self.rows + row);
-            match values.first_chunk::<GROUP>() {
-                Some(whole) => to.cast::<[f32; GROUP]>().write_unaligned(*whole),
-                None => std::ptr::copy_nonoverlapping(values.as_ptr(), to, values.len()),
+            match <&[f32; GROUP]>::try_from(values) {
+                Ok(whole) => to.cast::<[f32; GROUP]>().write_unaligned(*whole),
+                Err(_) => std::ptr::copy_nonoverlapping(values.as_ptr(), to, values.len()),
             }
         }
     }

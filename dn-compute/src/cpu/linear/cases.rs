@@ -24,7 +24,7 @@ fn matrix(blocks: Blocks, four: bool, rows: usize, cols: usize) -> QuantMatrix {
         .expect("canonical")
 }
 
-/// A case for `multiply`: a matrix, 27 tokens, its groups, where the outputs go.
+/// Compares what `multiply` writes with plain integers, bit for bit: 27 tokens (whole tiles and a rest), rows that fill no group, blocks of every length.
 pub(super) fn check(cpu: &Cpu, name: &str, multiply: impl Fn(&Packed, &Acts, Range<usize>, &Out) -> bool) {
     let plain = Cpu::new(Isa::Scalar, 1).expect("plain code");
     let lengths = [BlockLength::B16, BlockLength::B32, BlockLength::B128, BlockLength::Row];
