@@ -1,8 +1,13 @@
 //! The CPU backend at the shapes of Qwen2-0.5B (24 layers, without the vocabulary), beside the memory's read bandwidth in
-//! the same run: decoding one token must read every weight once, so bytes per second of the two compare directly.
+//! the same run: decoding one token must read every weight once, so bytes per second of the two compare directly. Many tokens at once
+//! are bound by products: a weight and a token are one, and `product_limit` says how many a second the processor makes of them.
 //!
 //! `DN_BENCH_ISA` (auto), `DN_BENCH_THREADS` (all cores) and `DN_BENCH_FORMAT` (q8_0, or q4_0, q4_k, q6_k, row) choose what is
 //! timed. Needs 1.3 GB of memory.
+
+#[cfg(target_arch = "x86_64")]
+#[path = "linear/limit.rs"]
+mod limit;
 
 use std::hint::black_box;
 use std::time::Duration;
@@ -134,6 +139,26 @@ fn read_bandwidth(c: &mut Criterion) {
     group.finish();
 }
 
+/// Products a second of all threads, if nothing else had to be done.
+#[cfg(target_arch = "x86_64")]
+fn product_limit(c: &mut Criterion) {
+    const THOUSANDS: u64 = 2_000;
+    let Some(products) = limit::best() else { return };
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(threads()).build().expect("threads");
+    let mut group = c.benchmark_group("product_limit");
+    group.throughput(Throughput::Elements(products.in_a_thousand * THOUSANDS * threads() as u64));
+    group
+        .sample_size(10)
+        .bench_function(BenchmarkId::new(products.name, format!("{}_threads", threads())), |b| {
+            b.iter(|| pool.broadcast(|_| (products.run)(THOUSANDS)))
+        });
+    group.finish();
+}
+
+/// Not measured on other processors.
+#[cfg(not(target_arch = "x86_64"))]
+fn product_limit(_: &mut Criterion) {}
+
 fn linear(c: &mut Criterion) {
     let cpu = backend();
     let layers = layers(&cpu);
@@ -197,5 +222,5 @@ fn glue(c: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, read_bandwidth, linear, attention, glue);
+criterion_group!(benches, read_bandwidth, product_limit, linear, attention, glue);
 criterion_main!(benches);

@@ -209,8 +209,9 @@ pub(crate) fn check_paid_and_signed(
     signatures: Signatures,
 ) -> Result<(), Reject> {
     let Tx { sender, fee, .. } = tx.tx;
-    if fee < ctx.params.min_tx_fee {
-        return Err(Reject::FeeTooLow { minimum: ctx.params.min_tx_fee, found: fee });
+    let minimum = tx.tx.least_fee(ctx.params.min_tx_fee);
+    if fee < minimum {
+        return Err(Reject::FeeTooLow { minimum, found: fee });
     }
     if signatures == Signatures::Check {
         tx.verify_signature()

@@ -250,8 +250,8 @@ pub enum Event {
     ModelTrustChanged { model: ModelId, before: Trust, after: Trust },
     /// A validator's turn to propose passed without a block.
     TurnMissed { validator: Address, height: u64 },
-    /// Missed turns cost pay.
-    TurnsCharged { validator: Address, missed: u32, amount: Amount },
+    /// Missed turns and false alarms cost pay.
+    TurnsCharged { validator: Address, missed: u32, alarms: u32, amount: Amount },
     /// What a record holds is another amount after this block than before it, whatever the reasons; a block's last events,
     /// in the order of table and key. The changes of a block add up to nothing, and from the genesis on they give
     /// every holding at every height.

@@ -118,7 +118,7 @@ pub struct Params {
     pub max_block_txs: u32,
     /// Most bytes of a block's transactions.
     pub max_block_bytes: u32,
-    /// Smallest fee of a transaction.
+    /// Smallest fee of a transaction, for each KiB that it has begun.
     pub min_tx_fee: Amount,
     /// How many blocks ahead a transaction may expire.
     pub max_expiry_blocks: u64,

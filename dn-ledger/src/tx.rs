@@ -31,6 +31,9 @@ use crate::bytes::Bytes;
 
 /// The most bytes of a canonical signed transaction.
 pub const MAX_TX_BYTES: usize = 256 * 1024;
+
+/// How many bytes of a transaction the smallest fee pays for.
+pub const FEE_BYTES: usize = 1024;
 /// The most bytes of an identity's or a model's name.
 pub const MAX_NAME_BYTES: usize = 64;
 /// The most bytes of an endpoint.
@@ -561,7 +564,7 @@ pub struct Tx {
     pub nonce: u64,
     /// Last height whose block may include it.
     pub expires_height: u64,
-    /// Paid to the validators; at least the chain's `min_tx_fee`.
+    /// Paid to the validators; at least the chain's `min_tx_fee` for each KiB that the transaction has begun, without its signature.
     pub fee: Amount,
     /// What it does.
     pub payload: Payload,
@@ -579,6 +582,23 @@ impl Tx {
     /// The digest that the sender signs: `keccak("DeepNode tx v1" ‖ canonical Tx)`.
     pub fn digest(&self) -> [u8; 32] {
         keccak256(&[TX_DOMAIN, &self.to_bytes()])
+    }
+
+    /// The smallest fee that this transaction may pay: the chain's `min_tx_fee` for each KiB that it has begun, without its signature. What it
+    /// writes may stay for long, in every replica, and is about as large as what it says.
+    ///
+    /// # Example
+    /// ```
+    /// # use dn_core::{Address, Amount, Canonical};
+    /// # use dn_ledger::{Payload, Tx};
+    /// let (sender, fee) = (Address([1; 20]), Amount::ZERO);
+    /// let tx = Tx { chain_id: 1, sender, nonce: 0, expires_height: 9, fee, payload: Payload::Withdraw {} };
+    /// assert!(tx.to_bytes().len() < 1024);
+    /// assert_eq!(tx.least_fee(Amount::from_atto(7)), Amount::from_atto(7));
+    /// ```
+    pub fn least_fee(&self, min_tx_fee: Amount) -> Amount {
+        let begun = self.to_bytes().len().div_ceil(FEE_BYTES);
+        Amount::from_atto(min_tx_fee.atto().saturating_mul(begun as u128))
     }
 
     /// Signs the transaction. The ledger will compare the key's address with `sender`.

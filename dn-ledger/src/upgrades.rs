@@ -11,7 +11,7 @@ use crate::state::{State, UPGRADES, Upgrade};
 /// election. 4: a block's audits are bounded, ended batches are forgotten, an auditor may say that it cannot judge.
 /// 5: jobs have bonds, models are committed to, offers have prices, models may be inexact. 6: clocks of disputes wait for room in blocks, open batches
 /// lower what a worker may be paid.
-pub const RULES: u32 = 6;
+pub const RULES: u32 = 7;
 
 /// Names and versions of the upgrades whose rules this software has. Governance names them the same way.
 pub const SUPPORTED_UPGRADES: &[(&str, Hash32)] = &[];

@@ -11,8 +11,8 @@ use dn_core::{Address, Amount, Hash32, Signed};
 use dn_ledger::events::{Event, SlashCause};
 use dn_ledger::state::{
     AUDIT_TASKS, AUDITS, AuditPhase, AuditResult, BATCHES, BatchStatus, CHANNELS, ENDED_BATCHES, EPOCH_WORK,
-    IDENTITIES, IdentityStatus, MODEL_EPOCHS, POOLS, Pool, STAKE_POOLS, VALIDATOR_EPOCHS, VALIDATOR_TRUST,
-    WORKER_EPOCHS,
+    IDENTITIES, IdentityStatus, MODEL_EPOCHS, POOLS, Pool, STAKE_POOLS, TURNS, Turns, VALIDATOR_EPOCHS,
+    VALIDATOR_TRUST, WORKER_EPOCHS,
 };
 use dn_ledger::tx::Shares;
 use dn_ledger::views::PageRequest;
@@ -200,6 +200,38 @@ fn a_receipt_that_nobody_can_get_is_not_paid() {
         "1 % of the gateway's collateral, nothing of the worker's"
     );
     assert_eq!(CHANNELS.get(w.state(), &w.channel).unwrap().balance(), dn(100));
+}
+
+/// Who calls all validators because of a receipt that they get, and find right, pays for it out of the epoch's pay, once; not when it was worth it.
+#[test]
+fn a_false_alarm_costs_pay() {
+    for (others, charge) in [(MATCH, 1), (MISMATCH, 0), (UNAVAILABLE, 0)] {
+        let mut w = World::with(Params { epoch_blocks: 60, ..params() });
+        w.prepare();
+        w.post(1, dn(10), Amount::ZERO);
+        w.blocks(1);
+        let (accuser, ..) = w.open_audits()[0].clone();
+        w.audit_all(|name, _| Some(if name == accuser { UNAVAILABLE } else { others }));
+        let alarms = |(who, turns): (Address, Turns)| (who, turns.alarms);
+        let counted: Vec<_> = TURNS.iter(w.state()).map(alarms).filter(|(_, alarms)| *alarms > 0).collect();
+        let expected = (charge > 0).then(|| (address(&accuser), charge));
+        assert_eq!(counted, Vec::from_iter(expected));
+        let penalty = w.genesis.params.beacon.miss_penalty;
+        let charged = |e: &Event| match e {
+            Event::TurnsCharged { validator, missed, alarms, amount } => {
+                assert_eq!((*missed, *alarms, *amount), (0, 1, penalty));
+                Some(*validator)
+            }
+            _ => None,
+        };
+        let burned = POOLS.get_or_default(w.state(), &Pool::Burned);
+        let events = w.blocks(59 - w.height() % 60);
+        let charged: Vec<_> = events.iter().filter_map(charged).collect();
+        assert_eq!(charged, Vec::from_iter(expected.map(|(who, _)| who)));
+        let taken = POOLS.get_or_default(w.state(), &Pool::Burned).checked_sub(burned);
+        assert_eq!(taken, Ok(if charge > 0 { penalty } else { Amount::ZERO }));
+        assert_eq!(TURNS.iter(w.state()).count(), 0, "the next epoch begins without");
+    }
 }
 
 /// A gateway can refuse one auditor alone: whoever says so is not wrong when the others got the receipt.

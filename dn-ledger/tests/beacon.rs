@@ -143,7 +143,7 @@ fn missed_turns_cost_pay_and_timeliness() {
     assert_eq!(seen, 3, "the rounds before blocks 1, 2 and 3");
     let charged = |who: Address| {
         events.iter().find_map(|e| match e {
-            Event::TurnsCharged { validator, missed, amount } if *validator == who => {
+            Event::TurnsCharged { validator, missed, alarms: 0, amount } if *validator == who => {
                 Some((*missed, *amount))
             }
             _ => None,

@@ -31,10 +31,10 @@ fn genesis_and_one_block() {
         hashes.map(|hash| hex(&hash)),
         [
             "743b5095d986ac4356e9554c27767e586e00017fc842ffe1b8177f3177273a75",
-            "9e0199037a6f570b9a8f974efd040a12375cd1f6be46d9aded79ca0aae943642",
+            "fb7413170f9687bb2691eb72947b58733b2848460a657007dd59f73cfcbb977e",
             "1d86a6dcf35f03679b11612fc7ebcbca8f42e4753993639e12727cc0318350b6",
-            "ec1361a79076aa1c61c78599df26c48ba8ddf4a5b553cff5410c3471c0963480",
-            "901c08078d46c92eec814a61cb0553cc18a9e13801df537f77ea1727635be7d8",
+            "cc99b236348e23424ed33f6d1ac9ca6bbfa0cdf5f4a54ff8061ef08a2b47f2cd",
+            "e0a41e9e3e5cacd333ca8ff94b6edba6eb03bf51c20192bdf7574da1b43c9124",
         ]
     );
 }
@@ -151,8 +151,8 @@ fn a_scripted_chain() {
     w.ok("payer", Payload::LockJob { job });
     let tip = w.chain.tip();
     let pinned = [
-        "3c118d6e3f8e3fa7a92251c2ca24b424a25e001e5c5c52dbd8401e0c105f4ca3",
-        "609b502dff40445300dc45b61b28a7a2fcf079f3cd134ecc35d74c5c145a5ea9",
+        "aa74221e594fe55d1a5e38bcc892d6ba67e5c5be5a13ce8480c9507fb3f3efd8",
+        "107f08f063e3fdb6a80c1efb018306901654251876577e14469dd9c39ed53452",
     ];
     assert_eq!([hex(&tip.state.0), hex(&tip.hash().0)], pinned);
 }

@@ -429,12 +429,12 @@ fn stake_that_moves_votes_once() {
 fn a_running_vote_keeps_its_rules() {
     let mut params = short();
     params.governance.voting_blocks = 20;
-    (params.governance.quorum, params.governance.pass, params.governance.veto) = (6_000, 6_000, 3_000);
+    (params.governance.quorum, params.governance.pass, params.governance.veto) = (6_000, 7_000, 3_500);
     let mut w = World::with(params);
     let lower = changes(vec![
         ParamChange::GovernanceQuorum { value: 3_000 },
-        ParamChange::GovernancePass { value: 5_000 },
-        ParamChange::GovernanceVeto { value: 1_500 },
+        ParamChange::GovernancePass { value: 6_000 },
+        ParamChange::GovernanceVeto { value: 3_000 },
     ]);
     w.ok("payer", propose(lower, 100));
     for who in ["v1", "v2", "v3"] {
@@ -445,24 +445,33 @@ fn a_running_vote_keeps_its_rules() {
     w.ok("owner", propose(ProposalKind::Text {}, 100));
     w.ok("stranger", propose(ProposalKind::Text {}, 25));
     w.ok("v1", vote(1, "v1", Choice::Yes));
+    // Two thirds for it, and against the rest once a refusal, once a veto: both are enough for the new rules only.
+    w.ok("owner", propose(ProposalKind::Text {}, 100));
+    w.ok("owner", propose(ProposalKind::Text {}, 200));
+    for (id, last) in [(3, Choice::No), (4, Choice::NoWithVeto)] {
+        for (who, choice) in [("v1", Choice::Yes), ("v2", Choice::Yes), ("v3", last)] {
+            w.ok(who, vote(id, who, choice));
+        }
+    }
     let rules =
         |w: &World, id| query::proposal(w.state(), id).unwrap().rules.map(|r| (r.quorum, r.pass, r.veto));
-    assert_eq!((rules(&w, 1), rules(&w, 2)), (Some((6_000, 6_000, 3_000)), None));
+    assert_eq!((rules(&w, 1), rules(&w, 2)), (Some((6_000, 7_000, 3_500)), None));
     while status(&w, 0).is_open() {
         w.block(&[]);
     }
     assert!(matches!(status(&w, 0), ProposalStatus::Executed { .. }));
     let changed = w.chain.next_context(0).params.governance;
-    assert_eq!((changed.quorum, changed.pass, changed.veto), (3_000, 5_000, 1_500));
+    assert_eq!((changed.quorum, changed.pass, changed.veto), (3_000, 6_000, 3_000));
     assert!(matches!(status(&w, 1), ProposalStatus::Voting { .. }));
-    assert_eq!(rules(&w, 1), Some((6_000, 6_000, 3_000)));
-    while status(&w, 1).is_open() {
+    assert_eq!(rules(&w, 1), Some((6_000, 7_000, 3_500)));
+    while status(&w, 4).is_open() {
         w.block(&[]);
     }
     // A third of all stake voted: enough for the new quorum, too little for its own.
     assert_eq!(status(&w, 1), ProposalStatus::NoQuorum);
+    assert_eq!([status(&w, 3), status(&w, 4)], [ProposalStatus::Rejected; 2]);
     w.ok("owner", propose(ProposalKind::Text {}, 100));
-    assert_eq!(rules(&w, 3), Some((3_000, 5_000, 1_500)));
+    assert_eq!(rules(&w, 5), Some((3_000, 6_000, 3_000)));
 }
 
 /// Who was a validator once is not looked at, so that a block's work is bounded by who is one and by who voted.

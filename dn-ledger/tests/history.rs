@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use common::counting::{Counting, RULES};
 use common::{START_MS, World, address, dn, key, params, solo_genesis};
-use dn_core::{Amount, Canonical};
+use dn_core::{Address, Amount, Canonical, keccak256};
 use dn_ledger::light::{LightBlock, LightClient, TrustOptions};
 use dn_ledger::node::{
     ArchiveError, CheckError, History, JoinError, Node, NodeConfig, Peer, RestoreError, SnapshotFile,
@@ -403,6 +403,41 @@ fn a_chain_with_a_referee_is_checked_and_imported_with_it() {
     let other = tempfile::tempdir().unwrap();
     assert!(Store::import_archive(other.path(), &mut bytes.as_slice(), None).is_err());
     assert_eq!(Store::import_archive(other.path(), &mut bytes.as_slice(), referee()).unwrap().height, 7);
+}
+
+/// One thread or several: the same blocks, refusals and roots. Each block has far more signatures and changes than are worth a thread.
+#[test]
+fn threads_change_nothing() {
+    let run = |threads: usize| {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+        pool.install(|| {
+            let mut w = World::bare();
+            for round in 0u64..4 {
+                let mut txs = Vec::new();
+                for (n, from) in ["payer", "owner", "worker", "gateway"].iter().enumerate() {
+                    for nonce in 0..60u64 {
+                        let to = Address(
+                            keccak256(&[&[round as u8, n as u8, nonce as u8]])[..20].try_into().unwrap(),
+                        );
+                        let amount = Amount::from_atto(u128::from(1 + nonce));
+                        let mut tx = w.raw(from, Payload::Transfer { to, amount });
+                        tx.nonce += nonce;
+                        let signer = if nonce == 50 + round { "stranger" } else { from };
+                        txs.push(tx.sign(&key(signer)));
+                    }
+                }
+                let proposal = w.block(&txs);
+                // The one that somebody else signed, and those that come after it.
+                let refused = 4 * (10 - round as usize);
+                assert_eq!((proposal.rejected.len(), proposal.block.txs.len()), (refused, 240 - refused));
+            }
+            w.log.into_iter().map(|proposal| (proposal.block, proposal.rejected)).collect::<Vec<_>>()
+        })
+    };
+    let alone = run(1);
+    for threads in [2, 4] {
+        assert_eq!(run(threads), alone, "{threads} threads");
+    }
 }
 
 /// Executing the stored blocks again, from any of them on, gives the same roots.

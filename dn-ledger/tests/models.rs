@@ -64,8 +64,9 @@ impl Machine {
     /// The events of an accepted transaction.
     fn send(&mut self, who: &str, payload: Payload) -> Option<Vec<Event>> {
         let nonce = ACCOUNTS.get_or_default(&self.state, &address(who)).nonce;
-        let (fee, expires_height) = (self.ctx.params.min_tx_fee, self.ctx.height + 10);
-        let tx = Tx { chain_id: CHAIN_ID, sender: address(who), nonce, expires_height, fee, payload };
+        let (fee, expires_height) = (Amount::ZERO, self.ctx.height + 10);
+        let mut tx = Tx { chain_id: CHAIN_ID, sender: address(who), nonce, expires_height, fee, payload };
+        tx.fee = tx.least_fee(self.ctx.params.min_tx_fee);
         let outcome = apply(&mut self.state, &tx.sign(&key(who)), &self.ctx).ok();
         supply::check_changes(&supply::changed_holdings(&self.state.pending())).unwrap();
         outcome.map(|outcome| outcome.events)

@@ -4,12 +4,15 @@
 #[path = "replication/cluster.rs"]
 mod cluster;
 
-use std::time::Duration;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use cluster::{Cluster, address};
 use dn_core::Amount;
-use dn_ledger::node::{Node, NodeConfig};
+use dn_ledger::light::{LightClient, TrustOptions};
+use dn_ledger::node::{History, Node, NodeConfig, Peer, join};
+use dn_ledger::views::AccountView;
 use dn_ledger::{Payload, Role};
+use serde_json::json;
 
 /// Far more than a block takes; a machine under load is slow.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -108,6 +111,62 @@ async fn a_validator_that_lost_its_disk_watches_before_it_signs() {
         assert_eq!(cluster.metric(index, "dn_ledger_equivocations_total").await, 0.0);
     }
     cluster.agree().await;
+    cluster.stop().await;
+}
+
+/// As an operator does it: nothing is left, nobody has the first blocks any more, and a peer's snapshot begins the new directory.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_wiped_validator_joins_from_a_snapshot() {
+    logged();
+    let now_ms = || u64::try_from(SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis()).unwrap();
+    let mut cluster = Cluster::prepare(&[10, 10, 10, 10], 20, 0);
+    cluster.history = History { snapshot_blocks: Some(4), keep_blocks: Some(6), keep_snapshots: 2 };
+    // Of today: an old genesis vouches for nothing.
+    cluster.genesis.time_ms = now_ms();
+    cluster.start_all().await;
+    cluster.pay(3).await;
+    cluster.stop_node(3).await;
+    cluster.wipe(3);
+    let began = Instant::now();
+    loop {
+        let mut gone = true;
+        for index in 0..3 {
+            let first = cluster::call(cluster.rpc(index), "dn_block", json!({ "height": 1 })).await;
+            let held = cluster::call(cluster.rpc(index), "dn_snapshots", json!({})).await;
+            gone &= first["result"].is_null() && held["result"]["heights"] != json!([]);
+        }
+        if gone {
+            break;
+        }
+        assert!(began.elapsed() < PATIENCE, "the first blocks are still there");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    let (url, dir, genesis) = (format!("http://{}", cluster.rpc(1)), cluster.dir(3), cluster.genesis.clone());
+    let joined = tokio::task::spawn_blocking(move || {
+        let peer = Peer::new(&url, Instant::now() + PATIENCE).unwrap();
+        let mut light = LightClient::from_genesis(&genesis, TrustOptions::of(&genesis.params));
+        let (store, chain) = join(&dir, &genesis, &peer, &mut light, now_ms()).unwrap();
+        assert_eq!(store.horizon().unwrap(), chain.tip().height + 1);
+        chain.tip().height
+    });
+    let joined = joined.await.unwrap();
+    assert!(joined > 1);
+    cluster.start_node(3, false).await;
+    assert_eq!(cluster.metric(3, "dn_ledger_signing").await, 0.0, "it may have signed what it does not know");
+    let target = cluster.top() + 3;
+    cluster.reach(target, PATIENCE).await;
+    cluster.signs(3, PATIENCE).await;
+    // With two of four gone it would stand still: it signs, and what was paid before is there.
+    cluster.stop_node(0).await;
+    let needed = cluster.top() + 3;
+    cluster.reach(needed, PATIENCE).await;
+    cluster.pay(3).await;
+    for index in 1..4 {
+        assert_eq!(cluster.metric(index, "dn_ledger_equivocations_total").await, 0.0);
+    }
+    let account: AccountView = cluster.get(3, "dn_account", json!({ "address": address("payee") })).await;
+    assert_eq!(account.balance, Amount::from_dn(2));
+    cluster.agree_from(cluster.top() - 3).await;
     cluster.stop().await;
 }
 

@@ -5,14 +5,14 @@ mod common;
 
 use common::{CHAIN_ID, World, address, dn, key, manifest, offer, params, price};
 use dn_core::objects::{Price, Voucher};
-use dn_core::{Amount, ChannelId, ModelId, Signed};
+use dn_core::{Amount, Canonical, ChannelId, ModelId, Signed};
 use dn_ledger::events::Event;
 use dn_ledger::reject::{Field, ManifestFault, SignedObject};
 use dn_ledger::state::{
     BATCHES, BatchStatus, CHANNELS, IDENTITIES, IN_ROLE, IdentityStatus, LANES, POOLS, Pool, ROLE_COUNTS,
     STAKE_POOLS, STAKE_SHARES,
 };
-use dn_ledger::tx::{Shares, channel_id};
+use dn_ledger::tx::{ProposalKind, Shares, channel_id};
 use dn_ledger::views::{OfferView, PageRequest};
 use dn_ledger::{Payload, Reject, Role, query};
 
@@ -50,6 +50,22 @@ fn envelope() {
         Reject::ExpiryTooFar { expires_height: latest + 1, latest }
     );
     assert_eq!(signed(&|tx| tx.fee = Amount::ZERO), Reject::FeeTooLow { minimum: fee, found: Amount::ZERO });
+    // A larger one pays for each KiB begun.
+    let proposal = |text: usize| Payload::Propose {
+        title: "t".into(),
+        text: "x".repeat(text),
+        kind: ProposalKind::Text {},
+        deposit: dn(1),
+    };
+    let around = w.raw("payer", proposal(0)).to_bytes().len();
+    for (bytes, kib) in [(1_024, 1), (1_025, 2), (3_072, 3), (3_073, 4)] {
+        let minimum = fee.checked_mul(kib).unwrap();
+        let mut tx = w.raw("payer", proposal(bytes - around));
+        assert_eq!((tx.to_bytes().len(), tx.fee), (bytes, minimum));
+        tx.fee = minimum.checked_sub(Amount::from_atto(1)).unwrap();
+        let found = tx.fee;
+        assert_eq!(w.reject_tx(&tx.sign(&key("payer"))), Reject::FeeTooLow { minimum, found });
+    }
     let account = address("payer");
     let needed = dn(1_000_000);
     let available = w.balance("payer");

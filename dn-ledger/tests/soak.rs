@@ -1,5 +1,6 @@
 //! Four validators as processes, killed at random moments, any number of them at once, while clients send transfers: no fork,
-//! nothing acknowledged is lost, the books balance, and the chain always goes on.
+//! nothing acknowledged is lost, the books balance, and the chain always goes on. One of them also has its files damaged now and then
+//! while it is down: it goes on, or says why not, begins anew without them, and signs nothing twice.
 //!
 //! `cargo test -p dn-ledger --features node --test soak -- --ignored --nocapture` takes about 20 minutes for 500 kills;
 //! `DN_SOAK_KILLS` is another number, `DN_SOAK_SEED` another course. The short one runs with all tests.
@@ -46,10 +47,14 @@ fn child_node() {
     let config = NodeConfig { network: Some(network), unsigned_from, propose_timeout_ms: 700, ..alone };
     tracing_subscriber::fmt().with_env_filter("warn").with_writer(std::io::stderr).init();
     tokio::runtime::Runtime::new().unwrap().block_on(async {
-        let node = Node::start(config).await.unwrap();
+        let node = match Node::start(config).await {
+            Ok(node) => node,
+            // Damage that was noticed.
+            Err(error) => return println!("\nrefused {error}"),
+        };
         println!("\nlistening {}", node.rpc_addr());
         node.production_ended().await;
-        panic!("consensus ended by itself");
+        panic!("consensus ended by itself: {:?}", node.failure());
     });
 }
 
@@ -77,7 +82,7 @@ impl Network {
         let mut network =
             Self { dir: dir.to_owned(), ports, children, rpc: Arc::new(Mutex::new(vec![None; NODES])) };
         (0..NODES).for_each(|i| network.launch(i, true));
-        (0..NODES).for_each(|i| network.wait_up(i));
+        (0..NODES).for_each(|i| network.wait_up(i).unwrap());
         network
     }
 
@@ -95,15 +100,21 @@ impl Network {
         self.children[index] = Some(child.unwrap());
     }
 
-    fn wait_up(&mut self, index: usize) {
+    /// Waits until a node serves; what it says if it refuses its files.
+    fn wait_up(&mut self, index: usize) -> Result<(), String> {
         let stdout = self.children[index].as_mut().unwrap().stdout.take().unwrap();
         let mut lines = BufReader::new(stdout).lines();
         for line in lines.by_ref() {
-            if let Some(addr) = line.unwrap().strip_prefix("listening ") {
+            let line = line.unwrap();
+            if let Some(error) = line.strip_prefix("refused ") {
+                self.children[index].take().unwrap().wait().unwrap();
+                return Err(error.to_owned());
+            }
+            if let Some(addr) = line.strip_prefix("listening ") {
                 self.rpc.lock().unwrap()[index] = Some(addr.parse().unwrap());
                 // After a minute the child's test harness writes another line, and ends if nobody reads it.
                 std::thread::spawn(move || lines.for_each(drop));
-                return;
+                return Ok(());
             }
         }
         panic!("node {index} did not start: {}", self.log(index));
@@ -115,6 +126,34 @@ impl Network {
         assert!(child.try_wait().unwrap().is_none(), "node {index} ended by itself: {}", self.log(index));
         child.kill().unwrap();
         child.wait().unwrap();
+    }
+
+    /// Flips a bit of one of a node's files, or cuts it off; what it did.
+    fn damage(&self, index: usize, course: &mut Course) -> String {
+        let mut files = Vec::new();
+        for dir in [self.node_dir(index), self.node_dir(index).join("consensus")] {
+            let entries = std::fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path());
+            files.extend(entries.filter(|path| path.is_file() && path.metadata().unwrap().len() > 0));
+        }
+        files.sort();
+        let path = &files[course.below(files.len() as u64) as usize];
+        let mut bytes = std::fs::read(path).unwrap();
+        let (at, cut) = (course.below(bytes.len() as u64) as usize, course.below(2) == 0);
+        if cut {
+            bytes.truncate(at);
+        } else {
+            bytes[at] ^= 1 << course.below(8);
+        }
+        std::fs::write(path, bytes).unwrap();
+        let name = path.file_name().unwrap().to_string_lossy();
+        format!("{name} {} {at}", if cut { "cut off at" } else { "bit flipped at" })
+    }
+
+    /// Throws a node's directory away and starts it without: its key may have signed what it does not know.
+    fn begin_anew(&mut self, index: usize) {
+        std::fs::remove_dir_all(self.node_dir(index)).unwrap();
+        self.launch(index, false);
+        self.wait_up(index).unwrap();
     }
 
     fn node_dir(&self, index: usize) -> PathBuf {
@@ -161,15 +200,19 @@ impl Drop for Network {
 
 fn call(addr: SocketAddr, method: &str, params: Value) -> Option<Value> {
     let body = json!({ "jsonrpc": "2.0", "id": 1, "method": method, "params": params }).to_string();
+    serde_json::from_str(&request(addr, "POST /", &body)?).ok()
+}
+
+fn request(addr: SocketAddr, what: &str, body: &str) -> Option<String> {
     let mut stream = TcpStream::connect_timeout(&addr, Duration::from_secs(1)).ok()?;
     stream.set_read_timeout(Some(Duration::from_secs(5))).ok()?;
     let length = body.len();
-    let head = format!("POST / HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: {length}\r\n\r\n");
+    let head = format!("{what} HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: {length}\r\n\r\n");
     stream.write_all(head.as_bytes()).ok()?;
     stream.write_all(body.as_bytes()).ok()?;
     let mut answer = String::new();
     stream.read_to_string(&mut answer).ok()?;
-    serde_json::from_str(answer.split_once("\r\n\r\n")?.1).ok()
+    Some(answer.split_once("\r\n\r\n")?.1.to_owned())
 }
 
 /// Sends one transfer after the other, each until somebody acknowledges it.
@@ -223,6 +266,9 @@ fn soak(kills: u64, seed: u64) {
         })
         .collect();
     let (mut killed, mut round, began) = (0, 0, Instant::now());
+    // Always the same one: while its key only watches, the others are enough.
+    let victim = seed as usize % NODES;
+    let (mut damages, mut refusals, mut last_damage) = (0, 0, String::new());
     while killed < kills {
         std::thread::sleep(Duration::from_millis(20 + course.below(700)));
         // Mostly one, now and then all.
@@ -237,8 +283,19 @@ fn soak(kills: u64, seed: u64) {
             killed += 1;
         }
         std::thread::sleep(Duration::from_millis(course.below(600)));
+        if chosen.contains(&victim) && course.below(2) == 0 {
+            last_damage = network.damage(victim, &mut course);
+            damages += 1;
+        }
         chosen.iter().for_each(|index| network.launch(*index, false));
-        chosen.iter().for_each(|index| network.wait_up(*index));
+        for index in &chosen {
+            if let Err(error) = network.wait_up(*index) {
+                assert!(*index == victim && damages > 0, "node {index} refused to start: {error}");
+                println!("{last_damage}: {error}");
+                refusals += 1;
+                network.begin_anew(*index);
+            }
+        }
         network.wait_progress(round);
         round += 1;
         if round % 20 == 0 {
@@ -247,27 +304,38 @@ fn soak(kills: u64, seed: u64) {
     }
     stop.store(true, Ordering::Relaxed);
     let acknowledged: Vec<_> = clients.into_iter().flat_map(|client| client.join().unwrap()).collect();
+    for addr in network.rpc.lock().unwrap().iter().flatten() {
+        let metrics = request(*addr, "GET /metrics", "").unwrap();
+        assert!(metrics.contains("\ndn_ledger_equivocations_total 0\n"), "{metrics}");
+    }
     (0..NODES).for_each(|index| network.kill(index));
-    check(&network, &acknowledged);
+    check(&network, &acknowledged, (damages > 0).then_some(victim));
     println!(
-        "seed {seed}: {killed} kills, {round} rounds, {} acknowledged, {:?}",
+        "seed {seed}: {killed} kills, {round} rounds, {damages} damaged files of which {refusals} refused, {} acknowledged, {:?}",
         acknowledged.len(),
         began.elapsed()
     );
 }
 
 /// One chain everywhere, and everything acknowledged in it.
-fn check(network: &Network, acknowledged: &[(SignedTx, Value)]) {
+fn check(network: &Network, acknowledged: &[(SignedTx, Value)], damaged: Option<usize>) {
     assert!(acknowledged.len() > 5, "only {} acknowledged", acknowledged.len());
     // Opening checks every record, the commitment, the tip's certificate and the supply.
     let stores: Vec<_> =
         (0..NODES).map(|i| Store::open(&network.node_dir(i), &genesis(&STAKES, 20)).unwrap()).collect();
     let tips: Vec<_> = stores.iter().map(|(_, chain)| chain.tip().height).collect();
-    let longest = tips.iter().enumerate().max_by_key(|(_, tip)| **tip).unwrap().0;
+    let whole = tips.iter().enumerate().filter(|(index, _)| damaged != Some(*index));
+    let longest = whole.max_by_key(|(_, tip)| **tip).unwrap().0;
     for (index, (store, _)) in stores.iter().enumerate() {
-        for height in 1..=tips[index] {
-            let (own, other) = (store.block(height).unwrap(), stores[longest].0.block(height).unwrap());
-            assert_eq!(own, other, "node {index} has another block {height}");
+        for height in 1..=tips[index].min(tips[longest]) {
+            match store.block(height) {
+                Ok(own) => {
+                    let other = stores[longest].0.block(height).unwrap();
+                    assert_eq!(own, other, "node {index} has another block {height}");
+                }
+                // An old block may be damaged without anybody having asked for it; it is never another one.
+                Err(error) => assert_eq!(damaged, Some(index), "block {height}: {error}"),
+            }
         }
     }
     for (tx, answer) in acknowledged {

@@ -9,7 +9,7 @@ use dn_ledger::events::{Event, SlashCause};
 use dn_ledger::reject::{EvidenceFault, Field, SignedObject, StakingFault};
 use dn_ledger::state::{
     IDENTITIES, IdentityStatus, POOLS, Pool, REDELEGATION_POOLS, REDELEGATIONS, STAKE_POOLS, STAKE_SHARES,
-    UNBONDING_POOLS,
+    UNBONDING_POOLS, VALIDATOR_EPOCHS, VALIDATOR_TRUST,
 };
 use dn_ledger::tx::{Evidence, Shares};
 use dn_ledger::vote::{RoundProposal, Vote, VoteKind};
@@ -411,6 +411,14 @@ fn equivocation_costs_a_twentieth_of_everything_and_the_seat() {
     assert_eq!(w.chain.tip_validators(), seats);
     let status = IDENTITIES.get(w.state(), &(Role::Validator, validator)).unwrap().status;
     let IdentityStatus::Jailed { release_epoch } = status else { panic!("{status:?}") };
+    // It is in no role any more, and still the epoch's end has it in its books.
+    let trust =
+        |w: &World| VALIDATOR_TRUST.get(w.state(), &validator).unwrap().weight(&w.genesis.params.trust);
+    let trusted = trust(&w);
+    let mut later = World { chain: w.chain.clone(), genesis: w.genesis.clone(), log: Vec::new(), ..w };
+    to_epoch(&mut later);
+    assert!(trust(&later) < trusted, "{trusted:?}");
+    assert_eq!(VALIDATOR_EPOCHS.get(later.state(), &validator), None);
     // Nobody is cut again for what else the validator signed.
     let (tokens, held_before) =
         (STAKE_POOLS.get(w.state(), &validator).unwrap().tokens(), value(&w, "owner"));

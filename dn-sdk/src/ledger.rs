@@ -270,7 +270,7 @@ impl LedgerClient {
 
     /// Signs and sends a transaction; returns once the block that holds it is durable.
     ///
-    /// Nonce, expiry and fee (the chain's minimum) are filled in. When another process uses the same key at the same
+    /// Nonce, expiry and fee (the chain's minimum for its size) are filled in. When another process uses the same key at the same
     /// time the transaction is signed anew with the next nonce; when the minimum has changed, with the new fee.
     ///
     /// # Errors
@@ -295,9 +295,11 @@ impl LedgerClient {
             attempt += 1;
             let status = self.status().await?;
             let expires_height = status.height.saturating_add(EXPIRY_BLOCKS);
-            let Terms { chain_id, min_tx_fee: fee, .. } = self.terms(Some(status.epoch)).await?;
+            let Terms { chain_id, min_tx_fee, .. } = self.terms(Some(status.epoch)).await?;
             let nonce = self.take_nonce(sender).await?;
-            let tx = Tx { chain_id, sender, nonce, expires_height, fee, payload: payload.clone() };
+            let (fee, payload) = (Amount::ZERO, payload.clone());
+            let mut tx = Tx { chain_id, sender, nonce, expires_height, fee, payload };
+            tx.fee = tx.least_fee(min_tx_fee);
             let tx = tx.sign(key);
             let result = self.send(&tx).await;
             if result.is_err() {
@@ -314,7 +316,7 @@ impl LedgerClient {
                     // Governance has raised it in this epoch, or the node makes it up: what is proven counts.
                     *self.0.terms.lock().await = None;
                     let proven = self.terms(Some(status.epoch)).await?.min_tx_fee;
-                    if proven <= fee || attempt >= NONCE_ATTEMPTS {
+                    if proven <= min_tx_fee || attempt >= NONCE_ATTEMPTS {
                         return Err(LedgerError::Rejected(reject));
                     }
                 }

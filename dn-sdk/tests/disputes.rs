@@ -234,14 +234,15 @@ impl Court {
     }
 
     fn ok(&mut self, by: u8, payload: Payload) -> Result<Vec<Event>, Reject> {
-        let tx = Tx {
+        let mut tx = Tx {
             chain_id: CHAIN,
             sender: address(by),
             nonce: ACCOUNTS.get_or_default(self.chain.state(), &address(by)).nonce,
             expires_height: self.chain.tip().height + 9,
-            fee: params().min_tx_fee,
+            fee: Amount::ZERO,
             payload,
         };
+        tx.fee = tx.least_fee(params().min_tx_fee);
         let mut proposal = self.block(&[tx.sign(&key(by))]);
         match proposal.rejected.pop() {
             Some((_, reject)) => Err(reject),

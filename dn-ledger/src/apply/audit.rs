@@ -245,6 +245,12 @@ impl Step<'_> {
             AuditResult::Refuted
         };
         self.note_alignment(&tasks, result);
+        let alarm = |(who, task): &(Address, AuditTask)| {
+            *who == accuser && task.outcome == Some(AuditOutcome::Unavailable {})
+        };
+        if result == AuditResult::Refuted && tasks.iter().any(alarm) {
+            self.count_false_alarm(accuser);
+        }
         self.close_audit(id, index, result);
         let batch = BATCHES.get(self.state, &id).expect("an audit belongs to a batch");
         match result {
@@ -271,7 +277,7 @@ impl Step<'_> {
             let Some(outcome) = task.outcome else { continue };
             let right = match (result, outcome) {
                 (AuditResult::NoAudit, _) | (_, AuditOutcome::Unjudged {}) => continue,
-                // The gateway may have refused the receipt to this one alone.
+                // The gateway may have refused the receipt to this one alone: who asked all others for nothing pays for it, and that is all.
                 (
                     AuditResult::Refuted | AuditResult::Fraud | AuditResult::Upheld,
                     AuditOutcome::Unavailable {},

@@ -6,7 +6,7 @@ use dn_trust::Weight;
 use super::Step;
 use crate::beacon::mix;
 use crate::events::Event;
-use crate::state::{BEACON, IDENTITIES, Pool, TURNS, VALIDATOR_EPOCHS};
+use crate::state::{BEACON, IDENTITIES, Pool, TURNS, Turns, VALIDATOR_EPOCHS};
 use crate::tx::Role;
 
 impl Step<'_> {
@@ -42,22 +42,32 @@ impl Step<'_> {
         let turns: Vec<_> = TURNS.iter(self.state).collect();
         for (validator, turns) in turns {
             VALIDATOR_EPOCHS.update(self.state, &validator, |epoch| {
-                if turns.missed > turns.made { epoch.missed(Weight::ONE) } else { epoch.timely(Weight::ONE) }
+                if turns.missed > turns.made {
+                    epoch.missed(Weight::ONE);
+                } else if turns.made > 0 {
+                    epoch.timely(Weight::ONE);
+                }
             });
         }
     }
 
-    /// Takes the penalty for missed turns out of a validator's pay of the epoch; never more than that. Returns what is left.
-    pub(super) fn charge_missed_turns(&mut self, validator: Address, pay: Amount) -> Amount {
-        let missed = TURNS.get_or_default(self.state, &validator).missed;
+    /// Whoever called all validators for nothing pays what a missed turn costs.
+    pub(super) fn count_false_alarm(&mut self, validator: Address) {
+        TURNS.update(self.state, &validator, |turns| turns.alarms = turns.alarms.saturating_add(1));
+    }
+
+    /// Takes the penalty for missed turns and false alarms out of a validator's pay of the epoch; never more than that. Returns what is left.
+    pub(super) fn charge_turns(&mut self, validator: Address, pay: Amount) -> Amount {
+        let Turns { missed, alarms, .. } = TURNS.get_or_default(self.state, &validator);
         let each = self.ctx.params.beacon.miss_penalty.atto();
-        let penalty = Amount::from_atto(each.saturating_mul(missed.into())).min(pay);
+        let count = u128::from(missed) + u128::from(alarms);
+        let penalty = Amount::from_atto(each.saturating_mul(count)).min(pay);
         if penalty.is_zero() {
             return pay;
         }
         self.take_from_pool(Pool::Validators, penalty);
         self.add_to_pool(Pool::Burned, penalty);
-        self.events.push(Event::TurnsCharged { validator, missed, amount: penalty });
+        self.events.push(Event::TurnsCharged { validator, missed, alarms, amount: penalty });
         pay.saturating_sub(penalty)
     }
 

@@ -1,6 +1,6 @@
 //! The end of an epoch: trust closes, then emission and the validators' pool are paid.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use dn_core::{Address, Amount};
 use dn_powr::Payout;
@@ -27,13 +27,16 @@ impl Step<'_> {
         self.events.push(Event::EpochClosed { epoch, emitted, paid, work: work.to_string() });
     }
 
-    fn in_role(&self, role: Role) -> Vec<(Address, IdentityStatus)> {
-        in_role(self.state, role).map(|(address, identity)| (address, identity.status)).collect()
+    /// Whose trust an epoch changes: all in the role, and those of whom something was heard that have left it, or were thrown out for it.
+    fn with_role(&self, role: Role, heard_of: BTreeSet<Address>) -> BTreeSet<Address> {
+        let in_role = in_role(self.state, role).map(|(address, _)| address);
+        in_role.chain(heard_of).collect()
     }
 
     fn close_worker_trust(&mut self) {
         let params = &self.ctx.params.trust;
-        for (address, _) in self.in_role(Role::Worker) {
+        let heard_of = WORKER_EPOCHS.iter(self.state).map(|(address, _)| address).collect();
+        for address in self.with_role(Role::Worker, heard_of) {
             let Some(mut trust) = WORKER_TRUST.get(self.state, &address) else { continue };
             let before = trust.weight(params);
             trust.close_epoch(params, &WORKER_EPOCHS.get_or_default(self.state, &address));
@@ -48,7 +51,8 @@ impl Step<'_> {
 
     fn close_validator_trust(&mut self) {
         let params = &self.ctx.params.trust;
-        for (address, _) in self.in_role(Role::Validator) {
+        let heard_of = VALIDATOR_EPOCHS.iter(self.state).map(|(address, _)| address).collect();
+        for address in self.with_role(Role::Validator, heard_of) {
             let Some(mut trust) = VALIDATOR_TRUST.get(self.state, &address) else { continue };
             let before = trust.weight(params);
             trust.close_epoch(params, &VALIDATOR_EPOCHS.get_or_default(self.state, &address));
@@ -63,16 +67,14 @@ impl Step<'_> {
 
     /// Divides the validators' pool among the stake pools by stake × trust; without any it carries over.
     fn pay_validators(&mut self) -> Amount {
-        let weights: BTreeMap<_, _> = self
-            .in_role(Role::Validator)
-            .into_iter()
-            .filter(|(_, status)| *status == IdentityStatus::Active)
+        let weights: BTreeMap<_, _> = in_role(self.state, Role::Validator)
+            .filter(|(_, identity)| identity.status == IdentityStatus::Active)
             .map(|(address, _)| (address, reward_weight(self.state, &self.ctx.params, address)))
             .collect();
         let held = POOLS.get_or_default(self.state, &Pool::Validators);
         let mut paid = Amount::ZERO;
         for (validator, amount) in divide(held, &weights) {
-            let amount = self.charge_missed_turns(validator, amount);
+            let amount = self.charge_turns(validator, amount);
             if amount.is_zero() || !self.reward_pool(validator, amount) {
                 continue;
             }

@@ -18,7 +18,7 @@ pub struct BeaconParams {
     /// Blocks from a commitment to what is drawn for it: from a batch to its audits, from an election to the turns of who was elected. Whoever
     /// has all their turns knows the draw when it commits itself. Shorter than an epoch.
     pub delay_blocks: u64,
-    /// Taken out of a validator's pay for each turn that it missed.
+    /// Taken out of a validator's pay for each turn that it missed, and for each receipt that it called missing before all others, who got it.
     pub miss_penalty: Amount,
 }
 canonical_struct!(BeaconParams { required: bool, delay_blocks: u64, miss_penalty: Amount });

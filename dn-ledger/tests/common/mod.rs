@@ -200,14 +200,16 @@ impl World {
     }
 
     pub(crate) fn raw(&self, name: &str, payload: Payload) -> Tx {
-        Tx {
+        let mut tx = Tx {
             chain_id: CHAIN_ID,
             sender: address(name),
             nonce: self.nonce(name),
             expires_height: self.height() + 50,
-            fee: self.genesis.params.min_tx_fee,
+            fee: Amount::ZERO,
             payload,
-        }
+        };
+        tx.fee = tx.least_fee(self.genesis.params.min_tx_fee);
+        tx
     }
 
     pub(crate) fn tx(&self, name: &str, payload: Payload) -> SignedTx {

@@ -141,7 +141,9 @@ impl Spec {
     fn transact(&mut self, sender: Address, payload: &Payload) -> Option<()> {
         let nonce = *self.nonces.entry(sender).or_default();
         self.nonces.insert(sender, nonce + 1);
-        let fee = self.params.min_tx_fee.atto();
+        // Chain, sender, nonce, expiry and fee take 60 bytes.
+        let kib = (60 + payload.to_bytes().len()).div_ceil(1024);
+        let fee = self.params.min_tx_fee.atto() * kib as u128;
         self.take(sender, fee)?;
         self.fill(Pool::Validators, fee);
         match payload {
@@ -231,7 +233,8 @@ impl Spec {
     fn check_batch(&mut self, sender: Address, signed: &Signed<BatchRoot>) -> Option<()> {
         let body = &signed.body;
         must(body.worker == sender && self.is_active(Role::Worker, sender))?;
-        must(self.is_active(Role::Gateway, body.gateway) && self.is_good(signed))?;
+        // A gateway that has lost part of its bond still answers for what it has signed.
+        must(self.bonds.contains_key(&(Role::Gateway, body.gateway)) && self.is_good(signed))?;
         let sequence = self.sequences.entry(sender).or_default();
         must(body.sequence == *sequence)?;
         *sequence += 1;

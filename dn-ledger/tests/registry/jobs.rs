@@ -402,7 +402,7 @@ fn refunds_are_bounded_in_a_block_and_always_come() {
     assert_eq!(JOBS.iter(w.state()).count() + DUE_JOBS.iter(w.state()).count(), 0);
 }
 
-/// Who locked a job cannot take the work and the DN: not by retiring its own model, and not by its gateway's leaving or being suspended.
+/// Who locked a job cannot take the work and the DN: not by retiring its own model, and not by its gateway's leaving.
 #[test]
 fn nobody_escapes_a_job_by_leaving() {
     let grace = params().model_grace_blocks;

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use dn_core::{Address, Amount, Canonical, SecretKey, keccak256};
-use dn_ledger::node::{NetworkConfig, Node, NodeConfig, free_addrs};
+use dn_ledger::node::{History, NetworkConfig, Node, NodeConfig, free_addrs};
 use dn_ledger::views::{AccountView, BlockView, StatusView, TxOutcome};
 use dn_ledger::{Devnet, DevnetValidator, Genesis, Params, Payload, SignedTx, Tx};
 use serde::de::DeserializeOwned;
@@ -55,6 +55,7 @@ pub(crate) struct Cluster {
     keys: Vec<Option<SecretKey>>,
     pub(crate) nodes: Vec<Option<Node>>,
     nonce: u64,
+    pub(crate) history: History,
     #[cfg(feature = "faults")]
     pub(crate) faults: Vec<Option<dn_ledger::node::Fault>>,
 }
@@ -85,6 +86,7 @@ impl Cluster {
             keys,
             nodes: (0..count).map(|_| None).collect(),
             nonce: 0,
+            history: History::default(),
             #[cfg(feature = "faults")]
             faults: vec![None; count],
         }
@@ -111,6 +113,7 @@ impl Cluster {
             key: self.keys[index].clone(),
             network: Some(network),
             unsigned_from: new_key.then_some(1),
+            history: self.history,
             #[cfg(feature = "faults")]
             fault: self.faults[index],
             ..alone
@@ -202,9 +205,14 @@ impl Cluster {
 
     /// Checks that all running nodes have the same blocks up to the lowest tip, and that the state at equal tips is the same.
     pub(crate) async fn agree(&self) {
+        self.agree_from(1).await;
+    }
+
+    /// The same, of the blocks from this height on.
+    pub(crate) async fn agree_from(&self, first_height: u64) {
         let running: Vec<_> = (0..self.nodes.len()).filter(|i| self.nodes[*i].is_some()).collect();
         let lowest = running.iter().map(|i| self.height(*i)).min().unwrap();
-        for height in (1..=lowest).rev().step_by(3) {
+        for height in (first_height..=lowest).rev().step_by(3) {
             let at = json!({ "height": height });
             let first: BlockView = self.get(running[0], "dn_block", at.clone()).await;
             for i in &running[1..] {

@@ -65,16 +65,20 @@ async fn settle(shared: &Arc<Shared>) -> Result<(), WorkerError> {
                 .store()
                 .set_aside("expired before it was settled, or without fee", |r| ids.contains(&r.id()))?;
         }
-        // Those that can be checked and those that cannot go into batches of their own.
-        let exact = |receipt: &Signed<Receipt>| receipt.body.numeric_spec != NO_NUMERIC_SPEC;
-        let first = receipts.first().map(exact);
-        let receipts = receipts.into_iter().filter(|receipt| Some(exact(receipt)) == first).collect();
-        if let Some(open) = countersigned(shared, gateway, receipts).await? {
+        if let Some(open) = countersigned(shared, gateway, of_one_kind(receipts)).await? {
             shared.store().set_open_batch(&open)?;
             post(shared, &open).await?;
         }
     }
     Ok(())
+}
+
+/// Those that are like the oldest: receipts that can be checked, and those that cannot, go into batches of their own.
+fn of_one_kind(mut receipts: Vec<Signed<Receipt>>) -> Vec<Signed<Receipt>> {
+    let exact = |receipt: &Signed<Receipt>| receipt.body.numeric_spec != NO_NUMERIC_SPEC;
+    let oldest = receipts.first().map(exact);
+    receipts.retain(|receipt| Some(exact(receipt)) == oldest);
+    receipts
 }
 
 async fn countersigned(
@@ -293,8 +297,29 @@ fn fit_lines(receipts: &mut Vec<Signed<Receipt>>) -> Vec<BatchLine> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use dn_core::objects::FinishReason;
     use dn_ledger::state::IdentityStatus;
+
+    use super::*;
+    use crate::receipt::tests::{receipt, request};
+
+    #[test]
+    fn a_batch_is_of_one_kind() {
+        let request = request();
+        let spec_of = |receipt: &Signed<Receipt>| receipt.body.numeric_spec;
+        let with = |spec: &u16| {
+            let mut receipt = receipt(&request, &[1, 2], FinishReason::Length);
+            receipt.body.numeric_spec = *spec;
+            receipt
+        };
+        let kinds = |specs: &[u16]| -> Vec<u16> {
+            of_one_kind(specs.iter().map(with).collect()).iter().map(spec_of).collect()
+        };
+        assert_eq!(kinds(&[]), []);
+        assert_eq!(kinds(&[1, NO_NUMERIC_SPEC, 1]), [1, 1]);
+        assert_eq!(kinds(&[NO_NUMERIC_SPEC, 1, NO_NUMERIC_SPEC]), [NO_NUMERIC_SPEC; 2]);
+        assert_eq!(kinds(&[1, 1]), [1, 1]);
+    }
 
     #[test]
     fn a_gateway_that_gives_what_the_ledger_refuses_does_not_block_the_others() {

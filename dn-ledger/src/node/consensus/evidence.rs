@@ -1,6 +1,6 @@
 //! Conflicting signatures that the engine saw: turned into the ledger's own form, which anybody can check again.
 
-use dn_core::{Address, SecretKey, Signature};
+use dn_core::{Address, Amount, SecretKey, Signature};
 use malachite_channel::app::types::MisbehaviorEvidence;
 
 use super::context::{Ctx, Sig};
@@ -68,8 +68,9 @@ fn evidence_tx(equivocation: &Equivocation, key: &SecretKey, nonce: u64, chain: 
     let ctx = chain.next();
     let expires_height = ctx.height + ctx.params.max_expiry_blocks.min(EVIDENCE_BLOCKS);
     let payload = Payload::SubmitEvidence { validator, evidence };
-    let fee = ctx.params.min_tx_fee;
-    Some(Tx { chain_id: ctx.chain_id, sender, nonce, expires_height, fee, payload }.sign(key))
+    let mut tx = Tx { chain_id: ctx.chain_id, sender, nonce, expires_height, fee: Amount::ZERO, payload };
+    tx.fee = tx.least_fee(ctx.params.min_tx_fee);
+    Some(tx.sign(key))
 }
 
 /// Submits what can be submitted of what was seen.

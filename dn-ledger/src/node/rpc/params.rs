@@ -119,7 +119,7 @@ list_params! {
     }
     /// Those of an owner.
     OfOwner {
-        /// Whose channels are spent from.
+        /// Whose they are.
         owner: Address,
     }
     /// Which proposals.

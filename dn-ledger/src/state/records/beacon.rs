@@ -4,15 +4,17 @@ use dn_core::{Amount, canonical_struct};
 
 use crate::validators::ValidatorSet;
 
-/// A validator's turns in this epoch.
+/// A validator's turns in this epoch, and what else costs it pay.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Turns {
     /// Blocks that it proposed.
     pub made: u32,
     /// Rounds in which it should have and did not.
     pub missed: u32,
+    /// Receipts that it said it could not get, so that all were asked, and the others got and found right.
+    pub alarms: u32,
 }
-canonical_struct!(Turns { made: u32, missed: u32 });
+canonical_struct!(Turns { made: u32, missed: u32, alarms: u32 });
 
 /// The outcome of an epoch's election, until it holds.
 #[derive(Debug, Clone, PartialEq, Eq)]
