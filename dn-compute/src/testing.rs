@@ -5,7 +5,7 @@ pub(crate) mod blocks;
 pub(crate) mod device;
 
 pub(crate) use crate::conformance::SplitMix64 as Rng;
-use crate::formats::gguf::{GgufWriter, TensorType};
+use crate::formats::gguf::{Array, GgufWriter, TensorType, Value, ValueType};
 
 /// The sizes of a random model.
 #[derive(Debug, Clone)]
@@ -171,6 +171,19 @@ impl Shape {
         self.tensors_with(&mut w, seed, change);
         w.finish()
     }
+}
+
+/// A vocabulary of so many tokens: three control tokens, one for each byte, and texts that say nothing.
+pub(crate) fn byte_vocabulary(w: &mut GgufWriter, tokens: u64) {
+    let bytes = (0..=255u8).map(|b| (format!("<0x{b:02X}>"), 6));
+    let control = [("<unk>".to_owned(), 2), ("</s>".to_owned(), 3), ("<x>".to_owned(), 3)];
+    let rest = (259..tokens).map(|n| (format!("<{n}>"), 3));
+    let (texts, kinds): (Vec<String>, Vec<i64>) = control.into_iter().chain(bytes).chain(rest).unzip();
+    let scores = vec![0.0; texts.len()];
+    w.string("tokenizer.ggml.model", "llama").strings("tokenizer.ggml.tokens", texts);
+    w.key("tokenizer.ggml.scores", Value::Array(Array::F32(scores)));
+    w.key("tokenizer.ggml.token_type", Value::Array(Array::Signed(ValueType::I32, kinds)));
+    w.u32("tokenizer.ggml.bos_token_id", 2).u32("tokenizer.ggml.eos_token_id", 1);
 }
 
 /// Values as a type of tensor holds them.

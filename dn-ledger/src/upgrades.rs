@@ -10,7 +10,8 @@ use crate::state::{State, UPGRADES, Upgrade};
 /// 2: an elected set decides, with the seed of its turns, some blocks after its election. 3: audits and committees are drawn by the weights of such an
 /// election. 4: a block's audits are bounded, ended batches are forgotten, an auditor may say that it cannot judge.
 /// 5: jobs have bonds, models are committed to, offers have prices, models may be inexact. 6: clocks of disputes wait for room in blocks, open batches
-/// lower what a worker may be paid.
+/// lower what a worker may be paid. 7: fees count each KiB, who calls all validators for nothing pays, whoever left a role and was heard of has its
+/// trust closed.
 pub const RULES: u32 = 7;
 
 /// Names and versions of the upgrades whose rules this software has. Governance names them the same way.

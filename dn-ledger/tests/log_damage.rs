@@ -53,14 +53,16 @@ async fn a_sole_validator_goes_on_without_its_damaged_log() {
         assert_eq!(dir.path().join("consensus/engine.damaged").exists(), damaged);
         tip = dn_ledger::node::Store::open(dir.path(), &genesis).unwrap().1.tip().height;
     }
-    // With all but its head lost, and then wholly.
+    // With all but its head lost, then a part of that, and then wholly.
     let path = dir.path().join("consensus/engine.wal");
-    let bytes = std::fs::read(&path).unwrap();
-    std::fs::write(&path, &bytes[..12]).unwrap();
-    let node = Node::start(config()).await.unwrap();
-    rises(&node, tip + 3).await;
-    node.shutdown().await;
-    tip = dn_ledger::node::Store::open(dir.path(), &genesis).unwrap().1.tip().height;
+    for left in [12, 11, 8, 3, 0] {
+        let bytes = std::fs::read(&path).unwrap();
+        std::fs::write(&path, &bytes[..left]).unwrap();
+        let node = Node::start(config()).await.unwrap();
+        rises(&node, tip + 3).await;
+        node.shutdown().await;
+        tip = dn_ledger::node::Store::open(dir.path(), &genesis).unwrap().1.tip().height;
+    }
     std::fs::remove_file(dir.path().join("consensus/engine.wal")).unwrap();
     let node = Node::start(config()).await.unwrap();
     rises(&node, tip + 3).await;

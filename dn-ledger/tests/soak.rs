@@ -22,7 +22,8 @@ use std::time::{Duration, Instant};
 use cluster::{CHAIN_ID, address, genesis, hex_of, key, validator};
 use dn_core::Amount;
 use dn_ledger::node::{NetworkConfig, Node, NodeConfig, Store, free_addrs};
-use dn_ledger::{Payload, SignedTx, Tx};
+use dn_ledger::state::{IDENTITIES, IdentityStatus};
+use dn_ledger::{Payload, Role, SignedTx, Tx};
 use serde_json::{Value, json};
 
 const CHILD: &str = "DN_SOAK_CHILD";
@@ -54,7 +55,7 @@ fn child_node() {
         };
         println!("\nlistening {}", node.rpc_addr());
         node.production_ended().await;
-        panic!("consensus ended by itself: {:?}", node.failure());
+        panic!("consensus ended by itself: {}", node.failure().map_or_else(String::new, ToString::to_string));
     });
 }
 
@@ -73,14 +74,16 @@ struct Network {
     ports: Vec<u16>,
     children: Vec<Option<Child>>,
     rpc: Arc<Mutex<Vec<Option<SocketAddr>>>>,
+    /// Whose files were damaged: it may end.
+    damaged: Option<usize>,
 }
 
 impl Network {
     fn start(dir: &Path) -> Self {
         let ports = free_addrs(NODES).unwrap().iter().map(SocketAddr::port).collect();
         let children = (0..NODES).map(|_| None).collect();
-        let mut network =
-            Self { dir: dir.to_owned(), ports, children, rpc: Arc::new(Mutex::new(vec![None; NODES])) };
+        let rpc = Arc::new(Mutex::new(vec![None; NODES]));
+        let mut network = Self { dir: dir.to_owned(), ports, children, rpc, damaged: None };
         (0..NODES).for_each(|i| network.launch(i, true));
         (0..NODES).for_each(|i| network.wait_up(i).unwrap());
         network
@@ -121,15 +124,24 @@ impl Network {
     }
 
     fn kill(&mut self, index: usize) {
-        self.rpc.lock().unwrap()[index] = None;
+        let may_have_ended = self.damaged == Some(index);
+        assert!(may_have_ended || !self.has_ended(index), "node {index} ended by itself: {}", self.log(index));
+        // What it saw others do is forgotten with it.
+        if let Some(addr) = self.rpc.lock().unwrap()[index].take() {
+            saw_no_equivocation(addr);
+        }
         let mut child = self.children[index].take().unwrap();
-        assert!(child.try_wait().unwrap().is_none(), "node {index} ended by itself: {}", self.log(index));
-        child.kill().unwrap();
+        let _ = child.kill();
         child.wait().unwrap();
     }
 
+    fn has_ended(&mut self, index: usize) -> bool {
+        self.children[index].as_mut().unwrap().try_wait().unwrap().is_some()
+    }
+
     /// Flips a bit of one of a node's files, or cuts it off; what it did.
-    fn damage(&self, index: usize, course: &mut Course) -> String {
+    fn damage(&mut self, index: usize, course: &mut Course) -> String {
+        self.damaged = Some(index);
         let mut files = Vec::new();
         for dir in [self.node_dir(index), self.node_dir(index).join("consensus")] {
             let entries = std::fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path());
@@ -149,9 +161,14 @@ impl Network {
         format!("{name} {} {at}", if cut { "cut off at" } else { "bit flipped at" })
     }
 
-    /// Throws a node's directory away and starts it without: its key may have signed what it does not know.
-    fn begin_anew(&mut self, index: usize) {
-        std::fs::remove_dir_all(self.node_dir(index)).unwrap();
+    /// Starts a node again as its message says, or with nothing: its key may have signed what it does not know.
+    fn begin_anew(&mut self, index: usize, reason: &str) {
+        self.rpc.lock().unwrap()[index] = None;
+        if reason.contains("move `consensus/engine.wal` away") {
+            std::fs::remove_file(self.node_dir(index).join("consensus/engine.wal")).unwrap();
+        } else {
+            std::fs::remove_dir_all(self.node_dir(index)).unwrap();
+        }
         self.launch(index, false);
         self.wait_up(index).unwrap();
     }
@@ -172,10 +189,13 @@ impl Network {
     }
 
     /// Waits for a block more than there was anywhere, at every node.
-    fn wait_progress(&self, round: u64) {
+    fn wait_progress(&mut self, round: u64, victim: &mut Victim) {
         let target = self.heights().into_iter().max().unwrap_or(0) + 1;
-        let began = Instant::now();
+        let mut began = Instant::now();
         while self.heights().iter().filter(|h| **h >= target).count() < NODES {
+            if victim.look_after(self) {
+                began = Instant::now();
+            }
             if began.elapsed() > PATIENCE {
                 let logs: Vec<_> = (0..NODES).map(|i| self.log(i)).collect();
                 panic!(
@@ -186,6 +206,41 @@ impl Network {
             }
             std::thread::sleep(Duration::from_millis(30));
         }
+    }
+}
+
+/// The node whose files are damaged: always the same one, and not the strongest, so that the others are enough while its key only watches.
+struct Victim {
+    index: usize,
+    damages: u64,
+    refusals: u64,
+    last: String,
+}
+
+impl Victim {
+    fn damage(&mut self, network: &mut Network, course: &mut Course) {
+        self.last = network.damage(self.index, course);
+        self.damages += 1;
+    }
+
+    fn refused(&mut self, network: &mut Network, reason: &str) {
+        assert!(self.damages > 0, "node {}: {reason}", self.index);
+        println!("{}: {reason}", self.last);
+        self.refusals += 1;
+        network.begin_anew(self.index, reason);
+    }
+
+    /// Damage that is met only when it is read ends the node, which says so. Whether it had to begin again.
+    fn look_after(&mut self, network: &mut Network) -> bool {
+        let has_ended = network.has_ended(self.index);
+        if has_ended {
+            let log = network.log(self.index);
+            let text = std::fs::read_to_string(network.dir.join(format!("{}.log", self.index))).unwrap();
+            let said = text.lines().rev().find(|line| line.contains("consensus ended by itself"));
+            let said = said.unwrap_or_else(|| panic!("ended without a word: {log}")).to_owned();
+            self.refused(network, &said);
+        }
+        has_ended
     }
 }
 
@@ -213,6 +268,13 @@ fn request(addr: SocketAddr, what: &str, body: &str) -> Option<String> {
     let mut answer = String::new();
     stream.read_to_string(&mut answer).ok()?;
     Some(answer.split_once("\r\n\r\n")?.1.to_owned())
+}
+
+/// Nobody signed two things where one is allowed, as far as a node that answers has seen.
+fn saw_no_equivocation(addr: SocketAddr) {
+    if let Some(metrics) = request(addr, "GET /metrics", "") {
+        assert!(metrics.contains("\ndn_ledger_equivocations_total 0\n"), "{metrics}");
+    }
 }
 
 /// Sends one transfer after the other, each until somebody acknowledges it.
@@ -243,6 +305,9 @@ fn client(name: &str, rpc: &Mutex<Vec<Option<SocketAddr>>>, stop: &AtomicBool) -
                 Some(answer) if answer.get("result").is_some() => break (tx, answer["result"].clone()),
                 // Busy, or behind: the next node.
                 Some(answer) if answer["error"]["code"] == -32_002 => {}
+                // The height was of a node that had just begun anew, or this is one.
+                Some(answer) if answer["error"]["data"]["reason"] == "expired" => expires_height = 0,
+                Some(answer) if answer["error"]["data"]["reason"] == "expiry_too_far" => {}
                 Some(answer) if answer["error"]["code"] == -32_001 => {
                     assert!(answer.to_string().contains("nonce"), "{name} {nonce}: {answer}");
                 }
@@ -266,9 +331,7 @@ fn soak(kills: u64, seed: u64) {
         })
         .collect();
     let (mut killed, mut round, began) = (0, 0, Instant::now());
-    // Always the same one: while its key only watches, the others are enough.
-    let victim = seed as usize % NODES;
-    let (mut damages, mut refusals, mut last_damage) = (0, 0, String::new());
+    let mut victim = Victim { index: 1 + seed as usize % (NODES - 1), damages: 0, refusals: 0, last: String::new() };
     while killed < kills {
         std::thread::sleep(Duration::from_millis(20 + course.below(700)));
         // Mostly one, now and then all.
@@ -278,25 +341,23 @@ fn soak(kills: u64, seed: u64) {
             _ => 1 << course.below(NODES as u64),
         };
         let chosen: Vec<_> = (0..NODES).filter(|i| subset & (1 << i) != 0).collect();
+        victim.look_after(&mut network);
         for index in &chosen {
             network.kill(*index);
             killed += 1;
         }
         std::thread::sleep(Duration::from_millis(course.below(600)));
-        if chosen.contains(&victim) && course.below(2) == 0 {
-            last_damage = network.damage(victim, &mut course);
-            damages += 1;
+        if chosen.contains(&victim.index) && course.below(2) == 0 {
+            victim.damage(&mut network, &mut course);
         }
         chosen.iter().for_each(|index| network.launch(*index, false));
         for index in &chosen {
             if let Err(error) = network.wait_up(*index) {
-                assert!(*index == victim && damages > 0, "node {index} refused to start: {error}");
-                println!("{last_damage}: {error}");
-                refusals += 1;
-                network.begin_anew(*index);
+                assert_eq!(*index, victim.index, "refused to start: {error}");
+                victim.refused(&mut network, &error);
             }
         }
-        network.wait_progress(round);
+        network.wait_progress(round, &mut victim);
         round += 1;
         if round % 20 == 0 {
             println!("{killed} kills, {round} rounds, height {:?}, {:?}", network.heights(), began.elapsed());
@@ -304,12 +365,10 @@ fn soak(kills: u64, seed: u64) {
     }
     stop.store(true, Ordering::Relaxed);
     let acknowledged: Vec<_> = clients.into_iter().flat_map(|client| client.join().unwrap()).collect();
-    for addr in network.rpc.lock().unwrap().iter().flatten() {
-        let metrics = request(*addr, "GET /metrics", "").unwrap();
-        assert!(metrics.contains("\ndn_ledger_equivocations_total 0\n"), "{metrics}");
-    }
+    victim.look_after(&mut network);
     (0..NODES).for_each(|index| network.kill(index));
-    check(&network, &acknowledged, (damages > 0).then_some(victim));
+    let Victim { index, damages, refusals, .. } = victim;
+    check(&network, &acknowledged, (damages > 0).then_some(index));
     println!(
         "seed {seed}: {killed} kills, {round} rounds, {damages} damaged files of which {refusals} refused, {} acknowledged, {:?}",
         acknowledged.len(),
@@ -326,6 +385,11 @@ fn check(network: &Network, acknowledged: &[(SignedTx, Value)], damaged: Option<
     let tips: Vec<_> = stores.iter().map(|(_, chain)| chain.tip().height).collect();
     let whole = tips.iter().enumerate().filter(|(index, _)| damaged != Some(*index));
     let longest = whole.max_by_key(|(_, tip)| **tip).unwrap().0;
+    // Nor was anybody jailed for it.
+    for index in 0..NODES {
+        let identity = IDENTITIES.get(stores[longest].1.state(), &(Role::Validator, address(&validator(index))));
+        assert_eq!(identity.unwrap().status, IdentityStatus::Active, "validator {index}");
+    }
     for (index, (store, _)) in stores.iter().enumerate() {
         for height in 1..=tips[index].min(tips[longest]) {
             match store.block(height) {

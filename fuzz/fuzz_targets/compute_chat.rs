@@ -1,5 +1,5 @@
-//! Chat templates: any template over any message gives a prompt or an error, in bounded time, and never a panic. The
-//! input is the template, a NUL, and the message.
+//! Chat templates: any template over any message gives a prompt or an error, in bounded time (instructions, and what
+//! they build and read, have limits), and never a panic. The input is the template, a NUL, and the message.
 #![no_main]
 
 use dn_compute::formats::gguf::Gguf;

@@ -3,7 +3,7 @@
 //! The engine's own limit is on instructions, and one instruction can make a text or a list that is many times as long as those it
 //! reads. So everything built is added up over a rendering, whether it is kept or not: what is written (printed, or caught by a
 //! block or macro), what filters and methods return, and what operators put together. What could grow is measured before it is
-//! built. Values inside values have a limit too: the engine prints, compares and frees them by recursion.
+//! built; what is read is [`super::reads`]'. Values inside values have a limit too: the engine prints, compares and frees them by recursion.
 
 use std::fmt::{self, Write};
 use std::sync::Arc;
@@ -14,14 +14,10 @@ use minijinja::value::{Rest, ValueKind};
 use minijinja::{Environment, Error, ErrorKind, State, Value, context, escape_formatter, filters, functions};
 use minijinja_contrib::pycompat;
 
+use super::reads::{Reads, VISIT, inside, surface, whole};
+
 /// Bytes that a template may build in one rendering, all texts and lists together.
 pub(super) const MAX_BUILT_BYTES: usize = 256 << 20;
-/// Most levels of lists and maps in each other.
-const MAX_DEPTH: usize = 64;
-/// Most values in a list or map, those of its lists and maps included.
-const MAX_INNER: usize = 1 << 20;
-/// What looking at a value counts, so that looking at many again and again ends.
-const VISIT: usize = 8;
 /// Bytes of a list for each of its values.
 const ITEM: usize = size_of::<Value>();
 
@@ -32,6 +28,8 @@ pub(super) const MUL: &str = "*";
 pub(super) const SLICE: &str = "[:]";
 /// The function that sees what is spread over a call's arguments.
 pub(super) const SPLAT: &str = "*[]";
+/// The function that sees lists which may not be empty.
+pub(super) const SOME: &str = "[_]";
 /// The function that sees lists and maps which a template writes down.
 pub(super) const BUILT: &str = "[]";
 /// The function that sees what a namespace is to hold.
@@ -85,17 +83,19 @@ static PLAIN: LazyLock<Environment<'static>> = LazyLock::new(Environment::new);
 #[error("a template builds too much")]
 pub(super) struct TooMuch;
 
-fn too_much() -> Error {
+pub(super) fn too_much() -> Error {
     Error::new(ErrorKind::InvalidOperation, "more is built than allowed").with_source(TooMuch)
 }
 
 /// Puts measured operators, filters, functions and methods into an environment, for one rendering.
-pub(super) fn measure(env: &mut Environment<'static>) {
-    let built = Built::default();
+pub(super) fn measure(env: &mut Environment<'static>, reads: &Reads) {
+    let built = Built { bytes: Arc::default(), reads: reads.clone() };
+    reads.measure(env);
     for (name, filter) in &*FILTERS {
         let built = built.clone();
         env.add_filter(*name, move |state: &State<'_, '_>, args: Rest<Value>| {
             built.check(growth(name, &args)?)?;
+            built.reads.filter(name, &args)?;
             let value = filter.call(state, &args)?;
             // What is chained looks things up in each other.
             let value = match (*name, value.kind()) {
@@ -132,10 +132,17 @@ pub(super) fn measure(env: &mut Environment<'static>) {
     let b = built.clone();
     env.add_function(BUILT, move |value: Value| b.settle(value));
     let b = built.clone();
-    env.add_function(SPLAT, move |value: Value| b.collect([&value]));
+    env.add_function(SPLAT, move |value: Value| {
+        b.reads.charge(whole(&value)?)?;
+        b.collect([&value])
+    });
+    env.add_function(SOME, |value: Value| match items(&value) {
+        0 => Err(Error::new(ErrorKind::InvalidOperation, "nothing to cycle through")),
+        _ => Ok(value),
+    });
     let b = built.clone();
     env.add_function(HELD, move |value: Value| {
-        b.charge(inside(&value, true)? * VISIT)?;
+        b.charge(inside(&value, true)?.values * VISIT)?;
         Ok::<_, Error>(value)
     });
     let b = built.clone();
@@ -150,20 +157,23 @@ pub(super) fn measure(env: &mut Environment<'static>) {
     });
 }
 
-/// Counts what one rendering builds.
-#[derive(Debug, Clone, Default)]
-struct Built(Arc<AtomicUsize>);
+/// Counts what one rendering builds, and reads.
+#[derive(Debug, Clone)]
+struct Built {
+    bytes: Arc<AtomicUsize>,
+    reads: Reads,
+}
 
 impl Built {
     /// Counts bytes that are about to be built, or just were.
     fn charge(&self, bytes: usize) -> Result<(), Error> {
-        let before = self.0.fetch_add(bytes.min(MAX_BUILT_BYTES + 1), Ordering::Relaxed);
+        let before = self.bytes.fetch_add(bytes.min(MAX_BUILT_BYTES + 1), Ordering::Relaxed);
         if bytes.saturating_add(before) <= MAX_BUILT_BYTES { Ok(()) } else { Err(too_much()) }
     }
 
     /// Refuses what would not fit any more, and counts nothing.
     fn check(&self, bytes: usize) -> Result<(), Error> {
-        let before = self.0.load(Ordering::Relaxed);
+        let before = self.bytes.load(Ordering::Relaxed);
         if bytes.saturating_add(before) <= MAX_BUILT_BYTES { Ok(()) } else { Err(too_much()) }
     }
 
@@ -185,7 +195,10 @@ impl Built {
             }
             _ => return Ok(value),
         };
-        self.charge(inside(&value, false)? * VISIT)?;
+        let inside = inside(&value, false)?;
+        self.charge(inside.values * VISIT)?;
+        // Keys are compared, here and when the map was made.
+        self.reads.charge(inside.keys.saturating_mul(2))?;
         Ok(value)
     }
 
@@ -232,6 +245,7 @@ impl Built {
     }
 
     fn slice(&self, of: &Value, start: &Value, stop: &Value, step: &Value) -> Result<Value, Error> {
+        self.reads.charge(surface(of))?;
         // Characters, where a text is taken backwards.
         self.check(of.as_str().map_or(0, str::len).saturating_mul(size_of::<char>()))?;
         self.settle(operator("of[start:stop:step]", context! { of, start, stop, step })?)
@@ -252,7 +266,10 @@ impl Built {
 
     /// Python's methods of texts, lists and maps.
     fn method(&self, state: &State<'_, '_>, of: &Value, name: &str, args: &[Value]) -> Result<Value, Error> {
-        let given = || pycompat::unknown_method_callback(state, of, name, args);
+        let given = || {
+            self.reads.method(name, of, args)?;
+            pycompat::unknown_method_callback(state, of, name, args)
+        };
         if of.kind() != ValueKind::String {
             return if name == "get" { given() } else { self.settle(given()?) };
         }
@@ -279,39 +296,8 @@ fn is_list(value: &Value) -> bool {
 }
 
 /// Values of a list or map, characters of a text.
-fn items(value: &Value) -> usize {
+pub(super) fn items(value: &Value) -> usize {
     value.len().unwrap_or(0)
-}
-
-/// How many values are inside a value. Refuses those that are too deep or too many, and with `held` also what could lead a namespace back
-/// to itself.
-fn inside(value: &Value, held: bool) -> Result<usize, Error> {
-    static NAMESPACE: LazyLock<Option<&'static str>> =
-        LazyLock::new(|| functions::namespace(None).ok()?.as_object().map(|object| object.type_name()));
-    fn walk(value: &Value, depth: usize, left: &mut usize, held: bool) -> Result<(), Error> {
-        if depth > MAX_DEPTH {
-            return Err(too_much());
-        }
-        let pairs = match value.kind() {
-            ValueKind::Seq | ValueKind::Iterable => false,
-            ValueKind::Map => true,
-            _ => return Ok(()),
-        };
-        if held && value.as_object().map(|object| object.type_name()) == *NAMESPACE {
-            return Err(Error::new(ErrorKind::InvalidOperation, "a namespace in a namespace"));
-        }
-        for item in value.try_iter()? {
-            *left = left.checked_sub(1).ok_or_else(too_much)?;
-            walk(&item, depth + 1, left, held)?;
-            if pairs {
-                walk(&value.get_item(&item)?, depth + 1, left, held)?;
-            }
-        }
-        Ok(())
-    }
-    let mut left = MAX_INNER;
-    walk(value, 0, &mut left, held)?;
-    Ok(MAX_INNER - left)
 }
 
 /// Bytes of a value as text; where there are more than the limit, some number over it.

@@ -11,10 +11,12 @@
 //! Template, messages, rendered text and instructions are bounded; templates reach no files, clock or environment.
 //! So is everything that one rendering builds, whether it is printed or not: 256 MiB of texts and lists together, made by
 //! operators, filters, functions, methods, arguments, blocks and macros. Lists and maps are at most 64 deep in each other. Time is bounded by
-//! the number of instructions only, of which one may read all that was built.
+//! the number of instructions and by what they read: 1 GiB of texts and values together, each as often as it is searched,
+//! compared, counted or walked through.
 
 mod bounds;
 mod operators;
+mod reads;
 mod shield;
 
 #[cfg(test)]
@@ -151,6 +153,16 @@ impl ChatTemplate {
 
     /// The rendered chat and the character that blinds control tokens in messages.
     fn render(&self, messages: &[ChatMessage], control: &Matcher) -> Result<(String, char), ChatError> {
+        self.render_within(messages, control, reads::MAX_READ_BYTES)
+    }
+
+    /// As [`render`](Self::render), reading at most `limit` bytes.
+    fn render_within(
+        &self,
+        messages: &[ChatMessage],
+        control: &Matcher,
+        limit: usize,
+    ) -> Result<(String, char), ChatError> {
         if messages.is_empty() {
             return Err(ChatError::Empty);
         }
@@ -172,7 +184,7 @@ impl ChatTemplate {
             .collect();
         let mut env = self.env.clone();
         env.set_fuel(Some(FUEL + FUEL_PER_MESSAGE * messages.len() as u64));
-        bounds::measure(&mut env);
+        bounds::measure(&mut env, &reads::Reads::new(limit));
         let program = operators::compile(&self.source).map_err(ChatError::Template)?;
         let context = context! { messages => messages, add_generation_prompt => true };
         let mut text = String::new();
@@ -199,6 +211,9 @@ fn failure(error: minijinja::Error) -> ChatError {
     }
     if source.is_some_and(|s| s.is::<bounds::TooMuch>()) {
         return ChatError::Built { limit: bounds::MAX_BUILT_BYTES };
+    }
+    if let Some(read) = source.and_then(|s| s.downcast_ref::<reads::TooMuchRead>()) {
+        return ChatError::Read { limit: read.limit };
     }
     match error.kind() {
         ErrorKind::OutOfFuel => ChatError::Fuel,
@@ -259,6 +274,12 @@ pub enum ChatError {
     /// The template builds too much on the way to its output, or nests it too deeply.
     #[error("the chat template builds texts and lists of more than {limit} bytes, or too many in each other")]
     Built {
+        /// The most allowed.
+        limit: usize,
+    },
+    /// The template reads too much on the way to its output.
+    #[error("the chat template reads texts and lists of more than {limit} bytes, each as often as it does")]
+    Read {
         /// The most allowed.
         limit: usize,
     },

@@ -2,7 +2,8 @@
 //!
 //! The template engine measures no operator. So the syntax tree is copied with calls instead of them, under names that no template
 //! can write; [`super::bounds`] holds the functions. The copy also keeps the compiler from computing operators on constants,
-//! which it does without a limit, and makes plain text of the template a value, so that it is counted when it is written.
+//! which it does without a limit, and makes plain text of the template a value, so that it is counted when it is written. What
+//! other operators read goes through functions of [`super::reads`], which count it and hand it on.
 
 use std::collections::BTreeMap;
 
@@ -11,7 +12,7 @@ use minijinja::machinery::{CodeGenerator, Instructions, Span, Token, WhitespaceC
 use minijinja::syntax::SyntaxConfig;
 use minijinja::{Error, ErrorKind, Value};
 
-use super::bounds;
+use super::{bounds, reads};
 
 /// The instructions of a template.
 pub(super) struct Program<'s> {
@@ -76,7 +77,7 @@ fn stmt<'s>(of: &Stmt<'s>) -> Stmt<'s> {
             s,
             ast::ForLoop {
                 target: target(&s.target),
-                iter: expr(&s.iter),
+                iter: read(reads::WALKED, &s.iter),
                 filter_expr: s.filter_expr.as_ref().map(expr),
                 recursive: s.recursive,
                 body: body(&s.body),
@@ -121,7 +122,7 @@ fn stmt<'s>(of: &Stmt<'s>) -> Stmt<'s> {
         Stmt::Extends(s) => Stmt::Extends(at(s, ast::Extends { name: expr(&s.name) })),
         Stmt::Include(s) => {
             let ignore_missing = s.ignore_missing;
-            Stmt::Include(at(s, ast::Include { name: expr(&s.name), ignore_missing }))
+            Stmt::Include(at(s, ast::Include { name: read(reads::COMPARED, &s.name), ignore_missing }))
         }
         Stmt::Macro(s) => Stmt::Macro(at(s, declared(s))),
         Stmt::CallBlock(s) => {
@@ -183,7 +184,14 @@ fn expr<'s>(of: &Expr<'s>) -> Expr<'s> {
             },
         )),
         Expr::BinOp(s) => {
-            let (left, right) = (expr(&s.left), expr(&s.right));
+            use ast::BinOpKind::{Eq, Gt, Gte, In, Lt, Lte, Ne};
+            let (left, right) = match s.op {
+                Eq | Ne | Lt | Lte | Gt | Gte => {
+                    (read(reads::COMPARED, &s.left), read(reads::COMPARED, &s.right))
+                }
+                In => (read(reads::COMPARED, &s.left), read(reads::SEARCHED, &s.right)),
+                _ => (expr(&s.left), expr(&s.right)),
+            };
             match s.op {
                 ast::BinOpKind::Concat => measured(bounds::CONCAT, s.span(), [left, right]),
                 ast::BinOpKind::Add => measured(bounds::ADD, s.span(), [left, right]),
@@ -192,8 +200,10 @@ fn expr<'s>(of: &Expr<'s>) -> Expr<'s> {
             }
         }
         Expr::Compare(s) => {
-            let ops = s.ops.iter().map(|o| ast::CompareOp { op: o.op, expr: expr(&o.expr) }).collect();
-            Expr::Compare(at(s, ast::Compare { expr: expr(&s.expr), ops }))
+            // More than one comparison: what one of them searches the next may compare.
+            let compared = |of| read(reads::COMPARED, of);
+            let ops = s.ops.iter().map(|o| ast::CompareOp { op: o.op, expr: compared(&o.expr) }).collect();
+            Expr::Compare(at(s, ast::Compare { expr: compared(&s.expr), ops }))
         }
         Expr::IfExpr(s) => Expr::IfExpr(at(
             s,
@@ -211,8 +221,11 @@ fn expr<'s>(of: &Expr<'s>) -> Expr<'s> {
         }
         Expr::GetAttr(s) => Expr::GetAttr(at(s, ast::GetAttr { expr: expr(&s.expr), name: s.name })),
         Expr::GetItem(s) => {
-            let subscript_expr = expr(&s.subscript_expr);
-            Expr::GetItem(at(s, ast::GetItem { expr: expr(&s.expr), subscript_expr }))
+            let subscript_expr = read(reads::INDEXED, &s.subscript_expr);
+            // A name is no index of a text.
+            let named = matches!(&s.subscript_expr, Expr::Const(c) if c.value.as_str().is_some());
+            let of = if named { expr(&s.expr) } else { read(reads::INDEXED, &s.expr) };
+            Expr::GetItem(at(s, ast::GetItem { expr: of, subscript_expr }))
         }
         Expr::Call(s) => Expr::Call(call(s)),
         Expr::List(s) => {
@@ -233,7 +246,58 @@ fn built(constant: bool, of: Expr<'_>) -> Expr<'_> {
 }
 
 fn call<'s>(of: &Spanned<ast::Call<'s>>) -> Spanned<ast::Call<'s>> {
-    at(of, ast::Call { expr: expr(&of.expr), args: args(&of.args) })
+    let args = args(&of.args);
+    // The engine's own methods and functions that read: a loop remembers values, and starts again with others.
+    let args = match &of.expr {
+        Expr::GetAttr(s) if s.name == "changed" => seen(reads::COMPARED, args),
+        Expr::Var(s) if s.id == "loop" => seen(reads::WALKED, args),
+        Expr::GetAttr(s) if s.name == "cycle" => cycled(args, s.span()),
+        _ => args,
+    };
+    at(of, ast::Call { expr: expr(&of.expr), args })
+}
+
+/// Arguments of `loop.cycle`, at least one: the engine divides by their number.
+fn cycled(mut args: Vec<CallArg<'_>>, span: Span) -> Vec<CallArg<'_>> {
+    if args.iter().any(|arg| matches!(arg, CallArg::Pos(_))) {
+        return args;
+    }
+    match args.iter().position(|arg| matches!(arg, CallArg::PosSplat(_))) {
+        Some(at) => {
+            if let CallArg::PosSplat(list) = args.remove(at) {
+                args.insert(at, CallArg::PosSplat(measured(bounds::SOME, span, [list])));
+            }
+        }
+        None => {
+            let nothing = Expr::Const(Spanned::new(ast::Const { value: Value::UNDEFINED }, span));
+            args.insert(0, CallArg::Pos(nothing));
+        }
+    }
+    args
+}
+
+/// Arguments that a function of [`super::reads`] has counted.
+fn seen<'s>(by: &'static str, args: Vec<CallArg<'s>>) -> Vec<CallArg<'s>> {
+    let by = |value: Expr<'s>| measured(by, value.span(), [value]);
+    let arg = |arg| match arg {
+        CallArg::Pos(value) => CallArg::Pos(by(value)),
+        CallArg::Kwarg(name, value) => CallArg::Kwarg(name, by(value)),
+        CallArg::PosSplat(value) => CallArg::PosSplat(by(value)),
+        CallArg::KwargSplat(value) => CallArg::KwargSplat(by(value)),
+    };
+    args.into_iter().map(arg).collect()
+}
+
+/// A value that is read; short constants need no counting.
+fn read<'s>(by: &'static str, of: &Expr<'s>) -> Expr<'s> {
+    /// In bytes.
+    const SHORT: usize = 64;
+    match of {
+        Expr::Const(s) if s.value.as_str().map_or(s.value.len().is_none(), |text| text.len() <= SHORT) => {
+            expr(of)
+        }
+        _ => measured(by, of.span(), [expr(of)]),
+    }
 }
 
 fn args<'s>(of: &[CallArg<'s>]) -> Vec<CallArg<'s>> {

@@ -3,6 +3,8 @@ use proptest::prelude::*;
 use super::*;
 use crate::formats::gguf::{Array, Gguf, GgufWriter, Value, ValueType};
 
+mod reads;
+
 /// A tokenizer with a token for each byte and some control tokens: what text becomes is plain to see.
 fn tokenizer(control: &[&str]) -> Tokenizer {
     let bytes: Vec<String> = (0..=255u8).map(|b| crate::tokenizer::tests::alphabet(b).to_string()).collect();
@@ -234,6 +236,20 @@ fn no_template_fills_the_stack() {
         assert!(matches!(prompt(&template, &hi), Err(ChatError::Template(_))), "{itself}");
     }
     assert!(matches!(prompt("{{ 'x'.count('') }}", &hi), Err(ChatError::Template(_))));
+}
+
+/// The engine divides by the number of values, and would panic.
+#[test]
+fn a_loop_has_values_to_cycle_through() {
+    let cycle = |args: &str| {
+        let template = format!("{{% for a in [1, 2, 3] %}}{{{{ loop.cycle({args}) }}}}.{{% endfor %}}");
+        prompt(&template, &[ChatMessage::user("hi")])
+    };
+    assert_eq!(cycle("'a', 'b'").unwrap(), "a.b.a.");
+    assert_eq!(cycle("*['a', 'b']").unwrap(), "a.b.a.");
+    assert_eq!(cycle("").unwrap(), "...");
+    assert!(matches!(cycle("*[]"), Err(ChatError::Template(_))));
+    assert!(cycle("**{}").is_ok());
 }
 
 /// What is measured gives what the engine gives without that.

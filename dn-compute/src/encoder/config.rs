@@ -79,6 +79,9 @@ pub(super) fn from_gguf(gguf: &Gguf) -> Result<EncoderHyperparameters, EncoderEr
 
 /// A `tokenizer.json` with the vocabulary of a GGUF file, whose word beginnings carry `▁` where the original marks the rest
 /// of a word with `##`.
+///
+/// The file does not say whether texts are lower-cased. They are, unless a token would be changed by that: no text would ever
+/// have it. Special tokens do not count.
 pub(super) fn tokenizer_of(gguf: &Gguf) -> Result<Vec<u8>, EncoderError> {
     let meta = &gguf.metadata;
     let model = meta.string("tokenizer.ggml.model")?.unwrap_or_default();
@@ -98,7 +101,7 @@ pub(super) fn tokenizer_of(gguf: &Gguf) -> Result<Vec<u8>, EncoderError> {
     let (unk, unk_text) = special("tokenizer.ggml.unknown_token_id", "tokenizer.ggml.unknown_token_id")?;
     let piece = |text: &str| match text.strip_prefix('\u{2581}') {
         Some(word) => word.to_owned(),
-        None if text.starts_with('[') && text.ends_with(']') && text.len() > 2 => text.to_owned(),
+        None if bracketed(text) => text.to_owned(),
         None => format!("##{text}"),
     };
     let vocabulary: serde_json::Map<String, Value> =
@@ -120,11 +123,14 @@ pub(super) fn tokenizer_of(gguf: &Gguf) -> Result<Vec<u8>, EncoderError> {
     let mut specials = vec![(cls, cls_text), (sep, sep_text), (unk, unk_text)];
     specials.sort_unstable();
     specials.dedup();
+    let words = tokens.iter().filter(|text| !bracketed(text) && specials.iter().all(|(_, s)| s != text));
+    let lowercase = !words.flat_map(|text| text.chars()).any(|c| c.to_lowercase().ne([c]));
     let file = serde_json::json!({
         "version": "1.0", "truncation": null, "padding": null,
         "added_tokens": specials.iter().map(|(id, text)| added(*id, text)).collect::<Vec<_>>(),
+        // Accents go where capitals go.
         "normalizer": {"type": "BertNormalizer", "clean_text": true, "handle_chinese_chars": true,
-            "strip_accents": null, "lowercase": true},
+            "strip_accents": null, "lowercase": lowercase},
         "pre_tokenizer": {"type": "BertPreTokenizer"},
         "post_processor": {"type": "TemplateProcessing", "single": single, "pair": single, "special_tokens": marks},
         "decoder": {"type": "WordPiece", "prefix": "##", "cleanup": true},
@@ -132,6 +138,35 @@ pub(super) fn tokenizer_of(gguf: &Gguf) -> Result<Vec<u8>, EncoderError> {
             "max_input_chars_per_word": 100, "vocab": vocabulary},
     });
     Ok(file.to_string().into_bytes())
+}
+
+/// Whether a token looks like `[MASK]`.
+fn bracketed(text: &str) -> bool {
+    text.starts_with('[') && text.ends_with(']') && text.len() > 2
+}
+
+/// Refuses a `tokenizer.json` whose parts of words are not marked as they are taken apart here.
+pub(super) fn check_tokenizer(json: &[u8]) -> Result<(), EncoderError> {
+    #[derive(serde::Deserialize)]
+    struct File {
+        model: Model,
+    }
+    #[derive(serde::Deserialize)]
+    struct Model {
+        #[serde(rename = "type")]
+        kind: Option<String>,
+        continuing_subword_prefix: Option<String>,
+    }
+    let file = serde_json::from_slice::<File>(json);
+    let Model { kind, continuing_subword_prefix: prefix } =
+        file.map_err(|source| EncoderError::Json { file: "tokenizer.json", source })?.model;
+    match prefix {
+        Some(prefix) if kind.as_deref() == Some("WordPiece") && prefix != "##" => {
+            let found: String = prefix.chars().take(60).collect();
+            Err(parameter("continuing_subword_prefix", "`##`", format!("`{found}`")))
+        }
+        _ => Ok(()),
+    }
 }
 
 fn checked(h: EncoderHyperparameters) -> Result<EncoderHyperparameters, EncoderError> {
@@ -194,6 +229,6 @@ fn found(config: &Value, key: &str) -> String {
     config.get(key).map_or_else(|| "absent".to_owned(), |v| v.to_string().chars().take(60).collect())
 }
 
-fn parameter(key: &'static str, expected: &'static str, found: impl ToString) -> EncoderError {
+pub(super) fn parameter(key: &'static str, expected: &'static str, found: impl ToString) -> EncoderError {
     EncoderError::Parameter { key, expected, found: found.to_string() }
 }

@@ -4,6 +4,8 @@ use std::io;
 
 use crate::engine::EngineError;
 use crate::formats::gguf::GgufError;
+use crate::formats::safetensors::SafetensorsError;
+use crate::model::ModelError;
 use crate::spec::{MatrixError, NumericError};
 use crate::tokenizer::TokenizerError;
 
@@ -19,6 +21,9 @@ pub enum EncoderError {
         /// Why.
         source: io::Error,
     },
+    /// A file is of a kind or a length that is not read.
+    #[error(transparent)]
+    File(ModelError),
     /// A file is no proper JSON.
     #[error("{file}: {source}")]
     Json {
@@ -29,7 +34,7 @@ pub enum EncoderError {
     },
     /// The tensors' file is no proper safetensors file.
     #[error("model.safetensors: {0}")]
-    SafeTensors(#[from] safetensors::SafeTensorError),
+    SafeTensors(#[from] SafetensorsError),
     /// The file is no proper GGUF.
     #[error(transparent)]
     Gguf(#[from] GgufError),
@@ -112,6 +117,17 @@ pub enum EncoderError {
     /// The numeric spec does not allow the model's sizes.
     #[error(transparent)]
     Numeric(#[from] NumericError),
+}
+
+impl From<ModelError> for EncoderError {
+    fn from(error: ModelError) -> Self {
+        match error {
+            ModelError::Read { path, source } => Self::Read { path, source },
+            ModelError::Gguf(error) => Self::Gguf(error),
+            ModelError::Safetensors(error) => Self::SafeTensors(error),
+            other => Self::File(other),
+        }
+    }
 }
 
 /// Why texts cannot be embedded.

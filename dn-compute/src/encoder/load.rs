@@ -1,19 +1,20 @@
 //! From files to checked, quantised weights.
 
+use std::borrow::Cow;
 use std::collections::BTreeSet;
-use std::fs;
+use std::io;
 use std::path::Path;
 
 use dn_core::merkle::{InclusionProof, MerkleTree};
 use dn_core::objects::{EncoderHyperparameters, EncoderManifest};
 use dn_core::{Canonical, Hash32, ModelId};
 use rayon::prelude::*;
-use safetensors::{Dtype, SafeTensors};
 
 use super::layout::{Entry, entries};
-use super::{EncoderError, config};
+use super::{EncoderError, config, modules};
 use crate::formats::gguf::{Gguf, TensorType};
-use crate::model::{Tensor, Tile, tiles, weights};
+use crate::formats::safetensors::{Dtype, Safetensors};
+use crate::model::{MAX_SIDE_BYTES, MAX_TOKENIZER_BYTES, Source, Tensor, Tile, side_file, tiles, weights};
 use crate::spec::{BlockLength, MatrixError, NumericSpec, QuantMatrix};
 use crate::tokenizer::Tokenizer;
 
@@ -86,8 +87,11 @@ pub struct EncoderModel {
 }
 
 impl EncoderModel {
-    /// Loads a directory in Hugging Face's form (`config.json`, `tokenizer.json`, `model.safetensors` and, where there is one,
-    /// `1_Pooling/config.json`), or a GGUF file of the architecture `bert`.
+    /// Loads a directory in Hugging Face's form (`config.json`, `tokenizer.json`, `model.safetensors` and, where there are any,
+    /// `modules.json` and `1_Pooling/config.json`), or a GGUF file of the architecture `bert`.
+    ///
+    /// Where there is a `modules.json`, it lists a `Transformer`, a `Pooling` and perhaps a `Normalize`: others would change the
+    /// embeddings and are refused. Embeddings have the length one with and without `Normalize`.
     ///
     /// # Errors
     /// [`EncoderError`].
@@ -102,17 +106,24 @@ impl EncoderModel {
     /// [`EncoderError`].
     pub fn load_in_blocks(path: &Path, block: BlockLength) -> Result<Self, EncoderError> {
         if !path.is_dir() {
-            return Self::from_gguf(&read(path)?, block);
+            let source = Source::open(path)?;
+            let gguf = source.gguf()?;
+            return Self::of_gguf(&gguf, Data::File(&source), block);
         }
+        let listed = side_file(&path.join("modules.json"), MAX_SIDE_BYTES)?;
+        listed.as_deref().map_or(Ok(()), modules::check)?;
         let pooling = path.join("1_Pooling").join("config.json");
-        let pooling = if pooling.exists() { Some(read(&pooling)?) } else { None };
-        Self::from_files(&EncoderFiles {
-            config: &read(&path.join("config.json"))?,
-            pooling: pooling.as_deref(),
-            tokenizer: &read(&path.join("tokenizer.json"))?,
-            tensors: &read(&path.join("model.safetensors"))?,
-            block,
-        })
+        let pooling = match listed {
+            // The list has it.
+            Some(_) => Some(needed(&pooling, MAX_SIDE_BYTES)?),
+            None => side_file(&pooling, MAX_SIDE_BYTES)?,
+        };
+        let config = needed(&path.join("config.json"), MAX_SIDE_BYTES)?;
+        let hyper = config::from_json(&config, pooling.as_deref())?;
+        let tokenizer = tokenizer(&needed(&path.join("tokenizer.json"), MAX_TOKENIZER_BYTES)?)?;
+        let source = Source::open(&path.join("model.safetensors"))?;
+        let header = source.safetensors()?;
+        Self::of_safetensors(hyper, tokenizer, &header, Data::File(&source), block)
     }
 
     /// Loads files in Hugging Face's form from memory.
@@ -121,18 +132,9 @@ impl EncoderModel {
     /// [`EncoderError`].
     pub fn from_files(files: &EncoderFiles<'_>) -> Result<Self, EncoderError> {
         let hyper = config::from_json(files.config, files.pooling)?;
-        let tokenizer = Tokenizer::from_json(files.tokenizer)?;
-        let tensors = SafeTensors::deserialize(files.tensors)?;
-        let entries = entries(&hyper);
-        // A model with a head on top calls the encoder in it `bert`.
-        let prefix = match tensors.tensor("bert.embeddings.word_embeddings.weight") {
-            Ok(_) => "bert.",
-            Err(_) => "",
-        };
-        refuse_others(&tensors, prefix, &entries)?;
-        let derive = |entry: &Entry| derive_safetensor(&tensors, prefix, entry, files.block);
-        let values: Result<Vec<_>, _> = entries.par_iter().map(derive).collect();
-        Self::assemble(hyper, tokenizer, values?)
+        let tokenizer = tokenizer(files.tokenizer)?;
+        let header = Safetensors::parse(files.tensors)?;
+        Self::of_safetensors(hyper, tokenizer, &header, Data::Memory(files.tensors), files.block)
     }
 
     /// Loads a GGUF file in memory; tensors of floats are quantised in blocks of `block`.
@@ -140,9 +142,31 @@ impl EncoderModel {
     /// # Errors
     /// [`EncoderError`].
     pub fn from_gguf(bytes: &[u8], block: BlockLength) -> Result<Self, EncoderError> {
-        let gguf = Gguf::parse(bytes)?;
-        let hyper = config::from_gguf(&gguf)?;
-        let tokenizer = Tokenizer::from_json(&config::tokenizer_of(&gguf)?)?;
+        Self::of_gguf(&Gguf::parse(bytes)?, Data::Memory(bytes), block)
+    }
+
+    fn of_safetensors(
+        hyper: EncoderHyperparameters,
+        tokenizer: Tokenizer,
+        header: &Safetensors,
+        data: Data<'_>,
+        block: BlockLength,
+    ) -> Result<Self, EncoderError> {
+        let entries = entries(&hyper);
+        // A model with a head on top calls the encoder in it `bert`.
+        let prefix = match header.tensor("bert.embeddings.word_embeddings.weight") {
+            Some(_) => "bert.",
+            None => "",
+        };
+        refuse_others(header, prefix, &entries)?;
+        let derive = |entry: &Entry| derive_safetensor(header, data, prefix, entry, block);
+        let values: Result<Vec<_>, _> = entries.par_iter().map(derive).collect();
+        Self::assemble(hyper, tokenizer, values?)
+    }
+
+    fn of_gguf(gguf: &Gguf, data: Data<'_>, block: BlockLength) -> Result<Self, EncoderError> {
+        let hyper = config::from_gguf(gguf)?;
+        let tokenizer = Tokenizer::from_json(&config::tokenizer_of(gguf)?)?;
         let entries = entries(&hyper);
         let known: BTreeSet<&str> = entries.iter().map(|e| e.gguf.as_str()).collect();
         if let Some(other) = gguf.tensors().iter().find(|t| !known.contains(t.name.as_str())) {
@@ -152,8 +176,7 @@ impl EncoderModel {
             let name = entry.gguf.clone();
             let info = gguf.tensor(&name).ok_or(EncoderError::MissingTensor { name })?;
             let shape = info.shape.iter().rev().copied().collect();
-            let range = info.start as usize..(info.start + info.size) as usize;
-            derive(entry, &info.name, shape, (info.kind, &bytes[range]), block)
+            derive(entry, &info.name, shape, info.kind, || data.read(info.start, info.size), block)
         };
         let values: Result<Vec<_>, _> = entries.par_iter().map(derive).collect();
         Self::assemble(hyper, tokenizer, values?)
@@ -188,12 +211,40 @@ impl EncoderModel {
     }
 }
 
-fn read(path: &Path) -> Result<Vec<u8>, EncoderError> {
-    fs::read(path).map_err(|source| EncoderError::Read { path: path.display().to_string(), source })
+/// Where the bytes of the tensors are. The header has been checked: its tensors are inside.
+#[derive(Clone, Copy)]
+enum Data<'a> {
+    Memory(&'a [u8]),
+    /// Read tensor by tensor.
+    File(&'a Source),
+}
+
+impl<'a> Data<'a> {
+    fn read(self, start: u64, size: u64) -> Result<Cow<'a, [u8]>, EncoderError> {
+        match self {
+            Self::Memory(bytes) => Ok(Cow::Borrowed(&bytes[start as usize..(start + size) as usize])),
+            Self::File(source) => Ok(source.read(start, size)?),
+        }
+    }
+}
+
+/// A file beside the weights that must be there.
+fn needed(path: &Path, limit: u64) -> Result<Vec<u8>, EncoderError> {
+    side_file(path, limit)?.ok_or_else(|| EncoderError::Read {
+        path: path.display().to_string(),
+        source: io::ErrorKind::NotFound.into(),
+    })
+}
+
+fn tokenizer(json: &[u8]) -> Result<Tokenizer, EncoderError> {
+    let tokenizer = Tokenizer::from_json(json)?;
+    config::check_tokenizer(json)?;
+    Ok(tokenizer)
 }
 
 fn derive_safetensor(
-    tensors: &SafeTensors<'_>,
+    header: &Safetensors,
+    data: Data<'_>,
     prefix: &str,
     entry: &Entry,
     block: BlockLength,
@@ -201,25 +252,26 @@ fn derive_safetensor(
     let name = format!("{prefix}{}", entry.hugging_face);
     // Old files call a norm's weight gamma and its bias beta.
     let old = name.replace("LayerNorm.weight", "LayerNorm.gamma").replace("LayerNorm.bias", "LayerNorm.beta");
-    let Ok(tensor) = tensors.tensor(&name).or_else(|_| tensors.tensor(&old)) else {
+    let Some(tensor) = header.tensor(&name).or_else(|| header.tensor(&old)) else {
         return Err(EncoderError::MissingTensor { name });
     };
-    let kind = match tensor.dtype() {
+    let kind = match tensor.dtype {
         Dtype::F32 => TensorType::F32,
         Dtype::F16 => TensorType::F16,
-        Dtype::BF16 => TensorType::Bf16,
-        other => return Err(EncoderError::TensorType { name, found: format!("{other:?}") }),
+        Dtype::Bf16 => TensorType::Bf16,
+        other => return Err(EncoderError::TensorType { name, found: other.to_string() }),
     };
-    let shape = tensor.shape().iter().map(|n| *n as u64).collect();
-    derive(entry, &name, shape, (kind, tensor.data()), block)
+    let read = || data.read(tensor.start, tensor.size);
+    derive(entry, &name, tensor.shape.clone(), kind, read, block)
 }
 
-/// The values of a tensor of `kind`, after a look at its shape, rows first.
-fn derive(
+/// The values of a tensor of `kind`, read after a look at its shape, rows first.
+fn derive<'a>(
     entry: &Entry,
     name: &str,
     shape: Vec<u64>,
-    (kind, bytes): (TensorType, &[u8]),
+    kind: TensorType,
+    read: impl FnOnce() -> Result<Cow<'a, [u8]>, EncoderError>,
     block: BlockLength,
 ) -> Result<Tensor, EncoderError> {
     let expected: Vec<u64> = entry.rows.into_iter().chain([entry.cols]).map(|n| n as u64).collect();
@@ -229,15 +281,16 @@ fn derive(
     if !same {
         return Err(EncoderError::TensorShape { name: name(), expected, found: shape });
     }
+    let bytes = read()?;
     let matrix = |source| EncoderError::Matrix { name: name(), source };
     let Some(rows) = entry.rows else {
-        let values = weights::vector(kind, entry.cols, bytes).map_err(matrix)?;
+        let values = weights::vector(kind, entry.cols, &bytes).map_err(matrix)?;
         return match values.iter().position(|v| !v.is_finite()) {
             Some(index) => Err(EncoderError::NonFinite { name: name(), index }),
             None => Ok(Tensor::Vector(values)),
         };
     };
-    quantised(kind, rows, entry.cols, bytes, block).map(Tensor::Matrix).map_err(matrix)
+    quantised(kind, rows, entry.cols, &bytes, block).map(Tensor::Matrix).map_err(matrix)
 }
 
 fn quantised(
@@ -260,9 +313,9 @@ fn quantised(
 }
 
 /// A tensor of the encoder that is not on the list would change what the model computes; heads on top of it do not.
-fn refuse_others(tensors: &SafeTensors<'_>, prefix: &str, entries: &[Entry]) -> Result<(), EncoderError> {
+fn refuse_others(header: &Safetensors, prefix: &str, entries: &[Entry]) -> Result<(), EncoderError> {
     let expected: BTreeSet<&str> = entries.iter().map(|e| e.hugging_face.as_str()).collect();
-    let mut names = tensors.names();
+    let mut names: Vec<&str> = header.tensors().iter().map(|t| t.name.as_str()).collect();
     names.sort_unstable();
     for name in names {
         let Some(inner) = name.strip_prefix(prefix) else { continue };

@@ -2,7 +2,8 @@
 //!
 //! BERT and its kin (MiniLM, BGE, E5 and the like): word, position and type embeddings, layers that normalise after each block,
 //! attention that sees the whole text, mean or first-position pooling, length one. `docs/numerics.md` has the order of
-//! operations.
+//! operations. Length one is given to every embedding, also where a model's `modules.json` has no `Normalize`: its vectors then
+//! have the direction of the original's, not the length.
 //!
 //! An embedding is a function of model and tokens alone. Texts may share a pass; there is no padding, and no text's bits
 //! depend on another's. Its canonical form are integers of `2^-24` ([`Embedding::vector`]); the f32 form is exactly those. A
@@ -33,6 +34,7 @@ mod error;
 mod forward;
 mod layout;
 mod load;
+mod modules;
 pub mod trace;
 mod weights;
 

@@ -10,6 +10,7 @@ mod ending;
 mod error;
 mod feed;
 mod load;
+mod logits;
 mod memory;
 mod options;
 mod replay;
@@ -305,17 +306,11 @@ impl Engine {
     /// # Errors
     /// [`GenerateError`].
     pub fn logits(&self, tokens: &[u32]) -> Result<Vec<f32>, GenerateError> {
-        if tokens.is_empty() {
-            return Err(GenerateError::EmptyPrompt);
-        }
-        let front = self.model.front();
-        if tokens.len() > front.context() as usize {
-            return Err(GenerateError::ContextExceeded { prompt: tokens.len(), context: front.context() });
-        }
-        check::vocabulary(front, tokens, 0)?;
-        let mut session = self.decoder.session(tokens.len())?;
         let mut out = Vec::new();
-        self.feed_chunks(&mut session, tokens, 0, &mut |_, logits| out.extend_from_slice(logits))?;
+        self.each_logits(tokens, &mut |row| {
+            out.extend_from_slice(row);
+            ControlFlow::Continue(())
+        })?;
         Ok(out)
     }
 
@@ -367,16 +362,6 @@ impl Engine {
             }
         }
         Ok(None)
-    }
-
-    fn feed_chunks(
-        &self,
-        session: &mut Session,
-        tokens: &[u32],
-        logits_from: usize,
-        on_logits: &mut OnLogits<'_>,
-    ) -> Result<(), NumericError> {
-        tokens.chunks(self.chunk).try_for_each(|chunk| self.feed(session, chunk, logits_from, on_logits))
     }
 
     fn feed(

@@ -186,13 +186,21 @@ impl Keys<'_> {
         if self.meta.f32(&multiplier)?.is_some_and(|f| f != 0.0) {
             return refuse("a YaRN logarithm multiplier", multiplier);
         }
-        for key in
-            ["attention.scale", "logit_scale", "residual_scale", "embedding_scale", "attn_logit_softcapping"]
-        {
+        for key in ["attention.scale", "logit_scale", "residual_scale", "embedding_scale"] {
             let key = self.key(key);
             if self.meta.value(&key).is_some() {
                 return refuse("a scale that its architecture does not have", key);
             }
+        }
+        for key in ["attn_logit_softcapping", "final_logit_softcapping"] {
+            let key = self.key(key);
+            if self.meta.f32(&key)?.is_some_and(|cap| cap != 0.0) {
+                return refuse("capped attention scores or logits", key);
+            }
+        }
+        let causal = self.key("attention.causal");
+        if self.meta.bool(&causal)? == Some(false) {
+            return refuse("attention to later positions", causal);
         }
         Ok(())
     }

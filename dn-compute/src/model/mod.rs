@@ -34,6 +34,8 @@ use rayon::prelude::*;
 pub use crate::tensors::Tile;
 pub use error::ModelError;
 pub use front::ModelFront;
+pub(crate) use hf::{MAX_SIDE_BYTES, MAX_TOKENIZER_BYTES, side_file};
+pub(crate) use source::Source;
 pub use source::ModelBytes;
 pub(crate) use tiles::of as tiles;
 
@@ -41,7 +43,6 @@ use crate::spec::{BlockLength, Blocks, NumericSpec, QuantMatrix};
 use layout::{Entry, Form, Slot};
 use open::{Opened, Promise};
 use package::Packing;
-use source::Source;
 
 /// A model: its front, its identity, and where its weights are.
 ///

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::ModelError;
-use crate::formats::gguf::{Gguf, GgufError};
+use crate::formats::gguf::{Gguf, GgufError, MAX_HEADER_BYTES};
 use crate::formats::safetensors::{Safetensors, SafetensorsError};
 
 /// First guess at the length of a header.
@@ -53,13 +53,13 @@ impl AsRef<[u8]> for ModelBytes {
 ///
 /// A file is read, not mapped: one that shrinks under the program is an error, not a signal.
 #[derive(Debug, Clone)]
-pub(super) enum Source {
+pub(crate) enum Source {
     File { path: PathBuf, file: Arc<File>, len: u64 },
     Memory(ModelBytes),
 }
 
 impl Source {
-    pub(super) fn open(path: &Path) -> Result<Self, ModelError> {
+    pub(crate) fn open(path: &Path) -> Result<Self, ModelError> {
         regular(path)?;
         let open = || {
             let file = File::open(path)?;
@@ -71,7 +71,7 @@ impl Source {
     }
 
     /// Bytes of the file.
-    pub(super) fn len(&self) -> u64 {
+    pub(crate) fn len(&self) -> u64 {
         match self {
             Self::File { len, .. } => *len,
             Self::Memory(bytes) => bytes.as_ref().len() as u64,
@@ -84,7 +84,7 @@ impl Source {
     }
 
     /// Reads the header of a safetensors file.
-    pub(super) fn safetensors(&self) -> Result<Safetensors, ModelError> {
+    pub(crate) fn safetensors(&self) -> Result<Safetensors, ModelError> {
         let first = self.first(8)?;
         let Some(first) = first.first_chunk::<8>() else {
             return Err(SafetensorsError::Short { file: self.len() }.into());
@@ -93,8 +93,8 @@ impl Source {
         Ok(Safetensors::parse_header(&header, self.len())?)
     }
 
-    /// Reads the header of a GGUF file: of a file only as many bytes as it takes.
-    pub(super) fn gguf(&self) -> Result<Gguf, ModelError> {
+    /// Reads the header of a GGUF file: of a file only as many bytes as it takes, and none for a length that it cannot have.
+    pub(crate) fn gguf(&self) -> Result<Gguf, ModelError> {
         let (len, mut have) = match self {
             Self::Memory(bytes) => return Ok(Gguf::parse(bytes.as_ref())?),
             Self::File { len, .. } => (*len, (*len).min(HEAD_BYTES)),
@@ -102,14 +102,17 @@ impl Source {
         loop {
             let head = self.read(0, have)?;
             match Gguf::parse_header(&head, len) {
-                Err(GgufError::Truncated { .. }) if have < len => have = have.saturating_mul(4).min(len),
+                // No more is needed than the file has, nor than a header may have: the reader has checked that.
+                Err(GgufError::Partial { needed, .. }) => {
+                    have = have.saturating_mul(4).max(needed).min(len).min(MAX_HEADER_BYTES);
+                }
                 parsed => return Ok(parsed?),
             }
         }
     }
 
     /// `size` bytes from `start`; the header has checked that the file is long enough.
-    pub(super) fn read(&self, start: u64, size: u64) -> Result<Cow<'_, [u8]>, ModelError> {
+    pub(crate) fn read(&self, start: u64, size: u64) -> Result<Cow<'_, [u8]>, ModelError> {
         match self {
             Self::Memory(bytes) => {
                 Ok(Cow::Borrowed(&bytes.as_ref()[start as usize..(start + size) as usize]))

@@ -87,6 +87,14 @@ fn a_file_is_read_as_bytes_in_memory_are() {
     Shape::default().tensors(&mut long, 5);
     std::fs::write(file.path(), long.finish()).unwrap();
     assert_eq!(Model::load(file.path()).unwrap().id(), model.id());
+    // One bit of a length, in a file long enough for it: the header is not read for as long as it says.
+    let mut damaged = bytes.clone();
+    let name = damaged.windows(6).position(|w| w == b"random").unwrap();
+    damaged[name - 5] ^= 0x40;
+    std::fs::write(file.path(), damaged).unwrap();
+    file.as_file().set_len(2 << 30).unwrap();
+    let refused = Model::load(file.path()).unwrap_err();
+    assert!(matches!(refused, ModelError::Gguf(GgufError::HeaderSize { .. })), "{refused}");
     // Every prefix is refused, as a file too.
     for cut in [0, 3, 100, bytes.len() / 2, bytes.len() - 1] {
         std::fs::write(file.path(), &bytes[..cut]).unwrap();
@@ -219,6 +227,14 @@ fn what_would_be_ignored_is_refused() {
     feature(with_key("llama.attention.sliding_window_pattern", number(6)));
     feature(with_key("llama.rope.scaling.yarn_ext_factor", Value::F32(0.5)));
     feature(with_key("llama.logit_scale", Value::F32(0.5)));
+    for key in ["llama.attn_logit_softcapping", "llama.final_logit_softcapping"] {
+        assert_eq!(feature(with_key(key, Value::F32(1.0))), key);
+    }
+    assert_eq!(feature(with_key("llama.attention.causal", Value::Bool(false))), "llama.attention.causal");
+    let mut neutral = Shape::default().metadata();
+    neutral.bool("llama.attention.causal", true).f32("llama.final_logit_softcapping", 0.0);
+    Shape::default().tensors(&mut neutral, 1);
+    assert_eq!(Model::from_bytes(neutral.finish()).unwrap().id(), id(&Shape::default(), 1));
     let both = altered(|w| {
         w.tensor("rope_freqs.weight", &[8], TensorType::F32, encode(TensorType::F32, &[1.0; 8]));
         w.f32("llama.rope.scale_linear", 4.0);

@@ -21,6 +21,12 @@ const QWEN2: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N
 /// The space of `llama` vocabularies.
 const SPACE: char = '\u{2581}';
 
+/// Most bytes of all merges that follow from a `llama` vocabulary, which can be hundreds of times its own; real ones have
+/// up to some twenty million.
+const MAX_MERGES_BYTES: usize = 64 << 20;
+/// What a merge counts beside its text.
+const MERGE_BYTES: usize = 32;
+
 /// The machine that encodes text without control tokens.
 pub(super) fn machine(def: &Definition) -> Result<tokenizers::Tokenizer, TokenizerError> {
     if def.model == "llama" { sentence_pieces(def) } else { byte_pairs(def) }
@@ -72,11 +78,16 @@ fn split_then_bytes(pattern: &str) -> Result<PreTokenizerWrapper, TokenizerError
 fn sentence_pieces(def: &Definition) -> Result<tokenizers::Tokenizer, TokenizerError> {
     let vocabulary =
         vocabulary(def, |kind| matches!(kind, TokenKind::Normal | TokenKind::Byte | TokenKind::Unknown));
+    let has_bytes = (0..=255u8).all(|b| vocabulary.contains_key(&format!("<0x{b:02X}>")));
+    let unknown = (0..def.tokens.len()).find(|t| def.kind(*t) == TokenKind::Unknown);
+    if !has_bytes && unknown.is_none() {
+        return Err(TokenizerError::NoFallback);
+    }
     let mergeable = |piece: &str| {
         let id = *vocabulary.get(piece)?;
         (def.kind(id as usize) == TokenKind::Normal).then_some(id)
     };
-    let mut ranked = Vec::new();
+    let (mut ranked, mut bytes) = (Vec::new(), 0);
     for (id, piece) in def.tokens.iter().enumerate() {
         if mergeable(piece) != u32::try_from(id).ok() {
             continue;
@@ -84,17 +95,16 @@ fn sentence_pieces(def: &Definition) -> Result<tokenizers::Tokenizer, TokenizerE
         for (at, _) in piece.char_indices().skip(1) {
             let (left, right) = piece.split_at(at);
             if let (Some(l), Some(r)) = (mergeable(left), mergeable(right)) {
+                bytes += piece.len() + MERGE_BYTES;
+                if bytes > MAX_MERGES_BYTES {
+                    return Err(TokenizerError::Merges { token: id, found: bytes, limit: MAX_MERGES_BYTES });
+                }
                 ranked.push((f32::from_bits(def.score_bits[id]), l, r, left, right));
             }
         }
     }
     ranked.sort_by(|a, b| b.0.total_cmp(&a.0).then_with(|| (a.1, a.2).cmp(&(b.1, b.2))));
     let merges = ranked.into_iter().map(|(_, _, _, l, r)| (l.to_owned(), r.to_owned())).collect();
-    let has_bytes = (0..=255u8).all(|b| vocabulary.contains_key(&format!("<0x{b:02X}>")));
-    let unknown = (0..def.tokens.len()).find(|t| def.kind(*t) == TokenKind::Unknown);
-    if !has_bytes && unknown.is_none() {
-        return Err(TokenizerError::NoFallback);
-    }
     let mut builder =
         BPE::builder().vocab_and_merges(vocabulary, merges).byte_fallback(has_bytes).fuse_unk(true);
     if let Some(token) = unknown {

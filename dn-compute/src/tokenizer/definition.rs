@@ -8,6 +8,10 @@ use crate::formats::gguf::Metadata;
 /// Longest token, in bytes.
 const MAX_TOKEN_BYTES: usize = 1024;
 
+/// Tokens of Llama 3 and of Qwen without those for control.
+const LLAMA3_TOKENS: usize = 128_000;
+const QWEN_TOKENS: usize = 151_643;
+
 /// What a token is for, as GGUF numbers it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum TokenKind {
@@ -86,15 +90,16 @@ impl Definition {
     /// Reads the keys `tokenizer.ggml.*`.
     pub(crate) fn from_metadata(meta: &Metadata) -> Result<Self, TokenizerError> {
         let model = meta.string("tokenizer.ggml.model")?.unwrap_or("none");
-        let (pre, needs_scores) = match model {
+        let (named, needs_scores) = match model {
             "gpt2" => (canonical_pre(meta.string("tokenizer.ggml.pre")?)?, false),
-            "llama" => ("", true),
+            "llama" => (Some(""), true),
             "none" | "no_vocab" => return Ok(Self::none()),
             other => return Err(TokenizerError::Model { found: other.to_owned() }),
         };
         let tokens = meta.strings("tokenizer.ggml.tokens")?;
         let tokens = meta.need("tokenizer.ggml.tokens", "an array of strings", tokens)?;
         check_tokens(tokens)?;
+        let pre = named.unwrap_or_else(|| deduced_pre(tokens));
         let kinds = match meta.u32s("tokenizer.ggml.token_type")? {
             Some(kinds) => kinds,
             None => vec![1; tokens.len()],
@@ -128,7 +133,7 @@ impl Definition {
     /// Whether the parts fit together, wherever they come from.
     pub(crate) fn check(&self) -> Result<(), TokenizerError> {
         let pre = match self.model.as_str() {
-            "gpt2" => canonical_pre(Some(&self.pre))?,
+            "gpt2" => canonical_pre(Some(&self.pre))?.unwrap_or("gpt-2"),
             "llama" => "",
             "none" if *self == Self::none() => return Ok(()),
             other => return Err(TokenizerError::Model { found: other.to_owned() }),
@@ -189,15 +194,29 @@ pub(crate) fn special(meta: &Metadata, name: &str, vocabulary: usize) -> Result<
     }
 }
 
-fn canonical_pre(found: Option<&str>) -> Result<&'static str, TokenizerError> {
+/// The canonical name of a way of splitting; nothing where a file names none.
+fn canonical_pre(found: Option<&str>) -> Result<Option<&'static str>, TokenizerError> {
     match found {
-        // Files from before the key existed hold byte pairs of the GPT-2 kind.
-        None | Some("gpt-2" | "gpt2" | "default") => Ok("gpt-2"),
-        Some("llama-bpe" | "llama3" | "llama-v3") => Ok("llama-bpe"),
-        Some("qwen2") => Ok("qwen2"),
-        Some("smollm") => Ok("smollm"),
-        Some("tekken") => Ok("tekken"),
+        None | Some("default") => Ok(None),
+        Some("gpt-2" | "gpt2") => Ok(Some("gpt-2")),
+        Some("llama-bpe" | "llama3" | "llama-v3") => Ok(Some("llama-bpe")),
+        Some("qwen2") => Ok(Some("qwen2")),
+        Some("smollm") => Ok(Some("smollm")),
+        Some("tekken") => Ok(Some("tekken")),
         Some(other) => Err(TokenizerError::Pre { found: other.to_owned() }),
+    }
+}
+
+/// How a file splits text that does not say so, as those from before the key existed: Llama 3 and Qwen are known by the
+/// size of their vocabularies and by tokens that only they have together, all others split as GPT-2 does.
+fn deduced_pre(tokens: &[String]) -> &'static str {
+    let holds = |text: &str| tokens.iter().any(|token| token == text);
+    if tokens.len() >= LLAMA3_TOKENS && holds("<|begin_of_text|>") {
+        "llama-bpe"
+    } else if tokens.len() >= QWEN_TOKENS && holds("<|im_start|>") && holds("<|endoftext|>") {
+        "qwen2"
+    } else {
+        "gpt-2"
     }
 }
 
@@ -224,4 +243,38 @@ fn check_kinds(tokens: usize, kinds: &[u32]) -> Result<(), TokenizerError> {
 
 fn check_len(key: &'static str, expected: usize, found: usize) -> Result<(), TokenizerError> {
     if expected == found { Ok(()) } else { Err(TokenizerError::Length { key, expected, found }) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::formats::gguf::{Gguf, GgufWriter};
+
+    #[test]
+    fn a_file_that_does_not_name_its_splitting_is_known_by_its_vocabulary() {
+        let pre = |named: Option<&str>, count: usize, control: &[&str]| {
+            let mut tokens: Vec<String> = (control.len()..count).map(|n| format!("t{n}")).collect();
+            tokens.extend(control.iter().map(|text| (*text).to_owned()));
+            let mut w = GgufWriter::new();
+            w.string("tokenizer.ggml.model", "gpt2").strings("tokenizer.ggml.tokens", tokens);
+            w.strings("tokenizer.ggml.merges", vec![]);
+            if let Some(named) = named {
+                w.string("tokenizer.ggml.pre", named);
+            }
+            let file = w.finish();
+            let def = Definition::from_metadata(&Gguf::parse(&file).unwrap().metadata).unwrap();
+            assert!(def.check().is_ok());
+            def.pre
+        };
+        let (llama, qwen) = (&["<|begin_of_text|>"][..], &["<|im_start|>", "<|endoftext|>"][..]);
+        for named in [None, Some("default")] {
+            assert_eq!(pre(named, LLAMA3_TOKENS, llama), "llama-bpe");
+            assert_eq!(pre(named, LLAMA3_TOKENS - 1, llama), "gpt-2");
+            assert_eq!(pre(named, QWEN_TOKENS, qwen), "qwen2");
+            assert_eq!(pre(named, QWEN_TOKENS - 1, qwen), "gpt-2");
+            assert_eq!(pre(named, QWEN_TOKENS, &qwen[1..]), "gpt-2");
+        }
+        assert_eq!(pre(Some("gpt-2"), LLAMA3_TOKENS, llama), "gpt-2");
+        assert_eq!(pre(Some("smollm"), QWEN_TOKENS, qwen), "smollm");
+    }
 }

@@ -15,6 +15,12 @@ pub enum TokenizerError {
         /// The byte.
         byte: u8,
     },
+    /// More white space in a row than can be split.
+    #[error("the text has more than {limit} white-space characters in a row")]
+    Blanks {
+        /// The most allowed.
+        limit: usize,
+    },
     /// The metadata has a problem.
     #[error(transparent)]
     Gguf(#[from] GgufError),
@@ -25,9 +31,7 @@ pub enum TokenizerError {
         found: String,
     },
     /// A way of splitting that is not known.
-    #[error(
-        "`tokenizer.ggml.pre` is `{found}`; supported are gpt-2 (default), llama-bpe, qwen2, smollm and tekken"
-    )]
+    #[error("`tokenizer.ggml.pre` is `{found}`; supported are gpt-2, llama-bpe, qwen2, smollm and tekken")]
     Pre {
         /// The name.
         found: String,
@@ -90,6 +94,26 @@ pub enum TokenizerError {
         "the vocabulary has neither 256 byte tokens nor an unknown token: not every text could be encoded"
     )]
     NoFallback,
+    /// More text in tokens that are matched whole than is searched for.
+    #[error("tokens that are matched whole have {found} bytes or more together, at most {limit} allowed")]
+    WholeTokens {
+        /// Bytes up to the first token that is too much.
+        found: usize,
+        /// The most allowed.
+        limit: usize,
+    },
+    /// Pieces that can be put together in too many ways.
+    #[error(
+        "the merges that follow from the tokens up to {token} take {found} bytes, at most {limit} allowed"
+    )]
+    Merges {
+        /// The token whose merges are too much.
+        token: usize,
+        /// Bytes up to it.
+        found: usize,
+        /// The most allowed.
+        limit: usize,
+    },
     /// `tokenizer.json` is too long.
     #[error("tokenizer.json has {found} bytes, at most {limit} allowed")]
     JsonSize {
@@ -135,6 +159,36 @@ pub enum TokenizerError {
         /// The id.
         found: u32,
         /// The limit.
+        limit: usize,
+    },
+    /// A token id far beyond the number of tokens.
+    #[error("tokenizer.json: a token has the id {found}, ids below {limit} expected of {tokens} tokens")]
+    JsonSparse {
+        /// The id.
+        found: u32,
+        /// Number of tokens.
+        tokens: usize,
+        /// The limit.
+        limit: usize,
+    },
+    /// More parts of a pipeline than are run.
+    #[error("tokenizer.json: `{field}` has more than {limit} parts")]
+    Parts {
+        /// The place in the pipeline.
+        field: &'static str,
+        /// The most allowed.
+        limit: usize,
+    },
+    /// Parts of a pipeline that make a text too long.
+    #[error(
+        "tokenizer.json: `{field}` can make a text {found} times as long or more, at most {limit} allowed"
+    )]
+    Growth {
+        /// The place in the pipeline.
+        field: &'static str,
+        /// How many times.
+        found: usize,
+        /// The most allowed.
         limit: usize,
     },
     /// Two texts of one id.

@@ -10,13 +10,17 @@ use dn_core::{Hash32, blake3_256};
 use tokenizers::PreTokenizerWrapper;
 use tokenizers::pre_tokenizers::metaspace::PrependScheme;
 
-use super::special::Matcher;
+use super::special::{Matcher, is_long};
 use super::{Tokenizer, TokenizerError, TokenizerFault, bpe};
 use crate::spec::limits::MAX_ROWS;
 use check::{Added, Decoding};
 
 /// Longest file, in bytes.
 const MAX_BYTES: usize = 64 << 20;
+
+/// Ids that a vocabulary may reach to: some for each token, and a gap. There are tables with a row for each id.
+const MAX_IDS_PER_TOKEN: usize = 4;
+const MAX_GAP: usize = 65_536;
 
 /// The character that stands for a space in SentencePiece vocabularies.
 const SPACE: char = '\u{2581}';
@@ -66,7 +70,7 @@ impl Tokenizer {
             let key = "the token that starts a text".to_owned();
             return Err(TokenizerError::SpecialToken { key, found, vocabulary });
         }
-        let control = checked.added.iter().filter(|t| t.special);
+        let control = checked.added.iter().filter(|t| t.special && is_long(&t.content));
         let missing = match checked.decoding {
             Decoding::Bytes => (0..=255u8)
                 .filter(|b| machine.token_to_id(bpe::alphabet_char(*b).encode_utf8(&mut [0; 4])).is_none())
@@ -77,7 +81,7 @@ impl Tokenizer {
             later: later(&machine),
             bytes,
             ends,
-            control: Matcher::new(control.map(|t| (t.content.as_str(), t.id))).without_single_characters(),
+            control: Matcher::new(control.map(|t| (t.content.as_str(), t.id)))?,
             strips: checked.added.iter().filter_map(Added::strip).collect(),
             user_defined: Matcher::default(),
             missing,
@@ -126,6 +130,10 @@ fn token_bytes(
     let most = vocabulary.values().copied().max().ok_or(TokenizerError::Empty)?;
     if most as usize >= MAX_ROWS {
         return Err(TokenizerError::JsonId { found: most, limit: MAX_ROWS });
+    }
+    let limit = vocabulary.len().saturating_mul(MAX_IDS_PER_TOKEN).saturating_add(MAX_GAP);
+    if most as usize >= limit {
+        return Err(TokenizerError::JsonSparse { found: most, tokens: vocabulary.len(), limit });
     }
     let mut texts = vec![None; most as usize + 1];
     for (text, id) in &vocabulary {

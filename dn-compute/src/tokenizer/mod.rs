@@ -22,6 +22,9 @@ use definition::{Definition, TokenKind, TokenizerSource};
 use json::Strip;
 use special::{Matcher, Part};
 
+/// Most white-space characters in a row. `fancy-regex` keeps a place to come back to for each, a million at most.
+const MAX_BLANKS: usize = 500_000;
+
 /// The tokenizer of a model.
 ///
 /// From GGUF: byte-pair vocabularies (`gpt2`, split as `gpt-2`, `llama-bpe`, `qwen2`, `smollm` or `tekken`) and
@@ -80,9 +83,7 @@ impl Tokenizer {
         }
         let of_kind = |kind| {
             let tokens = def.tokens.iter().enumerate();
-            Matcher::new(
-                tokens.filter(|(id, _)| def.kind(*id) == kind).map(|(id, t)| (t.as_str(), id as u32)),
-            )
+            tokens.filter(move |(id, _)| def.kind(*id) == kind).map(|(id, t)| (t.as_str(), id as u32))
         };
         let machine = if def.tokens.is_empty() { None } else { Some(bpe::machine(def)?) };
         let missing = match &machine {
@@ -95,9 +96,9 @@ impl Tokenizer {
             bytes,
             ends,
             later: None,
-            control: of_kind(TokenKind::Control).without_single_characters(),
+            control: Matcher::new(of_kind(TokenKind::Control).filter(|(text, _)| special::is_long(text)))?,
             strips: Vec::new(),
-            user_defined: of_kind(TokenKind::UserDefined),
+            user_defined: Matcher::new(of_kind(TokenKind::UserDefined))?,
             missing,
             space_prefix: def.space_prefix,
             add_bos: def.add_bos,
@@ -124,7 +125,7 @@ impl Tokenizer {
     /// Token ids of plain text. Nothing in it is taken for a control token, and none is added.
     ///
     /// # Errors
-    /// [`TokenizerError::Absent`], [`TokenizerError::Byte`].
+    /// [`TokenizerError::Absent`], [`TokenizerError::Byte`], [`TokenizerError::Blanks`].
     pub fn encode(&self, text: &str) -> Result<Vec<u32>, TokenizerError> {
         let machine = self.machine.as_ref().ok_or(TokenizerError::Absent)?;
         let mut out = Vec::new();
@@ -140,7 +141,7 @@ impl Tokenizer {
     pub fn encode_marked(&self, text: &str, limit: usize) -> Result<Vec<u32>, TokenizerError> {
         use tokenizers::PostProcessor;
         let machine = self.machine.as_ref().ok_or(TokenizerError::Absent)?;
-        self.refuse_missing(text)?;
+        self.check_text(text)?;
         let mut encoding = machine.encode(text, false).map_err(TokenizerFault::new)?;
         let Some(processor) = machine.get_post_processor() else {
             return Ok(encoding.get_ids()[..encoding.len().min(limit)].to_vec());
@@ -190,7 +191,7 @@ impl Tokenizer {
 
     /// The control token with this text, if there is one.
     pub fn control_token(&self, text: &str) -> Option<u32> {
-        self.control.at_start(text.as_bytes()).filter(|(len, _)| *len == text.len()).map(|(_, id)| id)
+        self.control.id(text)
     }
 
     pub(crate) const fn control(&self) -> &Matcher {
@@ -211,18 +212,27 @@ impl Tokenizer {
                 }
                 Part::Text(part) => part,
             };
-            self.refuse_missing(part)?;
+            self.check_text(part)?;
             let encoding = machine.encode_fast(part, false).map_err(TokenizerFault::new)?;
             out.extend_from_slice(encoding.get_ids());
         }
         Ok(())
     }
 
-    fn refuse_missing(&self, text: &str) -> Result<(), TokenizerError> {
-        match text.bytes().find(|b| self.missing.contains(b)) {
-            Some(byte) => Err(TokenizerError::Byte { byte }),
-            None => Ok(()),
+    /// Refuses bytes without a token, and runs of white space that the splitting patterns do not get through: the crate
+    /// takes the rest of such a text for one word and says nothing.
+    fn check_text(&self, text: &str) -> Result<(), TokenizerError> {
+        if let Some(byte) = text.bytes().find(|b| self.missing.contains(b)) {
+            return Err(TokenizerError::Byte { byte });
         }
+        let mut run = 0;
+        for c in text.chars() {
+            run = if c.is_whitespace() { run + 1 } else { 0 };
+            if run > MAX_BLANKS {
+                return Err(TokenizerError::Blanks { limit: MAX_BLANKS });
+            }
+        }
+        Ok(())
     }
 
     /// The bytes that a token stands for; none for a control token or an id without a text.

@@ -1,6 +1,8 @@
 use proptest::prelude::*;
 use std::sync::Arc;
 
+mod families;
+
 use super::hard::HARD;
 use super::*;
 use crate::formats::gguf::{Array, Gguf, GgufError, GgufWriter, Value, ValueType};
@@ -170,6 +172,46 @@ fn sentence_pieces_merge_by_score_and_fall_back_to_bytes() {
     let t = pieces(false);
     assert_eq!(t.encode("oé").unwrap(), [7, 11, 0]);
     assert_eq!(t.decode(&[7, 11, 0]), "o\u{2047}");
+}
+
+/// Tokens that are each the one before and a letter can be put together in half a million ways, of a third of a gigabyte.
+#[test]
+fn pieces_with_too_many_merges_are_refused() {
+    let with = |kind: i64| {
+        let mut tokens = vec!["?".to_owned()];
+        tokens.extend((1..=1024).map(|n| "a".repeat(n)));
+        build(|w| {
+            w.string("tokenizer.ggml.model", "llama");
+            let kinds = [kind].into_iter().chain([1; 1024]).collect();
+            w.key("tokenizer.ggml.token_type", Value::Array(Array::Signed(ValueType::I32, kinds)));
+            w.key("tokenizer.ggml.scores", Value::Array(Array::F32(vec![0.0; tokens.len()])));
+            w.strings("tokenizer.ggml.tokens", tokens);
+        })
+        .unwrap_err()
+    };
+    match with(2) {
+        TokenizerError::Merges { token, found, limit } => {
+            assert_eq!(limit, 64 << 20);
+            assert!(token < 1024 && found > limit && found < limit + 2048);
+        }
+        other => panic!("{other}"),
+    }
+    // What is refused anyway is refused before.
+    assert!(matches!(with(1), TokenizerError::NoFallback));
+}
+
+/// The splitting patterns give up on a million blanks, and the rest of the text would be one word.
+#[test]
+fn longer_runs_of_blanks_than_can_be_split_are_refused() {
+    let t = bytes_only(&[("<end>", 3)]);
+    let text = |blanks: usize| format!("a{}b", "\u{3000}\n".repeat(blanks / 2));
+    assert!(t.check_text(&text(MAX_BLANKS)).is_ok());
+    let long = text(MAX_BLANKS + 2);
+    for refused in
+        [t.encode(&long), t.encode_marked(&long, 9), t.encode_template(&format!("<end>{long}"), '\u{fdd0}')]
+    {
+        assert!(matches!(refused, Err(TokenizerError::Blanks { limit: MAX_BLANKS })));
+    }
 }
 
 #[test]

@@ -1,12 +1,13 @@
 //! Files: forms that mean the same, and files that must be refused.
 
-use dn_compute::EngineOptions;
 use dn_compute::encoder::{Encoder, EncoderError, EncoderFiles, EncoderModel, Pooling};
+use dn_compute::formats::gguf::GgufWriter;
 use dn_compute::spec::BlockLength;
+use dn_compute::{EngineOptions, ModelError};
 use proptest::prelude::*;
 use safetensors::Dtype;
 
-use super::random::{Files, Rng};
+use super::random::{Files, Rng, words};
 
 fn changed(change: impl Fn(&mut Files)) -> EncoderError {
     let mut files = Files::new(6);
@@ -147,9 +148,7 @@ fn tensors_that_do_not_fit_are_named() {
     assert!(matches!(other, EncoderError::UnexpectedTensor { name } if name == "encoder.layer.2.extra"));
     assert!(matches!(changed(|f| f.dtype = Dtype::I64), EncoderError::TensorType { .. }));
     let small = changed(|f| {
-        f.config = f
-            .config
-            .replace(&format!("\"vocab_size\":{}", super::random::words().len()), "\"vocab_size\":20");
+        f.config = f.config.replace(&format!("\"vocab_size\":{}", words().len()), "\"vocab_size\":20");
         let word = f.tensors.get_mut("embeddings.word_embeddings.weight").unwrap();
         *word = (vec![20, 48], word.1[..20 * 48].to_vec());
     });
@@ -159,7 +158,7 @@ fn tensors_that_do_not_fit_are_named() {
 #[test]
 fn gguf_files_that_mean_something_else_are_refused() {
     let files = Files::new(6);
-    let with = |change: fn(&mut dn_compute::formats::gguf::GgufWriter)| {
+    let with = |change: fn(&mut GgufWriter)| {
         let mut w = files.gguf();
         change(&mut w);
         EncoderModel::from_gguf(&w.finish(), BlockLength::B32).expect_err("refused")
@@ -202,6 +201,138 @@ fn a_directory_is_loaded_and_a_missing_file_named() {
     let gguf = dir.path().join("model.gguf");
     std::fs::write(&gguf, files.gguf().finish()).unwrap();
     assert!(EncoderModel::load(&gguf).is_ok());
+}
+
+/// A directory with the files of a model.
+fn directory() -> tempfile::TempDir {
+    let dir = tempfile::tempdir().unwrap();
+    let files = Files::new(6);
+    std::fs::write(dir.path().join("config.json"), &files.config).unwrap();
+    std::fs::write(dir.path().join("tokenizer.json"), &files.tokenizer).unwrap();
+    std::fs::write(dir.path().join("model.safetensors"), files.safetensors()).unwrap();
+    dir
+}
+
+#[test]
+fn modules_of_a_directory_are_read() {
+    let dir = directory();
+    let load = || EncoderModel::load(dir.path()).map(|model| model.front().id());
+    let id = load().unwrap();
+    let list = |kinds: &[(&str, &str)]| {
+        let module = |(kind, path): &(&str, &str)| {
+            let kind = format!("sentence_transformers.models.{kind}");
+            serde_json::json!({"type": kind, "path": path})
+        };
+        let list: Vec<_> = kinds.iter().map(module).collect();
+        std::fs::write(dir.path().join("modules.json"), serde_json::Value::from(list).to_string()).unwrap();
+    };
+    let first = [("Transformer", ""), ("Pooling", "1_Pooling")];
+    list(&first);
+    let error = load().expect_err("no pooling is there");
+    assert!(matches!(&error, EncoderError::Read { path, .. } if path.ends_with("config.json")), "{error}");
+    std::fs::create_dir(dir.path().join("1_Pooling")).unwrap();
+    let mean = r#"{"pooling_mode_mean_tokens":true}"#;
+    std::fs::write(dir.path().join("1_Pooling/config.json"), mean).unwrap();
+    assert_eq!(load().unwrap(), id);
+    list(&[first[0], first[1], ("Normalize", "2_Normalize")]);
+    assert_eq!(load().unwrap(), id, "embeddings are of length one in any case");
+    list(&[first[0], first[1], ("Dense", "2_Dense"), ("Normalize", "3_Normalize")]);
+    let error = load().expect_err("a layer that is not computed");
+    assert!(matches!(error, EncoderError::Parameter { key: "modules.json", .. }), "{error}");
+    assert!(error.to_string().contains("2_Dense"), "{error}");
+}
+
+#[test]
+fn files_of_another_kind_and_overlong_ones_are_refused_unread() {
+    for name in
+        ["config.json", "tokenizer.json", "model.safetensors", "modules.json", "1_Pooling/config.json"]
+    {
+        let dir = directory();
+        let path = dir.path().join(name);
+        let name = name.rsplit('/').next().unwrap();
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        let _absent = std::fs::remove_file(&path);
+        // A directory: opening a pipe would hang where this fails.
+        std::fs::create_dir(&path).unwrap();
+        let error = EncoderModel::load(dir.path()).expect_err("no file");
+        assert!(
+            matches!(&error, EncoderError::File(ModelError::NotAFile { path }) if path.ends_with(name)),
+            "{error}"
+        );
+        std::fs::remove_dir(&path).unwrap();
+        if name == "model.safetensors" {
+            continue;
+        }
+        let limit = if name == "tokenizer.json" { 64 << 20 } else { 16 << 20 };
+        std::fs::File::create(&path).unwrap().set_len(limit + 1).unwrap();
+        let error = EncoderModel::load(dir.path()).expect_err("too long");
+        assert!(
+            matches!(&error, EncoderError::File(ModelError::FileSize { path, found, .. }) if path.ends_with(name) && *found == limit + 1),
+            "{error}"
+        );
+    }
+    let dir = directory();
+    let path = dir.path().join("model.safetensors");
+    // A header that promises more than the file has; then one with a byte too many behind its tensors.
+    let good = std::fs::read(&path).unwrap();
+    std::fs::write(&path, (1u64 << 26).to_le_bytes()).unwrap();
+    assert!(matches!(EncoderModel::load(dir.path()), Err(EncoderError::SafeTensors(_))));
+    std::fs::write(&path, [good, vec![0]].concat()).unwrap();
+    assert!(matches!(EncoderModel::load(dir.path()), Err(EncoderError::SafeTensors(_))));
+    // A GGUF file with a length that no header has.
+    let path = dir.path().join("model.gguf");
+    let mut bytes = Files::new(6).gguf().finish();
+    let at = bytes.windows(20).position(|w| w == b"general.architecture").unwrap() + 24;
+    bytes[at + 3] ^= 0x40;
+    std::fs::write(&path, bytes).unwrap();
+    std::fs::OpenOptions::new().write(true).open(&path).unwrap().set_len(2 << 30).unwrap();
+    let error = EncoderModel::load(&path).expect_err("refused");
+    assert!(error.to_string().contains("at most 536870912 allowed"), "{error}");
+}
+
+#[test]
+fn a_gguf_file_is_lower_cased_unless_its_tokens_are_not() {
+    let files = Files::new(6);
+    let with = |change: &dyn Fn(&mut Vec<String>)| {
+        let mut tokens = words();
+        change(&mut tokens);
+        let phantom = |word: &String| match word.strip_prefix("##") {
+            Some(rest) => rest.to_owned(),
+            None if word.starts_with('[') => word.clone(),
+            None => format!("\u{2581}{word}"),
+        };
+        let mut w: GgufWriter = files.gguf().without_key("tokenizer.ggml.tokens");
+        w.strings("tokenizer.ggml.tokens", tokens.iter().map(phantom).collect());
+        let model = EncoderModel::from_gguf(&w.finish(), BlockLength::B32).unwrap();
+        let encoder = Encoder::new(model, EngineOptions::default()).unwrap();
+        move |text: &str| encoder.tokens(text).unwrap()
+    };
+    let id = |word: &str| words().iter().position(|w| w == word).unwrap() as u32;
+    let the = [2, id("the"), 3];
+    let uncased = with(&|_| {});
+    assert_eq!((uncased("The"), uncased("th\u{e9}")), (the.to_vec(), the.to_vec()));
+    // A capital in a special token says nothing, nor one that has no small letter.
+    let special = with(&|tokens| tokens[4] = "[Unused]".to_owned());
+    assert_eq!(special("The"), the);
+    let symbol = with(&|tokens| tokens[id("proof") as usize] = "\u{211d}".to_owned());
+    assert_eq!(symbol("The"), the);
+    let cased = with(&|tokens| tokens[id("proof") as usize] = "Th\u{e9}".to_owned());
+    assert_eq!(cased("Th\u{e9}"), [2, id("proof"), 3]);
+    assert_eq!(cased("the"), the);
+    assert_eq!((cased("The"), cased("TH\u{c9}")), (vec![2, 1, 3], vec![2, 1, 3]));
+}
+
+#[test]
+fn parts_of_words_are_marked_as_usual() {
+    let error = changed(|f| {
+        f.tokenizer = f
+            .tokenizer
+            .replace(r###""continuing_subword_prefix":"##""###, r#""continuing_subword_prefix":"@@""#);
+    });
+    assert!(
+        matches!(&error, EncoderError::Parameter { key: "continuing_subword_prefix", found, .. } if found == "`@@`"),
+        "{error}"
+    );
 }
 
 proptest! {

@@ -56,6 +56,29 @@ fn amx() {
 }
 
 #[test]
+fn neon() {
+    for threads in 1..=3 {
+        check(Isa::Neon, threads);
+    }
+}
+
+#[test]
+fn neon_dot() {
+    for threads in 1..=3 {
+        check(Isa::NeonDot, threads);
+    }
+}
+
+/// Whatever is added to the list is added above.
+#[test]
+fn every_instruction_set_is_checked() {
+    let here = include_str!("conformance.rs");
+    for isa in Isa::ALL {
+        assert!(here.contains(&format!("check(Isa::{isa:?}, ")), "{isa}");
+    }
+}
+
+#[test]
 fn the_suite_notices_a_wrong_bit() {
     // The suite itself must be able to fail: a backend that is one unit off in one operation.
     assert!(conformance::run(&Off).is_err());

@@ -41,12 +41,11 @@ impl Step<'_> {
     pub(super) fn judge_turns(&mut self) {
         let turns: Vec<_> = TURNS.iter(self.state).collect();
         for (validator, turns) in turns {
+            if turns.made == 0 && turns.missed == 0 {
+                continue;
+            }
             VALIDATOR_EPOCHS.update(self.state, &validator, |epoch| {
-                if turns.missed > turns.made {
-                    epoch.missed(Weight::ONE);
-                } else if turns.made > 0 {
-                    epoch.timely(Weight::ONE);
-                }
+                if turns.missed > turns.made { epoch.missed(Weight::ONE) } else { epoch.timely(Weight::ONE) }
             });
         }
     }

@@ -107,8 +107,11 @@ pub enum ConsensusError {
     /// The system gives no thread or no runtime.
     #[error(transparent)]
     Io(#[from] std::io::Error),
-    /// A decided block that never came.
-    #[error("block {block} was decided at height {height}, and this node does not have it")]
+    /// A decided block that never came, or was lost.
+    #[error(
+        "block {block} was decided at height {height}, and this node does not have it. If `consensus/undecided.log` was damaged, and others \
+         decide too, move `consensus/engine.wal` away and start again: the block comes from them then, and the key signs once they are heard"
+    )]
     Unknown {
         /// The height.
         height: u64,
@@ -306,7 +309,7 @@ impl<'a> Runner<'a> {
                 tracing::error!(%damaged, "the engine's log");
             }
             Log::Whole { end, .. } => log::cut(&path, end).map_err(io)?,
-            Log::Missing => {}
+            Log::Missing => log::remove(&path).map_err(io)?,
         }
         if !admitted && self.settings.alone && guard.height() > tip + 1 {
             return Err(EngineError::new(format!(

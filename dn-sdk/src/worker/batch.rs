@@ -315,7 +315,7 @@ mod tests {
         let kinds = |specs: &[u16]| -> Vec<u16> {
             of_one_kind(specs.iter().map(with).collect()).iter().map(spec_of).collect()
         };
-        assert_eq!(kinds(&[]), []);
+        assert!(kinds(&[]).is_empty());
         assert_eq!(kinds(&[1, NO_NUMERIC_SPEC, 1]), [1, 1]);
         assert_eq!(kinds(&[NO_NUMERIC_SPEC, 1, NO_NUMERIC_SPEC]), [NO_NUMERIC_SPEC; 2]);
         assert_eq!(kinds(&[1, 1]), [1, 1]);

@@ -1,7 +1,8 @@
 //! The file of `dn infer --logits-out`.
 
 use std::fs;
-use std::io::Write;
+use std::io::{self, BufWriter, Write};
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
 use dn_compute::Engine;
@@ -49,17 +50,97 @@ impl LogitsFile {
         Ok(Self { path: path.to_owned(), file, _unfinished: unfinished })
     }
 
-    /// Writes the logits of every position that went through the model: all tokens but the last generated one.
+    /// Writes the logits of every position that went through the model, all tokens but the last generated one, as they are
+    /// computed: together they may be larger than the memory.
     pub(super) fn write(mut self, engine: &Engine, prompt: &[u32], output: &[u32]) -> Result<(), CliError> {
         let fed = [prompt, &output[..output.len().saturating_sub(1)]].concat();
-        let logits = engine.logits(&fed)?;
-        let bytes: Vec<u8> = logits.iter().flat_map(|logit| logit.to_le_bytes()).collect();
-        let shape = vec![fed.len(), logits.len() / fed.len().max(1)];
-        let contents = safetensors::tensor::TensorView::new(safetensors::Dtype::F32, shape, &bytes)
-            .and_then(|tensor| safetensors::serialize([("logits", tensor)], None))
-            .map_err(|error| CliError::Other(format!("logits: {error}")))?;
-        self.file.write_all(&contents).map_err(CliError::file("write", &self.path))?;
+        let vocabulary = engine.model().front().vocabulary() as usize;
+        let mut written = Rows::begin(&mut self.file, fed.len(), vocabulary);
+        engine.each_logits(&fed, &mut |row| {
+            let next = written.as_mut().ok().map(|rows| rows.push(row));
+            match next {
+                Some(Ok(())) => ControlFlow::Continue(()),
+                Some(Err(error)) => {
+                    written = Err(error);
+                    ControlFlow::Break(())
+                }
+                None => ControlFlow::Break(()),
+            }
+        })?;
+        written.and_then(Rows::end).map_err(CliError::file("write", &self.path))?;
         let moved = self.file.persist(&self.path).map_err(|error| error.error);
         moved.map(drop).map_err(CliError::file("write", &self.path))
+    }
+}
+
+/// A safetensors file with one tensor, `logits`, of which one row is in memory.
+struct Rows<W: Write> {
+    to: BufWriter<W>,
+    bytes: Vec<u8>,
+    /// Rows that are still to come.
+    missing: usize,
+}
+
+impl<W: Write> Rows<W> {
+    /// Writes the header.
+    fn begin(to: W, rows: usize, columns: usize) -> io::Result<Self> {
+        let size = rows as u64 * columns as u64 * 4;
+        let mut header =
+            format!(r#"{{"logits":{{"dtype":"F32","shape":[{rows},{columns}],"data_offsets":[0,{size}]}}}}"#);
+        // So that the values are aligned.
+        while !header.len().is_multiple_of(8) {
+            header.push(' ');
+        }
+        let mut to = BufWriter::new(to);
+        to.write_all(&(header.len() as u64).to_le_bytes())?;
+        to.write_all(header.as_bytes())?;
+        Ok(Self { to, bytes: Vec::with_capacity(columns * 4), missing: rows })
+    }
+
+    fn push(&mut self, row: &[f32]) -> io::Result<()> {
+        self.bytes.clear();
+        self.bytes.extend(row.iter().flat_map(|logit| logit.to_le_bytes()));
+        self.missing = self.missing.saturating_sub(1);
+        self.to.write_all(&self.bytes)
+    }
+
+    /// Writes what is left in the buffer.
+    fn end(mut self) -> io::Result<()> {
+        debug_assert_eq!(self.missing, 0, "rows that the header promises");
+        self.to.flush()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use safetensors::tensor::TensorView;
+    use safetensors::{Dtype, SafeTensors};
+
+    use super::*;
+
+    #[test]
+    fn rows_are_the_file_that_the_format_s_own_crate_writes() {
+        for (rows, columns) in [(1, 1), (3, 5), (10, 7), (12, 131), (100, 10)] {
+            let values: Vec<f32> = (0..rows * columns).map(|i| i as f32 * 0.25 - 3.0).collect();
+            let mut file = Vec::new();
+            let mut writer = Rows::begin(&mut file, rows, columns).unwrap();
+            values.chunks(columns).for_each(|row| writer.push(row).unwrap());
+            writer.end().unwrap();
+            let bytes: Vec<u8> = values.iter().flat_map(|v| v.to_le_bytes()).collect();
+            let read = SafeTensors::deserialize(&file).unwrap();
+            let tensor = read.tensor("logits").unwrap();
+            assert_eq!((tensor.dtype(), tensor.shape()), (Dtype::F32, &[rows, columns][..]));
+            assert_eq!(tensor.data(), bytes);
+            let view = TensorView::new(Dtype::F32, vec![rows, columns], &bytes).unwrap();
+            assert_eq!(file, safetensors::serialize([("logits", view)], None).unwrap());
+        }
+    }
+
+    #[test]
+    fn a_row_is_not_kept() {
+        let mut writer = Rows::begin(io::sink(), 1000, 100).unwrap();
+        (0..1000).for_each(|_| writer.push(&[0.5; 100]).unwrap());
+        assert!(writer.bytes.capacity() < 1000, "{} bytes", writer.bytes.capacity());
+        writer.end().unwrap();
     }
 }

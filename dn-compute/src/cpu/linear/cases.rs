@@ -5,6 +5,16 @@ use crate::cpu::Isa;
 use crate::spec::matrix::QuantParts;
 use crate::spec::{BlockLength, Blocks, QuantMatrix};
 
+/// One thread with this instruction set; nothing, and a word about it, where the machine has it not.
+#[allow(clippy::print_stdout, reason = "a skip must be seen")]
+pub(super) fn cpu(isa: Isa) -> Option<Cpu> {
+    let cpu = Cpu::new(isa, 1).ok();
+    if cpu.is_none() {
+        println!("SKIPPED: this machine has no {isa}");
+    }
+    cpu
+}
+
 /// Weights and activations as large as they come, some of either sign; such that four bits hold them if `four`.
 fn matrix(blocks: Blocks, four: bool, rows: usize, cols: usize) -> QuantMatrix {
     let count = rows * blocks.count(cols);

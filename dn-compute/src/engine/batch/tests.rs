@@ -3,7 +3,7 @@ use std::num::NonZeroUsize;
 use std::ops::ControlFlow;
 use std::time::Duration;
 
-use dn_core::objects::{Decoding, FinishReason, Sampling};
+use dn_core::objects::{Decoding, FinishReason, Grammar, Sampling};
 use proptest::prelude::*;
 
 use super::*;
@@ -12,11 +12,19 @@ use crate::engine::{EngineOptions, GenerateRequest, Generation, ReplayRequest, T
 use crate::formats::gguf::TensorType;
 use crate::model::Model;
 use crate::spec::attention::KEY_BLOCK;
-use crate::testing::{Rng, Shape};
+use crate::testing::{Rng, Shape, byte_vocabulary};
 
 /// Long enough for several pages, narrow enough to be quick.
 fn shape() -> Shape {
     Shape { context: 400, width: 32, head_size: 8, ffn: 32, kinds: &[TensorType::Q8_0], ..Shape::default() }
+}
+
+/// A file of this shape, with a token for each byte.
+fn file_with_tokenizer(shape: &Shape, seed: u64) -> Vec<u8> {
+    let mut w = shape.metadata();
+    byte_vocabulary(&mut w, shape.vocabulary);
+    shape.tensors(&mut w, seed);
+    w.finish()
 }
 
 fn engine(file: &[u8], isa: Isa, threads: usize, chunk: usize) -> Arc<Engine> {
@@ -110,8 +118,8 @@ proptest! {
         seed: u64, slots in 1usize..7, step_tokens in 1usize..40, chunk in 1usize..100, threads in 1usize..4,
         scalar: bool, pages in 0u64..12, count in 1usize..12, qwen: bool,
     ) {
-        let shape = Shape { arch: if qwen { "qwen2" } else { "llama" }, ..shape() };
-        let file = shape.file(seed % 4);
+        let shape = Shape { arch: if qwen { "qwen2" } else { "llama" }, vocabulary: 270, ..shape() };
+        let file = file_with_tokenizer(&shape, seed % 4);
         let lone = engine(&file, Isa::Auto, 1, 256);
         let isa = if scalar { Isa::Scalar } else { Isa::Auto };
         let engine = engine(&file, isa, threads, chunk);
@@ -128,6 +136,14 @@ proptest! {
                 let sampling = if rng.next().is_multiple_of(3) { Sampling::GREEDY } else { warm(rng.next()) };
                 let mut new = request(prompt(&mut rng, len), sampling, 1 + (rng.next() % 70) as u32);
                 new.decoding.logprobs = [None, Some(2)][(rng.next() % 2) as usize];
+                new.decoding.grammar = match rng.next() % 6 {
+                    0 => Grammar::JsonObject,
+                    1 => Grammar::Regex { pattern: "(ab|[c-z0-9 ]){3,50}".to_owned() },
+                    _ => Grammar::None,
+                };
+                if rng.next().is_multiple_of(4) {
+                    new.stop = vec!["q".to_owned(), "7 ".to_owned()];
+                }
                 new.scope = scopes[(rng.next() % 3) as usize];
                 if rng.next().is_multiple_of(3) {
                     // Half of it exists already, or all of it.

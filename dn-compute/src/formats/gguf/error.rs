@@ -24,7 +24,7 @@ pub enum GgufError {
         /// Its version, bytes swapped.
         version: u32,
     },
-    /// The header goes on after the last byte.
+    /// The header goes on after the last byte of the file.
     #[error("byte {at}: the header needs {needed} more bytes for {what}, {left} are left")]
     Truncated {
         /// Offset of what was being read.
@@ -35,6 +35,30 @@ pub enum GgufError {
         needed: u64,
         /// Bytes that are left.
         left: u64,
+    },
+    /// The header goes on after the bytes that were given of the file.
+    #[error("byte {at}: for {what} the first {needed} bytes of the file are needed, {have} were given")]
+    Partial {
+        /// Offset of what was being read.
+        at: u64,
+        /// What was being read.
+        what: &'static str,
+        /// First bytes of the file that are needed at least.
+        needed: u64,
+        /// First bytes that were given.
+        have: u64,
+    },
+    /// The header is longer than any is allowed to be.
+    #[error("byte {at}: with {what} the header takes {needed} bytes or more, at most {limit} allowed")]
+    HeaderSize {
+        /// Offset of what was being read.
+        at: u64,
+        /// What was being read.
+        what: &'static str,
+        /// Bytes of the header at least.
+        needed: u64,
+        /// The most allowed.
+        limit: u64,
     },
     /// A count is over the limit of its field.
     #[error("byte {at}: {what} is {found}, at most {limit} allowed")]

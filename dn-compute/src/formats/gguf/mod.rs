@@ -1,7 +1,8 @@
 //! A strict reader of GGUF headers, versions 2 and 3, little-endian.
 //!
 //! Everything a file claims is checked before it is believed: no allocation is larger than a small multiple of the
-//! header's own bytes, no tensor reaches over the end of the file, is misaligned or shares bytes with another.
+//! header's own bytes, of which there are at most 512 MiB; no tensor reaches over the end of the file, is misaligned or shares
+//! bytes with another.
 //!
 //! # Source
 //! The GGUF specification of the ggml project (`docs/gguf.md`), read; no code taken.
@@ -18,6 +19,7 @@ use std::collections::HashMap;
 use std::fmt;
 
 pub use error::{GgufError, UnsupportedType};
+pub use read::MAX_HEADER_BYTES;
 pub use value::{Array, Metadata, Value, ValueType};
 pub use write::GgufWriter;
 
@@ -145,9 +147,9 @@ impl Gguf {
     /// Reads a header from the first bytes of a file of `file_len` bytes.
     ///
     /// # Errors
-    /// [`GgufError`]; [`GgufError::Truncated`] also when `head` ends too early, although the file goes on.
+    /// [`GgufError`]; [`GgufError::Partial`] when `head` ends too early, although the file goes on.
     pub fn parse_header(head: &[u8], file_len: u64) -> Result<Self, GgufError> {
-        let mut c = Cursor::new(head);
+        let mut c = Cursor::new(head, file_len);
         let version = version(&mut c)?;
         // A tensor's entry takes at least 32 bytes, a key's 13.
         let tensor_count = c.count("number of tensors", 32, MAX_TENSORS)?;

@@ -7,30 +7,48 @@ use super::value::{Array, Value, ValueType};
 pub(super) const MAX_KEY_BYTES: u64 = 65_535;
 /// Deepest nesting of arrays.
 const MAX_ARRAY_DEPTH: u32 = 4;
+/// Longest header: several times that of the largest vocabularies, and little beside the weights of such a model.
+pub const MAX_HEADER_BYTES: u64 = 512 << 20;
 
 /// A position in the header.
 pub(super) struct Cursor<'a> {
+    /// The file's first bytes.
     bytes: &'a [u8],
+    /// Bytes of the file.
+    file: u64,
     at: usize,
 }
 
 impl<'a> Cursor<'a> {
-    pub(super) const fn new(bytes: &'a [u8]) -> Self {
-        Self { bytes, at: 0 }
+    pub(super) const fn new(bytes: &'a [u8], file: u64) -> Self {
+        Self { bytes, file, at: 0 }
     }
 
     pub(super) const fn position(&self) -> u64 {
         self.at as u64
     }
 
-    const fn left(&self) -> u64 {
-        (self.bytes.len() - self.at) as u64
+    /// Whether the next `needed` bytes are there; if not, whether they could be.
+    const fn check(&self, what: &'static str, needed: u64) -> Result<(), GgufError> {
+        let at = self.position();
+        let left = self.file.saturating_sub(at);
+        if needed > left {
+            return Err(GgufError::Truncated { at, what, needed, left });
+        }
+        // No overflow: the file goes on for so long.
+        let end = at + needed;
+        if end > MAX_HEADER_BYTES {
+            return Err(GgufError::HeaderSize { at, what, needed: end, limit: MAX_HEADER_BYTES });
+        }
+        let have = self.bytes.len() as u64;
+        if end > have {
+            return Err(GgufError::Partial { at, what, needed: end, have });
+        }
+        Ok(())
     }
 
     pub(super) fn take(&mut self, what: &'static str, n: u64) -> Result<&'a [u8], GgufError> {
-        if n > self.left() {
-            return Err(GgufError::Truncated { at: self.position(), what, needed: n, left: self.left() });
-        }
+        self.check(what, n)?;
         let out = &self.bytes[self.at..self.at + n as usize];
         self.at += n as usize;
         Ok(out)
@@ -63,10 +81,7 @@ impl<'a> Cursor<'a> {
         if found > limit {
             return Err(GgufError::Limit { at, what, found, limit });
         }
-        let needed = found.saturating_mul(min_bytes);
-        if needed > self.left() {
-            return Err(GgufError::Truncated { at: self.position(), what, needed, left: self.left() });
-        }
+        self.check(what, found.saturating_mul(min_bytes))?;
         Ok(found as usize)
     }
 

@@ -103,6 +103,37 @@ fn absurd_counts_are_refused_before_anything_is_allocated() {
 }
 
 #[test]
+fn the_first_bytes_of_a_file_say_whether_the_rest_is_needed() {
+    let good = GgufWriter::new().string("k", "text").finish();
+    let at = good.windows(4).position(|w| w == b"text").unwrap();
+    let with_length = |length: u64, file: u64| {
+        let mut head = good.clone();
+        head[at - 8..at].copy_from_slice(&length.to_le_bytes());
+        Gguf::parse_header(&head, file)
+    };
+    let (file, have, start) = (40 << 30, good.len() as u64, at as u64);
+    // More than the file has: no reading on would help.
+    let (needed, left) = ((1 << 50) + 4, file - start);
+    let truncated = GgufError::Truncated { at: start, what: "a string", needed, left };
+    assert_eq!(with_length(needed, file), Err(truncated));
+    // The file has as much, but no header does.
+    for length in [(1 << 34) + 4, MAX_HEADER_BYTES - start + 1] {
+        let long = with_length(length, file);
+        let (needed, limit) = (start + length, MAX_HEADER_BYTES);
+        assert_eq!(long, Err(GgufError::HeaderSize { at: start, what: "a string", needed, limit }));
+    }
+    let on = |length| Err(GgufError::Partial { at: start, what: "a string", needed: start + length, have });
+    for length in [MAX_HEADER_BYTES - start, 1 << 20, have - start + 1] {
+        assert_eq!(with_length(length, file), on(length));
+    }
+    assert!(with_length(4, have).is_ok());
+    for cut in 0..at + 4 {
+        let cut = Gguf::parse_header(&good[..cut], have);
+        assert!(matches!(cut, Err(GgufError::Partial { .. })), "{cut:?}");
+    }
+}
+
+#[test]
 fn deep_arrays_are_refused() {
     let mut nested = Array::Bool(vec![true]);
     for _ in 0..3 {

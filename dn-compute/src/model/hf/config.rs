@@ -10,17 +10,16 @@ use crate::spec::rope::yarn_attention;
 /// Most layers, as for GGUF.
 const MAX_LAYERS: usize = 1024;
 
-/// Keys that would change results and that nothing here answers to, unless they hold one of these neutral values.
-const REFUSED: [(&str, &str); 9] = [
-    ("quantization_config", "weights that are quantised already"),
-    ("num_local_experts", "a mixture of experts"),
-    ("num_experts", "a mixture of experts"),
-    ("logits_scaling", "scaled logits"),
-    ("residual_multiplier", "a scaled residual stream"),
-    ("embedding_multiplier", "scaled embeddings"),
-    ("attention_multiplier", "scaled attention"),
-    ("attn_logit_softcapping", "capped attention scores"),
-    ("final_logit_softcapping", "capped logits"),
+/// Keys that would change results and that nothing here answers to, unless they hold one of their neutral values.
+const REFUSED: [(&str, &str, &[f64]); 8] = [
+    ("quantization_config", "weights that are quantised already", &[]),
+    ("num_local_experts", "a mixture of experts", &[0.0, 1.0]),
+    ("num_experts", "a mixture of experts", &[0.0, 1.0]),
+    ("logits_scaling", "scaled logits", &[1.0]),
+    ("residual_multiplier", "a scaled residual stream", &[1.0]),
+    ("embedding_multiplier", "scaled embeddings", &[1.0]),
+    ("attn_logit_softcapping", "capped attention scores", &[0.0]),
+    ("final_logit_softcapping", "capped logits", &[0.0]),
 ];
 
 /// The architecture as GGUF names it, and its hyper-parameters.
@@ -45,10 +44,13 @@ pub(super) fn read(config: &Value) -> Result<(String, Hyperparameters), ModelErr
     let default_head = if kind == "qwen3" { 128 } else { width / heads };
     let head_size = keys.size("head_dim", Some(default_head), MAX_HEAD_DIM)?;
     keys.check("head_dim", head_size.is_multiple_of(2), "even", head_size)?;
+    keys.refuse_attention_scale(head_size)?;
     let context = keys.size("max_position_embeddings", None, u32::MAX as usize)?;
-    let theta = keys
-        .f32(&config["rope_parameters"], "rope_theta", None)
-        .or_else(|_| keys.f32(config, "rope_theta", Some(10_000.0)))?;
+    // Newer files keep it with the scaling.
+    let theta = match &config["rope_parameters"]["rope_theta"] {
+        Value::Null => keys.f32(config, "rope_theta", Some(10_000.0))?,
+        _ => keys.f32(&config["rope_parameters"], "rope_theta", None)?,
+    };
     keys.check("rope_theta", (2.0..=(1u64 << 60) as f32).contains(&theta), "between 2 and 2^60", theta)?;
     let epsilon = keys.f32(config, "rms_norm_eps", Some(1e-6))?;
     keys.check(
@@ -136,23 +138,42 @@ impl Keys<'_> {
 
     fn refuse_features(&self) -> Result<(), ModelError> {
         let refuse = |feature, key: &str| Err(ModelError::Feature { feature, key: key.to_owned() });
-        for (key, feature) in REFUSED {
-            let neutral = self.0[key].is_null() || self.0[key].as_f64().is_some_and(|n| n == 1.0 || n == 0.0);
-            if !neutral {
+        for (key, feature, neutral) in REFUSED {
+            let is_neutral =
+                self.0[key].is_null() || self.0[key].as_f64().is_some_and(|n| neutral.contains(&n));
+            if !is_neutral {
                 return refuse(feature, key);
             }
         }
         if self.flag("mlp_bias", false)? {
             return refuse("biases of the feed-forward layers", "mlp_bias");
         }
-        let partial = self.0["partial_rotary_factor"].as_f64().unwrap_or(1.0);
-        if partial != 1.0 {
-            return refuse("heads that rotate in part", "partial_rotary_factor");
+        for key in ["rope_parameters", "rope_scaling"] {
+            if !self.0[key].is_null() && !self.0[key].is_object() {
+                return self.wrong(key, "an object", &self.0[key]);
+            }
+        }
+        // Newer files keep it with the other parameters of positions.
+        for place in [self.0, &self.0["rope_parameters"], &self.0["rope_scaling"]] {
+            let partial = &place["partial_rotary_factor"];
+            if !partial.is_null() && partial.as_f64() != Some(1.0) {
+                return refuse("heads that rotate in part", "partial_rotary_factor");
+            }
         }
         match self.0["hidden_act"].as_str() {
             None | Some("silu" | "swish") => Ok(()),
             Some(other) => self.wrong("hidden_act", "silu", other),
         }
+    }
+
+    /// Refuses a factor of the attention scores other than the usual one.
+    fn refuse_attention_scale(&self, head_size: u32) -> Result<(), ModelError> {
+        let key = "attention_multiplier";
+        let usual = 1.0 / f64::from(head_size).sqrt();
+        if self.0[key].is_null() || self.0[key].as_f64().is_some_and(|scale| scale as f32 == usual as f32) {
+            return Ok(());
+        }
+        Err(ModelError::Feature { feature: "scaled attention", key: key.to_owned() })
     }
 
     /// Positions that a query sees, where that is fewer than there are.

@@ -26,9 +26,9 @@ use text::Text;
 use weights::Weights;
 
 /// Longest file beside the weights.
-const MAX_SIDE_BYTES: u64 = 16 << 20;
+pub(crate) const MAX_SIDE_BYTES: u64 = 16 << 20;
 /// Longest `tokenizer.json`.
-const MAX_TOKENIZER_BYTES: u64 = 64 << 20;
+pub(crate) const MAX_TOKENIZER_BYTES: u64 = 64 << 20;
 
 /// The file to open in a directory of a model: weights of either format.
 pub(super) fn weights_in(directory: &Path) -> Result<PathBuf, ModelError> {
@@ -103,7 +103,7 @@ fn json<T: DeserializeOwned>(path: &Path, limit: u64) -> Result<Option<T>, Model
 
 /// A small file beside the weights, if there is anything of that name. A link that leads nowhere is an error: whoever made
 /// it meant a file.
-fn side_file(path: &Path, limit: u64) -> Result<Option<Vec<u8>>, ModelError> {
+pub(crate) fn side_file(path: &Path, limit: u64) -> Result<Option<Vec<u8>>, ModelError> {
     match std::fs::symlink_metadata(path) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(read_error(path, error)),

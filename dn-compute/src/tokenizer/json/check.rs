@@ -13,6 +13,14 @@ const MAX_TOKEN_BYTES: usize = 1024;
 const MAX_PATTERN_BYTES: usize = 4096;
 /// Deepest nesting of sequences.
 const MAX_DEPTH: u32 = 4;
+/// Most parts of one place in the pipeline, and most that all of them together lengthen a text: each may lengthen what
+/// the one before it made. Normal forms, letter case and the like have limits of their own.
+const MAX_PARTS: usize = 16;
+const MAX_GROWTH: usize = 8;
+/// Longest text that a normalizer puts in the place of another.
+const MAX_CONTENT_BYTES: usize = 64;
+/// Longest text of all that normalizers put before texts, which may be of one character.
+const MAX_PREPENDED_BYTES: usize = 16;
 
 const MODELS: &str = "BPE and WordPiece";
 const NORMALIZERS: &[&str] = &[
@@ -82,9 +90,15 @@ pub(super) struct Checked {
 /// Refuses what is not on the lists.
 pub(super) fn file(file: &Value) -> Result<Checked, TokenizerError> {
     model(&file["model"])?;
-    parts("normalizer", &file["normalizer"], "normalizers", NORMALIZERS, 0)?;
-    parts("pre_tokenizer", &file["pre_tokenizer"], "pretokenizers", PRE_TOKENIZERS, 0)?;
-    parts("post_processor", &file["post_processor"], "processors", POST_PROCESSORS, 0)?;
+    for (field, list, allowed) in [
+        ("normalizer", "normalizers", NORMALIZERS),
+        ("pre_tokenizer", "pretokenizers", PRE_TOKENIZERS),
+        ("post_processor", "processors", POST_PROCESSORS),
+    ] {
+        let mut found = Vec::new();
+        parts(field, &file[field], list, allowed, 0, &mut found)?;
+        growth(field, &found)?;
+    }
     templates(&file["post_processor"])?;
     let added = match &file["added_tokens"] {
         Value::Null => Vec::new(),
@@ -137,13 +151,14 @@ fn model(model: &Value) -> Result<(), TokenizerError> {
     Ok(())
 }
 
-/// A part, or a sequence of parts under the name `list`.
-fn parts(
+/// A part, or a sequence of parts under the name `list`; those that are no sequence are added to `found`.
+fn parts<'a>(
     field: &'static str,
-    part: &Value,
+    part: &'a Value,
     list: &str,
     allowed: &[&str],
     depth: u32,
+    found: &mut Vec<&'a Value>,
 ) -> Result<(), TokenizerError> {
     if part.is_null() {
         return Ok(());
@@ -153,11 +168,55 @@ fn parts(
             let Value::Array(inner) = &part[list] else {
                 return Err(TokenizerError::JsonField { field, expected: "a sequence with its parts" });
             };
-            inner.iter().try_for_each(|part| parts(field, part, list, allowed, depth + 1))
+            inner.iter().try_for_each(|part| parts(field, part, list, allowed, depth + 1, found))
         }
-        known if allowed.contains(&known) => pattern(field, part),
+        known if allowed.contains(&known) => {
+            if found.len() == MAX_PARTS {
+                return Err(TokenizerError::Parts { field, limit: MAX_PARTS });
+            }
+            found.push(part);
+            pattern(field, part)
+        }
         other => Err(component(field, other, format!("Sequence, {}", allowed.join(", ")))),
     }
+}
+
+/// Refuses parts that together make a text too long.
+fn growth(field: &'static str, parts: &[&Value]) -> Result<(), TokenizerError> {
+    let (mut product, mut prepended) = (1usize, 0);
+    for part in parts {
+        let bytes = |name: &str| part[name].as_str().map_or(0, str::len);
+        product = product.saturating_mul(match kind(part) {
+            "Replace" => {
+                if bytes("content") > MAX_CONTENT_BYTES {
+                    let expected = "replacements of at most 64 bytes";
+                    return Err(TokenizerError::JsonField { field, expected });
+                }
+                match part["pattern"]["String"].as_str() {
+                    Some(pattern) if !pattern.is_empty() => bytes("content").div_ceil(pattern.len()).max(1),
+                    // An expression may match nothing, at every place.
+                    _ => bytes("content") + 1,
+                }
+            }
+            "Prepend" => {
+                prepended += bytes("prepend");
+                1
+            }
+            // A byte becomes a character of two bytes, and a word may get a space.
+            "ByteLevel" if field == "pre_tokenizer" => 3,
+            // A space becomes this, and a word may get one.
+            "Metaspace" => bytes("replacement") + 1,
+            _ => 1,
+        });
+        if product > MAX_GROWTH {
+            return Err(TokenizerError::Growth { field, found: product, limit: MAX_GROWTH });
+        }
+        if prepended > MAX_PREPENDED_BYTES {
+            let expected = "at most 16 bytes that are put before a text";
+            return Err(TokenizerError::JsonField { field, expected });
+        }
+    }
+    Ok(())
 }
 
 fn pattern(field: &'static str, part: &Value) -> Result<(), TokenizerError> {

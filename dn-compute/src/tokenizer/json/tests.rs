@@ -290,6 +290,63 @@ fn what_is_not_run_is_refused_by_name() {
     assert!(matches!(start, Err(TokenizerError::SpecialToken { found: 4096, .. })));
 }
 
+/// Parts that each lengthen a text a little lengthen it beyond all bounds together.
+#[test]
+fn what_makes_texts_too_long_is_refused() {
+    let with = |normalizers: serde_json::Value, pre_tokenizers: serde_json::Value| {
+        let normalizer = json!({"type": "Sequence", "normalizers": normalizers});
+        let pre = json!({"type": "Sequence", "pretokenizers": pre_tokenizers});
+        Tokenizer::from_json(&bytes(&llama(normalizer, pre, false)))
+    };
+    let replace =
+        |from: &str, to: &str| json!({"type": "Replace", "pattern": {"String": from}, "content": to});
+    let regex = |from: &str, to: &str| json!({"type": "Replace", "pattern": {"Regex": from}, "content": to});
+    let prepend = |text: &str| json!({"type": "Prepend", "prepend": text});
+    let growth = |found| move |e: &TokenizerError| matches!(e, TokenizerError::Growth { found: f, limit: 8, .. } if *f == found);
+    let refused = |normalizers: Vec<serde_json::Value>, test: &dyn Fn(&TokenizerError) -> bool| {
+        let error = with(json!(normalizers), json!([])).unwrap_err();
+        assert!(test(&error), "{error}");
+    };
+    refused(vec![replace("a", "aa"); 4], &growth(16));
+    refused(vec![regex("x*", "\u{2581}"); 2], &growth(16));
+    refused(vec![replace("ab", &"a".repeat(17))], &growth(9));
+    let too_long: fn(&TokenizerError) -> bool =
+        |e| matches!(e, TokenizerError::JsonField { field: "normalizer", .. });
+    refused(vec![replace(&"a".repeat(65), &"a".repeat(65))], &too_long);
+    refused(vec![prepend("12345678"), prepend("12345678"), prepend("9")], &too_long);
+    let too_many = |e: &TokenizerError| matches!(e, TokenizerError::Parts { field: "normalizer", limit: 16 });
+    refused(vec![json!({"type": "NFC"}); 17], &too_many);
+    let nested = json!({"type": "Sequence", "normalizers": vec![replace("a", "b"); 9]});
+    refused(vec![nested.clone(), nested], &too_many);
+    let bytes_of_bytes =
+        json!({"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": false});
+    let twice = with(json!([]), json!([bytes_of_bytes, bytes_of_bytes])).unwrap_err();
+    assert!(matches!(twice, TokenizerError::Growth { field: "pre_tokenizer", found: 9, .. }), "{twice}");
+    // As much as real files have, and what has limits of its own.
+    let nfkd = json!({"type": "NFKD"});
+    let real =
+        vec![prepend("\u{2581}"), replace(" ", "\u{2581}"), replace("``", "\""), regex("\\s+", " "), nfkd];
+    let parts = json!([{"type": "Digits", "individual_digits": true}, bytes_of_bytes]);
+    with(json!(real), parts).unwrap();
+    with(json!(vec![json!({"type": "Lowercase"}); 16]), json!([metaspace()])).unwrap();
+}
+
+/// One large id would make tables of hundreds of megabytes.
+#[test]
+fn ids_far_beyond_the_number_of_tokens_are_refused() {
+    let with = |id: usize| {
+        let mut file = llama(prepend(), json!(null), false);
+        file["model"]["vocab"]["a"] = json!(id);
+        Tokenizer::from_json(&bytes(&file))
+    };
+    let limit = 4 * tokens().len() + 65_536;
+    let refused = with(limit).unwrap_err();
+    assert!(
+        matches!(refused, TokenizerError::JsonSparse { found, limit: l, .. } if found as usize == limit && l == limit)
+    );
+    assert_eq!(with(limit - 1).unwrap().vocabulary(), limit);
+}
+
 /// A template may only name tokens and texts that are there.
 #[test]
 fn templates_of_nothing_are_refused() {

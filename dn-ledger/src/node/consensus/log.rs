@@ -209,6 +209,14 @@ pub(super) fn cut(path: &Path, end: u64) -> io::Result<()> {
     Ok(())
 }
 
+/// Removes a log without a whole head: the engine stands still at one, and begins another where there is none.
+pub(super) fn remove(path: &Path) -> io::Result<()> {
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
+
 /// Moves a damaged log away, so that the engine starts an empty one.
 pub(super) fn set_aside(path: &Path, at: u64, reason: LogFault, next: u64) -> io::Result<LogDamaged> {
     let kept = path.with_extension("damaged");

@@ -389,14 +389,14 @@ const _: () =
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cpu::Isa;
     use crate::cpu::linear::cases;
-    use crate::cpu::{Cpu, Isa};
 
     /// Products and sums, the two in one instruction, and plain integers: the same bits.
     #[test]
     fn ways_to_multiply_agree() {
         for isa in [Isa::Avx2, Isa::AvxVnni] {
-            let Ok(cpu) = Cpu::new(isa, 1) else { continue };
+            let Some(cpu) = cases::cpu(isa) else { continue };
             let pairs = Pairs::of(cpu.level).expect("it was asked for");
             // SAFETY: nobody else writes.
             cases::check(&cpu, isa.name(), |w, acts, groups, out| unsafe {
@@ -408,7 +408,7 @@ mod tests {
     /// Up to the largest that a sum can be, of either sign.
     #[test]
     fn integers_become_floats_exactly() {
-        if Cpu::new(Isa::Avx2, 1).is_err() {
+        if cases::cpu(Isa::Avx2).is_none() {
             return;
         }
         let powers = (0..53).flat_map(|bit| [(2i64 << bit) - 1, 1 << bit]);

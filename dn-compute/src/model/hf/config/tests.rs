@@ -116,6 +116,49 @@ fn what_is_not_computed_here_is_refused_by_name() {
         let error = with("llama", key, value).unwrap_err();
         assert!(matches!(&error, ModelError::Feature { key: found, .. } if found == key), "{key}: {error}");
     }
+    // What is neutral of one key is not of another.
+    for (key, neutral, other) in [
+        ("final_logit_softcapping", 0.0, 1.0),
+        ("attn_logit_softcapping", 0.0, 1.0),
+        ("logits_scaling", 1.0, 0.0),
+        ("residual_multiplier", 1.0, 0.0),
+        ("embedding_multiplier", 1.0, 0.0),
+        // Heads of 64.
+        ("attention_multiplier", 0.125, 1.0),
+        ("attention_multiplier", 0.125, 0.0),
+        ("partial_rotary_factor", 1.0, 0.0),
+    ] {
+        assert_eq!(
+            with("llama", key, json!(neutral)).unwrap(),
+            with("llama", key, Value::Null).unwrap(),
+            "{key}"
+        );
+        for other in [json!(other), json!("x")] {
+            let refused = with("llama", key, other);
+            assert!(matches!(&refused, Err(ModelError::Feature { key: found, .. }) if found == key), "{key}");
+        }
+    }
+    // Head size by default and not.
+    for (kind, scale) in [("qwen3", 1.0 / 128f64.sqrt()), ("qwen2", 0.125)] {
+        assert!(with(kind, "attention_multiplier", json!(scale)).is_ok(), "{kind}");
+    }
+    for place in ["rope_parameters", "rope_scaling"] {
+        let partial = |factor: f64| json!({"rope_type": "default", "partial_rotary_factor": factor});
+        assert!(with("llama", place, partial(1.0)).is_ok());
+        let refused = with("llama", place, partial(0.5));
+        assert!(
+            matches!(refused, Err(ModelError::Feature { key, .. }) if key == "partial_rotary_factor"),
+            "{place}"
+        );
+        for value in [json!("yarn"), json!([1.0]), json!(1.0)] {
+            let refused = with("llama", place, value);
+            assert!(matches!(refused, Err(ModelError::Parameter { key, .. }) if key == place));
+        }
+    }
+    for theta in [json!("500000"), json!([5e5]), json!(true)] {
+        let refused = with("llama", "rope_parameters", json!({"rope_theta": theta, "rope_type": "default"}));
+        assert!(matches!(refused, Err(ModelError::Parameter { key, .. }) if key == "rope_theta"), "{theta}");
+    }
     for (key, value) in [
         ("hidden_size", json!(0)),
         ("hidden_size", json!(1 << 20)),

@@ -1,12 +1,12 @@
 use super::*;
 use crate::cpu::isa::Level;
 use crate::cpu::linear::cases;
-use crate::cpu::{Cpu, Isa};
+use crate::cpu::Isa;
 
 /// One instruction for product and sum, two instructions, and plain integers: the same bits.
 #[test]
 fn ways_to_multiply_agree() {
-    let Ok(cpu) = Cpu::new(Isa::Avx512, 1) else { return };
+    let Some(cpu) = cases::cpu(Isa::Avx512) else { return };
     assert!(matches!(cpu.level, Level::Avx512(_)), "it was asked for");
     let check = |name, fused| {
         cases::check(&cpu, name, |w, acts, groups, out| {
