@@ -125,7 +125,11 @@ impl Network {
 
     fn kill(&mut self, index: usize) {
         let may_have_ended = self.damaged == Some(index);
-        assert!(may_have_ended || !self.has_ended(index), "node {index} ended by itself: {}", self.log(index));
+        assert!(
+            may_have_ended || !self.has_ended(index),
+            "node {index} ended by itself: {}",
+            self.log(index)
+        );
         // What it saw others do is forgotten with it.
         if let Some(addr) = self.rpc.lock().unwrap()[index].take() {
             saw_no_equivocation(addr);
@@ -331,7 +335,8 @@ fn soak(kills: u64, seed: u64) {
         })
         .collect();
     let (mut killed, mut round, began) = (0, 0, Instant::now());
-    let mut victim = Victim { index: 1 + seed as usize % (NODES - 1), damages: 0, refusals: 0, last: String::new() };
+    let mut victim =
+        Victim { index: 1 + seed as usize % (NODES - 1), damages: 0, refusals: 0, last: String::new() };
     while killed < kills {
         std::thread::sleep(Duration::from_millis(20 + course.below(700)));
         // Mostly one, now and then all.
@@ -387,7 +392,8 @@ fn check(network: &Network, acknowledged: &[(SignedTx, Value)], damaged: Option<
     let longest = whole.max_by_key(|(_, tip)| **tip).unwrap().0;
     // Nor was anybody jailed for it.
     for index in 0..NODES {
-        let identity = IDENTITIES.get(stores[longest].1.state(), &(Role::Validator, address(&validator(index))));
+        let identity =
+            IDENTITIES.get(stores[longest].1.state(), &(Role::Validator, address(&validator(index))));
         assert_eq!(identity.unwrap().status, IdentityStatus::Active, "validator {index}");
     }
     for (index, (store, _)) in stores.iter().enumerate() {

@@ -43,12 +43,22 @@ fn shapes() -> impl Strategy<Value = Shape> {
         &[TensorType::Q4K, TensorType::Q6K],
         &[TensorType::Q5K, TensorType::Q4K, TensorType::Q8_0],
     ];
-    let narrow = (1u64..3, 0..NARROW.len(), 5u64..200, any::<bool>()).prop_map(
-        |(layers, kinds, vocabulary, tied)| {
+    let narrow =
+        (1u64..3, 0..NARROW.len(), 5u64..200, any::<bool>()).prop_map(|(layers, kinds, vocabulary, tied)| {
             let (width, heads, kv_heads, head_size, ffn, kinds) = (256, 8, 2, 32, 256, NARROW[kinds]);
-            Shape { layers, width, heads, kv_heads, head_size, ffn, vocabulary, tied, kinds, ..Shape::default() }
-        },
-    );
+            Shape {
+                layers,
+                width,
+                heads,
+                kv_heads,
+                head_size,
+                ffn,
+                vocabulary,
+                tied,
+                kinds,
+                ..Shape::default()
+            }
+        });
     let stretches = [Stretch::None, Stretch::Linear, Stretch::Yarn, Stretch::Factors];
     let ways = (0usize..4, prop_oneof![2 => Just(None), 1 => (1u32..60).prop_map(Some)], 0..stretches.len());
     (prop_oneof![2 => small_shapes(), 1 => narrow], ways).prop_map(move |(shape, (arch, window, stretch))| {
@@ -66,25 +76,23 @@ fn small_shapes() -> impl Strategy<Value = Shape> {
     ];
     let heads = prop_oneof![Just((1, 1)), Just((4, 2)), Just((6, 2)), Just((3, 3)), Just((8, 1))];
     let sizes = (1u64..4, heads, prop_oneof![Just(8u64), Just(16), Just(32)], 1u64..4, 5u64..200);
-    (sizes, any::<bool>(), kinds).prop_map(
-        |((layers, heads, head_size, wide, vocabulary), tied, kinds)| {
-            // Q8_0 needs rows of whole blocks; the attention output's rows are the heads together.
-            let (heads, kv_heads) = heads;
-            let whole = (heads * head_size).is_multiple_of(32);
-            Shape {
-                layers,
-                width: 32 * wide,
-                heads,
-                kv_heads,
-                head_size,
-                ffn: 32 * (4 - wide),
-                vocabulary,
-                tied,
-                kinds: if whole { kinds } else { &[TensorType::F16, TensorType::F32] },
-                ..Shape::default()
-            }
-        },
-    )
+    (sizes, any::<bool>(), kinds).prop_map(|((layers, heads, head_size, wide, vocabulary), tied, kinds)| {
+        // Q8_0 needs rows of whole blocks; the attention output's rows are the heads together.
+        let (heads, kv_heads) = heads;
+        let whole = (heads * head_size).is_multiple_of(32);
+        Shape {
+            layers,
+            width: 32 * wide,
+            heads,
+            kv_heads,
+            head_size,
+            ffn: 32 * (4 - wide),
+            vocabulary,
+            tied,
+            kinds: if whole { kinds } else { &[TensorType::F16, TensorType::F32] },
+            ..Shape::default()
+        }
+    })
 }
 
 proptest! {

@@ -35,8 +35,8 @@ pub use crate::tensors::Tile;
 pub use error::ModelError;
 pub use front::ModelFront;
 pub(crate) use hf::{MAX_SIDE_BYTES, MAX_TOKENIZER_BYTES, side_file};
-pub(crate) use source::Source;
 pub use source::ModelBytes;
+pub(crate) use source::Source;
 pub(crate) use tiles::of as tiles;
 
 use crate::spec::{BlockLength, Blocks, NumericSpec, QuantMatrix};

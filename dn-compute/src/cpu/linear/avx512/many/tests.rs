@@ -1,7 +1,7 @@
 use super::*;
+use crate::cpu::Isa;
 use crate::cpu::isa::Level;
 use crate::cpu::linear::cases;
-use crate::cpu::Isa;
 
 /// One instruction for product and sum, two instructions, and plain integers: the same bits.
 #[test]
