@@ -56,8 +56,11 @@ def write(path, bert, directory, kind, lib):
     writer.add_token_list([phantom(w) for w in words])
     writer.add_token_types([gguf.TokenType.CONTROL if special(w) else gguf.TokenType.NORMAL for w in words])
     writer.add_token_type_count(c["type_vocab_size"])
-    for key, word in (("cls", "[CLS]"), ("sep", "[SEP]"), ("unk", "[UNK]"), ("pad", "[PAD]"), ("mask", "[MASK]")):
+    for key, word in (("sep", "[SEP]"), ("unk", "[UNK]"), ("pad", "[PAD]"), ("mask", "[MASK]")):
         getattr(writer, f"add_{key}_token_id")(words.index(word))
+    # The gguf package has no method for the first key any more; llama.cpp takes the second for it.
+    writer.add_uint32("tokenizer.ggml.cls_token_id", words.index("[CLS]"))
+    writer.add_bos_token_id(words.index("[CLS]"))
     for name, w in bert.w.items():
         target = gguf_name(name)
         if target is None:
