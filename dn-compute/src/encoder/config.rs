@@ -80,8 +80,8 @@ pub(super) fn from_gguf(gguf: &Gguf) -> Result<EncoderHyperparameters, EncoderEr
 /// A `tokenizer.json` with the vocabulary of a GGUF file, whose word beginnings carry `▁` where the original marks the rest
 /// of a word with `##`.
 ///
-/// The file does not say whether texts are lower-cased. They are, unless a token would be changed by that: no text would ever
-/// have it. Special tokens do not count.
+/// The file does not say whether texts are lower-cased. They are, unless a word of letters and digits would be changed by that: no
+/// text would ever have it. Special tokens do not count, nor do others with signs, such as the `<S>` of uncased vocabularies.
 pub(super) fn tokenizer_of(gguf: &Gguf) -> Result<Vec<u8>, EncoderError> {
     let meta = &gguf.metadata;
     let model = meta.string("tokenizer.ggml.model")?.unwrap_or_default();
@@ -123,7 +123,9 @@ pub(super) fn tokenizer_of(gguf: &Gguf) -> Result<Vec<u8>, EncoderError> {
     let mut specials = vec![(cls, cls_text), (sep, sep_text), (unk, unk_text)];
     specials.sort_unstable();
     specials.dedup();
-    let words = tokens.iter().filter(|text| !bracketed(text) && specials.iter().all(|(_, s)| s != text));
+    let words = tokens.iter().filter(|text| specials.iter().all(|(_, special)| special != text));
+    let words = words.map(|text| text.strip_prefix('\u{2581}').unwrap_or(text));
+    let words = words.filter(|word| word.chars().all(char::is_alphanumeric));
     let lowercase = !words.flat_map(|text| text.chars()).any(|c| c.to_lowercase().ne([c]));
     let file = serde_json::json!({
         "version": "1.0", "truncation": null, "padding": null,

@@ -208,7 +208,7 @@ fn canonical_pre(found: Option<&str>) -> Result<Option<&'static str>, TokenizerE
 }
 
 /// How a file splits text that does not say so, as those from before the key existed: Llama 3 and Qwen are known by the
-/// size of their vocabularies and by tokens that only they have together, all others split as GPT-2 does.
+/// size of their vocabularies and some of their tokens, all others split as GPT-2 does.
 fn deduced_pre(tokens: &[String]) -> &'static str {
     let holds = |text: &str| tokens.iter().any(|token| token == text);
     if tokens.len() >= LLAMA3_TOKENS && holds("<|begin_of_text|>") {

@@ -31,7 +31,9 @@ pub enum TokenizerError {
         found: String,
     },
     /// A way of splitting that is not known.
-    #[error("`tokenizer.ggml.pre` is `{found}`; supported are gpt-2, llama-bpe, qwen2, smollm and tekken")]
+    #[error(
+        "`tokenizer.ggml.pre` is `{found}`; supported are gpt-2, llama-bpe, qwen2, smollm and tekken, or none, or default"
+    )]
     Pre {
         /// The name.
         found: String,
@@ -168,6 +170,14 @@ pub enum TokenizerError {
         found: u32,
         /// Number of tokens.
         tokens: usize,
+        /// The limit.
+        limit: usize,
+    },
+    /// Added tokens that are too long together.
+    #[error("tokenizer.json: the added tokens have {found} bytes together, at most {limit} allowed")]
+    AddedSize {
+        /// Their bytes.
+        found: usize,
         /// The limit.
         limit: usize,
     },

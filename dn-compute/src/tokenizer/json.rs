@@ -7,8 +7,8 @@
 mod check;
 
 use dn_core::{Hash32, blake3_256};
-use tokenizers::PreTokenizerWrapper;
 use tokenizers::pre_tokenizers::metaspace::PrependScheme;
+use tokenizers::{NormalizedString, Normalizer, PreTokenizerWrapper};
 
 use super::special::{Matcher, is_long};
 use super::{Tokenizer, TokenizerError, TokenizerFault, bpe};
@@ -61,6 +61,7 @@ impl Tokenizer {
                 return Err(TokenizerError::AddedId { text, expected: id, found });
             }
         }
+        refuse_vanishing(&machine, &checked.added)?;
         // Control tokens in a text are text. Templates find them by themselves.
         machine.set_encode_special_tokens(true);
         let (bytes, ends) = token_bytes(&machine, &checked.added, checked.decoding)?;
@@ -84,6 +85,7 @@ impl Tokenizer {
             control: Matcher::new(control.map(|t| (t.content.as_str(), t.id)))?,
             strips: checked.added.iter().filter_map(Added::strip).collect(),
             user_defined: Matcher::default(),
+            splits: checked.splits,
             missing,
             space_prefix: matches!(
                 checked.decoding,
@@ -94,6 +96,20 @@ impl Tokenizer {
             machine: Some(machine),
         })
     }
+}
+
+/// Refuses added tokens of which the normalizer leaves nothing: they would be found everywhere, also inside of characters.
+fn refuse_vanishing(machine: &tokenizers::Tokenizer, added: &[Added]) -> Result<(), TokenizerError> {
+    let Some(normalizer) = machine.get_normalizer() else { return Ok(()) };
+    for token in added.iter().filter(|token| token.normalized) {
+        let mut text = NormalizedString::from(token.content.as_str());
+        normalizer.normalize(&mut text).map_err(TokenizerFault::new)?;
+        if text.get().is_empty() {
+            let expected = "tokens of which the normalizer leaves something";
+            return Err(TokenizerError::JsonField { field: "added_tokens", expected });
+        }
+    }
+    Ok(())
 }
 
 /// What a tokenizer from a `tokenizer.json` is: its bytes, and the token that starts a text.

@@ -41,6 +41,8 @@ pub struct Tokenizer {
     control: Matcher,
     strips: Vec<Strip>,
     user_defined: Matcher,
+    /// Whether texts are split by a pattern.
+    splits: bool,
     /// For byte pairs: bytes that no token begins with; text with one cannot be encoded.
     missing: Vec<u8>,
     space_prefix: bool,
@@ -99,6 +101,7 @@ impl Tokenizer {
             control: Matcher::new(of_kind(TokenKind::Control).filter(|(text, _)| special::is_long(text)))?,
             strips: Vec::new(),
             user_defined: Matcher::new(of_kind(TokenKind::UserDefined))?,
+            splits: def.model == "gpt2",
             missing,
             space_prefix: def.space_prefix,
             add_bos: def.add_bos,
@@ -224,6 +227,9 @@ impl Tokenizer {
     fn check_text(&self, text: &str) -> Result<(), TokenizerError> {
         if let Some(byte) = text.bytes().find(|b| self.missing.contains(b)) {
             return Err(TokenizerError::Byte { byte });
+        }
+        if !self.splits {
+            return Ok(());
         }
         let mut run = 0;
         for c in text.chars() {

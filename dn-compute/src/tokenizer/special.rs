@@ -1,6 +1,7 @@
 //! Finds tokens that are matched whole in a text.
 //!
-//! All searches read a text once, whatever the tokens are: a vocabulary may be made to be slow. The crate `aho-corasick` does not
+//! Searches read a text once, whatever the tokens are: a vocabulary may be made to be slow (but a text shorter than the longest token is also looked for in
+//! all of them). The crate `aho-corasick` does not
 //! promise that: its search for the longest text goes back to the end of a shorter one, and its other searches list all texts that
 //! end with each other.
 

@@ -212,6 +212,12 @@ fn longer_runs_of_blanks_than_can_be_split_are_refused() {
     {
         assert!(matches!(refused, Err(TokenizerError::Blanks { limit: MAX_BLANKS })));
     }
+    // Nothing is split there by a pattern.
+    assert!(
+        !Tokenizer { splits: false, ..t }
+            .encode(&long)
+            .is_err_and(|e| matches!(e, TokenizerError::Blanks { .. }))
+    );
 }
 
 #[test]

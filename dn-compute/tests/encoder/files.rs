@@ -287,7 +287,7 @@ fn files_of_another_kind_and_overlong_ones_are_refused_unread() {
     std::fs::write(&path, bytes).unwrap();
     std::fs::OpenOptions::new().write(true).open(&path).unwrap().set_len(2 << 30).unwrap();
     let error = EncoderModel::load(&path).expect_err("refused");
-    assert!(error.to_string().contains("at most 536870912 allowed"), "{error}");
+    assert!(error.to_string().contains("at most 134217728 allowed"), "{error}");
 }
 
 #[test]
@@ -314,6 +314,8 @@ fn a_gguf_file_is_lower_cased_unless_its_tokens_are_not() {
     // A capital in a special token says nothing, nor one that has no small letter.
     let special = with(&|tokens| tokens[4] = "[Unused]".to_owned());
     assert_eq!(special("The"), the);
+    let marks = with(&|tokens| tokens[id("proof") as usize] = "<S>".to_owned());
+    assert_eq!(marks("The"), the);
     let symbol = with(&|tokens| tokens[id("proof") as usize] = "\u{211d}".to_owned());
     assert_eq!(symbol("The"), the);
     let cased = with(&|tokens| tokens[id("proof") as usize] = "Th\u{e9}".to_owned());

@@ -100,13 +100,15 @@ impl<W: Write> Rows<W> {
     fn push(&mut self, row: &[f32]) -> io::Result<()> {
         self.bytes.clear();
         self.bytes.extend(row.iter().flat_map(|logit| logit.to_le_bytes()));
-        self.missing = self.missing.saturating_sub(1);
+        self.missing = self.missing.checked_sub(1).ok_or(io::ErrorKind::InvalidData)?;
         self.to.write_all(&self.bytes)
     }
 
-    /// Writes what is left in the buffer.
+    /// Writes what is left in the buffer, if all rows that the header promises have come.
     fn end(mut self) -> io::Result<()> {
-        debug_assert_eq!(self.missing, 0, "rows that the header promises");
+        if self.missing > 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
         self.to.flush()
     }
 }

@@ -1,7 +1,7 @@
 //! A strict reader of GGUF headers, versions 2 and 3, little-endian.
 //!
 //! Everything a file claims is checked before it is believed: no allocation is larger than a small multiple of the
-//! header's own bytes, of which there are at most 512 MiB; no tensor reaches over the end of the file, is misaligned or shares
+//! header's own bytes, of which there are at most 128 MiB; no tensor reaches over the end of the file, is misaligned or shares
 //! bytes with another.
 //!
 //! # Source

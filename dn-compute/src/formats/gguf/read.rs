@@ -7,8 +7,8 @@ use super::value::{Array, Value, ValueType};
 pub(super) const MAX_KEY_BYTES: u64 = 65_535;
 /// Deepest nesting of arrays.
 const MAX_ARRAY_DEPTH: u32 = 4;
-/// Longest header: several times that of the largest vocabularies, and little beside the weights of such a model.
-pub const MAX_HEADER_BYTES: u64 = 512 << 20;
+/// Longest header: several times that of the largest vocabularies. Its values take up to eight times as much.
+pub const MAX_HEADER_BYTES: u64 = 128 << 20;
 
 /// A position in the header.
 pub(super) struct Cursor<'a> {

@@ -21,6 +21,8 @@ const MAX_GROWTH: usize = 8;
 const MAX_CONTENT_BYTES: usize = 64;
 /// Longest text of all that normalizers put before texts, which may be of one character.
 const MAX_PREPENDED_BYTES: usize = 16;
+/// Most bytes of all added tokens: what looks for them takes many times as much.
+const MAX_ADDED_BYTES: usize = 2 << 20;
 
 const MODELS: &str = "BPE and WordPiece";
 const NORMALIZERS: &[&str] = &[
@@ -66,6 +68,8 @@ pub(super) struct Added {
     pub(super) id: u32,
     pub(super) content: String,
     pub(super) special: bool,
+    /// Looked for in texts as the normalizer leaves them.
+    pub(super) normalized: bool,
     left: bool,
     right: bool,
 }
@@ -82,6 +86,8 @@ impl Added {
 #[derive(Debug)]
 pub(super) struct Checked {
     pub(super) added: Vec<Added>,
+    /// Whether texts are split by a pattern.
+    pub(super) splits: bool,
     pub(super) decoding: Decoding,
     /// The token that a single text starts with.
     pub(super) start: Option<u32>,
@@ -102,10 +108,21 @@ pub(super) fn file(file: &Value) -> Result<Checked, TokenizerError> {
     templates(&file["post_processor"])?;
     let added = match &file["added_tokens"] {
         Value::Null => Vec::new(),
-        Value::Array(tokens) => tokens.iter().map(added).collect::<Result<_, _>>()?,
+        Value::Array(tokens) => tokens.iter().map(added).collect::<Result<Vec<Added>, _>>()?,
         _ => return Err(TokenizerError::JsonField { field: "added_tokens", expected: "an array" }),
     };
-    Ok(Checked { added, decoding: decoding(&file["decoder"])?, start: start(&file["post_processor"]) })
+    let found = added.iter().map(|token| token.content.len()).sum();
+    if found > MAX_ADDED_BYTES {
+        return Err(TokenizerError::AddedSize { found, limit: MAX_ADDED_BYTES });
+    }
+    let pre_tokenizer = file["pre_tokenizer"].to_string();
+    let splits = ["\"Split\"", "\"ByteLevel\""].iter().any(|kind| pre_tokenizer.contains(kind));
+    Ok(Checked {
+        added,
+        splits,
+        decoding: decoding(&file["decoder"])?,
+        start: start(&file["post_processor"]),
+    })
 }
 
 fn kind(part: &Value) -> &str {
@@ -245,8 +262,9 @@ fn added(token: &Value) -> Result<Added, TokenizerError> {
         let expected = "no control token that is a single word only";
         return Err(TokenizerError::JsonField { field: "added_tokens", expected });
     }
-    let content = content.to_owned();
-    Ok(Added { id, content, special: flag("special"), left: flag("lstrip"), right: flag("rstrip") })
+    let (content, special) = (content.to_owned(), flag("special"));
+    let normalized = token["normalized"].as_bool().unwrap_or(!special);
+    Ok(Added { id, content, special, normalized, left: flag("lstrip"), right: flag("rstrip") })
 }
 
 fn decoding(decoder: &Value) -> Result<Decoding, TokenizerError> {

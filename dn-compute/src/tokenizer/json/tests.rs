@@ -331,6 +331,36 @@ fn what_makes_texts_too_long_is_refused() {
     with(json!(vec![json!({"type": "Lowercase"}); 16]), json!([metaspace()])).unwrap();
 }
 
+/// A token of which the normalizer leaves nothing would be found everywhere, also inside of characters.
+#[test]
+fn added_tokens_that_vanish_or_are_too_long_together_are_refused() {
+    let gone = json!({"type": "Replace", "pattern": {"String": "x"}, "content": ""});
+    let with = |normalizer: serde_json::Value, content: &str, normalized: bool| {
+        let mut file = llama(normalizer, json!(null), false);
+        let id = tokens().len();
+        let token = json!({"id": id, "content": content, "single_word": false, "lstrip": false, "rstrip": false,
+                           "normalized": normalized, "special": false});
+        file["added_tokens"].as_array_mut().unwrap().push(token);
+        Tokenizer::from_json(&bytes(&file))
+    };
+    let refused = with(gone.clone(), "xx", true).unwrap_err();
+    assert!(matches!(refused, TokenizerError::JsonField { field: "added_tokens", .. }), "{refused}");
+    for kept in [with(gone.clone(), "xx", false), with(gone, "xy", true), with(prepend(), "xx", true)] {
+        assert!(kept.unwrap().encode("\u{e9}x y").is_ok());
+    }
+    let many = |count: usize| {
+        let mut file = llama(prepend(), json!(null), false);
+        let first = tokens().len();
+        let token = |n: usize| json!({"id": first + n, "content": format!("{n:01024}"), "special": false, "normalized": false});
+        file["added_tokens"].as_array_mut().unwrap().extend((0..count).map(token));
+        Tokenizer::from_json(&bytes(&file)).err()
+    };
+    let limit = 2 << 20;
+    assert!(
+        matches!(many(2_048), Some(TokenizerError::AddedSize { found, limit: l }) if found > limit && l == limit)
+    );
+}
+
 /// One large id would make tables of hundreds of megabytes.
 #[test]
 fn ids_far_beyond_the_number_of_tokens_are_refused() {
