@@ -1,9 +1,8 @@
 //! Finds tokens that are matched whole in a text.
 //!
-//! Searches read a text once, whatever the tokens are: a vocabulary may be made to be slow (but a text shorter than the longest token is also looked for in
-//! all of them). The crate `aho-corasick` does not
-//! promise that: its search for the longest text goes back to the end of a shorter one, and its other searches list all texts that
-//! end with each other.
+//! Searches read a text once, whatever the tokens are: a vocabulary may be made to be slow (but a text shorter than the longest token is
+//! also looked for in all of them). The crate `aho-corasick` does not promise that: its search for the longest text goes back to the end
+//! of a shorter one, and its other searches list all texts that end with each other.
 
 use std::collections::HashMap;
 use std::sync::OnceLock;
@@ -11,7 +10,7 @@ use std::sync::OnceLock;
 use super::TokenizerError;
 
 /// Most bytes of all texts together. The searches take up to some two hundred times as much.
-const MAX_TEXT_BYTES: usize = 2 << 20;
+pub(super) const MAX_TEXT_BYTES: usize = 2 << 20;
 
 /// The texts of some tokens, ready to be found.
 #[derive(Debug, Clone, Default)]

@@ -4,6 +4,7 @@ use serde_json::Value;
 
 use super::Strip;
 use crate::tokenizer::TokenizerError;
+use crate::tokenizer::special::MAX_TEXT_BYTES;
 
 /// Longest word of WordPiece, in characters: its search is quadratic.
 const MAX_WORD: u64 = 1000;
@@ -21,8 +22,6 @@ const MAX_GROWTH: usize = 8;
 const MAX_CONTENT_BYTES: usize = 64;
 /// Longest text of all that normalizers put before texts, which may be of one character.
 const MAX_PREPENDED_BYTES: usize = 16;
-/// Most bytes of all added tokens: what looks for them takes many times as much.
-const MAX_ADDED_BYTES: usize = 2 << 20;
 
 const MODELS: &str = "BPE and WordPiece";
 const NORMALIZERS: &[&str] = &[
@@ -112,8 +111,8 @@ pub(super) fn file(file: &Value) -> Result<Checked, TokenizerError> {
         _ => return Err(TokenizerError::JsonField { field: "added_tokens", expected: "an array" }),
     };
     let found = added.iter().map(|token| token.content.len()).sum();
-    if found > MAX_ADDED_BYTES {
-        return Err(TokenizerError::AddedSize { found, limit: MAX_ADDED_BYTES });
+    if found > MAX_TEXT_BYTES {
+        return Err(TokenizerError::AddedSize { found, limit: MAX_TEXT_BYTES });
     }
     let pre_tokenizer = file["pre_tokenizer"].to_string();
     let splits = ["\"Split\"", "\"ByteLevel\""].iter().any(|kind| pre_tokenizer.contains(kind));
