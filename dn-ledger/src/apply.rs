@@ -6,6 +6,7 @@ mod batch;
 mod beacon;
 mod books;
 mod channel;
+mod closing;
 mod commission;
 mod commitment;
 mod dispute;
@@ -157,6 +158,7 @@ pub fn end_block(state: &mut State, ctx: &BlockContext) -> Vec<Event> {
         step.close_epoch();
         step.execute_proposals();
     }
+    step.close_slice(ctx.ends_epoch());
     let events = step.events;
     rotate(state, &ctx.params, ctx.height);
     #[cfg(test)]

@@ -20,7 +20,11 @@ use crate::tx::{MAX_TX_BYTES, Role};
 pub use beacon::BeaconParams;
 pub use dispute::DisputeParams;
 pub use feedback::FeedbackParams;
+pub(crate) use quality::MAX_SETTLED_PER_BLOCK;
 pub use quality::QualityParams;
+
+/// The most that a transaction may be made to pay for each KiB: a hundredth of a DN.
+pub const MAX_TX_FEE: Amount = Amount::from_atto(10_000_000_000_000_000);
 
 /// Why parameters are refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -404,7 +408,8 @@ impl Params {
         within("max_block_txs", self.max_block_txs.into(), 1, 100_000)?;
         // Room for the largest transaction at least.
         within("max_block_bytes", self.max_block_bytes.into(), MAX_TX_BYTES as u128, 64 * 1024 * 1024)?;
-        within_dn("min_tx_fee", self.min_tx_fee, 0, 1)?;
+        // For each KiB: a dispute takes tens of them, and whoever proves a fraud must not be poorer for it.
+        within("min_tx_fee", self.min_tx_fee.atto(), 0, MAX_TX_FEE.atto())?;
         within("max_expiry_blocks", self.max_expiry_blocks.into(), 1, million)?;
         for role in Role::ALL {
             within_dn("collateral", self.collateral.of(role), 1, 1_000_000)?;

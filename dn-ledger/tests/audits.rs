@@ -313,9 +313,9 @@ fn what_nobody_audited_is_no_evidence() {
         let id = w.post(4, dn(50), Amount::ZERO);
         w.audit_all(|_, index| Some(if index < unjudged { UNJUDGED } else { MATCH }));
         assert_eq!(BATCHES.get(w.state(), &id).unwrap().status, BatchStatus::Settled);
-        let key = (0, address("worker"), address("owner"));
+        let key = (0, 0, (address("worker"), address("owner")));
         let epoch = WORKER_EPOCHS.get(w.state(), &address("worker")).unwrap();
-        let paid = MODEL_EPOCHS.get(w.state(), &w.model).unwrap().paid_work();
+        let paid = MODEL_EPOCHS.get(w.state(), &(0, w.model)).unwrap().paid_work();
         (paid, EPOCH_WORK.get(w.state(), &key).unwrap().counted, epoch)
     };
     let (whole, counted, _) = work(0);

@@ -114,11 +114,12 @@ fn feedback_on_a_paid_receipt_counts_once_and_is_bounded() {
     assert_eq!((record.payer, record.model, record.score), (address("payer"), model, 80));
     // The receipt's fee is a full one: one payer counts no more for this model in this epoch.
     assert_eq!(HEARD.get(s.w.state(), &(model, address("payer"))).unwrap().weight, Weight::ONE.bits());
-    let before = MODEL_EPOCHS.get(s.w.state(), &model).unwrap();
+    let epoch = s.w.chain.next_context(0).epoch();
+    let before = MODEL_EPOCHS.get(s.w.state(), &(epoch, model)).unwrap();
     let spender = Feedback { signer: address("spender"), ..s.body(1, 0) };
     let payload = s.payload(spender, "spender");
     s.w.ok("stranger", payload);
-    assert_eq!(MODEL_EPOCHS.get(s.w.state(), &model).unwrap(), before, "heard, but not counted again");
+    assert_eq!(MODEL_EPOCHS.get(s.w.state(), &(epoch, model)).unwrap(), before, "heard, but not counted again");
     // The summary has both.
     let reputation = query::reputation(s.w.state(), address("worker"), &PageRequest::default()).unwrap();
     assert_eq!((reputation.count, reputation.average_score), (2, 40));
@@ -278,8 +279,9 @@ fn models_that_do_nothing_are_not_looked_at() {
         while !w.chain.next_context(0).ends_epoch() {
             w.blocks(1);
         }
+        let epoch = w.chain.next_context(0).epoch();
         let epochs: Vec<_> =
-            [w.model, other.id()].map(|id| (id, MODEL_EPOCHS.get_or_default(w.state(), &id))).into();
+            [w.model, other.id()].map(|id| (id, MODEL_EPOCHS.get_or_default(w.state(), &(epoch, id)))).into();
         let mut works: Vec<u128> =
             epochs.iter().map(|(_, e)| e.paid_work()).filter(|work| *work > 0).collect();
         works.sort_unstable();
@@ -291,7 +293,6 @@ fn models_that_do_nothing_are_not_looked_at() {
             }
         }
         let before: Vec<_> = epochs.iter().map(|(id, _)| MODEL_TRUST.get(w.state(), id)).collect();
-        let epoch = w.chain.next_context(0).epoch();
         w.blocks(1);
         for ((id, events), before) in epochs.iter().zip(before) {
             let after = MODEL_TRUST.get(w.state(), id);

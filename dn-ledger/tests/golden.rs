@@ -31,10 +31,10 @@ fn genesis_and_one_block() {
         hashes.map(|hash| hex(&hash)),
         [
             "743b5095d986ac4356e9554c27767e586e00017fc842ffe1b8177f3177273a75",
-            "fb7413170f9687bb2691eb72947b58733b2848460a657007dd59f73cfcbb977e",
+            "862c5840e7891c6552a287b5b492b76d79611dcdad160fb5f034650885cfc814",
             "1d86a6dcf35f03679b11612fc7ebcbca8f42e4753993639e12727cc0318350b6",
-            "cc99b236348e23424ed33f6d1ac9ca6bbfa0cdf5f4a54ff8061ef08a2b47f2cd",
-            "e0a41e9e3e5cacd333ca8ff94b6edba6eb03bf51c20192bdf7574da1b43c9124",
+            "92fd77271421e594c8da4195d4fc80538123ab4bb4e4f1a2db97cdc46d9e49c7",
+            "219cef096b2ab99d4dc9cae3ccee46bc5e874fc0cdfbea7d5edd6074da60b93b",
         ]
     );
 }
@@ -151,8 +151,8 @@ fn a_scripted_chain() {
     w.ok("payer", Payload::LockJob { job });
     let tip = w.chain.tip();
     let pinned = [
-        "aa74221e594fe55d1a5e38bcc892d6ba67e5c5be5a13ce8480c9507fb3f3efd8",
-        "107f08f063e3fdb6a80c1efb018306901654251876577e14469dd9c39ed53452",
+        "cd39ff875b770218d6b6a30a307c3f990376320931596243888748af4c49df3d",
+        "201a120e5f43f72a01e36a5fb68d3ad87507fb0718518796f4771a688b6403ca",
     ];
     assert_eq!([hex(&tip.state.0), hex(&tip.hash().0)], pinned);
 }

@@ -21,6 +21,7 @@ use dn_core::wide::mul_div;
 use dn_core::{Address, Amount, BlockHash};
 use dn_ledger::apply::{begin_block, end_block};
 use dn_ledger::events::{Event, SlashCause};
+use dn_ledger::params::MAX_TX_FEE;
 use dn_ledger::state::{
     ACCOUNTS, IDENTITIES, IdentityStatus, OVERRIDES, PARAMS, PROPOSALS, REDELEGATION_POOLS, STAKE_POOLS,
     STAKE_SHARES, State, Tally,
@@ -35,7 +36,7 @@ const DELEGATORS: [&str; 5] = ["payer", "stranger", "v1", "v2", "v3"];
 
 /// Epochs of two blocks, large fees so that pools earn, a hard slash.
 fn rules() -> Params {
-    let mut params = Params { epoch_blocks: 2, unbonding_epochs: 2, min_tx_fee: dn(1), ..params() };
+    let mut params = Params { epoch_blocks: 2, unbonding_epochs: 2, min_tx_fee: MAX_TX_FEE, ..params() };
     params.slash.equivocation = 2_000;
     params.governance.voting_blocks = 1_000_000;
     params.staking.max_commission_raise = 1_000;

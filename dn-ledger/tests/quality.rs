@@ -2,6 +2,8 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod common;
+#[path = "quality/domains.rs"]
+mod domains;
 
 use common::{CHAIN_ID, World, address, dn, key, manifest, price};
 use dn_core::objects::AuditOutcome;

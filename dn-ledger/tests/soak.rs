@@ -76,6 +76,9 @@ struct Network {
     rpc: Arc<Mutex<Vec<Option<SocketAddr>>>>,
     /// Whose files were damaged: it may end.
     damaged: Option<usize>,
+    /// How often a node was asked what it has seen, and did answer.
+    asked: u32,
+    answered: u32,
 }
 
 impl Network {
@@ -83,7 +86,8 @@ impl Network {
         let ports = free_addrs(NODES).unwrap().iter().map(SocketAddr::port).collect();
         let children = (0..NODES).map(|_| None).collect();
         let rpc = Arc::new(Mutex::new(vec![None; NODES]));
-        let mut network = Self { dir: dir.to_owned(), ports, children, rpc, damaged: None };
+        let mut network =
+            Self { dir: dir.to_owned(), ports, children, rpc, damaged: None, asked: 0, answered: 0 };
         (0..NODES).for_each(|i| network.launch(i, true));
         (0..NODES).for_each(|i| network.wait_up(i).unwrap());
         network
@@ -132,7 +136,8 @@ impl Network {
         );
         // What it saw others do is forgotten with it.
         if let Some(addr) = self.rpc.lock().unwrap()[index].take() {
-            saw_no_equivocation(addr);
+            self.asked += 1;
+            self.answered += u32::from(saw_no_equivocation(addr));
         }
         let mut child = self.children[index].take().unwrap();
         let _ = child.kill();
@@ -274,11 +279,11 @@ fn request(addr: SocketAddr, what: &str, body: &str) -> Option<String> {
     Some(answer.split_once("\r\n\r\n")?.1.to_owned())
 }
 
-/// Nobody signed two things where one is allowed, as far as a node that answers has seen.
-fn saw_no_equivocation(addr: SocketAddr) {
-    if let Some(metrics) = request(addr, "GET /metrics", "") {
-        assert!(metrics.contains("\ndn_ledger_equivocations_total 0\n"), "{metrics}");
-    }
+/// Nobody signed two things where one is allowed, as far as a node has seen; false when it does not answer.
+fn saw_no_equivocation(addr: SocketAddr) -> bool {
+    let Some(metrics) = request(addr, "GET /metrics", "") else { return false };
+    assert!(metrics.contains("\ndn_ledger_equivocations_total 0\n"), "{metrics}");
+    true
 }
 
 /// Sends one transfer after the other, each until somebody acknowledges it.
@@ -372,6 +377,9 @@ fn soak(kills: u64, seed: u64) {
     let acknowledged: Vec<_> = clients.into_iter().flat_map(|client| client.join().unwrap()).collect();
     victim.look_after(&mut network);
     (0..NODES).for_each(|index| network.kill(index));
+    // A node that is killed while it starts, or was damaged, has nothing to say.
+    let Network { asked, answered, .. } = network;
+    assert!(2 * answered > asked, "{answered} of {asked} answered");
     let Victim { index, damages, refusals, .. } = victim;
     check(&network, &acknowledged, (damages > 0).then_some(index));
     println!(

@@ -6,6 +6,7 @@ mod common;
 use common::{CHAIN_ID, World, address, dn, key, params};
 use dn_core::{Address, Amount, BlockHash};
 use dn_ledger::events::{Event, SlashCause};
+use dn_ledger::params::MAX_TX_FEE;
 use dn_ledger::reject::{EvidenceFault, Field, SignedObject, StakingFault};
 use dn_ledger::state::{
     IDENTITIES, IdentityStatus, POOLS, Pool, REDELEGATION_POOLS, REDELEGATIONS, STAKE_POOLS, STAKE_SHARES,
@@ -80,9 +81,9 @@ fn identities_are_updated() {
     );
 }
 
-/// Fees of a DN, so that an epoch's reward is visible.
+/// The largest fees, so that an epoch's reward is visible.
 fn dear() -> Params {
-    Params { min_tx_fee: dn(1), ..params() }
+    Params { min_tx_fee: MAX_TX_FEE, ..params() }
 }
 
 #[test]

@@ -163,6 +163,15 @@ impl LedgerError {
     }
 }
 
+/// How long a node is waited for that answers, but gets nowhere.
+#[derive(Debug, Clone, Copy)]
+struct Waits {
+    /// For all headers together that an answer needs.
+    follow: Duration,
+    /// For the next block of a chain whose blocks are waited for.
+    standstill: Duration,
+}
+
 /// What transactions need to know of the chain. Its id stays; governance may change the rest when an epoch ends.
 #[derive(Debug, Clone, Copy)]
 struct Terms {
@@ -186,6 +195,7 @@ struct Inner {
     light: Mutex<Option<LightClient>>,
     /// Models as they were proven last, so that a list that says the same needs no proof again.
     models: Mutex<HashMap<ModelId, ModelView>>,
+    waits: Waits,
 }
 
 /// A client of one ledger node. Clones share connections.
@@ -238,7 +248,8 @@ impl LedgerClient {
         let http = http.map_err(|source| LedgerError::Transport { url: url.clone(), source })?;
         let (next_id, terms) = (AtomicU64::new(1), Mutex::default());
         let (nonces, light, models) = (Mutex::default(), Mutex::default(), Mutex::default());
-        Ok(Self(Arc::new(Inner { http, url, next_id, terms, nonces, trusted, light, models })))
+        let waits = Waits { follow: QUERY_TIMEOUT, standstill: publish::STANDSTILL };
+        Ok(Self(Arc::new(Inner { http, url, next_id, terms, nonces, trusted, light, models, waits })))
     }
 
     /// Where the node is.
@@ -252,6 +263,11 @@ impl LedgerClient {
     /// [`LedgerError`].
     pub async fn chain_id(&self) -> Result<u64, LedgerError> {
         Ok(self.terms(None).await?.chain_id)
+    }
+
+    /// What a transaction pays for each KiB, as this client last read it.
+    pub(crate) async fn min_tx_fee(&self) -> Result<Amount, LedgerError> {
+        Ok(self.terms(None).await?.min_tx_fee)
     }
 
     /// The terms, proven; read again when they are of another epoch than the one that is asked about.
@@ -417,7 +433,7 @@ impl LedgerClient {
     /// Accepts the block of an answer. Signatures are looked at only when it is newer than the last one.
     async fn follow(&self, block: &LightBlock) -> Result<(), LedgerError> {
         // Others wait for the headers that this asks for.
-        let followed = tokio::time::timeout(QUERY_TIMEOUT, self.follow_to(block)).await;
+        let followed = tokio::time::timeout(self.0.waits.follow, self.follow_to(block)).await;
         let late = || LedgerError::NoHeader { url: self.0.url.clone(), height: block.header.height };
         followed.map_err(|_| late())?
     }
@@ -648,3 +664,6 @@ impl LedgerClient {
         self.query("dn_events", json!({ "from_height": from_height, "limit": limit })).await
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,6 +1,7 @@
 //! Runs models for gateways: dials out, takes leases, streams tokens, signs receipts, and settles them in batches.
 
 mod batch;
+mod choose;
 mod config;
 mod connection;
 mod defence;

@@ -219,6 +219,8 @@ impl Tree {
     /// The longest beginning that what was read ends with, after one more byte; 0 for none.
     fn step(&self, mut at: u32, byte: u8) -> u32 {
         loop {
+            #[cfg(test)]
+            tests::LOOKS.set(tests::LOOKS.get() + 1);
             match self.behind(at, byte) {
                 Some(next) => return next,
                 None if at == 0 => return 0,
@@ -235,9 +237,16 @@ pub(crate) fn is_long(text: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::cell::Cell;
+
     use proptest::prelude::*;
 
     use super::*;
+
+    thread_local! {
+        /// Nodes that searches of this thread have looked at.
+        pub(super) static LOOKS: Cell<u64> = const { Cell::new(0) };
+    }
 
     #[test]
     fn the_longest_match_at_the_leftmost_place_wins() {
@@ -265,23 +274,30 @@ mod tests {
         let tokens: Vec<String> = (1..1024).map(|n| format!("{}b", "a".repeat(n))).collect();
         let m = Matcher::new(tokens.iter().zip(0..).map(|(text, id)| (text.as_str(), id))).unwrap();
         let text = "a".repeat(1 << 20);
-        let began = std::time::Instant::now();
+        LOOKS.set(0);
         assert_eq!(m.split(&text), [Part::Text(&text)]);
         assert_eq!(m.starts_in(&text).count(), 0);
+        // At most two looks a byte: each goes on by one byte, or back by one at least.
+        assert!(LOOKS.get() <= 2 * 2 * text.len() as u64, "{}", LOOKS.get());
+        LOOKS.set(0);
         assert_eq!(m.reach(&text), (false, true));
+        // Its trees are linked meanwhile, a node once each.
+        assert!(LOOKS.get() <= 2 * 2 * (1024 * 1024) as u64, "{}", LOOKS.get());
         // A short one is found while a long one is looked for, again at every place.
         let long = format!("{}b", "a".repeat(1023));
         let m = Matcher::new([("a", 1), (long.as_str(), 2)]).unwrap();
+        LOOKS.set(0);
         assert_eq!(m.split(&text).len(), 1 << 20);
+        assert!(LOOKS.get() <= 2 * text.len() as u64, "{}", LOOKS.get());
         // Every text ends with a thousand others.
         let tokens: Vec<String> = (1..1024).map(|n| "a".repeat(n)).collect();
         let more: Vec<String> = (0..200).map(|n| format!("{}{n}", "a".repeat(1000))).collect();
         let m =
             Matcher::new(tokens.iter().chain(&more).zip(0..).map(|(text, id)| (text.as_str(), id))).unwrap();
+        LOOKS.set(0);
         assert_eq!(m.split(&text).len(), (1 << 20) / 1023 + 1);
         assert_eq!(m.starts_in(&text).count(), 1 << 20);
-        // Milliseconds; not as many in a busy machine as the slow way takes in an idle one.
-        assert!(began.elapsed().as_secs() < 20);
+        assert!(LOOKS.get() <= 2 * 2 * text.len() as u64, "{}", LOOKS.get());
     }
 
     /// The definitions, as slow as they are.

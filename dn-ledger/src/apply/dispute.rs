@@ -334,20 +334,4 @@ impl Step<'_> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::chain::tests::chain;
-
-    #[test]
-    fn a_block_asks_for_so_many_votes_and_for_those_of_one_receipt_always() {
-        let (mut state, mut ctx) = (chain().state().clone(), chain().next_context(1));
-        let mut ask = |height, votes| {
-            ctx.height = height;
-            Step::new(&mut state, &ctx).count_votes(votes)
-        };
-        assert_eq!((ask(5, MAX_VOTES - 1), ask(5, 1)), (Ok(()), Ok(())));
-        let busy = |height, held| Err(Reject::VotesBusy { limit: MAX_VOTES, height, held, votes: 1 });
-        assert_eq!(ask(5, 1), busy(5, MAX_VOTES));
-        assert_eq!((ask(6, MAX_VOTES + 9), ask(6, 1)), (Ok(()), busy(6, MAX_VOTES + 9)));
-    }
-}
+mod tests;

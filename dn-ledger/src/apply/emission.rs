@@ -56,15 +56,14 @@ impl Step<'_> {
         (emitted, total.counted)
     }
 
-    /// Clears the epoch's work; what workers did that are active, times their quality and trust.
+    /// What workers did in the epoch that are active, times their quality and trust. The blocks to come remove the entries.
     fn take_scores(&mut self) -> Vec<Score> {
         let params = &self.ctx.params.trust;
-        let work: Vec<_> = EPOCH_WORK.iter(self.state).collect();
-        let subjects: BTreeSet<_> = work.iter().map(|((domain, _, owner), _)| (*domain, *owner)).collect();
+        let work: Vec<_> = EPOCH_WORK.iter_from(self.state, &self.ctx.epoch()).collect();
+        let subjects: BTreeSet<_> = work.iter().map(|((_, domain, (_, owner)), _)| (*domain, *owner)).collect();
         self.note_subjects(&subjects);
         let mut scores = Vec::new();
-        for ((domain, worker, owner), work) in work {
-            EPOCH_WORK.remove(self.state, &(domain, worker, owner));
+        for ((_, domain, (worker, owner)), work) in work {
             let active = IDENTITIES
                 .get(self.state, &(Role::Worker, worker))
                 .is_some_and(|identity| identity.status == IdentityStatus::Active);

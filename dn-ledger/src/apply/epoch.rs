@@ -1,4 +1,5 @@
-//! The end of an epoch: trust closes, then emission and the validators' pool are paid.
+//! The end of an epoch: trust of workers and validators closes, then emission and the validators' pool are paid. Models follow in slices
+//! ([`closing`](super::closing)).
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -19,7 +20,7 @@ impl Step<'_> {
         self.judge_turns();
         self.close_worker_trust();
         self.close_validator_trust();
-        self.close_model_trust();
+        self.close_classes();
         let (emitted, work) = self.pay_emission();
         let paid = self.pay_validators();
         self.clear_turns();

@@ -1,7 +1,5 @@
 //! Feedback of payers, bound to receipts that they paid for; and what it and work do to the trust in models.
 
-use std::collections::BTreeMap;
-
 use dn_core::merkle::InclusionProof;
 use dn_core::objects::feedback::{Feedback, MAX_SCORE, MAX_TAG_BYTES};
 use dn_core::objects::{BatchLine, Receipt};
@@ -82,7 +80,7 @@ impl Step<'_> {
         MODEL_REPUTATIONS.update(self.state, &model, |reputation| reputation.add(score));
         let weight = self.hear(model, payer, fee);
         let part = |share: u8| Weight::from_bits(weight * u64::from(share) / u64::from(MAX_SCORE));
-        MODEL_EPOCHS.update(self.state, &model, |epoch| {
+        MODEL_EPOCHS.update(self.state, &(self.ctx.epoch(), model), |epoch| {
             epoch.liked(part(score));
             epoch.disliked(part(MAX_SCORE - score));
         });
@@ -118,7 +116,7 @@ impl Step<'_> {
     /// Settled work is evidence for its models.
     pub(super) fn note_model_work(&mut self, model: ModelId, work: u128) {
         let weight = Weight::of_work(&self.ctx.params.trust, work);
-        MODEL_EPOCHS.update(self.state, &model, |epoch| epoch.succeeded(weight, work));
+        MODEL_EPOCHS.update(self.state, &(self.ctx.epoch(), model), |epoch| epoch.succeeded(weight, work));
         self.trusted_from_now(model);
     }
 
@@ -133,43 +131,6 @@ impl Step<'_> {
             MODEL_TRUST.put(self.state, &model, &newcomer);
         }
     }
-
-    /// Closes the epoch of the models that worked or were heard of in it, after those that passed them by since they last did. Others are not
-    /// looked at, however many there are. A model's class is its domain.
-    pub(super) fn close_model_trust(&mut self) {
-        let mut models = Vec::new();
-        let mut classes = BTreeMap::<u32, Vec<u128>>::new();
-        for (id, epoch) in MODEL_EPOCHS.iter(self.state) {
-            let domain = MODELS.get(self.state, &id).expect("models are never removed").domain;
-            if epoch.paid_work() > 0 {
-                classes.entry(domain).or_default().push(epoch.paid_work());
-            }
-            models.push((id, domain, epoch));
-        }
-        let medians: BTreeMap<u32, u128> =
-            classes.into_iter().map(|(domain, works)| (domain, lower_median(works))).collect();
-        let (params, this_epoch) = (&self.ctx.params.trust, self.ctx.epoch());
-        for (id, domain, epoch) in models {
-            let mut record = MODEL_TRUST.get(self.state, &id).expect("made at the first event");
-            let before = record.trust.weight(params);
-            let busy = BUSY_EPOCHS.get_or_default(self.state, &domain);
-            let idle = this_epoch.saturating_sub(record.from_epoch);
-            record.trust.close_idle_epochs(params, idle, busy.saturating_sub(record.busy_epochs));
-            let median = medians.get(&domain).copied().unwrap_or(0);
-            record.trust.close_epoch(params, &epoch, median);
-            record.from_epoch = this_epoch.saturating_add(1);
-            record.busy_epochs = busy.saturating_add(u64::from(median > 0));
-            MODEL_TRUST.put(self.state, &id, &record);
-            MODEL_EPOCHS.remove(self.state, &id);
-            let after = record.trust.weight(params);
-            if after != before {
-                self.events.push(Event::ModelTrustChanged { model: id, before, after });
-            }
-        }
-        for domain in medians.keys() {
-            BUSY_EPOCHS.update(self.state, domain, |epochs| *epochs = epochs.saturating_add(1));
-        }
-    }
 }
 
 /// Who paid for a receipt and how much, by the line of the batch that it belongs to: what the receipt says, and no more than the mean of its line, which is
@@ -179,9 +140,4 @@ fn paid_by(batch: &Batch, receipt: &Receipt) -> Option<(Address, Amount)> {
     let line = &batch.body.lines[at];
     let mean = Amount::from_atto(line.fees.atto() / u128::from(line.receipts.max(1)));
     Some((*batch.payers.get(at)?, receipt.fee.min(mean)))
-}
-
-fn lower_median(mut values: Vec<u128>) -> u128 {
-    values.sort_unstable();
-    values.get(values.len().saturating_sub(1) / 2).copied().unwrap_or(0)
 }

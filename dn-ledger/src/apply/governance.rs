@@ -207,3 +207,74 @@ impl Step<'_> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use dn_core::Address;
+
+    use super::*;
+    use crate::chain::tests::chain;
+    use crate::tx::Choice;
+
+    /// Counted votes go in slices, one proposal after the other, and the note about them with the last slice; those of a vote that runs stay.
+    #[test]
+    fn a_block_removes_so_many_counted_votes() {
+        let (mut state, ctx) = (chain().state().clone(), chain().next_context(1));
+        for (proposal, count) in [(3, 2 * MAX_REMOVED_VOTES + 10), (4, MAX_REMOVED_VOTES), (5, 7)] {
+            for n in 0..count as u32 {
+                let mut voter = Address([7; 20]);
+                voter.0[..4].copy_from_slice(&n.to_be_bytes());
+                OVERRIDES.put(&mut state, &(proposal, voter, Address([1; 20])), &Choice::Yes);
+            }
+        }
+        SPENT_VOTES.put(&mut state, &3, &true);
+        SPENT_VOTES.put(&mut state, &4, &true);
+        let mut left = || {
+            Step::new(&mut state, &ctx).govern();
+            let votes = [3u64, 4, 5].map(|proposal| OVERRIDES.iter_from(&state, &proposal).count());
+            (votes, SPENT_VOTES.iter(&state).map(|(proposal, _)| proposal).collect::<Vec<_>>())
+        };
+        assert_eq!(left(), ([MAX_REMOVED_VOTES + 10, MAX_REMOVED_VOTES, 7], vec![3, 4]));
+        assert_eq!(left(), ([10, MAX_REMOVED_VOTES, 7], vec![3, 4]));
+        assert_eq!(left(), ([0, MAX_REMOVED_VOTES, 7], vec![4]));
+        // Exactly as many as a block removes: that there are no more is seen in the next one.
+        assert_eq!(left(), ([0, 0, 7], vec![4]));
+        assert_eq!(left(), ([0, 0, 7], vec![]));
+        assert_eq!(left(), ([0, 0, 7], vec![]));
+    }
+
+    /// Proposals that ended together are forgotten in slices, the oldest first, and none before its time.
+    #[test]
+    fn a_block_forgets_so_many_proposals() {
+        let (mut state, mut ctx) = (chain().state().clone(), chain().next_context(1));
+        let count = MAX_PRUNED as u64 + 3;
+        for id in 0..=count {
+            let record = Proposal {
+                proposer: Address([2; 20]),
+                title: "t".into(),
+                text: String::new(),
+                kind: ProposalKind::Text {},
+                submitted_height: 1,
+                needed: Amount::ZERO,
+                deposit: Amount::ZERO,
+                status: ProposalStatus::Expired,
+                rules: None,
+                tally: None,
+            };
+            PROPOSALS.put(&mut state, &id, &record);
+            ENDED_PROPOSALS.put(&mut state, &(5 + u64::from(id == count), id), &true);
+        }
+        let kept = ctx.params.governance.kept_epochs * ctx.params.epoch_blocks;
+        let mut left_at = |height| {
+            ctx.height = height;
+            Step::new(&mut state, &ctx).govern();
+            assert_eq!(PROPOSALS.iter(&state).count(), ENDED_PROPOSALS.iter(&state).count());
+            PROPOSALS.iter(&state).map(|(id, _)| id).collect::<Vec<_>>()
+        };
+        let from = |first: u64| (first..=count).collect::<Vec<_>>();
+        assert_eq!(left_at(5 + kept), from(0), "not old enough");
+        assert_eq!(left_at(6 + kept), from(MAX_PRUNED as u64));
+        assert_eq!(left_at(6 + kept), from(count), "the last one is not old enough");
+        assert!(left_at(7 + kept).is_empty());
+    }
+}

@@ -13,14 +13,12 @@ use dn_trust::{Unit, Weight};
 use super::Step;
 use crate::beacon::Reveal;
 use crate::events::Event;
+use crate::params::MAX_SETTLED_PER_BLOCK;
 use crate::power::draw_weights;
 use crate::reject::{Reject, RoundFault};
 use crate::state::{
     QUALITIES, QUALITY_DUE, QUALITY_ROUNDS, QUALITY_SUBJECTS, QualityRound, SettledQuality, VALIDATOR_EPOCHS,
 };
-
-/// The most rounds that are settled in one block.
-const MAX_SETTLED_PER_BLOCK: usize = 64;
 
 /// What a setter's VRF is computed at: the round alone, so that it has one answer.
 pub fn canary_input(round: &Hash32) -> Vec<u8> {
@@ -218,7 +216,7 @@ impl Step<'_> {
             .iter(self.state)
             .map(|(key, _)| key)
             .take_while(|(height, _)| *height <= self.ctx.height)
-            .take(MAX_SETTLED_PER_BLOCK)
+            .take(MAX_SETTLED_PER_BLOCK as usize)
             .collect();
         for (height, id) in due {
             QUALITY_DUE.remove(self.state, &(height, id));
@@ -273,5 +271,80 @@ impl Step<'_> {
     /// What the last committee said of an owner's models in a domain; neutral where none did.
     pub(super) fn quality_of(&self, domain: u32, owner: Address) -> Unit {
         QUALITIES.get(self.state, &(domain, owner)).map_or(Unit::ONE, |settled| settled.quality)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::ops::Range;
+
+    use dn_trust::ValidatorEpoch;
+
+    use super::*;
+    use crate::chain::tests::chain;
+
+    fn id(n: u16) -> Hash32 {
+        let mut id = [9; 32];
+        id[..2].copy_from_slice(&n.to_be_bytes());
+        Hash32(id)
+    }
+
+    fn setter(n: u16) -> Address {
+        let mut who = [7; 20];
+        who[..2].copy_from_slice(&n.to_be_bytes());
+        Address(who)
+    }
+
+    /// A round that its setter never sealed.
+    fn silent(setter: Address, open_until: u64) -> QualityRound {
+        QualityRound {
+            domain: 0,
+            owner: Address([3; 20]),
+            setter,
+            beacon: Hash32::default(),
+            committee: Vec::new(),
+            seal_until: open_until,
+            commit_until: open_until,
+            reveal_until: open_until,
+            open_until,
+            round: None,
+            seal: None,
+        }
+    }
+
+    /// Rounds for which a block has no room are settled in the next one, the oldest first, each once.
+    #[test]
+    fn a_block_settles_so_many_rounds() {
+        let (mut state, mut ctx) = (chain().state().clone(), chain().next_context(1));
+        let (rest, count) = (10, MAX_SETTLED_PER_BLOCK as u16 + 10);
+        // The first ones are due a block later than those after them, and the last one is not due yet.
+        let due = |n: u16| if n == count { 9 } else { 5 + u64::from(n < rest) };
+        for n in 0..=count {
+            QUALITY_ROUNDS.put(&mut state, &id(n), &silent(setter(n), due(n) - 1));
+            QUALITY_DUE.put(&mut state, &(due(n), id(n)), &true);
+        }
+        let mut settled_at = |height| {
+            ctx.height = height;
+            let mut step = Step::new(&mut state, &ctx);
+            step.settle_rounds();
+            let settled = |event: &Event| match event {
+                Event::QualitySettled { round, .. } => Some(*round),
+                _ => None,
+            };
+            step.events.iter().filter_map(settled).collect::<Vec<_>>()
+        };
+        let ids = |range: Range<u16>| range.map(id).collect::<Vec<_>>();
+        assert_eq!(settled_at(6), ids(rest..count));
+        assert_eq!(settled_at(7), ids(0..rest));
+        assert!(settled_at(8).is_empty());
+        let mut once = ValidatorEpoch::default();
+        once.missed(Weight::ONE);
+        for n in 0..count {
+            assert_eq!(VALIDATOR_EPOCHS.get(&state, &setter(n)), Some(once), "the setter of round {n}");
+        }
+        assert_eq!(VALIDATOR_EPOCHS.get(&state, &setter(count)), None);
+        let open: Vec<_> = QUALITY_ROUNDS.iter(&state).map(|(id, _)| id).collect();
+        let waiting: Vec<_> = QUALITY_DUE.iter(&state).map(|(key, _)| key).collect();
+        assert_eq!((open, waiting), (vec![id(count)], vec![(9, id(count))]));
     }
 }

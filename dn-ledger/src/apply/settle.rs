@@ -45,7 +45,7 @@ impl Step<'_> {
             vwu = vwu.saturating_add(counted);
             let counted = share_of(counted, evident.0, evident.1);
             self.note_model_work(line.model, counted);
-            let key = (line.domain, worker, model.owner);
+            let key = (self.ctx.epoch(), line.domain, (worker, model.owner));
             let weighted = counted.saturating_mul(split.lost_by_self_payment().into());
             EPOCH_WORK.update(self.state, &key, |held| {
                 held.counted = held.counted.saturating_add(counted);

@@ -6,6 +6,9 @@ use serde::{Deserialize, Serialize};
 
 use super::{ParamsError, within};
 
+/// The most rounds that are settled in one block.
+pub(crate) const MAX_SETTLED_PER_BLOCK: u32 = 64;
+
 /// How committees score what models are good for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
@@ -37,7 +40,7 @@ impl QualityParams {
     /// Of a main network: half of an hourly epoch for a round, as many rounds as are settled in one block.
     pub fn main() -> Self {
         Self {
-            max_rounds: 64,
+            max_rounds: MAX_SETTLED_PER_BLOCK,
             seal_blocks: 600,
             commit_blocks: 600,
             reveal_blocks: 300,
@@ -58,7 +61,7 @@ impl QualityParams {
         }
     }
 
-    /// Checks the bounds: a round must end in the epoch in which it starts.
+    /// Checks the bounds: all rounds must be settled in the epoch in which they start, whose emission they are for.
     pub(super) fn validate(&self, epoch_blocks: u64) -> Result<(), ParamsError> {
         let million = 1_000_000;
         within("quality.max_rounds", self.max_rounds.into(), 0, 4_096)?;
@@ -73,8 +76,26 @@ impl QualityParams {
         self.review.validate()?;
         if self.max_rounds > 0 {
             let blocks = self.seal_blocks + self.commit_blocks + self.reveal_blocks + self.open_blocks;
-            within("quality (a round)", blocks.into(), 1, u128::from(epoch_blocks).saturating_sub(2))?;
+            let settling = u64::from(self.max_rounds.div_ceil(MAX_SETTLED_PER_BLOCK));
+            let most = u128::from(epoch_blocks).saturating_sub(1);
+            within("quality (rounds, to the last that is settled)", (blocks + settling).into(), 2, most)?;
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The rounds start with the epoch's first block, are due after the last one's deadline, and so many are settled a block.
+    #[test]
+    fn every_round_is_settled_before_its_epoch_ends() {
+        for (rounds, blocks) in [(1, 1), (64, 1), (65, 2), (4_096, 64)] {
+            let params = QualityParams { max_rounds: rounds, ..QualityParams::devnet() };
+            let least = 3 + 4 + 4 + 3 + blocks + 1;
+            assert!(params.validate(least).is_ok(), "{rounds} rounds in {least} blocks");
+            assert!(params.validate(least - 1).is_err(), "{rounds} rounds in {} blocks", least - 1);
+        }
     }
 }

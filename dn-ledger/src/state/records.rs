@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 
 pub use beacon::{DrawWeight, Election, Turns};
 pub use dispute::{AuditLoad, Dispute, DisputeLoad};
-pub use feedback::{FeedbackRecord, Heard, Reputation, TrustedModel};
+pub use feedback::{ClassEpoch, FeedbackRecord, Heard, Reputation, TrustedModel};
 pub use governance::{ExecutionFault, PoolVote, Proposal, ProposalStatus, Tally, Upgrade, VotingRules};
 pub use quality::{QualityRound, SettledQuality};
 pub use registry::{

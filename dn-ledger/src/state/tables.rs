@@ -13,8 +13,8 @@ use super::records::{
     ProposalStatus, Session, Upgrade,
 };
 use super::records::{
-    AuditLoad, Dispute, DisputeLoad, DrawWeight, Election, FeedbackRecord, Heard, QualityRound, Reputation,
-    SettledQuality, TrustedModel, Turns,
+    AuditLoad, ClassEpoch, Dispute, DisputeLoad, DrawWeight, Election, FeedbackRecord, Heard, QualityRound,
+    Reputation, SettledQuality, TrustedModel, Turns,
 };
 use super::records::{
     Domain, DomainCount, EpochWork, Family, JobClaim, JobEscrow, ModelCommitment, ModelTerms,
@@ -346,8 +346,8 @@ tables! {
     21 VALIDATOR_TRUST "validator_trust": Address => ValidatorTrust;
     /// What happened to validators in this epoch.
     22 VALIDATOR_EPOCHS "validator_epochs": Address => ValidatorEpoch;
-    /// Work that counts for this epoch's emission by domain, worker and model owner.
-    23 EPOCH_WORK "epoch_work": (u32, Address, Address) => EpochWork;
+    /// Work that counts for an epoch's emission by epoch, domain, worker and model owner.
+    23 EPOCH_WORK "epoch_work": (u64, u32, (Address, Address)) => EpochWork;
     /// The parameters in force, under key 0.
     24 PARAMS "params": u32 => Params;
     /// Who decides blocks: [`NEXT_SET`](crate::validators::NEXT_SET) and [`TIP_SET`](crate::validators::TIP_SET).
@@ -456,8 +456,10 @@ tables! {
     94 HEARD "heard": (ModelId, Address) => Heard;
     /// Trust in models that have worked.
     95 MODEL_TRUST "model_trust": ModelId => TrustedModel;
-    /// What happened to models in this epoch.
-    96 MODEL_EPOCHS "model_epochs": ModelId => ModelEpoch;
+    /// What happened to models, by epoch, until that epoch of theirs is closed.
+    96 MODEL_EPOCHS "model_epochs": (u64, ModelId) => ModelEpoch;
     /// In how many epochs a domain had paid work.
     97 BUSY_EPOCHS "busy_epochs": u32 => u64;
+    /// What models are compared with, by ended epoch and domain, until all of them are closed.
+    98 CLASS_EPOCHS "class_epochs": (u64, u32) => ClassEpoch;
 }

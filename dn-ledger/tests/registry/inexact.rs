@@ -32,7 +32,7 @@ fn settled(version: NewVersion) -> (World, Vec<Event>, EpochWork) {
     while !events.iter().any(|e| matches!(e, Event::BatchSettled { .. })) {
         events.extend(w.audit_all(|_, _| Some(AuditOutcome::Match {})));
     }
-    let work = EPOCH_WORK.get(w.state(), &(0, address("worker"), address("owner"))).unwrap();
+    let work = EPOCH_WORK.get(w.state(), &(0, 0, (address("worker"), address("owner")))).unwrap();
     (w, events, work)
 }
 

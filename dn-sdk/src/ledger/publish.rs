@@ -12,7 +12,7 @@ use super::{LedgerClient, LedgerError};
 /// How long to wait before the node is asked again how high the chain is.
 const PAUSE: Duration = Duration::from_millis(200);
 /// How long no block may come before waiting is given up.
-const STANDSTILL: Duration = Duration::from_secs(60);
+pub(super) const STANDSTILL: Duration = Duration::from_secs(60);
 /// What a salt is made with.
 const SALT_DOMAIN: &[u8] = b"DeepNode model salt v1";
 
@@ -67,7 +67,7 @@ impl LedgerClient {
             }
             if height > seen {
                 (seen, since) = (height, Instant::now());
-            } else if since.elapsed() > STANDSTILL {
+            } else if since.elapsed() > self.0.waits.standstill {
                 return Err(LedgerError::NoHeader { url: self.0.url.clone(), height: from });
             }
             tokio::time::sleep(PAUSE).await;

@@ -6,13 +6,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use dn_core::objects::{BatchLine, BatchRoot, NO_NUMERIC_SPEC, Receipt};
+use dn_core::objects::{BatchLine, BatchRoot, Receipt};
 use dn_core::{Address, Amount, ChannelId, ModelId, ReceiptId, Signed};
 use dn_ledger::reject::{Field, Reject, SignedObject};
 use dn_ledger::tx::{Payload, Role};
 use tokio::sync::watch;
 
 use super::WorkerError;
+use super::choose::{MAX_LINES, Waiting};
 use super::connection::Shared;
 use super::store::OpenBatch;
 use crate::batch::{batch_lines, receipts_root};
@@ -29,8 +30,6 @@ const ASK_AGAIN: Duration = Duration::from_secs(30);
 const GIVE_UP_MS: u64 = 1_800_000;
 /// When receipts are tried again whose gateway gave something that the ledger refuses.
 const MUCH_LATER: Duration = Duration::from_secs(300);
-/// The most lines of one batch: channels × lanes × models.
-const MAX_LINES: usize = 256;
 
 /// Settles every interval until told to stop.
 pub(super) async fn run(shared: Arc<Shared>, mut stopped: watch::Receiver<bool>) {
@@ -51,21 +50,8 @@ async fn settle(shared: &Arc<Shared>) -> Result<(), WorkerError> {
         return post(shared, &open).await;
     }
     for gateway in shared.gateways() {
-        let limit = shared.batch_limit();
-        let receipts = shared.store().pending(gateway, limit)?;
-        let receipts: Vec<_> =
-            receipts.into_iter().filter(|receipt| !shared.is_held_back(receipt.body.id())).collect();
-        // A receipt that is about to expire or costs nothing cannot be settled.
-        let soon = now_ms() + 60_000;
-        let (receipts, lost): (Vec<_>, Vec<_>) =
-            receipts.into_iter().partition(|r| r.body.expires_ms > soon && !r.body.fee.is_zero());
-        if !lost.is_empty() {
-            let ids: Vec<_> = lost.iter().map(|receipt| receipt.body.id()).collect();
-            shared
-                .store()
-                .set_aside("expired before it was settled, or without fee", |r| ids.contains(&r.id()))?;
-        }
-        if let Some(open) = countersigned(shared, gateway, of_one_kind(receipts)).await? {
+        let receipts = next_receipts(shared, gateway).await?;
+        if let Some(open) = countersigned(shared, gateway, receipts).await? {
             shared.store().set_open_batch(&open)?;
             post(shared, &open).await?;
         }
@@ -73,12 +59,30 @@ async fn settle(shared: &Arc<Shared>) -> Result<(), WorkerError> {
     Ok(())
 }
 
-/// Those that are like the oldest: receipts that can be checked, and those that cannot, go into batches of their own.
-fn of_one_kind(mut receipts: Vec<Signed<Receipt>>) -> Vec<Signed<Receipt>> {
-    let exact = |receipt: &Signed<Receipt>| receipt.body.numeric_spec != NO_NUMERIC_SPEC;
-    let oldest = receipts.first().map(exact);
-    receipts.retain(|receipt| Some(exact(receipt)) == oldest);
-    receipts
+/// What of the receipts that wait is to be settled next. All are looked at, however many: those that cannot go now keep no others waiting.
+async fn next_receipts(shared: &Shared, gateway: Address) -> Result<Vec<Signed<Receipt>>, WorkerError> {
+    // A receipt that is about to expire or costs nothing cannot be settled.
+    let soon = now_ms() + 60_000;
+    let lost = |receipt: &Receipt| receipt.expires_ms <= soon || receipt.fee.is_zero();
+    let (mut waiting, mut any_lost) = (Waiting::default(), false);
+    shared.store().each_pending(gateway, |receipt| {
+        if lost(receipt) {
+            any_lost = true;
+        } else if !shared.is_held_back(receipt.id()) {
+            waiting.add(receipt);
+        }
+    })?;
+    if any_lost {
+        let of_this = |receipt: &Receipt| receipt.gateway == gateway && lost(receipt);
+        shared.store().set_aside("expired before it was settled, or without fee", of_this)?;
+    }
+    if waiting.is_empty() {
+        return Ok(Vec::new());
+    }
+    let limit = shared.batch_limit();
+    let chosen = waiting.choose(limit, shared.ledger().min_tx_fee().await?);
+    let goes = |receipt: &Receipt| chosen.has(receipt) && !shared.is_held_back(receipt.id());
+    Ok(shared.store().pending(gateway, limit, goes)?)
 }
 
 async fn countersigned(
@@ -297,29 +301,9 @@ fn fit_lines(receipts: &mut Vec<Signed<Receipt>>) -> Vec<BatchLine> {
 
 #[cfg(test)]
 mod tests {
-    use dn_core::objects::FinishReason;
     use dn_ledger::state::IdentityStatus;
 
     use super::*;
-    use crate::receipt::tests::{receipt, request};
-
-    #[test]
-    fn a_batch_is_of_one_kind() {
-        let request = request();
-        let spec_of = |receipt: &Signed<Receipt>| receipt.body.numeric_spec;
-        let with = |spec: &u16| {
-            let mut receipt = receipt(&request, &[1, 2], FinishReason::Length);
-            receipt.body.numeric_spec = *spec;
-            receipt
-        };
-        let kinds = |specs: &[u16]| -> Vec<u16> {
-            of_one_kind(specs.iter().map(with).collect()).iter().map(spec_of).collect()
-        };
-        assert!(kinds(&[]).is_empty());
-        assert_eq!(kinds(&[1, NO_NUMERIC_SPEC, 1]), [1, 1]);
-        assert_eq!(kinds(&[NO_NUMERIC_SPEC, 1, NO_NUMERIC_SPEC]), [NO_NUMERIC_SPEC; 2]);
-        assert_eq!(kinds(&[1, 1]), [1, 1]);
-    }
 
     #[test]
     fn a_gateway_that_gives_what_the_ledger_refuses_does_not_block_the_others() {

@@ -120,14 +120,38 @@ impl WorkerStore {
         Ok(count)
     }
 
-    /// Receipts of one gateway that wait, at most `limit`.
-    pub(super) fn pending(&self, gateway: Address, limit: usize) -> Result<Vec<Signed<Receipt>>, StoreError> {
+    /// Shows the receipts of one gateway that wait.
+    pub(super) fn each_pending(
+        &self,
+        gateway: Address,
+        mut show: impl FnMut(&Receipt),
+    ) -> Result<(), StoreError> {
+        self.pending(gateway, usize::MAX, |receipt| {
+            show(receipt);
+            false
+        })?;
+        Ok(())
+    }
+
+    /// Receipts of one gateway that wait and that are wanted, at most `limit`.
+    pub(super) fn pending(
+        &self,
+        gateway: Address,
+        limit: usize,
+        mut wanted: impl FnMut(&Receipt) -> bool,
+    ) -> Result<Vec<Signed<Receipt>>, StoreError> {
         let read = self.0.begin_read()?;
         let table = read.open_table(PENDING)?;
         let (from, to) = ((gateway.0, [0; 32]), (gateway.0, [0xff; 32]));
         let mut receipts = Vec::new();
-        for entry in table.range(from..=to)?.take(limit) {
-            receipts.push(record("pending", entry?.1.value())?);
+        for entry in table.range(from..=to)? {
+            if receipts.len() == limit {
+                break;
+            }
+            let receipt: Signed<Receipt> = record("pending", entry?.1.value())?;
+            if wanted(&receipt.body) {
+                receipts.push(receipt);
+            }
         }
         Ok(receipts)
     }

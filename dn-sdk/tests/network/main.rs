@@ -9,3 +9,4 @@ mod executors;
 mod faults;
 mod money;
 mod net;
+mod unjudged;

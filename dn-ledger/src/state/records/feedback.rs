@@ -49,6 +49,16 @@ pub struct TrustedModel {
 }
 canonical_struct!(TrustedModel { trust: ModelTrust, from_epoch: u64, busy_epochs: u64 });
 
+/// What the models of a domain are compared with in an epoch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ClassEpoch {
+    /// The lower median of their paid work, in verified work units; 0 where there was none.
+    pub median: u128,
+    /// How many epochs the domain had had paid work in before.
+    pub busy_epochs: u64,
+}
+canonical_struct!(ClassEpoch { median: u128, busy_epochs: u64 });
+
 /// All feedback on a worker or a model.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Reputation {
