@@ -14,7 +14,7 @@ mod domain;
 mod draw;
 mod emission;
 mod epoch;
-mod evidence;
+pub(crate) mod evidence;
 mod feedback;
 mod governance;
 mod identity;
@@ -45,8 +45,8 @@ use crate::events::Event;
 use crate::params::Params;
 use crate::referee::{RefereeHandle, Side};
 use crate::reject::{Reject, SignedObject};
-use crate::state::{ACCOUNTS, Pool, State};
-use crate::tx::{Payload, SignedTx, Tx};
+use crate::state::{ACCOUNTS, IN_ROLE, Pool, State};
+use crate::tx::{Payload, Role, SignedTx, Tx};
 use crate::validators::rotate;
 
 /// What the rules may know about the block that a transaction is in.
@@ -133,7 +133,7 @@ pub(crate) fn apply_with(
     }
 }
 
-/// The transitions at the start of a block: audits of the batches in the block before are drawn, deadlines that passed
+/// The transitions at the start of a block: audits of batches whose randomness is there are drawn, deadlines that passed
 /// take effect, batches whose window closed are settled.
 pub fn begin_block(state: &mut State, ctx: &BlockContext) -> Vec<Event> {
     let mut step = Step::new(state, ctx);
@@ -166,7 +166,7 @@ pub fn end_block(state: &mut State, ctx: &BlockContext) -> Vec<Event> {
     events
 }
 
-/// Checks what can be checked without applying: everything but the payload's own rules.
+/// Checks what can be checked without applying: everything but the payload's own rules, and whether a validator's report earns its fee.
 ///
 /// # Errors
 /// [`Reject`]; the order is chain, expiry, nonce, fee, signature, balance.
@@ -220,10 +220,17 @@ pub(crate) fn check_paid_and_signed(
             .map_err(|_| Reject::Signature { object: SignedObject::Transaction, expected: sender })?;
     }
     let available = ACCOUNTS.get_or_default(state, &sender).balance;
-    if available < fee {
+    if available < fee && !pays_afterwards(state, &tx.tx) {
         return Err(Reject::Insufficient { account: sender, available, needed: fee });
     }
     Ok(())
+}
+
+/// Whether the fee is taken after the payload has been applied, so that what it earns may pay it: a validator has all that it owns in bond and stake,
+/// and is who sees that another one signs twice. What earns too little is refused as a whole.
+pub(crate) fn pays_afterwards(state: &State, tx: &Tx) -> bool {
+    matches!(tx.payload, Payload::SubmitEvidence { .. })
+        && IN_ROLE.contains(state, &(Role::Validator, tx.sender))
 }
 
 /// A transition in progress: the state, the block, and what happened so far.
@@ -242,12 +249,22 @@ impl<'a> Step<'a> {
 
     fn transact(&mut self, signed: &SignedTx, signatures: Signatures) -> Result<(), Reject> {
         check_envelope_with(self.state, signed, self.ctx, signatures)?;
-        let Tx { sender, nonce, fee, .. } = signed.tx;
+        if pays_afterwards(self.state, &signed.tx) {
+            self.act(&signed.tx)?;
+            return self.charge(&signed.tx);
+        }
+        self.charge(&signed.tx)?;
+        self.act(&signed.tx)
+    }
+
+    /// Takes the fee and counts the nonce up.
+    fn charge(&mut self, tx: &Tx) -> Result<(), Reject> {
+        let Tx { sender, nonce, fee, .. } = *tx;
         self.debit(sender, fee)?;
         self.add_to_pool(Pool::Validators, fee);
         ACCOUNTS.update(self.state, &sender, |account| account.nonce = nonce + 1);
         self.events.push(Event::FeePaid { sender, amount: fee });
-        self.act(&signed.tx)
+        Ok(())
     }
 
     fn act(&mut self, tx: &Tx) -> Result<(), Reject> {

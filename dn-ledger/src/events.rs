@@ -1,5 +1,7 @@
 //! What happened: the ledger's events, in the order of their happening within a block.
 
+mod subjects;
+
 use dn_core::hexadecimal::to_hex;
 use dn_core::objects::{AuditOutcome, Price};
 use dn_core::{Address, Amount, BatchId, ChannelId, Hash32, ModelId};
@@ -19,7 +21,7 @@ use crate::tx::{Choice, DomainTerms, Role, Shares};
 pub enum SlashCause {
     /// A receipt that is not the model's output.
     Fraud,
-    /// A receipt that the worker did not open.
+    /// A receipt that the gateway did not hand over.
     Unavailable,
     /// An accusation that the other validators, or the referee, refuted.
     FalseVerdict,

@@ -1,6 +1,7 @@
 //! The genesis: where a chain starts.
 
 mod plan;
+mod warning;
 
 use dn_core::amount::SUPPLY_CAP;
 use dn_core::{Address, Amount, BlockHash, Canonical, Hash32, canonical_struct};
@@ -22,6 +23,7 @@ use crate::upgrades::RULES;
 use crate::validators::{NEXT_SET, TIP_SET, ValidatorSet, elect};
 
 pub use plan::{Grant, Holders, Member, Plan, Preset, Purse};
+pub use warning::{GenesisWarning, LEAST_FREE};
 
 /// The most bytes of a genesis file.
 pub const MAX_GENESIS_BYTES: usize = 16 * 1024 * 1024;

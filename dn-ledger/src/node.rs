@@ -25,20 +25,24 @@ pub use consensus::Fault;
 #[cfg(feature = "fuzz")]
 pub use consensus::untrusted;
 pub use consensus::{
-    ConsensusError, EngineError, GuardError, LogDamaged, LogFault, NotExecuted, UndecidedError,
+    ConsensusError, ConsensusFilesError, ConsensusReport, EngineError, GuardError, KeyStart, LogDamaged,
+    LogFault, NotExecuted, UndecidedError,
 };
-pub use history::History;
+pub use history::{CODE_PRUNED, History};
 pub use peer::{Peer, PeerError};
 pub use ports::free_addrs;
 pub use rpc::{
-    CODE_BUSY, CODE_INTERNAL, CODE_REJECTED, MAX_ANSWER_BYTES, MAX_BATCH, MAX_BODY_BYTES, openrpc,
+    CODE_BUSY, CODE_INTERNAL, CODE_POOL, CODE_REJECTED, MAX_ANSWER_BYTES, MAX_BATCH, MAX_BODY_BYTES, openrpc,
 };
 pub use server::{NoPlace, ServiceLimits};
 pub use service::{NetworkConfig, Node, NodeConfig, NodeError};
 pub use snapshot::{
     JoinError, PeerSnapshot, SnapshotFile, SnapshotFileError, SnapshotSource, SnapshotsView, join,
 };
-pub use store::{ArchiveError, CheckError, CheckReport, ImportReport, RestoreError, Store, StoreError};
+pub use store::{
+    ArchiveError, CheckError, CheckOptions, CheckReport, ImportReport, PastError, RestoreError, Store,
+    StoreError,
+};
 
 /// Filters for logs, to stand before an operator's own: the engine tells each step of each round, and a validator without peers
 /// that it has none.

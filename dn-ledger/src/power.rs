@@ -63,6 +63,15 @@ pub(crate) fn self_bond(state: &State, validator: Address) -> Amount {
     STAKE_POOLS.get_or_default(state, &validator).value_of(shares)
 }
 
+/// What a validator's score counts in a committee: ⌊min(stake, cap) × trust⌋.
+///
+/// # Units
+/// Atto of stake.
+pub(crate) fn quality_weight(state: &State, params: &Params, validator: Address) -> u128 {
+    let stake = STAKE_POOLS.get_or_default(state, &validator).tokens();
+    vote_weight(stake, params.quality.stake_cap, trust_of(state, params, validator))
+}
+
 /// What a validator is paid by: stake × trust, rounded down; nothing without a record.
 ///
 /// Not voting power, half of which needs no trust: paid by that, a validator that copies others or a cabal of liars keeps most of its income
@@ -72,8 +81,11 @@ pub(crate) fn self_bond(state: &State, validator: Address) -> Amount {
 /// Atto of stake.
 pub(crate) fn reward_weight(state: &State, params: &Params, validator: Address) -> u128 {
     let stake = STAKE_POOLS.get_or_default(state, &validator).tokens();
-    let trust =
-        VALIDATOR_TRUST.get(state, &validator).map_or(Trust::new(Unit::ZERO), |t| t.weight(&params.trust));
     // No cap: a stake's weight in votes may be capped, its pay is its delegators'.
-    vote_weight(stake, stake, trust)
+    vote_weight(stake, stake, trust_of(state, params, validator))
+}
+
+/// Nothing without a record.
+fn trust_of(state: &State, params: &Params, validator: Address) -> Trust {
+    VALIDATOR_TRUST.get(state, &validator).map_or(Trust::new(Unit::ZERO), |t| t.weight(&params.trust))
 }

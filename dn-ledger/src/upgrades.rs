@@ -11,7 +11,8 @@ use crate::state::{State, UPGRADES, Upgrade};
 /// election. 4: a block's audits are bounded, ended batches are forgotten, an auditor may say that it cannot judge.
 /// 5: jobs have bonds, models are committed to, offers have prices, models may be inexact. 6: clocks of disputes wait for room in blocks, open batches
 /// lower what a worker may be paid. 7: fees count each KiB, who calls all validators for nothing pays, whoever left a role and was heard of has its
-/// trust closed. 8: trust in models closes in slices, an epoch's work is kept by epoch, a KiB costs a hundredth of a DN at most.
+/// trust closed. 8: trust in models closes in slices, an epoch's work is kept by epoch, a KiB costs a hundredth of a DN at most,
+/// a validator's report pays its fee from its reward, scores weigh stake up to a cap times trust, backers' terms of a family stay.
 pub const RULES: u32 = 8;
 
 /// Names and versions of the upgrades whose rules this software has. Governance names them the same way.

@@ -5,6 +5,8 @@
 mod dispute;
 mod governance;
 mod page;
+mod past;
+mod pool;
 mod registries;
 mod registry;
 
@@ -15,6 +17,8 @@ use serde::{Deserialize, Serialize};
 
 pub use governance::{ProposalView, RedelegationView, SessionView, UpgradeView};
 pub use page::{Cursor, Page, PageRequest};
+pub use past::Pruned;
+pub use pool::PoolRefusal;
 pub use registry::{
     BackingRelease, BackingView, BackingsView, DomainBalance, DomainView, FamilyBalance, FamilyView, JobView,
     ModelCommitmentView, ModelTermsView, OfferView, ReleaseBalance,
@@ -43,6 +47,8 @@ pub struct StatusView {
     pub version: String,
     /// Height of the tip.
     pub height: u64,
+    /// The first height whose block and events the node holds: 1, or later where it prunes or was restored from a snapshot.
+    pub first_block: u64,
     /// Hash of the tip.
     pub tip: BlockHash,
     /// State commitment after the tip.

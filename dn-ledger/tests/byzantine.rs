@@ -12,6 +12,8 @@ use dn_core::Amount;
 use dn_ledger::Payload;
 use dn_ledger::light::LightBlock;
 use dn_ledger::node::Fault;
+use dn_ledger::state::IdentityStatus;
+use dn_ledger::views::IdentityView;
 use serde_json::json;
 
 /// Far more than a block takes; a machine under load is slow.
@@ -133,11 +135,14 @@ async fn a_decided_block_that_panics_stops_the_node() {
     cluster.stop().await;
 }
 
-/// The same validator runs twice, each time without knowing of the other: both propose and vote.
+/// The same validator runs twice, each time without knowing of the other: both propose and vote. The others hold nothing but bond and stake, and
+/// report it all the same.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_validator_that_signs_twice_is_seen_and_splits_nothing() {
+async fn a_validator_that_signs_twice_is_seen_punished_and_splits_nothing() {
     let mut cluster = Cluster::prepare(&[10, 10, 10, 10], 50, 1);
     cluster.set_key(4, &validator(0));
+    let validators: Vec<_> = (0..4).map(|index| address(&validator(index))).collect();
+    assert!(cluster.genesis.accounts.iter().all(|account| !validators.contains(&account.address)));
     cluster.start_all().await;
     cluster.reach(8, PATIENCE).await;
     let began = std::time::Instant::now();
@@ -150,6 +155,16 @@ async fn a_validator_that_signs_twice_is_seen_and_splits_nothing() {
             break;
         }
         assert!(began.elapsed() < PATIENCE, "two signatures for one step were never seen");
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+    let began = std::time::Instant::now();
+    let offender = json!({ "address": address(&validator(0)), "role": "validator" });
+    loop {
+        let identity: IdentityView = cluster.get(1, "dn_identity", offender.clone()).await;
+        if matches!(identity.status, IdentityStatus::Jailed { .. }) {
+            break;
+        }
+        assert!(began.elapsed() < PATIENCE, "seen, and not punished: {identity:?}");
         tokio::time::sleep(Duration::from_millis(200)).await;
     }
     for twin in [0, 4] {

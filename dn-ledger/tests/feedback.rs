@@ -119,7 +119,11 @@ fn feedback_on_a_paid_receipt_counts_once_and_is_bounded() {
     let spender = Feedback { signer: address("spender"), ..s.body(1, 0) };
     let payload = s.payload(spender, "spender");
     s.w.ok("stranger", payload);
-    assert_eq!(MODEL_EPOCHS.get(s.w.state(), &(epoch, model)).unwrap(), before, "heard, but not counted again");
+    assert_eq!(
+        MODEL_EPOCHS.get(s.w.state(), &(epoch, model)).unwrap(),
+        before,
+        "heard, but not counted again"
+    );
     // The summary has both.
     let reputation = query::reputation(s.w.state(), address("worker"), &PageRequest::default()).unwrap();
     assert_eq!((reputation.count, reputation.average_score), (2, 40));

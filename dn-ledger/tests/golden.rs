@@ -30,11 +30,11 @@ fn genesis_and_one_block() {
     assert_eq!(
         hashes.map(|hash| hex(&hash)),
         [
-            "743b5095d986ac4356e9554c27767e586e00017fc842ffe1b8177f3177273a75",
-            "862c5840e7891c6552a287b5b492b76d79611dcdad160fb5f034650885cfc814",
+            "6f4c18bc2a27dfd3d61f93ca6d1c826d898c41193483229a2ab944950fe2d2eb",
+            "387f5d327fe2d5bebb9d81964cdc553c4978f6a3f71f6936ab5eb344cf1cfe8b",
             "1d86a6dcf35f03679b11612fc7ebcbca8f42e4753993639e12727cc0318350b6",
-            "92fd77271421e594c8da4195d4fc80538123ab4bb4e4f1a2db97cdc46d9e49c7",
-            "219cef096b2ab99d4dc9cae3ccee46bc5e874fc0cdfbea7d5edd6074da60b93b",
+            "d6d25d04805035521ce92d41d6af58971b28b20d4c046734525de06e1f552bae",
+            "9a97eda7d92afe29950cdfc7377ab9dc4f8c21984b14f8906f79a795f124730f",
         ]
     );
 }
@@ -121,10 +121,10 @@ fn every_proposal() {
             }
         }
     }
-    assert_eq!(tags, 83);
+    assert_eq!(tags, 84);
     assert_eq!(
         hex(&dn_core::keccak256(&[&all])),
-        "a53bb74f6ecec799ff5157e615012f047463962f2245dab9a7bbdabf93624870"
+        "2aa0bd4d5a3caae96433a50510dc400af6de7e6bde92695b9a0b59aa36572432"
     );
 }
 
@@ -151,8 +151,8 @@ fn a_scripted_chain() {
     w.ok("payer", Payload::LockJob { job });
     let tip = w.chain.tip();
     let pinned = [
-        "cd39ff875b770218d6b6a30a307c3f990376320931596243888748af4c49df3d",
-        "201a120e5f43f72a01e36a5fb68d3ad87507fb0718518796f4771a688b6403ca",
+        "d93382cf479a850c1b93825a561d837e1882f67bff18867c30b050bd87b4d8d4",
+        "bfe97bee7215021a473bd42a366c04f3539350f50f840a9e49b3a00ba4f2d164",
     ];
     assert_eq!([hex(&tip.state.0), hex(&tip.hash().0)], pinned);
 }

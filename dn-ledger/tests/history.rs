@@ -3,6 +3,9 @@
 
 mod common;
 
+#[path = "history/archives.rs"]
+mod archives;
+
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -11,11 +14,12 @@ use common::{START_MS, World, address, dn, key, params, solo_genesis};
 use dn_core::{Address, Amount, Canonical, keccak256};
 use dn_ledger::light::{LightBlock, LightClient, TrustOptions};
 use dn_ledger::node::{
-    ArchiveError, CheckError, History, JoinError, Node, NodeConfig, Peer, RestoreError, SnapshotFile,
-    SnapshotFileError, SnapshotSource, Store, join,
+    ArchiveError, CODE_PRUNED, CheckError, CheckOptions, CheckReport, History, JoinError, Node, NodeConfig,
+    PastError, Peer, RestoreError, SnapshotFile, SnapshotFileError, SnapshotSource, Store, join,
 };
 use dn_ledger::params::DisputeParams;
 use dn_ledger::snapshot::{Chunk, Export, Manifest, SnapshotError};
+use dn_ledger::views::Pruned;
 use dn_ledger::{BlockError, Chain, Genesis, Params, Payload, RefereeHandle};
 use redb::ReadableTable;
 
@@ -65,6 +69,10 @@ fn small_snapshot(s: &Stored) -> std::path::PathBuf {
     SnapshotFile::write(s.dir.path(), &export).unwrap()
 }
 
+fn check(dir: &Path) -> Result<CheckReport, CheckError> {
+    Store::check(dir, &CheckOptions::default())
+}
+
 fn holds_no_chain(dir: &Path) -> bool {
     !dir.join("ledger.redb").exists()
 }
@@ -93,7 +101,7 @@ fn a_snapshot_restores_and_the_chain_goes_on() {
     let again = Store::restore(other.path(), &s.w.genesis, &header, &mut file);
     assert!(matches!(again, Err(RestoreError::NotEmpty { .. })));
     drop(store);
-    let report = Store::check(other.path(), None).unwrap();
+    let report = check(other.path()).unwrap();
     assert_eq!((report.height, report.horizon, report.replayed_from), (22, 22, None));
 }
 
@@ -288,7 +296,7 @@ async fn a_node_is_joined_over_the_network() {
     .unwrap();
     assert!(joined && height > 0);
     node.shutdown().await;
-    let report = Store::check(dir.path(), None).unwrap();
+    let report = check(dir.path()).unwrap();
     assert!(report.horizon > 1, "{report:?}");
 }
 
@@ -299,20 +307,20 @@ fn an_archive_carries_the_whole_chain() {
     let Stored { store, dir, .. } = s;
     drop(store);
     let mut bytes = Vec::new();
-    assert_eq!(Store::export_archive(dir.path(), &mut bytes).unwrap(), 17);
+    assert_eq!(Store::export_archive(dir.path(), None, &mut bytes).unwrap(), 17);
     let other = tempfile::tempdir().unwrap();
     // Cut short, then whole: it goes on.
     let cut = Store::import_archive(other.path(), &mut &bytes[..bytes.len() / 2], None);
-    assert!(matches!(cut, Err(ArchiveError::Io(_) | ArchiveError::Checksum { .. })), "{cut:?}");
+    assert!(matches!(cut, Err(ArchiveError::Truncated { height: 1..=16 })), "{cut:?}");
     let report = Store::import_archive(other.path(), &mut bytes.as_slice(), None).unwrap();
     assert_eq!(report.known + report.imported, 17);
     assert!(report.known > 0 && report.imported > 0 && report.height == 17, "{report:?}");
     let again = Store::import_archive(other.path(), &mut bytes.as_slice(), None).unwrap();
     assert_eq!((again.known, again.imported), (17, 0));
-    let checked = Store::check(other.path(), None).unwrap();
+    let checked = check(other.path()).unwrap();
     assert_eq!((checked.height, checked.txs, checked.replayed_from), (17, 17, Some(0)));
     let mut copy = Vec::new();
-    Store::export_archive(other.path(), &mut copy).unwrap();
+    Store::export_archive(other.path(), None, &mut copy).unwrap();
     assert_eq!(copy, bytes);
     for at in (0..bytes.len()).step_by(313) {
         let mut bad = bytes.clone();
@@ -333,7 +341,11 @@ fn pruning_forgets_blocks_and_nothing_else() {
     assert_eq!(s.store.prune(5).unwrap(), 11);
     assert_eq!((s.store.block(10).unwrap(), s.store.tx(id).unwrap()), (None, None));
     assert!(s.store.block(11).unwrap().is_some() && s.store.light_block(11).unwrap().is_some());
-    let events = s.store.events(1, 10, 23).unwrap();
+    // Not told as if nothing had happened.
+    let pruned = s.store.events(1, 10, 23).unwrap_err();
+    let expected = Pruned { height: 1, first_block: 11 };
+    assert!(matches!(pruned, PastError::Pruned(found) if found == expected), "{pruned}");
+    let events = s.store.events(0, 10, 23).unwrap();
     assert_eq!(events.events[0].height, 11);
     let Stored { store, dir, w } = s;
     drop(store);
@@ -341,13 +353,88 @@ fn pruning_forgets_blocks_and_nothing_else() {
     assert_eq!(chain.state(), w.state());
     drop(store);
     assert!(matches!(
-        Store::export_archive(dir.path(), &mut Vec::new()),
+        Store::export_archive(dir.path(), None, &mut Vec::new()),
         Err(ArchiveError::Pruned { horizon: 11 })
     ));
-    let report = Store::check(dir.path(), None).unwrap();
+    let report = check(dir.path()).unwrap();
     assert_eq!((report.horizon, report.txs, report.replayed_from), (11, 13, Some(23)));
     std::fs::remove_file(path).unwrap();
-    assert_eq!(Store::check(dir.path(), None).unwrap().replayed_from, None);
+    assert_eq!(check(dir.path()).unwrap().replayed_from, None);
+}
+
+/// A GET of this path: the head and as much of the body as is read at once.
+fn get(addr: std::net::SocketAddr, path: &str, last_id: &str) -> String {
+    use std::io::{Read, Write};
+    let mut stream = std::net::TcpStream::connect(addr).unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    let last_id = if last_id.is_empty() { String::new() } else { format!("last-event-id: {last_id}\r\n") };
+    write!(stream, "GET {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n{last_id}\r\n").unwrap();
+    let mut text = Vec::new();
+    stream.read_to_end(&mut text).unwrap();
+    String::from_utf8(text).unwrap()
+}
+
+/// A node that has forgotten what is asked for says so, and where its past begins.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_pruned_past_is_named() {
+    let dir = tempfile::tempdir().unwrap();
+    let rpc_listen = "127.0.0.1:0".parse().unwrap();
+    let alone = NodeConfig::alone(dir.path().to_owned(), solo_genesis(params()), rpc_listen, key("v1"), 20);
+    let history = History { keep_blocks: Some(5), ..History::default() };
+    let node = Node::start(NodeConfig { history, ..alone }).await.unwrap();
+    let ask = async |method: &str, params: serde_json::Value| {
+        let body =
+            serde_json::json!({ "jsonrpc": "2.0", "id": 1, "method": method, "params": params }).to_string();
+        serde_json::from_slice::<serde_json::Value>(&node.answer(body.as_bytes()).await.unwrap()).unwrap()
+    };
+    let status = loop {
+        let status = ask("dn_status", serde_json::json!({})).await["result"].clone();
+        if status["first_block"].as_u64().unwrap() > 3 {
+            break status;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    };
+    let first = status["first_block"].as_u64().unwrap();
+    let named = |error: &serde_json::Value, height: u64| {
+        let found: Pruned = serde_json::from_value(error["data"].clone()).unwrap();
+        assert_eq!((error["code"].as_i64(), found.height), (Some(CODE_PRUNED), height), "{error}");
+        assert!(found.first_block >= first, "{error}");
+        assert_eq!(error["message"], found.to_string());
+        assert!(found.to_string().starts_with(&format!("block {height} is pruned; the first held is ")));
+    };
+    let at = serde_json::json!({ "height": 2 });
+    for (method, params) in
+        [("dn_block", at.clone()), ("dn_header", at), ("dn_events", serde_json::json!({ "from_height": 2 }))]
+    {
+        named(&ask(method, params).await["error"], 2);
+    }
+    // What never was is still nothing, and the genesis is kept.
+    for height in [0, 9_999_999] {
+        assert_eq!(
+            ask("dn_block", serde_json::json!({ "height": height })).await["result"],
+            serde_json::Value::Null
+        );
+    }
+    assert_eq!(ask("dn_header", serde_json::json!({ "height": 0 })).await["result"]["header"]["height"], 0);
+    for params in [serde_json::json!({}), serde_json::json!({ "from_height": 0 })] {
+        let next = ask("dn_events", params).await["result"]["next_height"].as_u64().unwrap();
+        assert!(next > first, "from the first that is held: {next}");
+    }
+    let addr = node.rpc_addr();
+    let reading = tokio::task::spawn_blocking(move || {
+        let refused = get(addr, "/events?from_height=2", "");
+        let back = get(addr, "/events", "2.1");
+        (refused, back, get(addr, "/metrics", ""))
+    });
+    let (refused, back, metrics) = reading.await.unwrap();
+    for text in [refused, back] {
+        let (head, body) = text.split_once("\r\n\r\n").unwrap();
+        assert!(head.starts_with("HTTP/1.1 410"), "{text}");
+        named(&serde_json::from_str::<serde_json::Value>(body).unwrap()["error"], 2);
+    }
+    let shown = metrics.lines().find_map(|line| line.strip_prefix("dn_ledger_first_block "));
+    assert!(shown.unwrap().parse::<u64>().unwrap() > 1, "{metrics}");
+    node.shutdown().await;
 }
 
 /// A stored record that was changed behind the node's back is found, with its height.
@@ -357,7 +444,7 @@ fn the_check_finds_the_first_problem() {
     for (table, height) in TABLES.into_iter().flat_map(|table| [(table, 3u64), (table, 11)]) {
         let Stored { store, dir, .. } = stored(17);
         drop(store);
-        assert_eq!(Store::check(dir.path(), None).unwrap().replayed_from, Some(0));
+        assert_eq!(check(dir.path()).unwrap().replayed_from, Some(0));
         let db = redb::Database::create(dir.path().join("ledger.redb")).unwrap();
         let tx = db.begin_write().unwrap();
         {
@@ -369,7 +456,7 @@ fn the_check_finds_the_first_problem() {
         }
         tx.commit().unwrap();
         drop(db);
-        let found = Store::check(dir.path(), None).unwrap_err();
+        let found = check(dir.path()).unwrap_err();
         match table {
             "blocks" => {
                 assert!(matches!(found, CheckError::Block { height: h, .. } if h == height), "{found}")
@@ -383,7 +470,7 @@ fn the_check_finds_the_first_problem() {
         }
     }
     let empty = tempfile::tempdir().unwrap();
-    assert!(matches!(Store::check(empty.path(), None), Err(CheckError::Empty)));
+    assert!(matches!(check(empty.path()), Err(CheckError::Empty)));
 }
 
 /// A chain that names a referee executes no block without it, so the check and an import need it too.
@@ -395,11 +482,12 @@ fn a_chain_with_a_referee_is_checked_and_imported_with_it() {
     w.chain = w.chain.clone().with_referee(RefereeHandle::new(Counting));
     let Stored { store, dir, .. } = stored_by(w, 7);
     drop(store);
-    let without = Store::check(dir.path(), None).unwrap_err();
+    let without = check(dir.path()).unwrap_err();
     assert!(matches!(without, CheckError::Replay(BlockError::Referee { height: 1, .. })), "{without}");
-    assert_eq!(Store::check(dir.path(), referee()).unwrap().replayed_from, Some(0));
+    let with = CheckOptions { referee: referee(), ..CheckOptions::default() };
+    assert_eq!(Store::check(dir.path(), &with).unwrap().replayed_from, Some(0));
     let mut bytes = Vec::new();
-    Store::export_archive(dir.path(), &mut bytes).unwrap();
+    Store::export_archive(dir.path(), None, &mut bytes).unwrap();
     let other = tempfile::tempdir().unwrap();
     assert!(Store::import_archive(other.path(), &mut bytes.as_slice(), None).is_err());
     assert_eq!(Store::import_archive(other.path(), &mut bytes.as_slice(), referee()).unwrap().height, 7);

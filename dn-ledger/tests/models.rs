@@ -2,6 +2,28 @@
 //! says it.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+#[path = "models/audits/both.rs"]
+mod audits;
+#[path = "models/audits/batches.rs"]
+mod audits_batches;
+#[path = "models/audits/compare.rs"]
+mod audits_compare;
+#[path = "models/audits/corners.rs"]
+mod audits_corners;
+#[path = "models/audits/draws.rs"]
+mod audits_draws;
+#[path = "models/audits/outcome.rs"]
+mod audits_outcome;
+#[path = "models/audits/records.rs"]
+mod audits_records;
+#[path = "models/audits/requests.rs"]
+mod audits_requests;
+#[path = "models/audits/script.rs"]
+mod audits_script;
+#[path = "models/audits/spec.rs"]
+mod audits_spec;
+#[path = "models/audits/world.rs"]
+mod audits_world;
 mod common;
 #[path = "models/corners.rs"]
 mod corners;
@@ -9,6 +31,36 @@ mod corners;
 mod outcome;
 #[path = "models/payments.rs"]
 mod payments;
+#[path = "models/publishing/both.rs"]
+mod publishing;
+#[path = "models/publishing/compare.rs"]
+mod publishing_compare;
+#[path = "models/publishing/corners.rs"]
+mod publishing_corners;
+#[path = "models/publishing/domains.rs"]
+mod publishing_domains;
+#[path = "models/publishing/income.rs"]
+mod publishing_income;
+#[path = "models/publishing/models.rs"]
+mod publishing_models;
+#[path = "models/publishing/offers.rs"]
+mod publishing_offers;
+#[path = "models/publishing/requests.rs"]
+mod publishing_requests;
+#[path = "models/publishing/spec.rs"]
+mod publishing_spec;
+#[path = "models/quality/both.rs"]
+mod quality;
+#[path = "models/quality/corners.rs"]
+mod quality_corners;
+#[path = "models/quality/draw.rs"]
+mod quality_draw;
+#[path = "models/quality/feedback.rs"]
+mod quality_feedback;
+#[path = "models/quality/requests.rs"]
+mod quality_requests;
+#[path = "models/quality/spec.rs"]
+mod quality_spec;
 #[path = "models/requests.rs"]
 mod requests;
 #[path = "models/spec.rs"]

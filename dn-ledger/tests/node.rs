@@ -3,6 +3,9 @@
 
 mod common;
 
+#[path = "node/refusals.rs"]
+mod refusals;
+
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
@@ -414,12 +417,16 @@ impl Subscription {
     fn events(&mut self, count: usize) -> Vec<(String, Value)> {
         let mut buffer = [0; 4_096];
         loop {
-            let ids: Vec<_> = self.text.lines().filter_map(|l| l.strip_prefix("id: ")).collect();
-            let data: Vec<_> = self.text.lines().filter_map(|l| l.strip_prefix("data: ")).collect();
-            let read = if data.len() >= count { 0 } else { self.stream.read(&mut buffer).unwrap() };
+            // Whole messages; an id alone only says how far the node is.
+            let messages = self.text.split_inclusive("\n\n").filter(|message| message.ends_with("\n\n"));
+            let events = messages.filter_map(|message| {
+                let field = |name: &str| message.lines().find_map(|line| line.strip_prefix(name));
+                Some((field("id: ")?.to_owned(), serde_json::from_str(field("data: ")?).unwrap()))
+            });
+            let events: Vec<_> = events.collect();
+            let read = if events.len() >= count { 0 } else { self.stream.read(&mut buffer).unwrap() };
             if read == 0 {
-                let data = data.into_iter().map(|d| serde_json::from_str(d).unwrap());
-                return ids.into_iter().map(str::to_owned).zip(data).collect();
+                return events;
             }
             self.text += std::str::from_utf8(&buffer[..read]).unwrap();
         }
@@ -456,6 +463,7 @@ async fn subscribers_hear_what_they_asked_for_and_go_on_where_they_stopped() {
         ("address=0x12", None, "address"),
         ("wish=1", None, "wish"),
         ("role=king", None, "role"),
+        ("event=nonsense", None, "nonsense"),
         ("", Some("one"), "Last-Event-ID"),
     ] {
         let mut refused = Subscription::open(addr, query, last);

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use cluster::{Cluster, address};
 use dn_core::Amount;
 use dn_ledger::light::{LightClient, TrustOptions};
-use dn_ledger::node::{History, Node, NodeConfig, Peer, join};
+use dn_ledger::node::{History, Node, NodeConfig, NodeError, Peer, join};
 use dn_ledger::views::AccountView;
 use dn_ledger::{Payload, Role};
 use serde_json::json;
@@ -39,6 +39,28 @@ async fn four_validators_and_a_follower_decide_one_chain() {
     assert_eq!(cluster.metric(0, "dn_ledger_signing").await, 1.0);
     assert_eq!(cluster.metric(4, "dn_ledger_validators").await, 4.0);
     assert_eq!(cluster.metric(4, "dn_ledger_equivocations_total").await, 0.0);
+    cluster.stop().await;
+}
+
+/// Alone for good and looking healthy: that is what a node was whose address for others was taken.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_that_others_cannot_reach_does_not_start() {
+    logged();
+    let mut cluster = Cluster::prepare(&[10, 10, 10, 10], 20, 0);
+    let config = cluster.config(0, true);
+    let listen = config.network.as_ref().unwrap().listen;
+    let taken = std::net::TcpListener::bind(listen).unwrap();
+    let refused = Node::start(config).await;
+    assert!(
+        matches!(&refused, Err(NodeError::ListenPeers { address, .. }) if *address == listen),
+        "{refused:?}"
+    );
+    let text = refused.unwrap_err().to_string();
+    assert!(text.contains(&listen.to_string()), "{text}");
+    drop(taken);
+    // Its directory is free, and so is the address.
+    cluster.start_all().await;
+    cluster.reach(2, PATIENCE).await;
     cluster.stop().await;
 }
 

@@ -9,12 +9,12 @@ use dn_ledger::events::{Event, SlashCause};
 use dn_ledger::params::MAX_TX_FEE;
 use dn_ledger::reject::{EvidenceFault, Field, SignedObject, StakingFault};
 use dn_ledger::state::{
-    IDENTITIES, IdentityStatus, POOLS, Pool, REDELEGATION_POOLS, REDELEGATIONS, STAKE_POOLS, STAKE_SHARES,
-    UNBONDING_POOLS, VALIDATOR_EPOCHS, VALIDATOR_TRUST,
+    ACCOUNTS, IDENTITIES, Identity, IdentityStatus, POOLS, Pool, REDELEGATION_POOLS, REDELEGATIONS,
+    STAKE_POOLS, STAKE_SHARES, UNBONDING_POOLS, VALIDATOR_EPOCHS, VALIDATOR_TRUST,
 };
 use dn_ledger::tx::{Evidence, Shares};
 use dn_ledger::vote::{RoundProposal, Vote, VoteKind};
-use dn_ledger::{Params, Payload, Reject, Role, query};
+use dn_ledger::{Params, Payload, Reject, Role, apply, query};
 
 fn atto(n: u128) -> Amount {
     Amount::from_atto(n)
@@ -209,10 +209,15 @@ fn redelegated_stake_is_bound_and_settles() {
         Reject::UnknownIdentity { address: address("stranger"), role }
     );
     let minimum = w.genesis.params.min_stake;
-    assert!(matches!(
-        w.reject("payer", redelegate("v1", "v2", Shares(1))),
-        Reject::AmountTooSmall { minimum: m, .. } if m == minimum
-    ));
+    let few = Shares(1);
+    let refused = w.reject("payer", redelegate("v1", "v2", few));
+    let Reject::Staking(StakingFault::WorthTooLittle { validator: from, shares: named, minimum: m, found }) =
+        refused
+    else {
+        panic!("{refused:?}");
+    };
+    assert_eq!((from, named, m), (validator, few, minimum));
+    assert!(found < minimum, "{found}");
 
     let epoch = w.chain.next_context(0).epoch();
     let events = w.ok("payer", redelegate("v1", "v2", shares));
@@ -347,6 +352,72 @@ fn evidence_must_prove_an_offence() {
     assert!(w.chain.next_context(0).ends_epoch());
     w.ok("payer", equivocation("v2", 1));
     assert_eq!(refuse(&w, equivocation("v3", 1)), EvidenceFault::TooOld { oldest: 1, found: 0 });
+}
+
+/// Leaves an account without an atto.
+fn empty(w: &mut World, who: &str) {
+    let fee = w.genesis.params.min_tx_fee;
+    let amount = w.balance(who).checked_sub(fee).unwrap();
+    w.ok(who, Payload::Transfer { to: address("owner"), amount });
+    assert!(w.balance(who).is_zero());
+}
+
+/// A validator has all that it owns in bond and stake: its report pays by what it earns. Everybody else pays before.
+#[test]
+fn a_validator_without_dn_reports_and_pays_from_the_reward() {
+    let mut w = World::bare();
+    w.ok("v3", Payload::Retire { role: Role::Validator });
+    for who in ["v2", "v3", "stranger"] {
+        empty(&mut w, who);
+    }
+    let (reporter, report) = (address("v2"), || equivocation("v1", 2));
+    let fee = w.raw("v2", report()).fee;
+    assert!(!fee.is_zero());
+    // Who is in no role, or left it; a validator that does something else, or proves nothing.
+    for who in ["stranger", "v3"] {
+        let (account, available) = (address(who), Amount::ZERO);
+        assert_eq!(w.reject(who, report()), Reject::Insufficient { account, available, needed: fee });
+    }
+    assert!(matches!(w.reject("v2", Payload::Withdraw {}), Reject::Insufficient { .. }));
+    let same = vote(2, VoteKind::Prevote, None);
+    assert_eq!(w.reject("v2", votes("v1", same, same)), Reject::Evidence(EvidenceFault::NoConflict {}));
+    // More than the reward is not there afterwards either.
+    let mut dear = w.raw("v2", report());
+    dear.fee = dn(1_000_000);
+    let Reject::Insufficient { account, available, needed } = w.reject_tx(&dear.sign(&key("v2"))) else {
+        panic!("nobody pays a million")
+    };
+    assert_eq!((account, needed), (reporter, dn(1_000_000)));
+
+    let (nonce, pool) = (w.nonce("v2"), POOLS.get_or_default(w.state(), &Pool::Validators));
+    let events = w.ok("v2", report());
+    let reward = events.iter().find_map(|e| match e {
+        Event::Slashed { reporter: Some(who), reward, .. } if *who == reporter => Some(*reward),
+        _ => None,
+    });
+    // What the dear one would have had to pay with.
+    assert_eq!(reward, Some(available));
+    assert_eq!(w.balance("v2").checked_add(fee).ok(), reward);
+    assert_eq!(w.nonce("v2"), nonce + 1);
+    assert!(events.contains(&Event::FeePaid { sender: reporter, amount: fee }));
+    assert_eq!(POOLS.get_or_default(w.state(), &Pool::Validators), pool.checked_add(fee).unwrap());
+    let status = IDENTITIES.get(w.state(), &(Role::Validator, address("v1"))).unwrap().status;
+    assert!(matches!(status, IdentityStatus::Jailed { .. }), "{status:?}");
+}
+
+/// One whose bond is under the minimum is in the role still.
+#[test]
+fn a_suspended_validator_reports_too() {
+    let mut w = World::bare();
+    empty(&mut w, "v2");
+    let (role, validator) = (Role::Validator, address("v2"));
+    let mut state = w.state().clone();
+    let record = IDENTITIES.get(&state, &(role, validator)).unwrap();
+    let suspended = Identity { status: IdentityStatus::Suspended, ..record };
+    IDENTITIES.put(&mut state, &(role, validator), &suspended);
+    let ctx = w.chain.next_context(w.chain.tip().time_ms + 1_000);
+    apply(&mut state, &w.tx("v2", equivocation("v1", 1)), &ctx).unwrap();
+    assert!(!ACCOUNTS.get_or_default(&state, &validator).balance.is_zero());
 }
 
 /// What a fraction of everything that stands for a validator is, record by record.

@@ -23,7 +23,7 @@ pub use cheat::{Cheat, CheatingExecutor};
 pub use error::{DevnetError, DevnetFailure};
 pub(crate) use home::create_private;
 pub use home::{Home, HomeError};
-pub use keys::{Keys, KeysError};
+pub use keys::{Keys, KeysError, keep_keys};
 pub use network::{Devnet, DevnetConfig, DevnetModel};
 pub use processes::{WrittenConfig, write_config};
 pub use report::{AuditSummary, Call, Check, Earning, Refund, Report, Slash, SupplyReport, TrustChange};

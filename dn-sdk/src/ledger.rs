@@ -5,6 +5,7 @@
 //! blocks and sums are as the node gives them.
 
 mod agents;
+mod events;
 mod governance;
 mod pages;
 mod publish;
@@ -31,7 +32,7 @@ use dn_ledger::state::{PARAMS, WORKER_BATCHES, WORKER_SEQUENCES};
 use dn_ledger::tx::{Payload, Role, SignedTx, Tx};
 use dn_ledger::views::{
     AccountView, AuditView, BatchView, BlockView, ChannelView, EventsView, IdentityView, ModelView,
-    StatusView, SupplyView, TrustView, TxOutcome, TxView,
+    PoolRefusal, Pruned, StatusView, SupplyView, TrustView, TxOutcome, TxView,
 };
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -39,6 +40,7 @@ use serde_json::{Value, json};
 use tokio::sync::Mutex;
 
 use crate::clock::now_ms;
+pub use events::{EventFilter, EventStream, EventsFrom};
 use pages::Entries;
 pub use pages::MAX_ENTRIES;
 pub use publish::model_salt;
@@ -58,6 +60,10 @@ const EXPIRY_BLOCKS: u64 = 100;
 
 /// JSON-RPC code of a refused transaction.
 const REJECTED: i64 = -32001;
+/// JSON-RPC code of a transaction that may not wait for a block.
+const NOT_POOLED: i64 = -32004;
+/// JSON-RPC code of a height that the node holds nothing of any more.
+const PRUNED: i64 = -32003;
 
 /// What is at the bottom of an error: of a connection that failed, the reason rather than that it failed.
 fn root<'a>(error: &'a (dyn std::error::Error + 'static)) -> &'a (dyn std::error::Error + 'static) {
@@ -120,6 +126,9 @@ pub enum LedgerError {
         /// What does not hold.
         source: Box<SubjectError>,
     },
+    /// What is to be trusted is no block of any chain; that says nothing about the node.
+    #[error(transparent)]
+    Trusted(Box<LightError>),
     /// The node has no header that is needed to check what it says.
     #[error("the ledger at {url} does not give header {height}, which is needed to check what it says")]
     NoHeader {
@@ -138,9 +147,33 @@ pub enum LedgerError {
         /// The answer's.
         found: u64,
     },
+    /// The node holds nothing of the height any more.
+    #[error(transparent)]
+    Pruned(Pruned),
+    /// The node gives no stream of events.
+    #[error("the ledger at {url} gives no stream of events (status {status}): {message}")]
+    NoStream {
+        /// Where the node is.
+        url: String,
+        /// The HTTP status.
+        status: u16,
+        /// The node's words.
+        message: String,
+    },
+    /// The node accepts a connection and says nothing.
+    #[error("the ledger at {url} says nothing for {} s", wait.as_secs())]
+    Silent {
+        /// Where the node is.
+        url: String,
+        /// How long it was waited for.
+        wait: Duration,
+    },
     /// The transaction breaks a rule; it changed nothing.
     #[error("the ledger refuses the transaction: {0}")]
     Rejected(Box<Reject>),
+    /// No rule refuses the transaction, but the node does not let it wait for a block.
+    #[error("the ledger does not take the transaction in: {0}")]
+    NotPooled(PoolRefusal),
     /// The node answers with an error.
     #[error("the ledger answers {method} with error {code}: {message}")]
     Rpc {
@@ -212,10 +245,23 @@ struct RpcAnswer {
 
 #[derive(Deserialize)]
 struct RpcFault {
+    #[serde(default)]
     code: i64,
     message: String,
     #[serde(default)]
     data: Value,
+}
+
+impl RpcFault {
+    /// What was asked for that the node holds no more, if that is the fault.
+    fn pruned(&self) -> Option<Pruned> {
+        (self.code == PRUNED).then(|| Pruned::deserialize(&self.data).ok()).flatten()
+    }
+
+    /// Why a transaction may not wait, if that is the fault.
+    fn not_pooled(&self) -> Option<PoolRefusal> {
+        (self.code == NOT_POOLED).then(|| PoolRefusal::deserialize(&self.data).ok()).flatten()
+    }
 }
 
 impl LedgerClient {
@@ -290,7 +336,7 @@ impl LedgerClient {
     /// time the transaction is signed anew with the next nonce; when the minimum has changed, with the new fee.
     ///
     /// # Errors
-    /// [`LedgerError::Rejected`] with the rule it breaks, or why the node could not be asked. After
+    /// [`LedgerError::Rejected`] with the rule it breaks, [`LedgerError::NotPooled`], or why the node could not be asked. After
     /// [`LedgerError::Transport`] the transaction may or may not stand: look before sending it again.
     pub async fn submit(&self, key: &SecretKey, payload: Payload) -> Result<TxOutcome, LedgerError> {
         Ok(self.submit_signed(key, payload).await?.1)
@@ -326,6 +372,9 @@ impl LedgerClient {
                 Err(LedgerError::Rejected(reject))
                     if attempt < NONCE_ATTEMPTS && matches!(*reject, Reject::Nonce { .. }) =>
                 {
+                    tokio::time::sleep(NONCE_PAUSE).await;
+                }
+                Err(LedgerError::NotPooled(PoolRefusal::TooFarAhead { .. })) if attempt < NONCE_ATTEMPTS => {
                     tokio::time::sleep(NONCE_PAUSE).await;
                 }
                 Err(LedgerError::Rejected(reject)) if matches!(*reject, Reject::FeeTooLow { .. }) => {
@@ -393,7 +442,11 @@ impl LedgerClient {
                 // A rule that this version does not know.
                 Err(_) => Err(LedgerError::Rpc { method, code: fault.code, message: fault.message }),
             },
-            Some(RpcFault { code, message, .. }) => Err(LedgerError::Rpc { method, code, message }),
+            Some(fault) => Err(match (fault.pruned(), fault.not_pooled()) {
+                (Some(pruned), _) => LedgerError::Pruned(pruned),
+                (None, Some(refusal)) => LedgerError::NotPooled(refusal),
+                (None, None) => LedgerError::Rpc { method, code: fault.code, message: fault.message },
+            }),
         }
     }
 }
@@ -478,8 +531,10 @@ impl LedgerClient {
             Some(trusted) => (trusted, self.light_block(trusted.height).await?),
             None => (seen, block.clone()),
         };
-        LightClient::from_trusted(trusted, &start, TrustOptions::default())
-            .map_err(|error| self.untrue(error.into()))
+        LightClient::from_trusted(trusted, &start, TrustOptions::default()).map_err(|error| match error {
+            LightError::GenesisHash { .. } => LedgerError::Trusted(Box::new(error)),
+            error => self.untrue(error.into()),
+        })
     }
 
     async fn light_block(&self, height: u64) -> Result<LightBlock, LedgerError> {
@@ -643,7 +698,7 @@ impl LedgerClient {
     /// A block.
     ///
     /// # Errors
-    /// [`LedgerError`].
+    /// [`LedgerError`]; [`LedgerError::Pruned`] when the node holds it no more.
     pub async fn block(&self, height: u64) -> Result<Option<BlockView>, LedgerError> {
         self.query("dn_block", json!({ "height": height })).await
     }
@@ -656,10 +711,10 @@ impl LedgerClient {
         self.query("dn_tx", json!({ "id": id })).await
     }
 
-    /// Events of whole blocks from a height on.
+    /// Events of whole blocks from a height on; from the first block that the node holds for 0.
     ///
     /// # Errors
-    /// [`LedgerError`].
+    /// [`LedgerError`]; [`LedgerError::Pruned`] when the node holds the height no more.
     pub async fn events(&self, from_height: u64, limit: u32) -> Result<EventsView, LedgerError> {
         self.query("dn_events", json!({ "from_height": from_height, "limit": limit })).await
     }

@@ -7,6 +7,7 @@
 //! - [`ledger::LedgerClient`] queries a ledger node and submits transactions.
 //! - [`referee`] is the engine's referee behind the ledger's interface, and the two sides of a dispute.
 //! - `devnet` (feature `devnet`) is a whole network in one process; `operator` starts a role from a settings file.
+//! - [`signing`] makes what an owner or payer signs outside transactions: session grants, acceptances of jobs.
 //! - [`wire`] is the protocol between workers and gateways, [`receipt`] and [`opening`] are what everybody checks.
 #![forbid(unsafe_code)]
 
@@ -27,6 +28,7 @@ pub mod opening;
 pub mod operator;
 pub mod receipt;
 pub mod referee;
+pub mod signing;
 #[cfg(feature = "validator")]
 pub mod validator;
 pub mod wire;

@@ -201,6 +201,16 @@ fn untrue(error: LedgerError) -> SubjectError {
     }
 }
 
+/// The genesis' hash is no block's: whoever mistook it is told so, and the node is not accused.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_genesis_is_not_taken_for_its_first_block() {
+    let net = net().await;
+    let named = TrustedHash { height: 0, hash: BlockHash(genesis().hash().0) };
+    let error = LedgerClient::trusting(&net.url, named).unwrap().account(key(3).address()).await.unwrap_err();
+    assert!(matches!(&error, LedgerError::Trusted(_)), "{error}");
+    assert!(error.to_string().starts_with(&format!("{named} names the genesis")), "{error}");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_lying_node_is_found_out() {
     let net = net().await;

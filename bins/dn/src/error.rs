@@ -85,6 +85,12 @@ pub(crate) enum CliError {
     /// The local network.
     #[error(transparent)]
     Devnet(Box<dn_sdk::devnet::DevnetError>),
+    /// The keystores of a local network.
+    #[error(transparent)]
+    Keys(#[from] dn_sdk::devnet::KeysError),
+    /// What is to be signed would be refused.
+    #[error(transparent)]
+    Signing(#[from] dn_sdk::signing::SigningError),
     /// The tour of the local network.
     #[error(transparent)]
     Tour(Box<dn_sdk::devnet::TourError>),

@@ -7,9 +7,9 @@ use std::process::ExitCode;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use dn_core::Hash32;
-use dn_ledger::Genesis;
-use dn_ledger::ValidatorSet;
 use dn_ledger::genesis::{MAX_GENESIS_BYTES, Plan};
+use dn_ledger::light::TrustedHash;
+use dn_ledger::{Chain, Genesis, ValidatorSet};
 use serde::Serialize;
 
 use crate::error::CliError;
@@ -23,9 +23,10 @@ const TIME_MS: &str = "TIME_MS";
 /// `dn genesis`.
 #[derive(Debug, clap::Subcommand)]
 pub(crate) enum Command {
-    /// Print a plan to start from: purses, grants, four validators.
+    /// Print a plan to start from: purses, grants, four validators with DN for their fees.
     Example,
-    /// Make a genesis out of a plan: the same plan gives the same bytes everywhere.
+    /// Make a genesis out of a plan: the same plan gives the same bytes everywhere. Prints what `--trusted` takes, and warns of validators that
+    /// could pay no fees.
     Build {
         /// The plan (TOML).
         plan: PathBuf,
@@ -33,7 +34,7 @@ pub(crate) enum Command {
         #[arg(long, short, value_name = "FILE", default_value = "genesis.json")]
         out: PathBuf,
     },
-    /// Check a genesis and say what follows from it: its hash, who decides blocks, who holds what.
+    /// Check a genesis and say what follows from it: its hash, what `--trusted` takes, who decides blocks, who holds what.
     Show {
         /// The genesis (JSON).
         genesis: PathBuf,
@@ -75,7 +76,21 @@ fn build(plan: &Path, path: &Path) -> Result<(), CliError> {
     let written = file.write_all(genesis.to_json().as_bytes()).and_then(|()| file.sync_all());
     written.map_err(CliError::file("write", path))?;
     out::line(format_args!("{}: chain {}, genesis {}", path.display(), genesis.chain_id, genesis.hash()));
+    out::line(format_args!("block 0: --trusted {}", first_block(&genesis)));
+    warn(&genesis);
     Ok(())
+}
+
+/// Block 0, as `--trusted` takes it. Its hash is that of its header, not that of the genesis.
+fn first_block(genesis: &Genesis) -> TrustedHash {
+    TrustedHash { height: 0, hash: Chain::new(genesis).tip().hash() }
+}
+
+/// Says what whoever wrote the genesis probably did not mean.
+fn warn(genesis: &Genesis) {
+    for warning in genesis.warnings() {
+        out::note(format_args!("warning: {warning}"));
+    }
 }
 
 #[derive(Serialize)]
@@ -83,6 +98,8 @@ struct Shown {
     chain_id: u64,
     time_ms: u64,
     hash: Hash32,
+    /// Block 0, ready for `--trusted`.
+    trusted: String,
     validators: ValidatorSet,
     accounts: usize,
     identities: usize,
@@ -92,10 +109,12 @@ fn show(path: &Path, json: bool) -> Result<(), CliError> {
     let refused = |error| CliError::Other(format!("{}: {error}", path.display()));
     let genesis = Genesis::from_json(&read(path)?).map_err(refused)?;
     let validators = genesis.validators();
+    warn(&genesis);
     let shown = Shown {
         chain_id: genesis.chain_id,
         time_ms: genesis.time_ms,
         hash: genesis.hash(),
+        trusted: first_block(&genesis).to_string(),
         validators,
         accounts: genesis.accounts.len(),
         identities: genesis.identities.len(),
@@ -105,6 +124,7 @@ fn show(path: &Path, json: bool) -> Result<(), CliError> {
         return Ok(());
     }
     out::line(format_args!("chain {}  genesis {}", shown.chain_id, shown.hash));
+    out::line(format_args!("block 0: --trusted {}", shown.trusted));
     out::line(format_args!("starts at {} ms since 1970", shown.time_ms));
     let mut table =
         Table::new(&[("validator", Align::Left), ("reached at", Align::Left), ("power", Align::Right)]);

@@ -14,10 +14,18 @@ mod run;
 /// `dn ledger`.
 #[derive(Debug, clap::Subcommand)]
 pub(crate) enum Command {
-    /// Verify everything that a directory holds; the exit code says whether it is sound.
+    /// Verify everything that a directory holds, chain, snapshots and what consensus keeps, and change nothing; the exit code says whether
+    /// it is sound.
     Check {
         /// The node's data directory.
         dir: PathBuf,
+        /// Where it is recorded what the key signed, if the node has it elsewhere (`--sign-guard`).
+        #[arg(long, value_name = "FILE")]
+        sign_guard: Option<PathBuf>,
+        /// Where the chain's file is copied to if its node was killed: such a file is repaired before it is read
+        /// [default: the system's directory for temporary files].
+        #[arg(long, value_name = "DIR")]
+        scratch: Option<PathBuf>,
         /// Print JSON.
         #[arg(long)]
         json: bool,
@@ -31,8 +39,12 @@ pub(crate) enum Command {
     Export {
         /// The node's data directory.
         dir: PathBuf,
-        /// The file to write; an existing one is left alone.
+        /// The file to write; an existing one is left alone. Until it is whole it is called FILE.partial.
         file: PathBuf,
+        /// Where the chain's file is copied to if its node was killed: such a file is repaired before it is read
+        /// [default: the system's directory for temporary files].
+        #[arg(long, value_name = "DIR")]
+        scratch: Option<PathBuf>,
     },
     /// Fill a directory from such a file, checking every block; goes on where it was interrupted.
     Import {
@@ -65,9 +77,11 @@ pub(crate) enum Command {
 /// Runs the command.
 pub(crate) fn run(command: Command, config: &Config) -> Result<ExitCode, CliError> {
     match command {
-        Command::Check { dir, json } => return Ok(directory::check(&dir, json)),
+        Command::Check { dir, sign_guard, scratch, json } => {
+            return Ok(directory::check(&dir, sign_guard, scratch, json));
+        }
         Command::Snapshot { dir } => directory::snapshot(&dir)?,
-        Command::Export { dir, file } => directory::export(&dir, &file)?,
+        Command::Export { dir, file, scratch } => directory::export(&dir, &file, scratch.as_deref())?,
         Command::Import { file, dir } => directory::import(&file, &dir)?,
         Command::Join { peer, dir, genesis, trust } => {
             directory::join_peer(&peer, &dir, &genesis, trust.as_deref())?;

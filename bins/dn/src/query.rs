@@ -1,5 +1,6 @@
 //! `dn query`: what the ledger says.
 
+mod events;
 mod governance;
 mod registry;
 mod work;
@@ -133,15 +134,8 @@ enum Query {
         /// Its id.
         id: TxId,
     },
-    /// What happened.
-    Events {
-        /// First block.
-        #[arg(long, default_value_t = 0, value_name = "HEIGHT")]
-        from_height: u64,
-        /// Blocks are added until there are so many events; at most 1,000.
-        #[arg(long, default_value_t = 100, value_name = "N")]
-        limit: u32,
-    },
+    /// What happened, or, with --follow, what happens.
+    Events(events::Args),
     #[command(flatten)]
     Registry(registry::Query),
     #[command(flatten)]
@@ -169,7 +163,7 @@ impl Query {
             | Self::Balances
             | Self::Block { .. }
             | Self::Tx { .. }
-            | Self::Events { .. } => false,
+            | Self::Events(_) => false,
             Self::Registry(query) => query.is_proven(),
             Self::Governance(query) => query.is_proven(),
             Self::Work(query) => query.is_proven(),
@@ -188,7 +182,15 @@ pub(crate) fn role(text: &str) -> Result<Role, String> {
 pub(crate) fn run(args: Args, config: &Config) -> Result<ExitCode, CliError> {
     let client = args.rpc.client(config)?;
     let proven = args.query.is_proven();
-    let answer = crate::runtime()?.block_on(ask(&client, args.query))?;
+    let query = match args.query {
+        Query::Events(followed) if followed.follows() => {
+            out::note("not proven: events are what the node says");
+            crate::runtime()?.block_on(events::follow(&client, followed))?;
+            return Ok(ExitCode::SUCCESS);
+        }
+        query => query,
+    };
+    let answer = crate::runtime()?.block_on(ask(&client, query))?;
     if !proven {
         out::note("not proven: lists, blocks, events, the status and sums are what the node says");
     }
@@ -227,7 +229,7 @@ async fn ask(client: &LedgerClient, query: Query) -> Result<Value, CliError> {
             found(client.block(height).await?, || format!("no block {height}; the newest is {tip}"))
         }
         Query::Tx { id } => found(client.tx(id).await?, || format!("no transaction {id} in any block")),
-        Query::Events { from_height, limit } => answer(client.events(from_height, limit).await?),
+        Query::Events(args) => events::ask(client, args).await,
         Query::Registry(query) => registry::ask(client, query).await,
         Query::Governance(query) => governance::ask(client, query).await,
         Query::Work(query) => work::ask(client, query).await,

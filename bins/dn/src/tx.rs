@@ -1,6 +1,8 @@
 //! `dn tx`: signed transactions.
 
 mod governance;
+#[cfg(test)]
+mod guide;
 mod registry;
 mod work;
 

@@ -2,6 +2,8 @@
 //!
 //! A secret never appears in a flag, in an environment variable, in the output or in a log.
 
+mod sign;
+
 use std::fs;
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -33,6 +35,10 @@ pub(crate) enum Command {
     List(ListArgs),
     /// Print the public key and the address of a key, for others to check signatures with.
     ExportPublic(ExportArgs),
+    /// Let another key spend from your channels, within limits: prints the signed grant, for `dn tx grant-session`.
+    SignGrant(Box<sign::GrantArgs>),
+    /// Accept the result of a job that you pay for: prints your signature, for the worker's `dn tx claim-job --acceptance`.
+    SignAcceptance(Box<sign::AcceptanceArgs>),
 }
 
 /// Where keystore files are.
@@ -181,6 +187,8 @@ pub(crate) fn run(command: Command, config: &Config) -> Result<ExitCode, CliErro
         Command::Address(args) => address(&args, config),
         Command::List(args) => list(&args, config),
         Command::ExportPublic(args) => export(&args, config),
+        Command::SignGrant(args) => sign::grant(*args, config),
+        Command::SignAcceptance(args) => sign::acceptance(&args, config),
     }?;
     Ok(ExitCode::SUCCESS)
 }

@@ -8,6 +8,7 @@ use std::io::{BufRead, BufReader};
 use std::process::{Command, Stdio};
 
 use common::{dn, dn_with, error, json};
+use dn_ledger::{Chain, Genesis};
 
 #[test]
 fn every_way_of_computing_gives_the_same_bits() {
@@ -283,17 +284,33 @@ fn a_plan_becomes_the_same_genesis_everywhere() {
     for name in ["a.json", "b.json"] {
         let built = dn(home.path(), &["genesis", "build", &path("plan.toml"), "--out", &path(name)]);
         assert!(built.status.success(), "{}", String::from_utf8_lossy(&built.stderr));
+        assert!(built.stderr.is_empty(), "the example is nothing to warn of");
+        assert!(String::from_utf8_lossy(&built.stdout).contains("--trusted 0:0x"));
     }
     assert_eq!(fs::read(path("a.json")).unwrap(), fs::read(path("b.json")).unwrap());
     let shown = json(&dn(home.path(), &["genesis", "show", &path("a.json"), "--json"]));
     assert_eq!(shown["validators"]["members"].as_array().unwrap().len(), 4);
+    // What `--trusted` takes is the hash of the first block, not that of the genesis.
+    let genesis = Genesis::from_json(&fs::read_to_string(path("a.json")).unwrap()).unwrap();
+    let trusted = format!("0:{}", Chain::new(&genesis).tip().hash());
+    assert_eq!(shown["trusted"], trusted);
+    assert_eq!(shown["hash"], genesis.hash().to_string());
     let shown = dn(home.path(), &["genesis", "show", &path("a.json")]);
-    assert!(String::from_utf8_lossy(&shown.stdout).contains("25.0 %"));
+    let text = String::from_utf8_lossy(&shown.stdout);
+    assert!(text.contains("25.0 %") && text.contains(&format!("--trusted {trusted}\n")), "{text}");
 
     // What is there is left alone; what is wrong is named with its place.
     let again = error(&dn(home.path(), &["genesis", "build", &path("plan.toml"), "--out", &path("a.json")]));
     assert!(again.contains("a.json") && again.contains("exists"), "{again}");
     let plan = String::from_utf8(example.stdout).unwrap();
+    // Validators that could pay for nothing are told of, and the genesis is made.
+    fs::write(path("plan.toml"), plan.replace("amount = \"100\"", "amount = \"0.5\"")).unwrap();
+    let poor = dn(home.path(), &["genesis", "build", &path("plan.toml"), "--out", &path("poor.json")]);
+    let said = String::from_utf8(poor.stderr).unwrap();
+    assert!(
+        poor.status.success() && said.matches("has 0.5 DN free, and at least 1 DN").count() == 4,
+        "{said}"
+    );
     for (from, to, said) in [
         ("stake = \"50000\"", "stake = \"much\"", "much"),
         ("preset = \"main\"", "preset = \"moon\"", "moon"),

@@ -3,6 +3,7 @@
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -53,17 +54,81 @@ fn process_of(parent: u32, validator: usize) -> u32 {
     children.find(runs).unwrap()
 }
 
+/// A network of four, and what it says on standard output, line by line.
+fn start(dir: &Path) -> (Killed, impl FnMut() -> Value) {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_dn"));
+    command.args(["ledger", "local", "--json", "--interval-ms", "100", "--data-dir"]).arg(dir);
+    command.env("DN_HOME", dir).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut network = Killed(command.spawn().unwrap());
+    let mut lines = BufReader::new(network.0.stdout.take().unwrap()).lines();
+    (network, move || serde_json::from_str(&lines.next().unwrap().unwrap()).unwrap())
+}
+
+/// The program as a line that it printed calls it.
+fn printed(line: &Value) -> Command {
+    let mut words = line.as_str().unwrap().split(' ');
+    assert_eq!(words.next(), Some("dn"));
+    let mut command = Command::new(env!("CARGO_BIN_EXE_dn"));
+    command.args(words).stdin(Stdio::null()).env("XDG_CONFIG_HOME", env!("CARGO_TARGET_TMPDIR"));
+    command
+}
+
+fn kill(process: u32) {
+    assert!(Command::new("kill").args(["-9", &process.to_string()]).status().unwrap().success());
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_network_is_used_and_mended_with_the_lines_that_it_prints() {
+    let dir = tempfile::tempdir().unwrap();
+    let (network, mut line) = start(dir.path());
+    let up = line();
+    let rpc: Vec<String> = serde_json::from_value(up["rpc"].clone()).unwrap();
+    let keys = dir.path().join("keys");
+    assert_eq!(up["keys"], keys.to_str().unwrap());
+    for name in ["password", "faucet.json", "validator-0.json", "validator-3.json"] {
+        use std::os::unix::fs::PermissionsExt;
+        let mode = std::fs::metadata(keys.join(name)).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600, "{name}");
+    }
+    let sent = printed(&up["first_tx"]).output().unwrap();
+    assert!(sent.status.success(), "{}", String::from_utf8_lossy(&sent.stderr));
+
+    // Of the transfer of 1 DN and of what every validator starts with.
+    let genesis = std::fs::read_to_string(dir.path().join("genesis.json")).unwrap();
+    let genesis: Value = serde_json::from_str(&genesis).unwrap();
+    let hundred = Value::from("100000000000000000000");
+    let free = |address: &Value| {
+        let mut accounts = genesis["accounts"].as_array().unwrap().iter();
+        accounts.any(|account| account["address"] == *address && account["balance"] == hundred)
+    };
+    let validators = genesis["identities"].as_array().unwrap();
+    assert!(validators.len() == 4 && validators.iter().all(|identity| free(&identity["address"])));
+    let first = up["first_tx"].as_str().unwrap().split(' ').rev().nth(1).unwrap();
+    let query = Value::from(format!("dn query --rpc {} --json account {first}", rpc[0]));
+    let account = printed(&query).output().unwrap();
+    let account: Value = serde_json::from_slice(&account.stdout).unwrap();
+    assert_eq!(account["balance"], "101000000000000000000");
+
+    // One is killed and started again alone: it goes on, and counts, so that another one may die.
+    kill(process_of(network.0.id(), 2));
+    let mut again = printed(&line()["restart"]);
+    let mut again = Killed(again.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap());
+    let before = wait_for(&rpc[0], 1);
+    wait_for(&rpc[2], before);
+    kill(process_of(network.0.id(), 1));
+    assert!(line()["restart"].is_string());
+    let before = wait_for(&rpc[0], 1);
+    wait_for(&rpc[2], before + 3);
+    assert!(again.0.try_wait().unwrap().is_none());
+}
+
 #[cfg(target_os = "linux")]
 #[test]
 fn one_of_four_dies_and_the_others_go_on() {
     let dir = tempfile::tempdir().unwrap();
-    let mut command = Command::new(env!("CARGO_BIN_EXE_dn"));
-    command.args(["ledger", "local", "--json", "--interval-ms", "100", "--data-dir"]).arg(dir.path());
-    command.env("DN_HOME", dir.path()).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    let mut network = Killed(command.spawn().unwrap());
+    let (mut network, mut line) = start(dir.path());
     let id = network.0.id();
-    let mut lines = BufReader::new(network.0.stdout.take().unwrap()).lines();
-    let mut line = || serde_json::from_str::<Value>(&lines.next().unwrap().unwrap()).unwrap();
     let up = line();
     let rpc: Vec<String> = serde_json::from_value(up["rpc"].clone()).unwrap();
     let before = wait_for(&rpc[0], 1);
@@ -74,20 +139,17 @@ fn one_of_four_dies_and_the_others_go_on() {
     assert_eq!(params["dispute"]["referee"], 1);
     assert!(params["quality"]["max_rounds"].as_u64().unwrap() > 0);
 
-    let kill = |validator| {
-        let victim = process_of(id, validator).to_string();
-        assert!(Command::new("kill").args(["-9", &victim]).status().unwrap().success());
-    };
-    kill(2);
+    kill(process_of(id, 2));
     let ended = line();
     assert_eq!((&ended["ended"], ended["status"].as_str().unwrap()), (&json!(2), "signal: 9 (SIGKILL)"));
-    assert!(std::path::Path::new(ended["log"].as_str().unwrap()).exists());
+    assert!(Path::new(ended["log"].as_str().unwrap()).exists());
     wait_for(&rpc[0], before + 5);
     wait_for(&rpc[3], before + 5);
 
     // Half is no quorum: it ends and says why.
-    kill(1);
-    assert_eq!(line()["ended"], 1);
+    kill(process_of(id, 1));
+    let ended = line();
+    assert_eq!((&ended["ended"], &ended["restart"]), (&json!(1), &Value::Null));
     let status = network.0.wait().unwrap();
     let mut said = String::new();
     network.0.stderr.take().unwrap().read_to_string(&mut said).unwrap();

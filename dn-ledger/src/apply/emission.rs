@@ -46,12 +46,13 @@ impl Step<'_> {
         let demand = || domains.iter().map(|(domain, points)| (*domain, points.counted));
         let Ok(plan) = Payout::new(pot, demand().collect::<Vec<_>>()) else { return (Amount::ZERO, 0) };
         let mut emitted = Amount::ZERO;
-        for (domain, points) in &domains {
-            let share = plan.share_of(*domain, points.counted).min(params.weighted_bound(points.weighted));
+        // They come by domain.
+        for own in scores.chunk_by(|a, b| a.domain == b.domain) {
+            let (domain, points) = (own[0].domain, domains[&own[0].domain]);
+            let share = plan.share_of(domain, points.counted).min(params.weighted_bound(points.weighted));
             self.take_from_pool(Pool::Community, share);
             emitted = sum(emitted, share);
-            let own: Vec<_> = scores.iter().filter(|score| score.domain == *domain).copied().collect();
-            self.pay_domain(*domain, share, &own);
+            self.pay_domain(domain, share, own);
         }
         (emitted, total.counted)
     }
@@ -60,7 +61,8 @@ impl Step<'_> {
     fn take_scores(&mut self) -> Vec<Score> {
         let params = &self.ctx.params.trust;
         let work: Vec<_> = EPOCH_WORK.iter_from(self.state, &self.ctx.epoch()).collect();
-        let subjects: BTreeSet<_> = work.iter().map(|((_, domain, (_, owner)), _)| (*domain, *owner)).collect();
+        let subjects: BTreeSet<_> =
+            work.iter().map(|((_, domain, (_, owner)), _)| (*domain, *owner)).collect();
         self.note_subjects(&subjects);
         let mut scores = Vec::new();
         for ((_, domain, (worker, owner)), work) in work {

@@ -14,7 +14,7 @@ use super::Step;
 use crate::beacon::Reveal;
 use crate::events::Event;
 use crate::params::MAX_SETTLED_PER_BLOCK;
-use crate::power::draw_weights;
+use crate::power::{draw_weights, quality_weight};
 use crate::reject::{Reject, RoundFault};
 use crate::state::{
     QUALITIES, QUALITY_DUE, QUALITY_ROUNDS, QUALITY_SUBJECTS, QualityRound, SettledQuality, VALIDATOR_EPOCHS,
@@ -67,7 +67,8 @@ impl Step<'_> {
         }
     }
 
-    /// One seat more than the committee's is drawn: the setter's. Too few validators: no round. Who has a weight and is not active any more is drawn
+    /// One seat more than the committee's is drawn: the setter's. Draws go by voting power; what a member's score counts is its stake, up to a cap, times
+    /// its trust, and never more than it was drawn by: nobody adds stake when it knows that it was drawn. Too few validators: no round. Who has a weight and is not active any more is drawn
     /// like others, and left out then.
     fn open_round(&mut self, domain: u32, owner: Address, beacon: Hash32, candidates: &[(Address, u128)]) {
         let params = &self.ctx.params.quality;
@@ -80,6 +81,9 @@ impl Step<'_> {
         committee.retain(|(who, _)| self.is_active_validator(who));
         committee.truncate(seats + 1);
         let Some((setter, _)) = committee.pop().filter(|_| !committee.is_empty()) else { return };
+        for (member, weight) in &mut committee {
+            *weight = quality_weight(self.state, &self.ctx.params, *member).min(*weight);
+        }
         let seal_until = self.ctx.height + params.seal_blocks;
         let commit_until = seal_until + params.commit_blocks;
         let reveal_until = commit_until + params.reveal_blocks;

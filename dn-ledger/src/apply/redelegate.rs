@@ -31,7 +31,9 @@ impl Step<'_> {
         let amount = self.leave_pool(delegator, from, shares)?;
         let minimum = self.ctx.params.min_stake;
         if amount < minimum {
-            return Err(Reject::AmountTooSmall { minimum, found: amount });
+            return Err(
+                StakingFault::WorthTooLittle { validator: from, shares, minimum, found: amount }.into()
+            );
         }
         let worthless = Reject::WorthNoShare { validator: to, amount };
         let mut pool = STAKE_POOLS.get_or_default(self.state, &to);

@@ -220,6 +220,7 @@ fn merged(mut holdings: Vec<(Address, Amount)>) -> Vec<GenesisAccount> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::genesis::{GenesisWarning, LEAST_FREE};
     use crate::validators::elect;
 
     fn plan() -> Plan {
@@ -260,6 +261,27 @@ mod tests {
         assert_eq!(held(52), Amount::from_dn(10_000_000 + 2_000_000 - 7));
         assert_eq!(elect(&genesis.state(), &genesis.params).members.len(), 4);
         assert_eq!(Genesis::from_json(&genesis.to_json()).unwrap(), genesis);
+    }
+
+    #[test]
+    fn validators_that_can_pay_no_fee_are_named() {
+        let mut plan = plan();
+        let grant = |n: u8, amount| Grant { address: Address([n; 20]), amount, from: Purse::Team };
+        let below = LEAST_FREE.saturating_sub(Amount::from_atto(1));
+        plan.grants.extend([grant(2, LEAST_FREE), grant(3, below)]);
+        // Who is no validator needs nothing.
+        plan.members[3].role = Role::Worker;
+        plan.members[3].stake = None;
+        let little = |n: u8, found| GenesisWarning::LittleFree {
+            address: Address([n; 20]),
+            name: format!("v{n}"),
+            expected: LEAST_FREE,
+            found,
+        };
+        let warnings = plan.genesis().unwrap().warnings();
+        assert_eq!(warnings, [little(1, Amount::ZERO), little(3, below)]);
+        let said = warnings[0].to_string();
+        assert!(said.contains("v1") && said.contains("0 DN free") && said.contains("1 DN"), "{said}");
     }
 
     #[test]

@@ -110,6 +110,15 @@ pub enum LightError {
         /// What came.
         found: BlockHash,
     },
+    /// The hash of the genesis where that of the first block is expected: they look alike, and nodes show both.
+    #[error(
+        "0:{genesis} names the genesis, whose hash is not that of block 0: `dn genesis show` of the genesis file prints the right \
+         --trusted 0:HASH"
+    )]
+    GenesisHash {
+        /// What was named; block 0, whose hash is expected, follows it.
+        genesis: Hash32,
+    },
     /// A header below the newest one.
     #[error("header {found} is older than the trusted header {trusted}")]
     Old {
@@ -253,6 +262,9 @@ impl LightClient {
         options: TrustOptions,
     ) -> Result<Self, LightError> {
         let (header, found) = (&block.header, block.header.hash());
+        if (header.height, trusted.height) == (0, 0) && header.parent == trusted.hash {
+            return Err(LightError::GenesisHash { genesis: Hash32(trusted.hash.0) });
+        }
         if header.height != trusted.height || found != trusted.hash {
             return Err(LightError::Trusted { height: trusted.height, expected: trusted.hash, found });
         }

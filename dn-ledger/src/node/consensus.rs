@@ -11,6 +11,7 @@
 
 mod codec;
 mod context;
+mod directory;
 mod engine;
 pub(crate) mod evidence;
 #[cfg(feature = "faults")]
@@ -23,6 +24,7 @@ mod outbound;
 mod pace;
 mod parts;
 mod signer;
+mod silence;
 mod undecided;
 #[cfg(any(test, feature = "fuzz"))]
 #[cfg_attr(not(feature = "fuzz"), allow(unreachable_pub, reason = "public for the fuzz targets"))]
@@ -38,6 +40,8 @@ use malachite_channel::app::engine::util::events::{Event, RxEvent};
 use malachite_channel::{Channels, EngineHandle, NetworkRequest};
 
 use context::Ctx;
+pub use directory::{ConsensusFilesError, ConsensusReport, KeyStart};
+pub(crate) use directory::{DIR_NAME, RECORD_FILE, inspect};
 pub use engine::EngineError;
 use engine::{Identity, LOG_FILE, Network};
 #[cfg(feature = "faults")]
@@ -46,11 +50,12 @@ use guard::Guard;
 pub use guard::GuardError;
 use host::Host;
 pub use host::NotExecuted;
-use listening::Listening;
+use listening::{Listening, NotElected};
 use log::Log;
 pub use log::{LogDamaged, LogFault};
 use outbound::Outbound;
 pub(crate) use pace::Pace;
+use silence::Silence;
 pub use undecided::UndecidedError;
 
 use super::shared::Shared;
@@ -63,8 +68,6 @@ const PASS_ON: Duration = Duration::from_millis(40);
 const CARE: Duration = Duration::from_secs(1);
 /// Heights in a row that a key which may have signed before watches others decide before it signs.
 const WATCHED_HEIGHTS: u32 = 2;
-/// Looks in a row at which the engine's network does not answer, until it counts as ended.
-const MAX_SILENCE: u32 = 5;
 /// Longest wait for the engine's parts to end.
 const STOP_WAIT: Duration = Duration::from_secs(3);
 /// Longest pause between two starts of an engine at a standstill.
@@ -104,6 +107,14 @@ pub enum ConsensusError {
     /// The engine.
     #[error(transparent)]
     Engine(#[from] EngineError),
+    /// The engine's network, which ends by itself when it cannot listen.
+    #[error(
+        "the network of consensus, which listens on {listen}, ended again and again; is the address another program's?"
+    )]
+    Network {
+        /// Where it was to listen.
+        listen: SocketAddr,
+    },
     /// The system gives no thread or no runtime.
     #[error(transparent)]
     Io(#[from] std::io::Error),
@@ -203,8 +214,7 @@ struct Runner<'a> {
     host: Host,
     patience: Duration,
     broken: u32,
-    /// Looks in a row at which the engine's network did not answer.
-    silence: u32,
+    silence: Silence,
     /// While it is not known whether a key that is said to be new is.
     listening: Option<Listening>,
 }
@@ -225,7 +235,7 @@ impl<'a> Runner<'a> {
         Fault::set_trap(settings.fault);
         let unknown = guard.as_ref().is_some_and(|guard| lock(guard).is_empty());
         let listening = (settings.said_new && unknown).then(Listening::default);
-        let (patience, broken, silence) = (pace.patience(), 0, 0);
+        let (patience, broken, silence) = (pace.patience(), 0, Silence::default());
         Ok(Self { shared, settings, guard, ctx, host, patience, broken, silence, listening })
     }
 
@@ -243,13 +253,17 @@ impl<'a> Runner<'a> {
             runtime.shutdown_timeout(STOP_WAIT);
             let end = end?;
             if self.host.tip() > tip {
-                (self.patience, self.broken) = (self.settings.pace.patience(), 0);
+                self.patience = self.settings.pace.patience();
+                // Who decides alone goes on without a network, and would never hear that there is none.
+                if self.silence.was_heard() {
+                    self.broken = 0;
+                }
             }
             match end {
                 End::Stopped => return Ok(()),
                 End::MaySign => {
                     tracing::info!(
-                        "others are heard, and have moved on or know of no signature of this key: from now on it signs"
+                        "others are heard, and have moved on or know of no signature of this key: from now on it signs where it is elected"
                     );
                     signing = true;
                 }
@@ -260,6 +274,9 @@ impl<'a> Runner<'a> {
                 }
                 End::Broken => {
                     self.broken += 1;
+                    if self.broken > 3 && self.silence.is_over() {
+                        return Err(ConsensusError::Network { listen: self.settings.listen });
+                    }
                     if self.broken > 3 {
                         return Err(EngineError::new("it ended by itself again and again").into());
                     }
@@ -332,10 +349,12 @@ impl<'a> Runner<'a> {
     }
 
     fn may_sign_at_start(&self) -> Result<bool, ConsensusError> {
-        let Some(guard) = &self.guard else { return Ok(false) };
+        let (Some(guard), Some(own)) = (&self.guard, self.shared.own_key) else { return Ok(false) };
         let unknown = lock(guard).is_empty();
         let admitted = !unknown && self.admit()?;
-        if self.listening.is_some() {
+        if let Some(not_elected) = NotElected::look(own, &self.shared.chain()) {
+            tracing::warn!("{not_elected}");
+        } else if self.listening.is_some() {
             tracing::info!(
                 "this key is said to be new: it signs once others are heard that know of no signature of it"
             );
@@ -381,7 +400,7 @@ impl<'a> Runner<'a> {
         let mut care = tokio::time::interval(CARE);
         let mut pass_on = tokio::time::interval(PASS_ON);
         pass_on.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        self.silence = 0;
+        self.silence = Silence::default();
         // Its log is read at the start of the first height, and at no other time.
         let (mut events, tip) = (Some(channels.events.subscribe()), self.host.tip());
         loop {
@@ -425,20 +444,14 @@ impl<'a> Runner<'a> {
             tracing::error!("the engine has ended by itself");
             return Ok(Some(End::Broken));
         }
-        // After a fault of its log the engine ends its network and nothing else.
         let dump = NetworkRequest::dump_state(&channels.net_requests);
         let mut peers = 0;
-        match tokio::time::timeout(CARE, dump).await {
-            Ok(Ok(Some(dump))) => {
-                self.silence = 0;
-                peers = dump.peers.len();
-                self.shared.metrics.peers.set(i64::try_from(peers).unwrap_or(i64::MAX));
-            }
-            Ok(Err(_)) => self.silence += 1,
-            Ok(Ok(None)) | Err(_) => {}
+        if let Some(dump) = self.silence.note(tokio::time::timeout(CARE, dump).await) {
+            peers = dump.peers.len();
+            self.shared.metrics.peers.set(i64::try_from(peers).unwrap_or(i64::MAX));
         }
-        if self.silence >= MAX_SILENCE {
-            tracing::error!("the engine's network has ended");
+        if self.silence.is_over() {
+            tracing::error!(listen = %self.settings.listen, "the engine's network has ended");
             return Ok(Some(End::Broken));
         }
         if let (true, Some(key)) = (signing, &self.settings.key) {

@@ -9,6 +9,9 @@ use tokio::sync::watch;
 use super::shared::Shared;
 use super::snapshot::SnapshotFile;
 
+/// A height below the first that the node holds; `data` is [`Pruned`](crate::views::Pruned).
+pub const CODE_PRUNED: i64 = -32_003;
+
 /// How often it is looked whether something is due.
 const LOOK: Duration = Duration::from_secs(1);
 
@@ -30,6 +33,7 @@ pub(super) async fn keep(
     history: History,
     mut stopped: watch::Receiver<bool>,
 ) {
+    show_first(&shared);
     if history.keep_blocks.is_none() && history.snapshot_blocks.is_none() {
         return;
     }
@@ -45,12 +49,23 @@ pub(super) async fn keep(
     }
 }
 
+/// Tells the metrics where the past begins.
+fn show_first(shared: &Shared) {
+    match shared.store.horizon() {
+        Ok(first) => {
+            shared.metrics.first_block.set(i64::try_from(first).unwrap_or(i64::MAX));
+        }
+        Err(error) => tracing::error!(%error, "the first block that is held is not known"),
+    }
+}
+
 fn look(shared: &Shared, dir: &std::path::Path, history: History) {
     let height = shared.chain().tip().height;
-    if let Some(keep) = history.keep_blocks
-        && let Err(error) = shared.store.prune((height + 1).saturating_sub(keep.max(1)))
-    {
-        tracing::error!(%error, "old blocks are not pruned");
+    if let Some(keep) = history.keep_blocks {
+        if let Err(error) = shared.store.prune((height + 1).saturating_sub(keep.max(1))) {
+            tracing::error!(%error, "old blocks are not pruned");
+        }
+        show_first(shared);
     }
     let Some(every) = history.snapshot_blocks else { return };
     let last = match SnapshotFile::list(dir) {

@@ -1,9 +1,9 @@
 //! Transactions that wait for a block: by sender in the order of their nonces, the best paid first, bounded in number and bytes.
 //!
 //! What a stranger can fill is bounded by what it can pay: the fees of all waiting transactions of a sender are within its
-//! balance, few may wait behind a gap in its nonces, and when there is no room the worst paid last transaction of some
-//! sender makes it, those behind gaps first. A fee that the rules then refuse is never paid: whoever promised one to a proposer comes after all
-//! others there, until it has paid or a while has passed.
+//! balance (but for a validator's report of another one, which was tried and pays by its reward), few may wait behind a gap in its nonces, and when
+//! there is no room the worst paid last transaction of some sender makes it, those behind gaps first. A fee that the rules then refuse is never paid:
+//! whoever promised one to a proposer comes after all others there, until it has paid or a while has passed.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap, HashSet};
@@ -12,6 +12,7 @@ use dn_core::{Address, Amount, Canonical, TxId};
 
 use crate::state::Account;
 use crate::tx::SignedTx;
+use crate::views::PoolRefusal;
 
 /// The most transactions that wait.
 pub(super) const MAX_TXS: usize = 20_000;
@@ -20,7 +21,7 @@ pub(super) const MAX_BYTES: usize = 64 * 1024 * 1024;
 /// How far a sender's nonces may run ahead of its account.
 pub(super) const MAX_AHEAD: u64 = 256;
 /// The most transactions of a sender behind a gap in its nonces.
-pub(super) const MAX_GAPPED: usize = 16;
+pub(super) const MAX_GAPPED: u64 = 16;
 /// How much more than the one before a replacement has to pay, in percent.
 pub(super) const REPLACE_PERCENT: u128 = 10;
 
@@ -35,20 +36,15 @@ pub(super) enum MempoolError {
     /// Too many wait, and all of them pay at least as well.
     #[error("{MAX_TXS} transactions or {MAX_BYTES} bytes are waiting, none at a lower fee per byte")]
     Full,
-    /// Another transaction of the sender waits with this nonce, and this one does not pay enough more.
-    #[error(
-        "another transaction of the sender waits with nonce {nonce}; a fee of at least {minimum} DN replaces it"
-    )]
-    Underpriced { nonce: u64, minimum: Amount },
-    /// The nonce is behind the account's, or too far ahead of it.
-    #[error("nonce {found}; {expected} is next and at most {MAX_AHEAD} may wait ahead of it")]
+    /// The nonce is behind the account's.
+    #[error("nonce {found}; {expected} is next")]
     Nonce { expected: u64, found: u64 },
-    /// Too many behind a gap.
-    #[error("nonce {missing} is missing, and at most {MAX_GAPPED} transactions may wait behind a gap")]
-    Gapped { missing: u64 },
-    /// The sender cannot pay the fees of all that it has waiting.
-    #[error("the sender's waiting transactions have fees of {needed} DN; it holds {available} DN")]
-    Unfunded { available: Amount, needed: Amount },
+    /// There may be room, but not for this one.
+    #[error(transparent)]
+    Refused(#[from] PoolRefusal),
+    /// Another validator's report, paid by its reward, says the same.
+    #[error("a report of {validator} waits already, and nobody is punished twice")]
+    Reported { validator: Address },
 }
 
 #[derive(Debug)]
@@ -170,8 +166,12 @@ impl Mempool {
     pub(super) fn insert(&mut self, tx: SignedTx, account: Account) -> Result<Vec<TxId>, MempoolError> {
         let (id, bytes) = (tx.id(), tx.to_bytes().len());
         let (sender, nonce, fee) = (tx.tx.sender, tx.tx.nonce, tx.tx.fee);
-        if nonce < account.nonce || nonce - account.nonce >= MAX_AHEAD {
-            return Err(MempoolError::Nonce { expected: account.nonce, found: nonce });
+        let (expected, found) = (account.nonce, nonce);
+        if nonce < expected {
+            return Err(MempoolError::Nonce { expected, found });
+        }
+        if nonce - expected >= MAX_AHEAD {
+            return Err(PoolRefusal::TooFarAhead { expected, limit: MAX_AHEAD, found }.into());
         }
         let none = Own::default();
         let own = self.by_sender.get(&sender).unwrap_or(&none);
@@ -183,18 +183,18 @@ impl Mempool {
             let old = waiting.tx.tx.fee.atto();
             let minimum = Amount::from_atto(old.saturating_add((old * REPLACE_PERCENT / 100).max(1)));
             if fee < minimum {
-                return Err(MempoolError::Underpriced { nonce, minimum });
+                return Err(PoolRefusal::Underpriced { nonce, minimum, found: fee }.into());
             }
         }
         let old_fee = replaced.map_or(0, |waiting| waiting.tx.tx.fee.atto());
         let needed = Amount::from_atto(own.fees().saturating_sub(old_fee).saturating_add(fee.atto()));
         if needed > account.balance {
-            return Err(MempoolError::Unfunded { available: account.balance, needed });
+            return Err(PoolRefusal::Unfunded { available: account.balance, needed }.into());
         }
         let missing = (account.nonce..).find(|n| !own.txs.contains_key(n)).unwrap_or(nonce);
-        let gapped = own.txs.range(missing..).count();
+        let gapped = own.txs.range(missing..).count() as u64;
         if nonce > missing && replaced.is_none() && gapped >= MAX_GAPPED {
-            return Err(MempoolError::Gapped { missing });
+            return Err(PoolRefusal::Gapped { missing, limit: MAX_GAPPED, found }.into());
         }
         self.arrivals += 1;
         let waiting = Waiting { id, bytes, arrival: self.arrivals, tx };

@@ -13,6 +13,7 @@ use prometheus_client::registry::{Registry, Unit};
 pub(super) struct Metrics {
     registry: Registry,
     pub(super) height: Gauge,
+    pub(super) first_block: Gauge,
     pub(super) round: Gauge,
     pub(super) peers: Gauge,
     pub(super) signing: Gauge,
@@ -39,6 +40,7 @@ impl Default for Metrics {
             gauge
         };
         let height = gauge("height", "Height of the tip");
+        let first_block = gauge("first_block", "First height whose block and events are held");
         let round = gauge("round", "Round of consensus that runs");
         let peers = gauge("peers", "Connected peers");
         let signing = gauge("signing", "1 if this node's key signs, 0 if it only follows");
@@ -67,6 +69,7 @@ impl Default for Metrics {
         Self {
             registry,
             height,
+            first_block,
             round,
             peers,
             signing,

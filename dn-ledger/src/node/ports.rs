@@ -8,6 +8,8 @@ use std::ops::Range;
 use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use tokio::net::TcpSocket;
+
 /// Below what systems give outgoing connections (Linux from 32,768, others from 49,152): a port that was free a moment ago, or whose
 /// node restarts, is not taken in passing.
 const RANGE: Range<u32> = 12_000..32_000;
@@ -23,6 +25,18 @@ pub fn free_addrs(count: usize) -> io::Result<Vec<SocketAddr>> {
         AtomicU32::new((RandomState::new().build_hasher().finish() % RANGE.len() as u64) as u32)
     });
     free_in(RANGE, &NEXT, count)
+}
+
+/// Takes an address for a moment, as the engine will: bound, and not listening, so that nobody is answered who then hears no more.
+///
+/// # Errors
+/// It is taken, or not this machine's.
+pub(super) fn check_free(address: SocketAddr) -> io::Result<()> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+    // Connections of a node that just ended keep nobody from its address; elsewhere the option would share the address.
+    #[cfg(unix)]
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)
 }
 
 /// So many free ports of a range, from a counter on.
@@ -51,6 +65,18 @@ fn free_in(range: Range<u32>, next: &AtomicU32, count: usize) -> io::Result<Vec<
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_address_where_somebody_listens_is_not_free() {
+        for any in ["127.0.0.1:0", "[::1]:0"] {
+            // A machine may have no IPv6.
+            let Ok(listener) = TcpListener::bind(any) else { continue };
+            let taken = listener.local_addr().unwrap();
+            assert_eq!(check_free(taken).unwrap_err().kind(), io::ErrorKind::AddrInUse);
+            drop(listener);
+            check_free(taken).unwrap();
+        }
+    }
 
     #[test]
     fn addresses_differ_are_free_and_out_of_the_way_of_outgoing_connections() {

@@ -1,6 +1,8 @@
 //! JSON-RPC 2.0 over HTTP POST `/`, and beside it the stream of events.
 
 mod account;
+mod body;
+mod calls;
 mod chain;
 mod governance;
 mod openrpc;
@@ -8,13 +10,14 @@ mod params;
 mod registry;
 mod submit;
 mod table;
+mod waits;
 mod work;
 
+use std::net::Ipv4Addr;
 use std::num::NonZeroU32;
 use std::sync::Arc;
-use std::time::Duration;
 
-use axum::body::{Body, to_bytes};
+use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -23,15 +26,16 @@ use axum::{Extension, Json, Router};
 use bytes::Bytes;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde_json::Value;
 use serde_json::value::{RawValue, to_raw_value};
-use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
+use self::calls::{Asked, Sorted};
 pub use self::openrpc::openrpc;
-use self::table::{Call, Query};
+use self::waits::Waits;
 use super::quota::{BURST, CALLS_PER_SECOND, Caller, Quotas};
-use super::server::{self, ServiceLimits};
+use super::server::{self, NoPlace, Place, Places, ServiceLimits};
 use super::shared::Shared;
 use super::snapshot::SnapshotFileError;
 use super::store::StoreError;
@@ -45,6 +49,8 @@ pub const MAX_BODY_BYTES: usize = 2 * 1024 * 1024;
 pub const MAX_BATCH: usize = 32;
 /// A transaction that the rules refuse; `data` is the [`Reject`].
 pub const CODE_REJECTED: i64 = -32_001;
+/// A transaction that the node does not let wait for a block; `data` is the [`PoolRefusal`](crate::views::PoolRefusal).
+pub const CODE_POOL: i64 = -32_004;
 /// The node has no room, or the transaction was not in a block in time; asking again is safe.
 pub const CODE_BUSY: i64 = -32_002;
 /// The node itself failed.
@@ -62,10 +68,10 @@ pub const MAX_ANSWER_BYTES: usize = 4 * 1024 * 1024;
 const BYTES_PER_CALL: usize = 64 * 1024;
 /// In what the bytes of answers are counted that nobody has taken yet.
 const HELD_UNIT: usize = 4 * 1024;
-/// Longest wait for a request's body.
-const BODY_WAIT: Duration = Duration::from_secs(10);
-/// Requests in progress at once.
+/// Requests at work at once: their body is here, and they wait for no block. An eighth of the places is for programs of the same machine.
 const MAX_REQUESTS: usize = 512;
+/// Those of one caller, if it is on another machine.
+const MAX_OF_CALLER: usize = 64;
 
 /// An error of one call.
 #[derive(Debug, Serialize)]
@@ -139,7 +145,9 @@ impl Answer {
 #[derive(Debug, Clone)]
 struct Service {
     shared: Arc<Shared>,
-    slots: Arc<Semaphore>,
+    /// Of requests at work.
+    places: Arc<Places>,
+    waits: Arc<Waits>,
     /// Units of answers.
     held: Arc<Semaphore>,
     quotas: Arc<Quotas>,
@@ -164,10 +172,9 @@ pub(super) async fn serve(
     limits: ServiceLimits,
     stopped: watch::Receiver<bool>,
 ) {
-    let subscriptions = Subscriptions::new(Arc::clone(&shared), stopped.clone());
-    let slots = Arc::new(Semaphore::new(MAX_REQUESTS));
-    let held = Arc::new(Semaphore::new(limits.answer_bytes / HELD_UNIT));
-    let service = Service { shared, slots, held, quotas: Arc::default() };
+    let quotas = Arc::<Quotas>::default();
+    let subscriptions = Subscriptions::new(Arc::clone(&shared), Arc::clone(&quotas), stopped.clone());
+    let service = Service::new(shared, quotas, limits.answer_bytes);
     let events = Router::new().route("/events", get(subscribe::handle)).with_state(subscriptions);
     let app = Router::new().route("/", post(handle)).route("/metrics", get(metrics));
     let app = app.with_state(service).merge(events);
@@ -184,28 +191,37 @@ async fn handle(
     Extension(caller): Extension<Caller>,
     request: Request,
 ) -> Response {
-    let Ok(_slot) = service.slots.clone().try_acquire_owned() else {
-        let error = RpcError::new(CODE_BUSY, format!("{MAX_REQUESTS} requests are in progress"));
-        return (StatusCode::SERVICE_UNAVAILABLE, Json(Answer::refusal(error))).into_response();
-    };
-    let body = match read_body(request).await {
+    let body = match body::read(request).await {
         Ok(body) => body,
-        Err((status, message)) => {
-            let error = RpcError::new(CODE_REQUEST, message);
-            let close = [(header::CONNECTION, "close")];
+        Err(error) => {
+            let (status, close) = (error.status(), [(header::CONNECTION, "close")]);
+            let error = RpcError::new(CODE_REQUEST, error);
             return (status, close, Json(Answer::refusal(error))).into_response();
+        }
+    };
+    // Not before: whoever sends half a body keeps nobody else out.
+    let place = match service.places.take(caller.0) {
+        Ok(place) => place,
+        Err(error) => {
+            let status = match error {
+                NoPlace::Total { .. } => StatusCode::SERVICE_UNAVAILABLE,
+                NoPlace::Address { .. } | NoPlace::Network { .. } => StatusCode::TOO_MANY_REQUESTS,
+            };
+            return (status, Json(Answer::refusal(no_place(error)))).into_response();
         }
     };
     let value = match read_json(&body) {
         Ok(value) => value,
         Err(error) => return Json(Answer::refusal(error)).into_response(),
     };
+    // An answer may take a while.
+    drop(body);
     if !service.quotas.allows(caller, weight(&value)) {
         let message = format!("more than {CALLS_PER_SECOND} calls a second, or {BURST} at once");
         let error = RpcError::new(CODE_BUSY, message);
         return (StatusCode::TOO_MANY_REQUESTS, Json(Answer::refusal(error))).into_response();
     }
-    let Some(bytes) = answer(&service.shared, value).await else {
+    let Some(bytes) = service.answer(caller, place, value).await else {
         return StatusCode::NO_CONTENT.into_response();
     };
     service.quotas.charge(caller, u32::try_from(bytes.len() / BYTES_PER_CALL).unwrap_or(u32::MAX));
@@ -230,29 +246,27 @@ fn weight(request: &Value) -> NonZeroU32 {
     NonZeroU32::new(all.min(BURST)).unwrap_or(NonZeroU32::MIN)
 }
 
-async fn read_body(request: Request<Body>) -> Result<Vec<u8>, (StatusCode, String)> {
-    let too_large = || (StatusCode::PAYLOAD_TOO_LARGE, format!("a request may have {MAX_BODY_BYTES} bytes"));
-    let length = request.headers().get(header::CONTENT_LENGTH);
-    let length = length.and_then(|v| v.to_str().ok()).and_then(|v| v.parse::<u64>().ok());
-    if length.is_some_and(|length| length > MAX_BODY_BYTES as u64) {
-        return Err(too_large());
-    }
-    match tokio::time::timeout(BODY_WAIT, to_bytes(request.into_body(), MAX_BODY_BYTES)).await {
-        Ok(Ok(bytes)) => Ok(bytes.to_vec()),
-        Ok(Err(_)) => Err(too_large()),
-        Err(_) => {
-            let seconds = BODY_WAIT.as_secs();
-            Err((StatusCode::REQUEST_TIMEOUT, format!("the body did not arrive within {seconds} s")))
-        }
+/// The answer to the body of a request of this very program, if it wants one.
+pub(super) async fn answer_bytes(shared: &Arc<Shared>, body: &[u8]) -> Option<Vec<u8>> {
+    let own = Caller(Ipv4Addr::LOCALHOST.into());
+    let service = Service::new(Arc::clone(shared), Arc::default(), 0);
+    let place = match service.places.take(own.0) {
+        Ok(place) => place,
+        Err(error) => return Some(written(&Answer::refusal(no_place(error)))),
+    };
+    match read_json(body) {
+        Ok(value) => service.answer(own, place, value).await,
+        Err(error) => Some(written(&Answer::refusal(error))),
     }
 }
 
-/// The answer to the body of a request, if it wants one.
-pub(super) async fn answer_bytes(shared: &Arc<Shared>, body: &[u8]) -> Option<Vec<u8>> {
-    match read_json(body) {
-        Ok(value) => answer(shared, value).await,
-        Err(error) => Some(written(&Answer::refusal(error))),
-    }
+fn no_place(error: NoPlace) -> RpcError {
+    let message = match error {
+        NoPlace::Total { limit } => format!("{limit} requests are in progress"),
+        NoPlace::Address { limit } => format!("{limit} requests of this address are in progress"),
+        NoPlace::Network { limit } => format!("{limit} requests of this network are in progress"),
+    };
+    RpcError::new(CODE_BUSY, message)
 }
 
 fn read_json(body: &[u8]) -> Result<Value, RpcError> {
@@ -260,76 +274,52 @@ fn read_json(body: &[u8]) -> Result<Value, RpcError> {
     serde_json::from_slice(body).map_err(|error| RpcError::new(CODE_PARSE, error))
 }
 
-async fn answer(shared: &Arc<Shared>, request: Value) -> Option<Vec<u8>> {
-    let calls = match request {
-        Value::Array(calls) => calls,
-        single => return answers(shared, vec![single]).await.first().map(written),
-    };
-    if calls.is_empty() || calls.len() > MAX_BATCH {
-        let message = format!("a batch holds 1 to {MAX_BATCH} calls; this one holds {}", calls.len());
-        return Some(written(&Answer::refusal(RpcError::new(CODE_REQUEST, message))));
+impl Service {
+    fn new(shared: Arc<Shared>, quotas: Arc<Quotas>, answer_bytes: usize) -> Self {
+        let places = Arc::new(Places::new(MAX_REQUESTS, MAX_OF_CALLER));
+        let held = Arc::new(Semaphore::new(answer_bytes / HELD_UNIT));
+        Self { shared, places, waits: Arc::default(), held, quotas }
     }
-    let answers = answers(shared, calls).await;
-    (!answers.is_empty()).then(|| written(&answers))
+
+    async fn answer(&self, caller: Caller, place: Place, request: Value) -> Option<Vec<u8>> {
+        let calls = match request {
+            Value::Array(calls) => calls,
+            single => return self.answers(caller, place, vec![single]).await.first().map(written),
+        };
+        if calls.is_empty() || calls.len() > MAX_BATCH {
+            let message = format!("a batch holds 1 to {MAX_BATCH} calls; this one holds {}", calls.len());
+            return Some(written(&Answer::refusal(RpcError::new(CODE_REQUEST, message))));
+        }
+        let answers = self.answers(caller, place, calls).await;
+        (!answers.is_empty()).then(|| written(&answers))
+    }
+
+    /// The answers to calls, in their order. Transactions go in together, so that they can enter one block, and the queries are made after
+    /// them, one after another: a request that waits for a block holds no place, and no answers that need one.
+    async fn answers(&self, caller: Caller, place: Place, calls: Vec<Value>) -> Vec<Answer> {
+        let Sorted { mut answers, txs, queries } = calls::sort(calls);
+        let (places, params): (Vec<_>, Vec<_>) = txs.into_iter().unzip();
+        let sent = submit::send(&self.shared, &self.waits, caller, params).await;
+        let place = (!sent.waits()).then_some(place);
+        let sent = places.into_iter().zip(sent.answers(&self.shared).await);
+        answers.extend(sent.filter_map(|((place, id), result)| Some((place, Answer::new(id?, result)))));
+        if !queries.is_empty() {
+            match place.map_or_else(|| self.places.take(caller.0), Ok) {
+                Ok(_place) => answers.extend(asked(&self.shared, queries).await),
+                Err(error) => {
+                    let refused = |(place, id, ..): Asked| (place, Answer::new(id, Err(no_place(error))));
+                    answers.extend(queries.into_iter().map(refused));
+                }
+            }
+        }
+        answers.sort_unstable_by_key(|(place, _)| *place);
+        answers.into_iter().map(|(_, answer)| answer).collect()
+    }
 }
 
 fn written(answer: &impl Serialize) -> Vec<u8> {
     serde_json::to_vec(answer).expect("JSON values and text that is JSON can be written")
 }
-
-/// One call, read.
-struct OneCall {
-    /// None if nobody wants an answer.
-    id: Option<Value>,
-    method: String,
-    params: Value,
-}
-
-impl OneCall {
-    /// A call, or why it is none.
-    fn read(mut call: Value) -> Result<Self, RpcError> {
-        let id = call.get("id").cloned();
-        let shown = id.clone().unwrap_or(Value::Null);
-        let valid_id = matches!(shown, Value::Null | Value::String(_) | Value::Number(_));
-        let version = call.get("jsonrpc").and_then(Value::as_str) == Some("2.0");
-        let method = call.get("method").and_then(Value::as_str).map(str::to_owned);
-        let Some(method) = method.filter(|_| version && valid_id) else {
-            let message =
-                "expected an object with `jsonrpc`: \"2.0\", a `method` and an `id` of text or number";
-            return Err(RpcError::new(CODE_REQUEST, message));
-        };
-        let params = call.get_mut("params").map_or_else(|| json!({}), Value::take);
-        Ok(Self { id, method, params })
-    }
-}
-
-/// The answers to calls, in their order. Queries run one after another; transactions go in together, so that they can enter one block.
-async fn answers(shared: &Arc<Shared>, calls: Vec<Value>) -> Vec<Answer> {
-    let (mut answers, mut txs, mut queries) = (Vec::new(), Vec::new(), Vec::new());
-    for (place, call) in calls.into_iter().enumerate() {
-        match OneCall::read(call) {
-            Err(error) => answers.push((place, Answer::refusal(error))),
-            Ok(OneCall { id, method, params }) => match (table::find(&method).map(|method| &method.call), id)
-            {
-                (Some(Call::Send), id) => txs.push(((place, id), params)),
-                // Nobody wants to know.
-                (_, None) => {}
-                (Some(Call::Query(query)), Some(id)) => queries.push((place, id, &**query, params)),
-                (None, Some(id)) => answers.push((place, Answer::new(id, Err(no_method(&method))))),
-            },
-        }
-    }
-    let (places, params): (Vec<_>, Vec<_>) = txs.into_iter().unzip();
-    let (sent, asked) = tokio::join!(submit::all(shared, params), asked(shared, queries));
-    let sent = places.into_iter().zip(sent);
-    answers.extend(sent.filter_map(|((place, id), result)| Some((place, Answer::new(id?, result)))));
-    answers.extend(asked);
-    answers.sort_unstable_by_key(|(place, _)| *place);
-    answers.into_iter().map(|(_, answer)| answer).collect()
-}
-
-/// A query to make: its place in the request, its id, and what it asks.
-type Asked = (usize, Value, &'static Query, Value);
 
 /// The answers to queries, until they are enough.
 async fn asked(shared: &Arc<Shared>, queries: Vec<Asked>) -> Vec<(usize, Answer)> {
@@ -349,11 +339,6 @@ async fn asked(shared: &Arc<Shared>, queries: Vec<Asked>) -> Vec<(usize, Answer)
     answers
 }
 
-fn no_method(method: &str) -> RpcError {
-    let name = method.chars().take(64).collect::<String>();
-    RpcError::new(CODE_METHOD, format!("no method `{name}`"))
-}
-
 fn internal() -> RpcError {
     RpcError::new(CODE_INTERNAL, "the node failed on this call")
 }
@@ -370,20 +355,4 @@ fn show(value: impl Serialize) -> Result<Box<RawValue>, RpcError> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_reads_much_counts_for_much() {
-        let call = |method: &str| json!({ "method": method });
-        let of = |request: Value| weight(&request).get();
-        assert_eq!(of(call("dn_status")), 1);
-        assert_eq!(of(call("dn_txProof")), 20);
-        assert_eq!(of(json!([call("dn_txProof"), call("dn_status"), call("no such"), 7])), 23);
-        assert_eq!([of(json!([])), of(json!("text")), of(Value::Null)], [1; 3]);
-        // As many as a batch holds, and as there are after a rest: it waits for no more than that.
-        assert_eq!(of(vec![call("dn_txProof"); MAX_BATCH].into()), 20 * MAX_BATCH as u32);
-        assert_eq!(of(vec![call("dn_txProof"); 1_000].into()), 20 * MAX_BATCH as u32);
-        assert_eq!(of(vec![call("dn_proposals"); MAX_BATCH].into()), BURST);
-    }
-}
+mod tests;

@@ -18,7 +18,7 @@ use tokio::task::JoinSet;
 
 use patient::Patient;
 pub use places::NoPlace;
-use places::Places;
+pub(super) use places::{Place, Places};
 
 use super::quota::Caller;
 use super::rpc::CODE_BUSY;

@@ -14,6 +14,7 @@ use tokio::sync::watch;
 use super::consensus::Fault;
 use super::consensus::{self, ConsensusError, GuardError, Pace, Settings};
 use super::history::{self, History};
+use super::ports;
 use super::rpc;
 use super::server::ServiceLimits;
 use super::shared::Shared;
@@ -188,6 +189,14 @@ pub enum NodeError {
         /// Why.
         source: std::io::Error,
     },
+    /// The address for other nodes is taken, or not this machine's.
+    #[error("consensus cannot listen for other nodes on {address}: {source}")]
+    ListenPeers {
+        /// The address.
+        address: SocketAddr,
+        /// Why.
+        source: std::io::Error,
+    },
     /// The system gives no thread.
     #[error("no thread for consensus: {0}")]
     Thread(std::io::Error),
@@ -227,7 +236,7 @@ impl Node {
             limits,
             ..
         } = config;
-        let (hash, dir) = (genesis.hash(), data_dir.join("consensus"));
+        let (hash, dir) = (genesis.hash(), data_dir.join(consensus::DIR_NAME));
         let opened = tokio::task::spawn_blocking(move || Store::open(&data_dir, &genesis)).await;
         let (store, mut chain) = opened.expect("opening a store does not panic and is not cancelled")?;
         if let Some(referee) = referee {
@@ -243,7 +252,7 @@ impl Node {
             return Err(NodeError::NotValidator { address: own_key.unwrap_or_default() });
         }
         std::fs::create_dir_all(&dir).map_err(|source| NodeError::Io { path: dir.clone(), source })?;
-        let guard_file = sign_guard.unwrap_or_else(|| dir.join("signed"));
+        let guard_file = sign_guard.unwrap_or_else(|| dir.join(consensus::RECORD_FILE));
         let (next, word) =
             (chain.tip().height + 1, Word { alone: network.is_none(), first_start, unsigned_from });
         let never_signed = word.is_unsigned(next);
@@ -264,6 +273,8 @@ impl Node {
         let nowhere = SocketAddr::from(([127, 0, 0, 1], 0));
         let network = network.unwrap_or(NetworkConfig { listen: nowhere, peers: Vec::new(), closed: true });
         let NetworkConfig { listen, peers, closed } = network;
+        // The engine says nowhere that it cannot listen. Should somebody take the address in between, its network ends, which consensus notices.
+        ports::check_free(listen).map_err(|source| NodeError::ListenPeers { address: listen, source })?;
         let max_block_bytes = chain.next().params.max_block_bytes as usize + BLOCK_OVERHEAD_BYTES;
         let settings = Settings {
             dir,

@@ -1,5 +1,7 @@
 //! What consensus and the service share: the chain at its tip, waiting transactions, and who waits for them.
 
+mod evidence;
+
 use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -7,8 +9,10 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use dn_core::{Address, Hash32, TxId};
 use tokio::sync::{Notify, oneshot, watch};
 
+use evidence::Funds;
+
 use super::consensus::ConsensusError;
-use super::consensus::evidence::Equivocation;
+use super::consensus::evidence::Report;
 use super::mempool::{Mempool, MempoolError};
 use super::metrics::Metrics;
 use super::store::Store;
@@ -28,7 +32,7 @@ const MAX_OUTBOX: usize = 20_000;
 /// Blocks that a transaction of this node's clients may wait for a proposer before this node looks at it again itself.
 const PATIENCE_BLOCKS: u64 = 3;
 
-/// The most pairs of conflicting signatures that wait for a block.
+/// The most validators that wait to be reported.
 const MAX_EVIDENCE: usize = 64;
 
 /// What became of a transaction.
@@ -56,6 +60,8 @@ pub(super) struct Pool {
     pub(super) mempool: Mempool,
     /// Some waiting transaction can apply now; one behind a gap of nonces brings no block forward.
     pub(super) ready: bool,
+    /// Reports that only their reward pays, by whom they are about; those that wait no longer are dropped with the next one.
+    unpaid: BTreeMap<Address, SignedTx>,
     waiters: BTreeMap<TxId, Waiters>,
     /// To be passed on to other nodes.
     outbox: Vec<SignedTx>,
@@ -99,7 +105,7 @@ pub(super) struct Shared {
     pub(super) own_key: Option<Address>,
     /// Whether there are others to pass transactions on to.
     passes_on: bool,
-    evidence: Mutex<VecDeque<Equivocation>>,
+    evidence: Mutex<VecDeque<Report>>,
     /// Why consensus ended by itself.
     failure: OnceLock<ConsensusError>,
     pub(super) metrics: Metrics,
@@ -176,9 +182,9 @@ impl Shared {
         let mut pool = self.pool();
         let chain = self.chain();
         let admitted = txs.into_iter().zip(checked).map(|((id, tx), checked)| {
-            checked?;
+            let funds = checked?;
             let account = ACCOUNTS.get_or_default(chain.state(), &tx.tx.sender);
-            if pool.take_in(&tx, id, account)? && self.passes_on && pool.outbox.len() < MAX_OUTBOX {
+            if pool.admit(&tx, id, account, funds)? && self.passes_on && pool.outbox.len() < MAX_OUTBOX {
                 pool.outbox.push(tx.clone());
             }
             Ok(pool.wait_for(id, tx, chain.tip().height))
@@ -200,10 +206,10 @@ impl Shared {
         let mut pool = self.pool();
         let chain = self.chain();
         for ((id, tx), checked) in fresh.iter().zip(checked) {
-            if checked.is_ok() {
+            if let Ok(funds) = checked {
                 let account = ACCOUNTS.get_or_default(chain.state(), &tx.tx.sender);
                 // Full, stale or another one with its nonce.
-                let _ = pool.take_in(tx, *id, account);
+                let _ = pool.admit(tx, *id, account, funds);
             }
         }
         drop((chain, pool));
@@ -215,7 +221,7 @@ impl Shared {
         std::mem::take(&mut self.pool().outbox)
     }
 
-    fn check(&self, txs: &[(TxId, SignedTx)]) -> Vec<Result<(), Reject>> {
+    fn check(&self, txs: &[(TxId, SignedTx)]) -> Vec<Result<Funds, Reject>> {
         let next = Arc::clone(self.chain().next());
         let mut checks: Vec<_> = txs.iter().map(|(_, tx)| check_static(tx, &next)).collect();
         let unknown: Vec<_> = {
@@ -236,8 +242,14 @@ impl Shared {
         }
         drop(checked);
         let chain = self.chain();
-        let paid = |tx| check_paid_and_signed(chain.state(), tx, chain.next(), Signatures::Checked);
-        checks.into_iter().zip(txs).map(|(check, (_, tx))| check.and_then(|()| paid(tx))).collect()
+        let paid = |tx| {
+            check_paid_and_signed(chain.state(), tx, chain.next(), Signatures::Checked)?;
+            Ok(Funds::of(chain.state(), tx))
+        };
+        let checks = checks.into_iter().zip(txs).map(|(check, (_, tx))| check.and_then(|()| paid(tx)));
+        let checks = checks.collect();
+        drop(chain);
+        self.try_unpaid(txs, checks)
     }
 
     /// Whether all senders of a block signed; each signature is checked once in this node's life, on all cores.
@@ -338,20 +350,6 @@ impl Shared {
         }
         drop(chain);
         self.reject(&rejected);
-    }
-
-    /// Keeps a pair of conflicting signatures until it is in a block.
-    pub(super) fn keep_evidence(&self, equivocation: Equivocation) {
-        let mut evidence = self.evidence.lock().unwrap_or_else(PoisonError::into_inner);
-        if evidence.len() >= MAX_EVIDENCE {
-            evidence.pop_front();
-        }
-        evidence.push_back(equivocation);
-    }
-
-    /// What was kept; whoever takes it keeps again what it cannot use.
-    pub(super) fn take_evidence(&self) -> VecDeque<Equivocation> {
-        std::mem::take(&mut *self.evidence.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Notes why consensus ended.

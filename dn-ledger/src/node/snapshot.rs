@@ -129,6 +129,9 @@ impl SnapshotFile {
                 let length = u32::try_from(bytes.len()).map_err(|_| std::io::ErrorKind::FileTooLarge)?;
                 out.write_all(&length.to_le_bytes())?;
                 out.write_all(&bytes)?;
+                // A piece at a time, so that no block's own write waits for more than one of them.
+                out.flush()?;
+                out.get_ref().sync_data()?;
             }
             let file = out.into_inner().map_err(std::io::IntoInnerError::into_error)?;
             file.sync_all()?;
@@ -269,7 +272,10 @@ impl SnapshotSource for PeerSnapshot {
 #[non_exhaustive]
 pub enum JoinError {
     /// The peer has no snapshot.
-    #[error("the peer has no snapshot")]
+    #[error(
+        "the peer has no snapshot: a node writes one whenever --snapshot-blocks of `dn ledger run` have passed, and `dn ledger snapshot DIR` one \
+         of a node that is stopped. A chain without is followed from its first block: `dn ledger run` with an empty directory"
+    )]
     NoSnapshot,
     /// The peer.
     #[error(transparent)]

@@ -2,14 +2,17 @@
 
 mod archive;
 mod check;
+mod database;
+mod past;
 mod prune;
 mod restore;
+mod unchanged;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use dn_core::{BlockHash, Canonical, DecodeError, Hash32, TxId, keccak256};
-use redb::{Database, Durability, ReadableDatabase, ReadableTable, TableDefinition};
+use redb::{Durability, ReadableTable, TableDefinition};
 
 use crate::block::{Block, Certificate, CertificateError, Header};
 use crate::chain::{Chain, Executed};
@@ -20,7 +23,7 @@ use crate::state::{BASE_RULES, CorruptState, State, VALIDATOR_SETS, check_entry}
 use crate::supply::{self, SupplyError};
 use crate::upgrades::RULES;
 use crate::validators::{NEXT_SET, ValidatorSet};
-use crate::views::{BlockView, EventView, EventsView, TxOutcome, TxView};
+use crate::views::{BlockView, TxOutcome, TxView};
 
 const META: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("meta");
 const STATE: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("state");
@@ -37,14 +40,14 @@ const TIP_KEY: &str = "tip";
 const FIRST_KEY: &str = "first";
 /// The first height whose block is stored, eight bytes, little-endian; 1 when it is not set.
 const HORIZON_KEY: &str = "horizon";
-/// The most blocks that one query for events reads.
-const MAX_EVENT_BLOCKS: u64 = 1_000;
 
 /// A block's events, each with the transaction that caused it.
 type BlockEvents = Vec<(Option<TxId>, Event)>;
 
 pub use archive::{ArchiveError, ImportReport};
-pub use check::{CheckError, CheckReport};
+pub use check::{CheckError, CheckOptions, CheckReport};
+use database::Db;
+pub use past::PastError;
 pub use restore::RestoreError;
 
 /// The file in a data directory.
@@ -114,6 +117,21 @@ pub enum StoreError {
     Unreadable {
         /// The file.
         path: PathBuf,
+    },
+    /// The file was not closed, and it cannot be copied to be repaired.
+    #[error(
+        "{path} was not closed (its node was killed), and is read after a repair, of a copy if it is not to be changed: {bytes} bytes cannot \
+         be copied to {scratch}: {source}. Name another directory with --scratch, or start the node once, which repairs the file"
+    )]
+    NotClosed {
+        /// The file.
+        path: PathBuf,
+        /// How long it is.
+        bytes: u64,
+        /// Where the copy was to be.
+        scratch: PathBuf,
+        /// Why it is not there.
+        source: std::io::Error,
     },
     /// A record that a block needs is not there.
     #[error("{path} is damaged: no {what} at height {height}")]
@@ -198,26 +216,6 @@ pub struct Store {
     path: PathBuf,
 }
 
-/// The database. Closing a damaged file may end in a panic inside it, which goes no further.
-#[derive(Debug)]
-struct Db(Option<Database>);
-
-impl std::ops::Deref for Db {
-    type Target = Database;
-
-    fn deref(&self) -> &Database {
-        self.0.as_ref().expect("it is taken only when this is dropped")
-    }
-}
-
-impl Drop for Db {
-    fn drop(&mut self) {
-        let db = std::panic::AssertUnwindSafe(self.0.take());
-        // Whatever was acknowledged is durable already.
-        let _ = std::panic::catch_unwind(move || drop(db));
-    }
-}
-
 impl Store {
     /// Opens a data directory, or starts the chain in an empty one, and checks what it holds: genesis, certificate
     /// of the tip, every record of the state, their commitment, and the supply equation.
@@ -247,14 +245,14 @@ impl Store {
             return Ok(None);
         }
         let opened = std::panic::catch_unwind(|| {
-            let db = open_database(&path)?;
+            let db = Db::create(&path)?;
             Self { db, path: path.clone() }.genesis()
         });
         opened.unwrap_or(Err(StoreError::Unreadable { path }))
     }
 
     fn open_file(path: &Path, genesis: &Genesis) -> Result<(Self, Chain), StoreError> {
-        let store = Self { db: open_database(path)?, path: path.to_owned() };
+        let store = Self { db: Db::create(path)?, path: path.to_owned() };
         match store.genesis()? {
             None => {
                 let chain = Chain::new(genesis);
@@ -514,32 +512,6 @@ impl Store {
         Ok(Some(TxView { tx: tx.ok_or(self.missing("transaction", height))?, outcome }))
     }
 
-    /// Whole blocks' events from a height, or the first that is stored, on, until `limit` is reached or the chain ends.
-    ///
-    /// # Errors
-    /// [`StoreError`] when the file is damaged.
-    pub fn events(&self, from_height: u64, limit: usize, tip: u64) -> Result<EventsView, StoreError> {
-        let (mut events, mut height) = (Vec::new(), from_height.max(self.horizon()?));
-        let last = tip.min(height.saturating_add(MAX_EVENT_BLOCKS - 1));
-        while height <= last && events.len() < limit {
-            let block = self.block_events(height)?.ok_or(self.missing("events", height))?;
-            events.extend((0u32..).zip(block).map(|(index, (tx_id, event))| EventView {
-                height,
-                index,
-                tx_id,
-                event,
-            }));
-            height += 1;
-        }
-        Ok(EventsView { events, next_height: height })
-    }
-
-    fn block_events(&self, height: u64) -> Result<Option<BlockEvents>, StoreError> {
-        let Some(bytes) = self.row(EVENTS, height)? else { return Ok(None) };
-        let json = |source| StoreError::Json { path: self.path.clone(), source };
-        serde_json::from_slice(&bytes).map(Some).map_err(json)
-    }
-
     fn meta(&self, key: &str) -> Result<Option<Vec<u8>>, StoreError> {
         self.read(|tx| match tx.open_table(META) {
             Ok(table) => Ok(table.get(key)?.map(|row| row.value().to_vec())),
@@ -561,7 +533,7 @@ impl Store {
         &self,
         read: impl FnOnce(&redb::ReadTransaction) -> Result<T, redb::Error>,
     ) -> Result<T, StoreError> {
-        let tx = self.db.begin_read().map_err(|source| self.database(source.into()))?;
+        let tx = self.db.begin_read().map_err(|source| self.database(source))?;
         read(&tx).map_err(|source| self.database(source))
     }
 
@@ -582,13 +554,6 @@ impl Store {
 fn first_block(chain: &Chain) -> LightBlock {
     let (tip, certificate) = (chain.tip().clone(), chain.certificate().clone());
     LightBlock::new(tip, certificate, chain.tip_validators(), chain.validators())
-}
-
-fn open_database(path: &Path) -> Result<Db, StoreError> {
-    Database::create(path).map(|db| Db(Some(db))).map_err(|error| match error {
-        redb::DatabaseError::DatabaseAlreadyOpen => StoreError::InUse { path: path.to_owned() },
-        other => StoreError::Database { path: path.to_owned(), source: Box::new(other.into()) },
-    })
 }
 
 #[cfg(test)]

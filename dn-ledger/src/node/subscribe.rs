@@ -1,126 +1,129 @@
 //! `GET /events`: the ledger's events as they happen, as server-sent events.
 //!
 //! A subscriber reads from the store, block by block, so one that is slow, or was away, falls behind and catches up; nothing is
-//! kept for it in memory. It goes on where it stopped with the standard's `Last-Event-ID`.
+//! kept for it in memory. It goes on where it stopped with the standard's `Last-Event-ID`: each event has an id `height.index`, and
+//! an id without an event, of the highest index there can be, says that all up to the end of a block was seen.
+
+mod filter;
+mod refuse;
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
+use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Json;
+use axum::Extension;
 use axum::extract::{Query, State};
-use axum::http::{HeaderMap, StatusCode, Uri};
+use axum::http::{HeaderMap, Uri};
 use axum::response::sse::{Event as Message, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
-use dn_core::{Address, ModelId};
 use futures_util::stream::{self, Stream};
-use serde::Deserialize;
-use serde_json::{Value, json};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::sync::watch;
 
+use self::filter::Filter;
+use self::refuse::SubscribeError;
+use super::quota::{Caller, Quotas};
+use super::server::{Place, Places};
 use super::shared::Shared;
+use super::store::PastError;
 use crate::query::MAX_LIST;
-use crate::tx::Role;
 use crate::views::EventView;
 
-/// Subscribers at once.
-pub(super) const MAX_SUBSCRIBERS: usize = 128;
+/// Subscribers at once. An eighth of the places is for programs of the same machine.
+const MAX_SUBSCRIBERS: usize = 128;
+/// Those of one caller, if it is on another machine.
+const MAX_OF_CALLER: usize = 16;
 /// A comment after this silence keeps the connection, and finds out whether somebody is still there.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
 /// The most bytes of a `Last-Event-ID`.
 const MAX_LAST_ID_BYTES: usize = 64;
-
-/// What a subscriber wants to hear of: everything that fits all that is given.
-#[derive(Debug, Clone, Default, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(super) struct Filter {
-    /// The first block; without it the one after the tip.
-    from_height: Option<u64>,
-    /// The kind, such as `transferred`.
-    event: Option<String>,
-    /// An address that the event names in whatever part.
-    address: Option<Address>,
-    /// A role that the event names.
-    role: Option<Role>,
-    /// A model that the event names.
-    model: Option<ModelId>,
-}
-
-impl Filter {
-    /// Whether an event, in its JSON form, fits.
-    fn fits(&self, event: &Value) -> bool {
-        let names = |key: &str, wanted: &Option<String>| {
-            wanted.as_deref().is_none_or(|wanted| event.get(key).and_then(Value::as_str) == Some(wanted))
-        };
-        let somewhere = |wanted: &str| match event {
-            Value::Object(fields) => fields.values().any(|value| value.as_str() == Some(wanted)),
-            _ => false,
-        };
-        names("event", &self.event)
-            && names("role", &self.role.map(|role| role.to_string()))
-            && names("model", &self.model.map(|model| model.to_string()))
-            && self.address.is_none_or(|address| somewhere(&address.to_string()))
-    }
-}
+/// After so many blocks without a fitting event a subscriber is told how far it is.
+const PROGRESS_BLOCKS: u64 = 16;
+/// Between looks whether what a caller has read is paid off.
+const PAUSE: Duration = Duration::from_millis(250);
 
 /// Subscribers' places, and the end of the service.
 #[derive(Debug, Clone)]
 pub(super) struct Subscriptions {
     shared: Arc<Shared>,
-    slots: Arc<Semaphore>,
+    places: Arc<Places>,
+    quotas: Arc<Quotas>,
     stopped: watch::Receiver<bool>,
 }
 
 impl Subscriptions {
-    pub(super) fn new(shared: Arc<Shared>, stopped: watch::Receiver<bool>) -> Self {
-        Self { shared, slots: Arc::new(Semaphore::new(MAX_SUBSCRIBERS)), stopped }
+    pub(super) fn new(shared: Arc<Shared>, quotas: Arc<Quotas>, stopped: watch::Receiver<bool>) -> Self {
+        let places = Arc::new(Places::new(MAX_SUBSCRIBERS, MAX_OF_CALLER));
+        Self { shared, places, quotas, stopped }
+    }
+
+    async fn open(self, caller: Caller, uri: &Uri, headers: &HeaderMap) -> Result<Reader, SubscribeError> {
+        let Query(filter) = Query::<Filter>::try_from_uri(uri)?;
+        filter.check()?;
+        let last_id = headers.get("last-event-id");
+        let after = last_id.map(|id| last_id_of(id.as_bytes()).ok_or(SubscribeError::LastId)).transpose()?;
+        if !self.quotas.allows(caller, NonZeroU32::MIN) {
+            return Err(SubscribeError::Calls);
+        }
+        let place = self.places.take(caller.0)?;
+        let (shared, from) = (Arc::clone(&self.shared), filter.from_height);
+        let first = tokio::task::spawn_blocking(move || first_height(&shared, after, from));
+        let next_height = first.await.map_err(|_| SubscribeError::Broken)??;
+        let told = next_height.saturating_sub(1);
+        Ok(Reader {
+            heights: self.shared.heights(),
+            shared: self.shared,
+            filter,
+            after,
+            next_height,
+            told,
+            // Whoever breaks off before the first event goes on from here.
+            ready: after.is_none().then(|| progress(told)).into_iter().collect(),
+            stopped: self.stopped,
+            caller,
+            quotas: self.quotas,
+            _place: place,
+        })
     }
 }
 
 /// Answers `GET /events`.
-pub(super) async fn handle(State(service): State<Subscriptions>, uri: Uri, headers: HeaderMap) -> Response {
-    let filter = match Query::<Filter>::try_from_uri(&uri) {
-        Ok(Query(filter)) => filter,
-        Err(error) => return refuse(StatusCode::BAD_REQUEST, &error.body_text()),
-    };
-    let after = match headers.get("last-event-id").map(|id| last_id(id.as_bytes())) {
-        Some(None) => return refuse(StatusCode::BAD_REQUEST, "Last-Event-ID: expected `height.index`"),
-        Some(Some(id)) => Some(id),
-        None => None,
-    };
-    let Ok(slot) = service.slots.clone().try_acquire_owned() else {
-        let message = format!("{MAX_SUBSCRIBERS} subscribers are connected");
-        return refuse(StatusCode::SERVICE_UNAVAILABLE, &message);
-    };
-    let tip = service.shared.chain().tip().height;
-    let next_height = match (after, filter.from_height) {
-        (Some((height, _)), _) => height,
-        (None, Some(height)) => height,
-        (None, None) => tip.saturating_add(1),
-    };
-    let reader = Reader {
-        heights: service.shared.heights(),
-        shared: service.shared,
-        filter,
-        after,
-        next_height,
-        ready: VecDeque::new(),
-        stopped: service.stopped,
-        _slot: slot,
-    };
-    Sse::new(reader.stream()).keep_alive(KeepAlive::new().interval(KEEP_ALIVE)).into_response()
-}
-
-fn refuse(status: StatusCode, message: &str) -> Response {
-    (status, Json(json!({ "error": { "message": message } }))).into_response()
+pub(super) async fn handle(
+    State(service): State<Subscriptions>,
+    Extension(caller): Extension<Caller>,
+    uri: Uri,
+    headers: HeaderMap,
+) -> Response {
+    match service.open(caller, &uri, &headers).await {
+        Ok(reader) => {
+            Sse::new(reader.stream()).keep_alive(KeepAlive::new().interval(KEEP_ALIVE)).into_response()
+        }
+        Err(error) => error.into_response(),
+    }
 }
 
 /// `height.index` of the last event that was seen.
-fn last_id(bytes: &[u8]) -> Option<(u64, u32)> {
+fn last_id_of(bytes: &[u8]) -> Option<(u64, u32)> {
     let text = std::str::from_utf8(bytes).ok().filter(|text| text.len() <= MAX_LAST_ID_BYTES)?;
     let (height, index) = text.split_once('.')?;
     Some((height.parse().ok()?, index.parse().ok()?))
+}
+
+/// The first block that is read.
+fn first_height(shared: &Shared, after: Option<(u64, u32)>, from: Option<u64>) -> Result<u64, PastError> {
+    match (after, from) {
+        (Some((height, u32::MAX)), _) => shared.store.held_from(height.saturating_add(1)),
+        // There is no block 0, and whoever names a height does not ask for the first that is held.
+        (Some((height, _)), _) => shared.store.held_from(height.max(1)),
+        (None, Some(height)) => shared.store.held_from(height),
+        (None, None) => Ok(shared.chain().tip().height.saturating_add(1)),
+    }
+}
+
+/// Tells a subscriber that it has seen all up to the end of a block.
+fn progress(height: u64) -> Message {
+    Message::default().id(format!("{height}.{}", u32::MAX))
 }
 
 struct Reader {
@@ -129,10 +132,14 @@ struct Reader {
     /// Events up to this one were seen.
     after: Option<(u64, u32)>,
     next_height: u64,
+    /// The height of the last id that was sent.
+    told: u64,
     ready: VecDeque<Message>,
     heights: watch::Receiver<u64>,
     stopped: watch::Receiver<bool>,
-    _slot: OwnedSemaphorePermit,
+    caller: Caller,
+    quotas: Arc<Quotas>,
+    _place: Place,
 }
 
 impl Reader {
@@ -140,22 +147,28 @@ impl Reader {
         stream::unfold(self, |mut reader| async move { Some((Ok(reader.next().await?), reader)) })
     }
 
-    /// The next event; none when the node stops or cannot read its store.
+    /// The next event; none when the node stops, cannot read its store, or has pruned what was to be read next: whoever comes back is
+    /// told so.
     async fn next(&mut self) -> Option<Message> {
         loop {
             if let Some(message) = self.ready.pop_front() {
                 return Some(message);
             }
             let next = self.next_height;
-            tokio::select! {
-                reached = self.heights.wait_for(|height| *height >= next) => drop(reached.ok()?),
+            let tip = tokio::select! {
+                reached = self.heights.wait_for(|height| *height >= next) => *reached.ok()?,
                 _ = self.stopped.wait_for(|stopped| *stopped) => return None,
-            }
-            self.read().await?;
+            };
+            self.read(tip).await?;
         }
     }
 
-    async fn read(&mut self) -> Option<()> {
+    async fn read(&mut self, tip: u64) -> Option<()> {
+        // The newest block is everybody's; what is read to catch up with it is the caller's to pay.
+        let behind = self.next_height < tip;
+        if behind {
+            self.paid_off().await?;
+        }
         let (shared, from) = (Arc::clone(&self.shared), self.next_height);
         let page = tokio::task::spawn_blocking(move || {
             let tip = shared.chain().tip().height;
@@ -163,27 +176,56 @@ impl Reader {
         });
         let page = match page.await.ok()? {
             Ok(page) => page,
-            Err(error) => {
+            Err(PastError::Pruned(pruned)) => {
+                tracing::debug!(%pruned, "a subscriber is overtaken");
+                return None;
+            }
+            Err(PastError::Store(error)) => {
                 tracing::error!(%error, "a subscriber cannot be served");
                 return None;
             }
         };
         self.next_height = page.next_height;
-        let messages = page.events.iter().filter_map(|event| self.message(event));
-        self.ready = messages.collect();
+        if behind {
+            // One was counted before.
+            let blocks = page.next_height.saturating_sub(from).saturating_sub(1);
+            self.quotas.charge(self.caller, u32::try_from(blocks).unwrap_or(u32::MAX));
+        }
+        for view in &page.events {
+            if self.wants(view) {
+                self.ready.extend(message(view));
+                self.told = view.height;
+            }
+        }
+        let seen = page.next_height.saturating_sub(1);
+        if seen >= self.told.saturating_add(PROGRESS_BLOCKS) {
+            self.ready.push_back(progress(seen));
+            self.told = seen;
+        }
         Some(())
     }
 
-    fn message(&self, view: &EventView) -> Option<Message> {
-        if self.after.is_some_and(|after| (view.height, view.index) <= after) {
-            return None;
+    /// Waits until the caller may ask again; none when the node stops.
+    async fn paid_off(&mut self) -> Option<()> {
+        while !self.quotas.allows(self.caller, NonZeroU32::MIN) {
+            tokio::select! {
+                () = tokio::time::sleep(PAUSE) => {}
+                _ = self.stopped.wait_for(|stopped| *stopped) => return None,
+            }
         }
-        let value = serde_json::to_value(view).ok()?;
-        if !self.filter.fits(value.get("event")?) {
-            return None;
-        }
-        let kind = value.get("event")?.get("event")?.as_str()?;
-        let id = format!("{}.{}", view.height, view.index);
-        Some(Message::default().id(id).event(kind).data(value.to_string()))
+        Some(())
+    }
+
+    fn wants(&self, view: &EventView) -> bool {
+        self.after.is_none_or(|after| (view.height, view.index) > after) && self.filter.fits(&view.event)
     }
 }
+
+fn message(view: &EventView) -> Option<Message> {
+    let id = format!("{}.{}", view.height, view.index);
+    let data = serde_json::to_string(view).ok()?;
+    Some(Message::default().id(id).event(view.event.kind()).data(data))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,10 +1,10 @@
 //! Parameters of quality rounds.
 
-use dn_core::canonical_struct;
+use dn_core::{Amount, canonical_struct};
 use dn_powr::ReviewParams;
 use serde::{Deserialize, Serialize};
 
-use super::{ParamsError, within};
+use super::{ParamsError, within, within_dn};
 
 /// The most rounds that are settled in one block.
 pub(crate) const MAX_SETTLED_PER_BLOCK: u32 = 64;
@@ -26,6 +26,8 @@ pub struct QualityParams {
     pub reveal_blocks: u64,
     /// Blocks for the setter to open the seal.
     pub open_blocks: u64,
+    /// The most stake that counts in a member's vote.
+    pub stake_cap: Amount,
 }
 canonical_struct!(QualityParams {
     max_rounds: u32,
@@ -34,6 +36,7 @@ canonical_struct!(QualityParams {
     commit_blocks: u64,
     reveal_blocks: u64,
     open_blocks: u64,
+    stake_cap: Amount,
 });
 
 impl QualityParams {
@@ -58,6 +61,7 @@ impl QualityParams {
             commit_blocks: 4,
             reveal_blocks: 4,
             open_blocks: 3,
+            stake_cap: Amount::from_dn(1_000_000),
         }
     }
 
@@ -73,6 +77,7 @@ impl QualityParams {
         ] {
             within(name, blocks.into(), 1, million)?;
         }
+        within_dn("quality.stake_cap", self.stake_cap, 1, 100_000_000)?;
         self.review.validate()?;
         if self.max_rounds > 0 {
             let blocks = self.seal_blocks + self.commit_blocks + self.reveal_blocks + self.open_blocks;

@@ -3,6 +3,8 @@
 use dn_core::{Address, Amount};
 use serde::{Deserialize, Serialize};
 
+use crate::tx::Shares;
+
 /// A rule of stake pools that refuses a transaction.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
@@ -22,4 +24,9 @@ pub enum StakingFault {
     /// A redelegation that goes nowhere.
     #[error("the stake is in the pool of {validator} already")]
     SamePool { validator: Address },
+    /// Shares that are worth less than what has to be moved at least.
+    #[error(
+        "{shares} shares of the pool of {validator} are worth {found} DN; at least {minimum} DN can be moved"
+    )]
+    WorthTooLittle { validator: Address, shares: Shares, minimum: Amount, found: Amount },
 }

@@ -176,7 +176,7 @@ impl Channel {
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum BatchStatus {
-    /// Posted; audits are drawn in the next block.
+    /// Posted; audits are drawn when the beacon of some blocks later is there.
     Posted,
     /// Drawn; audits may be open.
     Auditing,

@@ -208,6 +208,7 @@ param_changes! {
     74 => QualityCommitBlocks "quality.commit_blocks": u64 = quality.commit_blocks;
     75 => QualityRevealBlocks "quality.reveal_blocks": u64 = quality.reveal_blocks;
     76 => QualityOpenBlocks "quality.open_blocks": u64 = quality.open_blocks;
+    83 => QualityStakeCap "quality.stake_cap": Amount = quality.stake_cap;
     81 => InexactWork "registry.inexact_work_bps": u16 = registry.inexact_work_bps;
     80 => GovernanceSpend "governance.spend_bps": u16 = governance.spend_bps;
     79 => KeptEpochs "governance.kept_epochs": u64 = governance.kept_epochs;

@@ -5,9 +5,9 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::thread;
 
-use dn_core::SecretKey;
 use dn_core::hexadecimal::to_digits;
 use dn_core::keystore::{Kdf, Keystore, KeystoreError};
+use dn_core::{Address, SecretKey};
 use rand_core::{OsRng, RngCore};
 
 use super::home::{Home, create_private, read_or_none};
@@ -44,6 +44,16 @@ pub enum KeysError {
         path: PathBuf,
         /// Why.
         source: KeystoreError,
+    },
+    /// A keystore that holds another key than the network has.
+    #[error("{} holds the key of {found}; the network in this directory has {expected} there", path.display())]
+    Other {
+        /// The file.
+        path: PathBuf,
+        /// Whose key the network has.
+        expected: Address,
+        /// Whose key the file holds.
+        found: Address,
     },
 }
 
@@ -102,12 +112,7 @@ impl Keys {
         let mut names = numbered("validator", VALIDATORS);
         names.extend(numbered("worker", WORKERS));
         names.extend(["gateway", "model-owner", "payer", "spender", "faucet"].map(str::to_owned));
-        // Stretching the password takes a while for each file; all of them at once.
-        let opened: Vec<Result<SecretKey, KeysError>> = thread::scope(|scope| {
-            let tasks: Vec<_> = names.iter().map(|name| scope.spawn(|| open(dir, name, &password))).collect();
-            tasks.into_iter().map(|task| task.join().expect("opening a keystore does not panic")).collect()
-        });
-        let mut keys = opened.into_iter().collect::<Result<Vec<_>, _>>()?.into_iter();
+        let mut keys = at_once(&names, |name| open(dir, name, &password))?.into_iter();
         let mut next = || keys.next().expect("one key for each name");
         Ok(Self {
             validators: (0..VALIDATORS).map(|_| next()).collect(),
@@ -146,6 +151,34 @@ pub(super) fn keys(home: &Home) -> Result<Keys, KeysError> {
     if home.holds_network() { Keys::existing(&dir) } else { Keys::open(&dir) }
 }
 
+/// Keeps keys that a network has already, each under its name, as [`Keys::open`] keeps those that it makes: in keystores that only their owner
+/// may read, with the password beside them. What is there from an earlier start stays.
+///
+/// # Errors
+/// [`KeysError`], [`KeysError::Other`] for a keystore of somebody else among them.
+pub fn keep_keys(dir: &Path, keys: &[(String, SecretKey)]) -> Result<(), KeysError> {
+    let password = password(dir)?;
+    at_once(keys, |(name, key)| {
+        let path = dir.join(format!("{name}.json"));
+        let Some(there) = open_if_there(&path, &password)? else { return write(&path, key, &password) };
+        let (expected, found) = (key.address(), there.address());
+        if found == expected { Ok(()) } else { Err(KeysError::Other { path, expected, found }) }
+    })?;
+    Ok(())
+}
+
+/// Stretching the password takes a while for each file: does it for all of them at once.
+fn at_once<T: Sync, R: Send>(
+    items: &[T],
+    work: impl Fn(&T) -> Result<R, KeysError> + Sync,
+) -> Result<Vec<R>, KeysError> {
+    let work = &work;
+    thread::scope(|scope| {
+        let tasks: Vec<_> = items.iter().map(|item| scope.spawn(move || work(item))).collect();
+        tasks.into_iter().map(|task| task.join().expect("opening a keystore does not panic")).collect()
+    })
+}
+
 /// The password of the keystores in a directory; made of 128 random bits at first.
 fn password(dir: &Path) -> Result<String, KeysError> {
     let path = dir.join("password");
@@ -176,13 +209,17 @@ fn open_or_create(dir: &Path, name: &str, password: &str) -> Result<SecretKey, K
     if let Some(key) = open_if_there(&path, password)? {
         return Ok(key);
     }
-    let keystore = |source| KeysError::Keystore { path: path.clone(), source };
     let key = SecretKey::random(&mut OsRng);
-    let encrypted = Keystore::encrypt(&key, password.as_bytes(), Kdf::scrypt_light(), &mut OsRng);
-    let text = encrypted.map_err(keystore)?.to_json();
-    let unwritten = |source| KeysError::File { action: "write", path: path.clone(), source };
-    create_private(&path, text.as_bytes()).map_err(unwritten)?;
+    write(&path, &key, password)?;
     Ok(key)
+}
+
+fn write(path: &Path, key: &SecretKey, password: &str) -> Result<(), KeysError> {
+    let keystore = |source| KeysError::Keystore { path: path.to_owned(), source };
+    let encrypted = Keystore::encrypt(key, password.as_bytes(), Kdf::scrypt_light(), &mut OsRng);
+    let text = encrypted.map_err(keystore)?.to_json();
+    let unwritten = |source| KeysError::File { action: "write", path: path.to_owned(), source };
+    create_private(path, text.as_bytes()).map_err(unwritten)
 }
 
 #[cfg(test)]
@@ -208,5 +245,28 @@ mod tests {
         fs::write(dir.path().join("password"), "another\n").unwrap();
         let error = Keys::open(dir.path()).unwrap_err();
         assert!(matches!(error, KeysError::Keystore { source: KeystoreError::WrongPassword, .. }), "{error}");
+    }
+
+    #[test]
+    fn keys_that_are_there_already_are_kept_for_their_owner_only() {
+        let dir = tempfile::tempdir().unwrap();
+        let key = |n: u8| SecretKey::from_bytes(&[n; 32]).unwrap();
+        let named = |n: u8| [("faucet".to_owned(), key(n)), ("validator-0".to_owned(), key(n + 1))];
+        keep_keys(dir.path(), &named(1)).unwrap();
+        let password = password(dir.path()).unwrap();
+        let path = dir.path().join("validator-0.json");
+        let opened = open_if_there(&path, &password).unwrap().unwrap();
+        assert_eq!(opened.address(), key(2).address());
+        #[cfg(unix)]
+        for name in ["faucet.json", "validator-0.json", "password"] {
+            use std::os::unix::fs::PermissionsExt;
+            let mode = fs::metadata(dir.path().join(name)).unwrap().permissions().mode();
+            assert_eq!(mode & 0o777, 0o600, "{name}");
+        }
+        let before = fs::read(&path).unwrap();
+        keep_keys(dir.path(), &named(1)).unwrap();
+        assert_eq!(fs::read(&path).unwrap(), before, "what is there stays");
+        let error = keep_keys(dir.path(), &named(7)).unwrap_err();
+        assert!(matches!(&error, KeysError::Other { found, .. } if *found == key(1).address()), "{error}");
     }
 }

@@ -98,6 +98,7 @@ fn far_ahead() -> Value {
         genesis: Default::default(),
         version: String::new(),
         height: FAR,
+        first_block: 1,
         tip: Default::default(),
         state: Default::default(),
         time_ms: now_ms(),
@@ -274,4 +275,17 @@ async fn a_node_that_lies_about_heights_is_left_at_once() {
             assert!(old, "{error}");
         }
     }
+}
+
+#[test]
+fn what_may_not_wait_is_told_with_its_numbers() {
+    let refusal = PoolRefusal::Gapped { missing: 3, limit: 16, found: 20 };
+    let fault = |code: i64, data: Value| -> RpcFault {
+        serde_json::from_value(json!({ "code": code, "message": "no", "data": data })).unwrap()
+    };
+    let data = json!({ "reason": "gapped", "missing": 3, "limit": 16, "found": 20 });
+    assert_eq!(fault(NOT_POOLED, data.clone()).not_pooled(), Some(refusal));
+    assert_eq!(fault(REJECTED, data).not_pooled(), None);
+    // Why another version does not take it in.
+    assert_eq!(fault(NOT_POOLED, json!({ "reason": "a new one" })).not_pooled(), None);
 }

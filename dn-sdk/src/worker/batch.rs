@@ -50,8 +50,11 @@ async fn settle(shared: &Arc<Shared>) -> Result<(), WorkerError> {
         return post(shared, &open).await;
     }
     for gateway in shared.gateways() {
-        let receipts = next_receipts(shared, gateway).await?;
+        let Settling { receipts, pays } = next_receipts(shared, gateway).await?;
         if let Some(open) = countersigned(shared, gateway, receipts).await? {
+            if !pays {
+                shared.small_batch_done();
+            }
             shared.store().set_open_batch(&open)?;
             post(shared, &open).await?;
         }
@@ -60,7 +63,7 @@ async fn settle(shared: &Arc<Shared>) -> Result<(), WorkerError> {
 }
 
 /// What of the receipts that wait is to be settled next. All are looked at, however many: those that cannot go now keep no others waiting.
-async fn next_receipts(shared: &Shared, gateway: Address) -> Result<Vec<Signed<Receipt>>, WorkerError> {
+async fn next_receipts(shared: &Shared, gateway: Address) -> Result<Settling, WorkerError> {
     // A receipt that is about to expire or costs nothing cannot be settled.
     let soon = now_ms() + 60_000;
     let lost = |receipt: &Receipt| receipt.expires_ms <= soon || receipt.fee.is_zero();
@@ -76,13 +79,22 @@ async fn next_receipts(shared: &Shared, gateway: Address) -> Result<Vec<Signed<R
         let of_this = |receipt: &Receipt| receipt.gateway == gateway && lost(receipt);
         shared.store().set_aside("expired before it was settled, or without fee", of_this)?;
     }
-    if waiting.is_empty() {
-        return Ok(Vec::new());
+    let min_tx_fee = shared.ledger().min_tx_fee().await?;
+    let chosen = waiting.choose(shared.batch_limit(), min_tx_fee);
+    let pays = chosen.pays(min_tx_fee);
+    if chosen.is_empty() || !(pays || shared.may_post_small()) {
+        return Ok(Settling::default());
     }
-    let limit = shared.batch_limit();
-    let chosen = waiting.choose(limit, shared.ledger().min_tx_fee().await?);
-    let goes = |receipt: &Receipt| chosen.has(receipt) && !shared.is_held_back(receipt.id());
-    Ok(shared.store().pending(gateway, limit, goes)?)
+    let receipts = shared.store().pending(gateway, usize::MAX, |receipt| chosen.has(receipt))?;
+    Ok(Settling { receipts, pays })
+}
+
+/// Receipts to be settled.
+#[derive(Default)]
+struct Settling {
+    receipts: Vec<Signed<Receipt>>,
+    /// Whether they bring more than the transaction costs.
+    pays: bool,
 }
 
 async fn countersigned(

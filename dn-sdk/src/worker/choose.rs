@@ -2,12 +2,13 @@
 //!
 //! The ledger's fee is for each KiB begun, and each lane brings a line and a voucher. Without a choice whoever spreads cheap calls over many lanes would
 //! make the worker pay. A lane that pays for its place goes, the one that expires first before others; cheap ones fill what is left of the KiB
-//! begun, so they go too, a few with each batch, or with the calls that are still to come on them.
+//! begun. Whether a batch pays as a whole is for the caller to look at: small ones need not be posted often.
 
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 
 use dn_core::objects::{NO_NUMERIC_SPEC, Receipt};
-use dn_core::{Amount, ChannelId, ModelId};
+use dn_core::{Amount, ChannelId, ModelId, ReceiptId};
 use dn_ledger::tx::FEE_BYTES;
 
 /// The most lines of one batch: channels × lanes × models.
@@ -18,107 +19,149 @@ const HEAD_BYTES: usize = 234;
 const LINE_BYTES: usize = 108;
 /// Bytes of a lane's signed voucher.
 const VOUCHER_BYTES: usize = 153;
-/// How many times its cost a lane has to bring: at least half of a fee is the worker's.
+/// How many times its cost a place has to bring: at least half of a fee is the worker's.
 const WORTH: u128 = 2;
 
-/// Receipts on one lane that wait.
-#[derive(Debug)]
-struct Lane {
-    models: BTreeSet<ModelId>,
-    receipts: usize,
-    fees: Amount,
+/// What counts of a receipt.
+#[derive(Debug, Clone, Copy)]
+struct Item {
+    id: ReceiptId,
+    model: ModelId,
+    fee: u128,
     expires_ms: u64,
 }
 
-impl Lane {
-    fn bytes(&self) -> usize {
-        VOUCHER_BYTES + self.models.len() * LINE_BYTES
+/// Receipts on lanes that wait for one gateway, by whether they can be checked: those that can and those that cannot go into batches of their own.
+#[derive(Debug, Default)]
+pub(super) struct Waiting(BTreeMap<(bool, ChannelId, u32), Vec<Item>>);
+
+/// The receipts of a batch.
+#[derive(Debug, Default)]
+pub(super) struct Chosen {
+    receipts: BTreeSet<ReceiptId>,
+    lines: usize,
+    bytes: usize,
+    fees: u128,
+    expires_ms: u64,
+}
+
+/// What of a lane would go.
+struct Part {
+    items: Vec<Item>,
+    models: usize,
+}
+
+impl Part {
+    /// The first receipts of an order, as many as there is room for.
+    fn of<'a>(items: impl Iterator<Item = &'a Item>, receipts: usize, lines: usize) -> Self {
+        let (mut models, mut taken) = (BTreeSet::new(), Vec::new());
+        for item in items {
+            if taken.len() == receipts {
+                break;
+            }
+            if models.contains(&item.model) || models.len() < lines {
+                models.insert(item.model);
+                taken.push(*item);
+            }
+        }
+        Self { items: taken, models: models.len() }
+    }
+
+    /// What expires first; or, where that does not pay, what brings most.
+    fn best(lane: &[Item], receipts: usize, lines: usize, min_tx_fee: Amount) -> Self {
+        let mut order: Vec<&Item> = lane.iter().collect();
+        order.sort_by_key(|item| (item.expires_ms, item.id));
+        let first = Self::of(order.iter().copied(), receipts, lines);
+        if first.pays(min_tx_fee) {
+            return first;
+        }
+        order.sort_by_key(|item| (Reverse(item.fee), item.expires_ms, item.id));
+        Self::of(order.into_iter(), receipts, lines)
+    }
+
+    fn fees(&self) -> u128 {
+        self.items.iter().fold(0, |sum, item| sum.saturating_add(item.fee))
+    }
+
+    fn expires_ms(&self) -> u64 {
+        self.items.iter().map(|item| item.expires_ms).min().unwrap_or(u64::MAX)
+    }
+
+    const fn bytes(&self) -> usize {
+        VOUCHER_BYTES + self.models * LINE_BYTES
     }
 
     /// Whether it brings more than its bytes cost.
     fn pays(&self, min_tx_fee: Amount) -> bool {
         let cost = min_tx_fee.atto().saturating_mul(self.bytes() as u128) / FEE_BYTES as u128;
-        self.fees.atto() >= cost.saturating_mul(WORTH)
+        self.fees() >= cost.saturating_mul(WORTH)
     }
-}
-
-/// What waits for one gateway, added up.
-#[derive(Debug, Default)]
-pub(super) struct Waiting(BTreeMap<(bool, ChannelId, u32), Lane>);
-
-/// The lanes of a batch.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) struct Chosen {
-    /// Receipts that can be checked, and those that cannot, go into batches of their own.
-    exact: bool,
-    lanes: BTreeSet<(ChannelId, u32)>,
 }
 
 impl Waiting {
     pub(super) fn add(&mut self, receipt: &Receipt) {
-        let lane = self.0.entry(key(receipt)).or_insert_with(|| Lane {
-            models: BTreeSet::new(),
-            receipts: 0,
-            fees: Amount::ZERO,
-            expires_ms: u64::MAX,
-        });
-        lane.models.insert(receipt.model);
-        lane.receipts += 1;
-        lane.fees = lane.fees.checked_add(receipt.fee).unwrap_or(Amount::from_atto(u128::MAX));
-        lane.expires_ms = lane.expires_ms.min(receipt.expires_ms);
+        let exact = receipt.numeric_spec != NO_NUMERIC_SPEC;
+        let (model, fee, expires_ms) = (receipt.model, receipt.fee.atto(), receipt.expires_ms);
+        let item = Item { id: receipt.id(), model, fee, expires_ms };
+        self.0.entry((exact, receipt.channel, receipt.lane)).or_default().push(item);
     }
 
-    pub(super) fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
-
-    /// The lanes of the next batch of at most so many receipts, of the kind that brings more.
+    /// The next batch of at most so many receipts: one that pays, if there is any, and of those the one whose receipts expire first.
     pub(super) fn choose(&self, receipts: usize, min_tx_fee: Amount) -> Chosen {
-        let of = |exact| self.lanes(exact, receipts, min_tx_fee);
-        let ((checked, fees), (loose, loose_fees)) = (of(true), of(false));
-        let exact = fees >= loose_fees;
-        Chosen { exact, lanes: if exact { checked } else { loose } }
+        let batches = [true, false].map(|exact| self.batch(exact, receipts, min_tx_fee));
+        let rank = |batch: &Chosen| (batch.receipts.is_empty(), !batch.pays(min_tx_fee), batch.expires_ms);
+        batches.into_iter().min_by_key(rank).unwrap_or_default()
     }
 
-    fn lanes(&self, exact: bool, receipts: usize, min_tx_fee: Amount) -> (BTreeSet<(ChannelId, u32)>, u128) {
-        let mut all: Vec<_> = self.0.iter().filter(|(key, _)| key.0 == exact).collect();
-        all.sort_by_cached_key(|(_, lane)| {
-            let pays = lane.pays(min_tx_fee);
-            // Those that pay by what expires first, then the others by what they bring.
-            (!pays, if pays { lane.expires_ms.into() } else { u128::MAX - lane.fees.atto() })
-        });
-        let (mut chosen, mut fees) = (BTreeSet::new(), 0u128);
-        let (mut bytes, mut lines, mut count) = (HEAD_BYTES, 0, 0);
-        for ((_, channel, lane_id), lane) in all {
-            let larger = bytes + lane.bytes();
-            let free = larger.div_ceil(FEE_BYTES) == bytes.div_ceil(FEE_BYTES);
-            if count >= receipts {
+    fn batch(&self, exact: bool, receipts: usize, min_tx_fee: Amount) -> Chosen {
+        let lanes = self.0.iter().filter(|(key, _)| key.0 == exact);
+        let mut parts: Vec<_> = lanes
+            .map(|(_, lane)| {
+                let part = Part::best(lane, receipts, MAX_LINES, min_tx_fee);
+                let pays = part.pays(min_tx_fee);
+                // Those that pay by what expires first, then the others by what they bring.
+                let rank = (!pays, if pays { part.expires_ms().into() } else { u128::MAX - part.fees() });
+                (rank, lane)
+            })
+            .collect();
+        parts.sort_by_key(|(rank, _)| *rank);
+        let mut batch = Chosen { bytes: HEAD_BYTES, expires_ms: u64::MAX, ..Chosen::default() };
+        for (_, lane) in parts {
+            let room = receipts - batch.receipts.len();
+            let part = Part::best(lane, room, MAX_LINES - batch.lines, min_tx_fee);
+            if part.items.is_empty() {
                 break;
             }
-            if lines + lane.models.len() > MAX_LINES || !(free || lane.pays(min_tx_fee)) {
-                continue;
+            let bytes = batch.bytes + part.bytes();
+            let is_free = bytes.div_ceil(FEE_BYTES) == batch.bytes.div_ceil(FEE_BYTES);
+            // Something goes, however many models are on it.
+            if is_free || part.pays(min_tx_fee) || batch.receipts.is_empty() {
+                batch.bytes = bytes;
+                batch.lines += part.models;
+                batch.fees = batch.fees.saturating_add(part.fees());
+                batch.expires_ms = batch.expires_ms.min(part.expires_ms());
+                batch.receipts.extend(part.items.iter().map(|item| item.id));
             }
-            (bytes, lines, count) = (larger, lines + lane.models.len(), count + lane.receipts);
-            fees = fees.saturating_add(lane.fees.atto());
-            chosen.insert((*channel, *lane_id));
         }
-        // More models on one lane than a batch has lines: some of its receipts.
-        let first = self.0.keys().find(|key| key.0 == exact).filter(|_| chosen.is_empty());
-        chosen.extend(first.map(|(_, channel, lane)| (*channel, *lane)));
-        (chosen, fees)
+        batch
     }
 }
 
 impl Chosen {
+    pub(super) fn is_empty(&self) -> bool {
+        self.receipts.is_empty()
+    }
+
     /// Whether a receipt is among them.
     pub(super) fn has(&self, receipt: &Receipt) -> bool {
-        let (exact, channel, lane) = key(receipt);
-        exact == self.exact && self.lanes.contains(&(channel, lane))
+        self.receipts.contains(&receipt.id())
     }
-}
 
-const fn key(receipt: &Receipt) -> (bool, ChannelId, u32) {
-    (receipt.numeric_spec != NO_NUMERIC_SPEC, receipt.channel, receipt.lane)
+    /// Whether the worker's part of the fees is more than the transaction's.
+    pub(super) fn pays(&self, min_tx_fee: Amount) -> bool {
+        let cost = min_tx_fee.atto().saturating_mul(self.bytes.div_ceil(FEE_BYTES) as u128);
+        self.fees >= cost.saturating_mul(WORTH)
+    }
 }
 
 #[cfg(test)]

@@ -27,6 +27,8 @@ pub struct WorkerConfig {
     pub data_dir: PathBuf,
     /// How often receipts are settled.
     pub batch_interval: Duration,
+    /// How often receipts are settled that bring less than their batch costs.
+    pub small_batch_interval: Duration,
     /// The most receipts of one batch.
     pub max_batch_receipts: usize,
     /// Jobs that pay less are refused.
@@ -36,7 +38,7 @@ pub struct WorkerConfig {
 }
 
 impl WorkerConfig {
-    /// A configuration with two slots that settles every ten seconds and takes any price.
+    /// A configuration with two slots that settles every ten seconds, what does not pay for its batch every hour, and takes any price.
     pub fn new(
         key: SecretKey,
         ledger: LedgerClient,
@@ -52,6 +54,7 @@ impl WorkerConfig {
             slots: 2,
             data_dir: data_dir.into(),
             batch_interval: Duration::from_secs(10),
+            small_batch_interval: Duration::from_secs(3600),
             max_batch_receipts: 512,
             min_price: Price::default(),
             receipt_validity: Duration::from_secs(7 * 24 * 3600),

@@ -175,6 +175,8 @@ impl Net {
         let worker = loop {
             let (ledger, gateways) = (self.ledger.clone(), vec![self.url()]);
             let mut config = WorkerConfig::new(key(n), ledger, gateways, executor.clone(), dir.clone());
+            // Calls are small here, and are to be settled at once.
+            config.small_batch_interval = Duration::ZERO;
             config.batch_interval = Duration::from_millis(300);
             config.min_price = least;
             match Worker::start(config).await {

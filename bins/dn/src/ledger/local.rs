@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io::{BufRead, BufReader};
+use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitCode, ExitStatus, Stdio};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -15,10 +16,16 @@ use serde::Deserialize;
 use crate::error::CliError;
 use crate::out;
 
+mod hints;
+
 /// The chain of local networks.
 pub(crate) const CHAIN_ID: u64 = 31_742;
 /// Lines of a log that are shown of a process that ended.
 const SHOWN_LINES: usize = 12;
+/// What each validator holds free: fees of what it sends are paid out of it, not out of bond and stake.
+const FREE_DN: u64 = 100;
+/// Longest wait for an answer of a port of this machine.
+const CONNECT_WAIT: Duration = Duration::from_millis(200);
 /// Longest wait for a process to end by itself.
 const END_WAIT: Duration = Duration::from_secs(8);
 
@@ -28,7 +35,7 @@ pub(crate) struct Args {
     /// Validators.
     #[arg(long, value_name = "N", default_value_t = 4)]
     validators: usize,
-    /// Where the chain is kept; it goes on there at the next start. Without it the chain is thrown away at the end.
+    /// Where the chain is kept, with the keys of its accounts; it goes on there at the next start. Without it the chain is thrown away at the end.
     #[arg(long, value_name = "DIR")]
     data_dir: Option<PathBuf>,
     /// Time between blocks while no transaction waits; otherwise a quarter of it.
@@ -59,8 +66,9 @@ pub(crate) fn secret(purpose: &str, index: usize) -> SecretKey {
 pub(crate) fn genesis(
     validators: usize,
     params: Params,
-    funded: Vec<(Address, Amount)>,
+    mut funded: Vec<(Address, Amount)>,
 ) -> Result<Genesis, CliError> {
+    funded.extend((0..validators).map(|index| (key(index).address(), Amount::from_dn(FREE_DN))));
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     let validator = |index| DevnetValidator {
         address: key(index).address(),
@@ -113,6 +121,8 @@ pub(crate) struct Processes {
     processes: Vec<Process>,
     /// Where each answers.
     pub(crate) rpc: Vec<String>,
+    /// Where each listens for the others.
+    listen: Vec<SocketAddr>,
 }
 
 #[derive(Deserialize)]
@@ -136,7 +146,7 @@ impl Processes {
         }
         let program = std::env::current_exe().map_err(CliError::file("find", "this program"))?;
         let ports = free_addrs(validators).map_err(CliError::file("listen on", "127.0.0.1"))?;
-        let mut network = Self { processes: Vec::new(), rpc: Vec::new() };
+        let mut network = Self { processes: Vec::new(), rpc: Vec::new(), listen: ports.clone() };
         for index in 0..validators {
             let mut command = Command::new(&program);
             command.args(["ledger", "run", "--json", "--rpc-listen", "127.0.0.1:0", "--local-key"]);
@@ -186,9 +196,10 @@ impl Processes {
         ended.collect()
     }
 
-    /// Whether those that run can decide blocks: all have the same stake.
+    /// Whether those that run can decide blocks: all have the same stake. One that was started again by hand answers where its process did.
     pub(crate) fn has_quorum(&self) -> bool {
-        let running = self.processes.iter().filter(|process| process.ended.is_none()).count();
+        let processes = self.processes.iter().zip(&self.rpc);
+        let running = processes.filter(|(process, rpc)| process.ended.is_none() || answers(rpc)).count();
         3 * running > 2 * self.processes.len()
     }
 
@@ -224,6 +235,12 @@ impl Drop for Processes {
     }
 }
 
+/// Whether somebody listens where a validator answered.
+fn answers(rpc: &str) -> bool {
+    let address = rpc.strip_prefix("http://").and_then(|address| address.parse().ok());
+    address.is_some_and(|address| TcpStream::connect_timeout(&address, CONNECT_WAIT).is_ok())
+}
+
 /// User and system time of a process from `/proc`, in ticks of a hundredth of a second.
 fn cpu_seconds(process: u32) -> Option<f64> {
     let text = fs::read_to_string(format!("/proc/{process}/stat")).ok()?;
@@ -240,17 +257,25 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode, CliError> {
     let temporary = tempfile::tempdir().map_err(CliError::file("create", std::env::temp_dir()))?;
     let dir = args.data_dir.clone().unwrap_or_else(|| temporary.path().to_owned());
     let genesis = genesis(args.validators, Params::local(), Vec::new())?;
+    hints::keep_keys(&dir, args.validators)?;
     let mut network = Processes::start(&dir, &genesis, args.validators, args.interval_ms)?;
+    let hints = hints::Hints { dir: &dir, interval_ms: args.interval_ms };
+    let first_tx = hints.first_tx(&network);
     if args.json {
-        out::json_line(&serde_json::json!({ "rpc": network.rpc, "data_dir": dir }));
+        let keys = hints.keys();
+        let up =
+            serde_json::json!({ "rpc": network.rpc, "data_dir": dir, "keys": keys, "first_tx": first_tx });
+        out::json_line(&up);
     } else {
         out::line(format_args!("{} validators decide a chain on this machine.\n", args.validators));
         for (index, rpc) in network.rpc.iter().enumerate() {
             out::line(format_args!("validator-{index}  {rpc}"));
         }
-        out::line(format_args!("data         {}\n\nCtrl-C stops them.", dir.display()));
+        out::line(format_args!("data         {}\nkeys         {}\n", dir.display(), hints.keys().display()));
+        out::line(format_args!("The faucet holds the free DN. A first transaction:\n\n{first_tx}\n"));
+        out::line("Ctrl-C stops them. Of one that ends by itself the line that starts it again is shown.");
     }
-    let ended = crate::runtime()?.block_on(watch(&mut network, args.json));
+    let ended = crate::runtime()?.block_on(watch(&mut network, &hints, args.json));
     let quorum = network.has_quorum();
     network.stop();
     let names = ended.iter().map(|index| format!("validator-{index}")).collect::<Vec<_>>().join(", ");
@@ -266,7 +291,7 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode, CliError> {
 }
 
 /// Watches the processes until the user stops them or too few are left. Returns which ended by themselves.
-async fn watch(network: &mut Processes, json: bool) -> Vec<usize> {
+async fn watch(network: &mut Processes, hints: &hints::Hints<'_>, json: bool) -> Vec<usize> {
     let (mut stop, mut gone) = (std::pin::pin!(stop_signal()), Vec::new());
     while network.has_quorum() {
         tokio::select! {
@@ -274,12 +299,19 @@ async fn watch(network: &mut Processes, json: bool) -> Vec<usize> {
             () = tokio::time::sleep(Duration::from_millis(500)) => {}
         }
         for ended in network.ended() {
+            let (index, status, log) = (ended.index, ended.status.to_string(), &ended.log);
             out::note(&ended);
-            if json {
-                let (index, status) = (ended.index, ended.status.to_string());
-                out::json_line(&serde_json::json!({ "ended": index, "status": status, "log": ended.log }));
+            // Where too few are left all of them end.
+            let restart = network.has_quorum().then(|| hints.restart(network, index));
+            if let Some(restart) = &restart {
+                out::note(format_args!("It starts again with\n\n{restart}\n"));
             }
-            gone.push(ended.index);
+            if json {
+                let line =
+                    serde_json::json!({ "ended": index, "status": status, "log": log, "restart": restart });
+                out::json_line(&line);
+            }
+            gone.push(index);
         }
     }
     gone

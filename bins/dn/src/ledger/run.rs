@@ -17,6 +17,9 @@ use crate::home::{Config, data_dir};
 use crate::out;
 use crate::wallet::KeystoreArgs;
 
+/// Blocks from one snapshot to the next: about three quarters of an hour without transactions, and, at a million accounts, a core for some
+/// seconds. It reads one version of the chain's file, and no block waits for it.
+const SNAPSHOT_BLOCKS: u64 = 10_000;
 /// Snapshots that a node keeps.
 const KEPT_SNAPSHOTS: usize = 2;
 /// How long after its genesis a chain's validators start for the first time.
@@ -76,9 +79,9 @@ pub(crate) struct Args {
     /// Blocks behind the tip that are kept [default: all].
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     keep_blocks: Option<u64>,
-    /// Write a snapshot, for others to join from, whenever so many blocks have passed; the newest two stay.
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
-    snapshot_blocks: Option<u64>,
+    /// Write a snapshot, for others to join from (`dn ledger join`), whenever so many blocks have passed; the newest two stay. 0 writes none.
+    #[arg(long, value_name = "N", default_value_t = SNAPSHOT_BLOCKS)]
+    snapshot_blocks: u64,
     /// Connections that JSON-RPC takes at once.
     #[arg(long, value_name = "N", default_value_t = ServiceLimits::default().connections)]
     max_connections: usize,
@@ -88,6 +91,17 @@ pub(crate) struct Args {
     /// Print one line of JSON once the node is up.
     #[arg(long)]
     json: bool,
+}
+
+impl Args {
+    /// What the node keeps of the past.
+    fn history(&self) -> History {
+        History {
+            keep_blocks: self.keep_blocks,
+            snapshot_blocks: (self.snapshot_blocks > 0).then_some(self.snapshot_blocks),
+            keep_snapshots: KEPT_SNAPSHOTS,
+        }
+    }
 }
 
 /// Runs the command.
@@ -117,13 +131,9 @@ fn starts_now(genesis: &Genesis, now: Duration) -> bool {
 }
 
 async fn serve(args: Args, genesis: Genesis, key: Option<SecretKey>) -> Result<ExitCode, CliError> {
+    let history = args.history();
     let network = NetworkConfig { listen: args.listen, peers: args.peers, closed: args.closed };
     let data_dir = args.data_dir.unwrap_or_else(|| data_dir().join("ledger"));
-    let history = History {
-        keep_blocks: args.keep_blocks,
-        snapshot_blocks: args.snapshot_blocks,
-        keep_snapshots: KEPT_SNAPSHOTS,
-    };
     let limits = ServiceLimits {
         connections: args.max_connections,
         connections_per_address: args.max_connections_per_address,
@@ -175,6 +185,25 @@ async fn serve(args: Args, genesis: Genesis, key: Option<SecretKey>) -> Result<E
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[derive(clap::Parser)]
+    struct Line {
+        #[command(flatten)]
+        args: Args,
+    }
+
+    /// Who starts nodes as the guide says can be joined.
+    #[test]
+    fn nodes_write_snapshots_unless_they_are_told_not_to() {
+        let history = |more: &[&str]| {
+            let line = [&["run", "--genesis", "g.json"][..], more].concat();
+            <Line as clap::Parser>::parse_from(line).args.history()
+        };
+        assert_eq!(history(&[]).snapshot_blocks, Some(SNAPSHOT_BLOCKS));
+        assert_eq!(history(&["--snapshot-blocks", "7"]).snapshot_blocks, Some(7));
+        assert_eq!(history(&["--snapshot-blocks", "0"]).snapshot_blocks, None);
+        assert!(history(&[]).keep_snapshots > 0);
+    }
 
     #[test]
     fn a_first_start_is_one_of_the_chain() {

@@ -1,6 +1,7 @@
 //! `dn query`: disputes, quality, agents, headers and the beacon.
 
 use dn_core::{Address, BatchId, ModelId};
+use dn_ledger::light::LightBlock;
 use dn_sdk::ledger::LedgerClient;
 use serde_json::Value;
 
@@ -45,7 +46,8 @@ pub(crate) enum Query {
         /// The worker.
         address: Address,
     },
-    /// A header with its certificate and validator sets, as light clients get it.
+    /// A header with its hash, its certificate and validator sets, as light clients get it; height and hash are what `--trusted` takes, from
+    /// somebody whom you trust.
     Header {
         /// Its height.
         height: u64,
@@ -77,7 +79,42 @@ pub(super) async fn ask(client: &LedgerClient, query: Query) -> Result<Value, Cl
         }
         Query::Reputation { address } => answer(client.reputation(address).await?),
         Query::Validations { address } => answer(client.validations(address).await?),
-        Query::Header { height } => found(client.header(height).await?, || format!("no header {height}")),
+        Query::Header { height } => match client.header(height).await? {
+            Some(block) => header(&block),
+            None => Err(CliError::Other(format!("no header {height}"))),
+        },
         Query::Beacon => answer(client.beacon().await?),
+    }
+}
+
+/// A block with the hash of its header beside it: no field of a header holds its own.
+fn header(block: &LightBlock) -> Result<Value, CliError> {
+    let mut value = answer(block)?;
+    if let Some(fields) = value.as_object_mut() {
+        fields.insert("hash".to_owned(), block.header.hash().to_string().into());
+    }
+    Ok(value)
+}
+
+#[cfg(test)]
+mod tests {
+    use dn_ledger::{Chain, Params};
+
+    use super::*;
+
+    #[test]
+    fn a_header_comes_with_its_hash() {
+        let genesis = crate::ledger::local::genesis(1, Params::local(), Vec::new()).expect("a genesis");
+        let chain = Chain::new(&genesis);
+        let (tip, certificate) = (chain.tip().clone(), chain.certificate().clone());
+        let block = LightBlock::new(tip, certificate, chain.tip_validators(), chain.validators());
+        let value = header(&block).expect("an answer");
+        assert_eq!(value["hash"], chain.tip().hash().to_string());
+        assert_eq!(value["header"]["parent"], genesis.hash().to_string());
+        let text = crate::render::render(&value);
+        let shown = |line: &str| {
+            line.trim_start().starts_with("hash ") && line.ends_with(&chain.tip().hash().to_string())
+        };
+        assert!(text.lines().any(shown), "{text}");
     }
 }

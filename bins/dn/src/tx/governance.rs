@@ -31,7 +31,8 @@ pub(crate) enum Tx {
     },
     /// Set your commission as a validator; a higher one is announced and comes later.
     SetCommission {
-        /// Basis points of your pool's reward: 250 is 2.5 %.
+        /// Basis points of your pool's reward, 0 to 10000: 250 is 2.5 %.
+        #[arg(value_parser = basis_points)]
         rate: u16,
     },
     /// Move stake to another validator without waiting.
@@ -47,13 +48,13 @@ pub(crate) enum Tx {
     SubmitEvidence {
         /// The validator.
         validator: Address,
-        /// JSON file with both messages and signatures.
+        /// JSON file with both messages and signatures; docs/guides/transactions.md shows one.
         #[arg(value_name = "FILE")]
         evidence: PathBuf,
     },
     /// Register a session grant that its owner signed.
     GrantSession {
-        /// JSON file with the signed grant.
+        /// JSON file with the signed grant, as `dn wallet sign-grant` prints it.
         #[arg(value_name = "FILE")]
         grant: PathBuf,
     },
@@ -177,6 +178,11 @@ fn choice(text: &str) -> Result<Choice, String> {
     }
 }
 
+fn basis_points(text: &str) -> Result<u16, String> {
+    let rate = text.parse::<u16>().ok().filter(|rate| *rate <= 10_000);
+    rate.ok_or_else(|| "expected basis points, a whole number from 0 to 10000, such as 250 for 2.5 %".into())
+}
+
 fn pool(text: &str) -> Result<Pool, String> {
     match text {
         "reserve" => Ok(Pool::Reserve),
@@ -228,6 +234,13 @@ mod tests {
             })
         );
         assert_eq!(parse("set-commission|250"), Ok(Payload::SetCommission { rate: 250 }));
+        assert_eq!(parse("set-commission|10000"), Ok(Payload::SetCommission { rate: 10_000 }));
+        for wrong in ["0.01", "2.5%", "10001", "70000"] {
+            let refused = parse(&format!("set-commission|{wrong}"));
+            assert!(
+                refused.is_err_and(|error| error.contains("basis points, a whole number from 0 to 10000"))
+            );
+        }
         let (from, to, shares) = (OTHER, OTHER, Shares(9));
         assert_eq!(parse("redelegate|OTHER|OTHER|9"), Ok(Payload::Redelegate { from, to, shares }));
         let session = OTHER;

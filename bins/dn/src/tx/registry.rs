@@ -11,6 +11,7 @@ use dn_ledger::tx::{
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
+use super::read_json;
 use crate::error::CliError;
 
 /// What to sign for domains, model families, backers and jobs.
@@ -142,8 +143,12 @@ pub(crate) enum Tx {
     },
     /// Claim a job with its receipt.
     ClaimJob {
-        /// JSON file with `batch`, `receipt` and, if the payer signed one, `acceptance`.
+        /// JSON file with `batch`, `receipt` and, if the payer signed one, `acceptance`; docs/guides/transactions.md shows one.
+        #[arg(value_name = "FILE")]
         claim: PathBuf,
+        /// JSON file with the payer's acceptance, as `dn wallet sign-acceptance` prints it, if the other file has none.
+        #[arg(long, value_name = "FILE")]
+        acceptance: Option<PathBuf>,
     },
 }
 
@@ -218,14 +223,22 @@ impl Tx {
                     job: NewJob { worker, gateway, model, job, price, amount, expires_height, bond },
                 }
             }
-            Self::ClaimJob { claim } => {
-                let text = read(&claim)?;
-                let Claim { batch, receipt, acceptance } =
-                    serde_json::from_str(&text).map_err(|error| unreadable(&claim, error))?;
-                Payload::ClaimJob { batch, receipt, acceptance }
-            }
+            Self::ClaimJob { claim, acceptance } => claim_job(&claim, acceptance.as_deref())?,
         })
     }
+}
+
+fn claim_job(claim: &Path, apart: Option<&Path>) -> Result<Payload, CliError> {
+    let Claim { batch, receipt, acceptance: inside } = read_json(claim)?;
+    let acceptance = match (inside, apart) {
+        (Some(_), Some(_)) => {
+            let reason = format!("{} has an acceptance already; one expected", claim.display());
+            return Err(CliError::argument("--acceptance", reason));
+        }
+        (inside, None) => inside,
+        (None, Some(path)) => Some(read_json(path)?),
+    };
+    Ok(Payload::ClaimJob { batch, receipt, acceptance })
 }
 
 fn domain_terms(file: Option<&Path>) -> Result<DomainTerms, CliError> {

@@ -15,13 +15,13 @@ use crate::error::CliError;
 pub(crate) enum Tx {
     /// Post a batch of your receipts that its gateway signed.
     PostBatch {
-        /// JSON file with `batch` and `vouchers`, one for each lane.
+        /// JSON file with `batch` and `vouchers`, one for each lane; docs/guides/transactions.md shows one.
         #[arg(value_name = "FILE")]
         batch: PathBuf,
     },
     /// Commit to a verdict.
     AuditCommit {
-        /// JSON file with `verdict` and `salt`, 32 random bytes; keep it secret and whole for the reveal.
+        /// JSON file with `verdict` and `salt`, 32 random bytes; keep it secret and whole for the reveal. docs/guides/transactions.md shows one.
         #[arg(value_name = "FILE")]
         verdict: PathBuf,
     },

@@ -157,7 +157,26 @@ impl Guard {
     pub(crate) fn open(path: &Path) -> Result<Self, GuardError> {
         let error = |source| GuardError::Io { path: path.to_owned(), source };
         let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path);
-        let file = file.map_err(error)?;
+        let (mut guard, whole) = Self::read(file.map_err(error)?, path)?;
+        if !whole {
+            tracing::warn!(path = %guard.path.display(), "a place of the record of signatures was torn or lost: it is written again");
+            guard.write(guard.last.clone(), true)?;
+        }
+        Ok(guard)
+    }
+
+    /// Reads the record without changing it, and whether each place of its newest state is whole; none if there is no file. It takes no
+    /// note of a signature.
+    pub(super) fn look(path: &Path) -> Result<Option<(Self, bool)>, GuardError> {
+        match File::open(path) {
+            Ok(file) => Self::read(file, path).map(Some),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(source) => Err(GuardError::Io { path: path.to_owned(), source }),
+        }
+    }
+
+    fn read(file: File, path: &Path) -> Result<(Self, bool), GuardError> {
+        let error = |source| GuardError::Io { path: path.to_owned(), source };
         let mut bytes = Vec::new();
         (&file).read_to_end(&mut bytes).map_err(error)?;
         // One after which there is no other was not written here.
@@ -174,17 +193,12 @@ impl Guard {
         let path = path.to_owned();
         let Some(last) = places().filter_map(at).max_by_key(|record| record.counter) else {
             return match bytes.iter().all(|b| *b == 0) {
-                true => Ok(Self { file, path, last: Record::default(), next, forgetful: None }),
+                true => Ok((Self { file, path, last: Record::default(), next, forgetful: None }, true)),
                 false => Err(GuardError::Damaged { path }),
             };
         };
         let copies = places().filter_map(at).filter(|record| *record == last).count() as u64;
-        let mut guard = Self { file, path, last: last.clone(), next, forgetful: None };
-        if copies < COPIES {
-            tracing::warn!(path = %guard.path.display(), "a place of the record of signatures was torn or lost: it is written again");
-            guard.write(last, true)?;
-        }
-        Ok(guard)
+        Ok((Self { file, path, last, next, forgetful: None }, copies >= COPIES))
     }
 
     /// Whether nothing was ever signed here.

@@ -18,6 +18,7 @@ use history::pure_certificate;
 pub use judge::NotExecuted;
 
 use super::context::{Ctx, Height, Validators};
+use super::directory::UNDECIDED_FILE;
 use super::outbound::Outbound;
 use super::parts::{Assembly, Place, Received};
 use super::undecided::{Candidate, Undecided};
@@ -71,7 +72,7 @@ impl Host {
         outbound: Outbound,
     ) -> Result<Self, ConsensusError> {
         let tip = shared.chain().tip().height;
-        let undecided = Undecided::open(&dir.join("undecided.log"), tip)?;
+        let undecided = Undecided::open(&dir.join(UNDECIDED_FILE), tip)?;
         let assembly = Assembly::new(ctx.chain_id, max_block_bytes);
         let now = Instant::now();
         Ok(Self {

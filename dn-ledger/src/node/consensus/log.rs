@@ -217,9 +217,14 @@ pub(super) fn remove(path: &Path) -> io::Result<()> {
     }
 }
 
+/// Where a damaged log is kept.
+pub(super) fn aside(path: &Path) -> PathBuf {
+    path.with_extension("damaged")
+}
+
 /// Moves a damaged log away, so that the engine starts an empty one.
 pub(super) fn set_aside(path: &Path, at: u64, reason: LogFault, next: u64) -> io::Result<LogDamaged> {
-    let kept = path.with_extension("damaged");
+    let kept = aside(path);
     std::fs::rename(path, &kept)?;
     Ok(LogDamaged { path: path.to_owned(), at, reason, next, kept })
 }

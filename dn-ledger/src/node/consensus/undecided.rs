@@ -27,6 +27,15 @@ pub struct UndecidedError {
     source: io::Error,
 }
 
+/// What the file holds, as it was found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Kept {
+    /// Blocks that are not decided.
+    pub(super) blocks: u64,
+    /// Where what cannot be read begins, unless it is no more than a crash leaves: one record at the end that was being written.
+    pub(super) damaged_at: Option<u64>,
+}
+
 /// A block that is proposed.
 #[derive(Debug, Clone)]
 pub(crate) struct Candidate {
@@ -58,16 +67,24 @@ impl Undecided {
         let mut file = file.map_err(error)?;
         let mut bytes = Vec::new();
         file.read_to_end(&mut bytes).map_err(error)?;
-        let (mut candidates, mut rest) = (Vec::new(), bytes.as_slice());
-        while let Some((candidate, after)) = read(rest) {
-            candidates.push(candidate);
-            rest = after;
-        }
-        let good = bytes.len() - rest.len();
+        let (mut candidates, good) = read_all(&bytes);
         file.set_len(good as u64).map_err(error)?;
         file.seek(SeekFrom::End(0)).map_err(error)?;
         candidates.retain(|c: &Candidate| c.place.height.0 > tip);
         Ok(Self { file, path: path.to_owned(), candidates })
+    }
+
+    /// Looks at the file without changing it; none if there is none.
+    pub(super) fn look(path: &Path, tip: u64) -> Result<Option<Kept>, UndecidedError> {
+        let bytes = match std::fs::read(path) {
+            Ok(bytes) => bytes,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(source) => return Err(UndecidedError { path: path.to_owned(), source }),
+        };
+        let (candidates, good) = read_all(&bytes);
+        let blocks = candidates.iter().filter(|c| c.place.height.0 > tip).count() as u64;
+        let damaged_at = is_damaged(&bytes[good..]).then_some(good as u64);
+        Ok(Some(Kept { blocks, damaged_at }))
     }
 
     /// Keeps a block; one that is `live`, proposed now, is on disk when this returns. False if there is no room: what this
@@ -156,10 +173,42 @@ pub(super) fn framed(body: &[u8]) -> Vec<u8> {
     [&length.to_le_bytes()[..], &keccak256(&[body]), body].concat()
 }
 
-fn read(bytes: &[u8]) -> Option<(Candidate, &[u8])> {
+/// The records from the start on, and the bytes that they take.
+fn read_all(bytes: &[u8]) -> (Vec<Candidate>, usize) {
+    let (mut candidates, mut rest) = (Vec::new(), bytes);
+    while let Some((candidate, after)) = read(rest) {
+        candidates.push(candidate);
+        rest = after;
+    }
+    (candidates, bytes.len() - rest.len())
+}
+
+/// Whether bytes that do not begin with a record are more than one that was being written: that one is shorter than it says, with nothing
+/// behind it, or space that nothing was written to.
+fn is_damaged(rest: &[u8]) -> bool {
+    if rest.iter().all(|b| *b == 0) {
+        return false;
+    }
+    parts(rest).is_some() || (1..rest.len()).any(|from| begins_like_one(&rest[from..]))
+}
+
+/// Whether a whole record may begin here. Its height is looked at first: checksums at every byte would take minutes.
+fn begins_like_one(bytes: &[u8]) -> bool {
+    let height = parts(bytes).and_then(|(_, body, _)| body.first_chunk::<8>().copied());
+    let plausible = |height: [u8; 8]| (1..1 << 40).contains(&u64::from_le_bytes(height));
+    height.is_some_and(plausible) && read(bytes).is_some()
+}
+
+/// Checksum, body, and what is behind it, if so much is there.
+fn parts(bytes: &[u8]) -> Option<(&[u8; 32], &[u8], &[u8])> {
     let (length, rest) = bytes.split_first_chunk::<4>()?;
     let (checksum, rest) = rest.split_first_chunk::<32>()?;
     let (body, rest) = rest.split_at_checked(u32::from_le_bytes(*length) as usize)?;
+    Some((checksum, body, rest))
+}
+
+fn read(bytes: &[u8]) -> Option<(Candidate, &[u8])> {
+    let (checksum, body, rest) = parts(bytes)?;
     if keccak256(&[body]) != *checksum {
         return None;
     }

@@ -97,13 +97,18 @@ fn a_tenth_more_replaces() {
     let (old, close, more) = (paid(1, 0, 9, 1_000), paid(1, 0, 9, 1_099), paid(1, 0, 8, 1_100));
     pool.insert(old.clone(), account(0)).unwrap();
     let minimum = Amount::from_atto(1_100);
-    assert_eq!(pool.insert(close, account(0)), Err(MempoolError::Underpriced { nonce: 0, minimum }));
+    let found = close.tx.fee;
+    assert_eq!(
+        pool.insert(close, account(0)),
+        Err(PoolRefusal::Underpriced { nonce: 0, minimum, found }.into())
+    );
     assert_eq!(pool.insert(more.clone(), account(0)), Ok(vec![old.id()]));
     assert_eq!(pool.ready(9, |_| 0, |_| true), [more]);
     assert_eq!(pool.len(), 1);
     // Of nothing a tenth is nothing: one atto more it must be.
     pool.insert(tx(2, 0, 9), account(0)).unwrap();
-    assert!(matches!(pool.insert(tx(2, 0, 8), account(0)), Err(MempoolError::Underpriced { .. })));
+    let refused = pool.insert(tx(2, 0, 8), account(0));
+    assert!(matches!(refused, Err(MempoolError::Refused(PoolRefusal::Underpriced { .. }))), "{refused:?}");
 }
 
 #[test]
@@ -113,14 +118,20 @@ fn a_sender_waits_with_what_it_can_pay_and_few_behind_a_gap() {
     pool.insert(paid(1, 0, 9, 100), poor).unwrap();
     pool.insert(paid(1, 1, 9, 100), poor).unwrap();
     let (available, needed) = (poor.balance, Amount::from_atto(300));
-    assert_eq!(pool.insert(paid(1, 2, 9, 100), poor), Err(MempoolError::Unfunded { available, needed }));
+    assert_eq!(
+        pool.insert(paid(1, 2, 9, 100), poor),
+        Err(PoolRefusal::Unfunded { available, needed }.into())
+    );
     // A replacement pays instead of what it replaces, not besides.
     assert!(pool.insert(paid(1, 1, 9, 150), poor).is_ok());
-    for nonce in 0..MAX_GAPPED as u64 {
+    for nonce in 0..MAX_GAPPED {
         pool.insert(tx(2, nonce + 1, 9), account(0)).unwrap();
     }
-    let one_more = tx(2, MAX_GAPPED as u64 + 1, 9);
-    assert_eq!(pool.insert(one_more.clone(), account(0)), Err(MempoolError::Gapped { missing: 0 }));
+    let (one_more, limit) = (tx(2, MAX_GAPPED + 1, 9), MAX_GAPPED);
+    assert_eq!(
+        pool.insert(one_more.clone(), account(0)),
+        Err(PoolRefusal::Gapped { missing: 0, limit, found: limit + 1 }.into())
+    );
     pool.insert(tx(2, 0, 9), account(0)).unwrap();
     assert_eq!(pool.insert(one_more, account(0)), Ok(vec![]));
 }
@@ -129,7 +140,11 @@ fn a_sender_waits_with_what_it_can_pay_and_few_behind_a_gap() {
 fn stale_and_far_nonces_are_refused_and_purged() {
     let mut pool = Mempool::default();
     assert_eq!(pool.insert(tx(1, 0, 9), account(1)), Err(MempoolError::Nonce { expected: 1, found: 0 }));
-    assert!(pool.insert(tx(1, MAX_AHEAD, 9), account(0)).is_err());
+    let (limit, found) = (MAX_AHEAD, MAX_AHEAD);
+    assert_eq!(
+        pool.insert(tx(1, MAX_AHEAD, 9), account(0)),
+        Err(PoolRefusal::TooFarAhead { expected: 0, limit, found }.into())
+    );
     pool.insert(tx(1, 0, 5), account(0)).unwrap();
     pool.insert(tx(2, 1, 9), account(0)).unwrap();
     assert_eq!(pool.purge(6, |_| 0).len(), 1);

@@ -8,8 +8,10 @@ use super::params::{About, All, ByChunk, ByHeight, ById, EventRange, Nothing};
 use super::table::Method;
 use super::{RpcError, internal};
 use crate::light::{InclusionView, LightBlock, ProofView, Subject};
+use crate::node::history::CODE_PRUNED;
 use crate::node::shared::Shared;
 use crate::node::snapshot::{SnapshotFile, SnapshotFileError, SnapshotsView};
+use crate::node::store::PastError;
 use crate::params::Params;
 use crate::query;
 use crate::state::PARAMS;
@@ -17,7 +19,7 @@ use crate::views::{BalancesPage, BlockView, EventsView, StatusView, TxView};
 
 pub(super) fn methods() -> Vec<Method> {
     vec![
-        Method::query("dn_status", "Where the chain stands.", |shared, Nothing {}| Ok(status(shared))),
+        Method::query("dn_status", "Where the chain stands.", |shared, Nothing {}| status(shared)),
         Method::query("dn_params", "The parameters in force.", |shared, Nothing {}| params(shared)),
         Method::query("dn_supply", "The supply equation at the tip.", |shared, Nothing {}| {
             let chain = shared.chain();
@@ -33,12 +35,14 @@ pub(super) fn methods() -> Vec<Method> {
             let chain = shared.chain();
             Ok(query::beacon(chain.state(), chain.tip().height))
         }),
-        Method::query("dn_block", "A block with what its transactions did; null where there is none.", block),
+        Method::query("dn_block", "A block with what its transactions did; null where there is none.", block)
+            .past(),
         Method::query(
             "dn_header",
             "A header with its certificate and validator sets, for light clients.",
             header,
-        ),
+        )
+        .past(),
         Method::query("dn_tx", "A transaction that stands, and what it did.", |shared, by: ById<TxId>| {
             Ok::<Option<TxView>, _>(shared.store.tx(by.id)?)
         }),
@@ -49,7 +53,7 @@ pub(super) fn methods() -> Vec<Method> {
         )
         // A whole block is read and hashed.
         .heavy(20),
-        Method::query("dn_events", "Events of whole blocks from a height on, in order.", events),
+        Method::query("dn_events", "Events of whole blocks from a height on, in order.", events).past(),
         Method::query(
             "dn_prove",
             "The records of a subject under the state root of the tip, each with its proof, and what proves the tip.",
@@ -87,11 +91,33 @@ fn balances(shared: &Shared, all: All) -> Result<BalancesPage, RpcError> {
 }
 
 fn block(shared: &Shared, by: ByHeight) -> Result<Option<BlockView>, RpcError> {
-    Ok(shared.store.block_view(by.height)?)
+    let found = shared.store.block_view(by.height)?;
+    told(shared, by.height, found)
 }
 
 fn header(shared: &Shared, by: ByHeight) -> Result<Option<LightBlock>, RpcError> {
-    Ok(shared.store.light_block(by.height)?)
+    let found = shared.store.light_block(by.height)?;
+    told(shared, by.height, found)
+}
+
+/// What was found at a height; that there is nothing is said only of what was not pruned.
+fn told<T>(shared: &Shared, height: u64, found: Option<T>) -> Result<Option<T>, RpcError> {
+    if found.is_none() {
+        shared.store.held_from(height)?;
+    }
+    Ok(found)
+}
+
+impl From<PastError> for RpcError {
+    fn from(error: PastError) -> Self {
+        match error {
+            PastError::Pruned(pruned) => {
+                let data = serde_json::to_value(pruned).ok();
+                Self { code: CODE_PRUNED, message: pruned.to_string(), data }
+            }
+            PastError::Store(error) => error.into(),
+        }
+    }
 }
 
 fn inclusion(shared: &Shared, id: TxId) -> Result<Option<InclusionView>, RpcError> {
@@ -107,7 +133,7 @@ fn inclusion(shared: &Shared, id: TxId) -> Result<Option<InclusionView>, RpcErro
 fn events(shared: &Shared, range: EventRange) -> Result<EventsView, RpcError> {
     let limit = range.limit.unwrap_or(query::MAX_LIST).clamp(1, query::MAX_LIST);
     let tip = shared.chain().tip().height;
-    Ok(shared.store.events(range.from_height, limit, tip)?)
+    Ok(shared.store.events(range.from_height.unwrap_or(0), limit, tip)?)
 }
 
 /// The records of a subject under the tip's state root, with what proves the tip.
@@ -132,16 +158,18 @@ fn snapshot(
     Ok(bytes.map(|bytes| to_hex(&bytes)))
 }
 
-fn status(shared: &Shared) -> StatusView {
+fn status(shared: &Shared) -> Result<StatusView, RpcError> {
+    let first_block = shared.store.horizon()?;
     let mempool = shared.pool().mempool.len() as u64;
     let chain = shared.chain();
     let (tip, ctx) = (chain.tip(), chain.next());
     let epoch = tip.height / ctx.params.epoch_blocks;
-    StatusView {
+    Ok(StatusView {
         chain_id: tip.chain_id,
         genesis: shared.genesis,
         version: env!("CARGO_PKG_VERSION").to_owned(),
         height: tip.height,
+        first_block,
         tip: tip.hash(),
         state: tip.state,
         time_ms: tip.time_ms,
@@ -149,5 +177,5 @@ fn status(shared: &Shared) -> StatusView {
         next_epoch_height: (epoch + 1) * ctx.params.epoch_blocks,
         mempool,
         node_key: shared.own_key,
-    }
+    })
 }

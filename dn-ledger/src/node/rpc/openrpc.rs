@@ -9,7 +9,10 @@ use serde_json::{Map, Value, json};
 
 use super::params::Nothing;
 use super::table::{self, Method};
-use super::{CODE_BUSY, CODE_INTERNAL, CODE_METHOD, CODE_PARAMS, CODE_PARSE, CODE_REJECTED, CODE_REQUEST};
+use super::{
+    CODE_BUSY, CODE_INTERNAL, CODE_METHOD, CODE_PARAMS, CODE_PARSE, CODE_POOL, CODE_REJECTED, CODE_REQUEST,
+};
+use crate::node::history::CODE_PRUNED;
 
 /// The version of the OpenRPC specification.
 const OPENRPC: &str = "1.3.2";
@@ -17,9 +20,9 @@ const OPENRPC: &str = "1.3.2";
 const SCHEMAS: &str = "/components/schemas";
 
 /// The codes of all errors with their meaning.
-const ERRORS: [(i64, &str, &str); 7] = [
+const ERRORS: [(i64, &str, &str); 9] = [
     (CODE_PARSE, "parse", "The body is no JSON."),
-    (CODE_REQUEST, "request", "The body is no JSON-RPC 2.0 call, or is too large or too slow."),
+    (CODE_REQUEST, "request", "The body is no JSON-RPC 2.0 call, or is malformed, too large or too slow."),
     (CODE_METHOD, "method", "There is no such method."),
     (
         CODE_PARAMS,
@@ -29,9 +32,20 @@ const ERRORS: [(i64, &str, &str); 7] = [
     (CODE_INTERNAL, "internal", "The node itself failed."),
     (CODE_REJECTED, "rejected", "The rules refuse the transaction; `data` says which and why."),
     (
+        CODE_POOL,
+        "pool",
+        "The node does not let the transaction wait for a block; `data` says why: `underpriced`, `too_far_ahead`, `gapped`, \
+            `unfunded` or `reported`, with the numbers. Asking again is of use once what it names has changed.",
+    ),
+    (
         CODE_BUSY,
         "busy",
         "The node has no room, or the transaction was not in a block in time; asking again is safe.",
+    ),
+    (
+        CODE_PRUNED,
+        "pruned",
+        "The node holds nothing of that height any more; `data` says which and the first that it holds.",
     ),
 ];
 

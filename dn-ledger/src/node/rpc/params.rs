@@ -62,8 +62,8 @@ params! {
     }
     /// Which events.
     EventRange {
-        /// The first height.
-        from_height: u64,
+        /// The first height; the first whose events the node holds for 0 or without. One below that is an error that names it.
+        from_height: Option<u64>,
         /// Blocks are added until there are so many events [default and at most: 1,000].
         limit: Option<usize>,
     }

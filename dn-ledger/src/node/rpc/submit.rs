@@ -12,13 +12,15 @@ use tokio::time::{Instant, timeout_at};
 
 use super::params::RawTx;
 use super::table::Method;
-use super::{CODE_BUSY, CODE_PARAMS, RpcError, internal, parse, show};
+use super::waits::{Wait, Waits};
+use super::{CODE_BUSY, CODE_PARAMS, CODE_POOL, RpcError, internal, parse, show};
 use crate::node::mempool::MempoolError;
+use crate::node::quota::Caller;
 use crate::node::shared::{Answer, NotAdmitted, Shared};
 use crate::reject::Reject;
 use crate::state::ACCOUNTS;
 use crate::tx::{MAX_TX_BYTES, SignedTx};
-use crate::views::TxOutcome;
+use crate::views::{PoolRefusal, TxOutcome};
 
 /// Longest wait for a transaction's block.
 const TX_WAIT: Duration = Duration::from_secs(30);
@@ -30,35 +32,66 @@ pub(super) fn method() -> Method {
     )
 }
 
+impl From<PoolRefusal> for RpcError {
+    fn from(refusal: PoolRefusal) -> Self {
+        let data = serde_json::to_value(refusal).ok();
+        Self { code: CODE_POOL, message: refusal.to_string(), data }
+    }
+}
+
 /// Where a transaction is.
 enum Admitted {
     Done(TxOutcome),
-    Waiting(oneshot::Receiver<Answer>),
+    Waiting(oneshot::Receiver<Answer>, Wait),
 }
 
-/// Answers once the blocks of the transactions are durable. The same bytes again, at any time, get the same answer.
-pub(super) async fn all(shared: &Arc<Shared>, params: Vec<Value>) -> Vec<Result<Box<RawValue>, RpcError>> {
-    if params.is_empty() {
-        return Vec::new();
-    }
+/// The transactions of a request, taken in or refused.
+pub(super) struct Sent {
+    deadline: Instant,
+    admitted: Vec<Result<Admitted, RpcError>>,
+}
+
+/// Takes in transactions.
+pub(super) async fn send(
+    shared: &Arc<Shared>,
+    waits: &Arc<Waits>,
+    caller: Caller,
+    params: Vec<Value>,
+) -> Sent {
     let deadline = Instant::now() + TX_WAIT;
+    if params.is_empty() {
+        return Sent { deadline, admitted: Vec::new() };
+    }
     let count = params.len();
     let admitting = {
-        let shared = Arc::clone(shared);
-        tokio::task::spawn_blocking(move || admit(&shared, params.into_iter().map(read).collect()))
+        let (shared, waits) = (Arc::clone(shared), Arc::clone(waits));
+        tokio::task::spawn_blocking(move || {
+            let begin = |id| waits.begin(caller, id).map_err(RpcError::from);
+            admit(&shared, begin, params.into_iter().map(read).collect())
+        })
     };
-    let Ok(admitted) = admitting.await else {
-        return (0..count).map(|_| Err(internal())).collect();
-    };
-    let mut results = Vec::with_capacity(count);
-    for admitted in admitted {
-        results.push(match admitted {
-            Ok(Admitted::Done(outcome)) => show(outcome),
-            Ok(Admitted::Waiting(waiting)) => wait(shared, waiting, deadline).await,
-            Err(error) => Err(error),
-        });
+    let admitted = admitting.await.unwrap_or_else(|_| (0..count).map(|_| Err(internal())).collect());
+    Sent { deadline, admitted }
+}
+
+impl Sent {
+    /// Whether the answers have to be waited for.
+    pub(super) fn waits(&self) -> bool {
+        self.admitted.iter().any(|admitted| matches!(admitted, Ok(Admitted::Waiting(..))))
     }
-    results
+
+    /// Answers once the blocks of the transactions are durable. The same bytes again, at any time, get the same answer.
+    pub(super) async fn answers(self, shared: &Shared) -> Vec<Result<Box<RawValue>, RpcError>> {
+        let mut results = Vec::with_capacity(self.admitted.len());
+        for admitted in self.admitted {
+            results.push(match admitted {
+                Ok(Admitted::Done(outcome)) => show(outcome),
+                Ok(Admitted::Waiting(waiting, _wait)) => wait(shared, waiting, self.deadline).await,
+                Err(error) => Err(error),
+            });
+        }
+        results
+    }
 }
 
 fn read(params: Value) -> Result<SignedTx, RpcError> {
@@ -73,7 +106,11 @@ fn read(params: Value) -> Result<SignedTx, RpcError> {
     SignedTx::from_untrusted(&bytes).map_err(|e| bad(e.to_string()))
 }
 
-fn admit(shared: &Shared, txs: Vec<Result<SignedTx, RpcError>>) -> Vec<Result<Admitted, RpcError>> {
+fn admit(
+    shared: &Shared,
+    begin: impl Fn(TxId) -> Result<Wait, RpcError>,
+    txs: Vec<Result<SignedTx, RpcError>>,
+) -> Vec<Result<Admitted, RpcError>> {
     let mut admitted: Vec<_> = txs.iter().map(|_| Err(internal())).collect();
     let (mut places, mut fresh) = (Vec::new(), Vec::new());
     for (place, tx) in txs.into_iter().enumerate() {
@@ -98,13 +135,18 @@ fn admit(shared: &Shared, txs: Vec<Result<SignedTx, RpcError>>) -> Vec<Result<Ad
     }
     for ((place, id, sender), result) in places.into_iter().zip(shared.submit(fresh)) {
         admitted[place] = match result {
-            Ok(waiting) => Ok(Admitted::Waiting(waiting)),
+            // It stays taken in where nobody may wait for it.
+            Ok(waiting) => begin(id).map(|wait| Admitted::Waiting(waiting, wait)),
             Err(NotAdmitted::Rejected(reject)) => Err(reject.into()),
             Err(NotAdmitted::Mempool(MempoolError::Nonce { found, .. })) => {
                 let expected = ACCOUNTS.get_or_default(shared.chain().state(), &sender).nonce;
                 done_meanwhile(shared, id, Reject::Nonce { expected, found })
             }
-            Err(error) => Err(RpcError::new(CODE_BUSY, error)),
+            Err(NotAdmitted::Mempool(MempoolError::Refused(refusal))) => Err(refusal.into()),
+            Err(NotAdmitted::Mempool(MempoolError::Reported { validator })) => {
+                Err(PoolRefusal::Reported { validator }.into())
+            }
+            Err(error @ NotAdmitted::Mempool(MempoolError::Full)) => Err(RpcError::new(CODE_BUSY, error)),
         };
     }
     admitted

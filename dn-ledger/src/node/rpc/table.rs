@@ -9,9 +9,10 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 
 use super::{
-    CODE_BUSY, CODE_INTERNAL, CODE_PARAMS, CODE_REJECTED, RpcError, account, chain, governance, openrpc,
-    parse, registry, show, submit, work,
+    CODE_BUSY, CODE_INTERNAL, CODE_PARAMS, CODE_POOL, CODE_REJECTED, RpcError, account, chain, governance,
+    openrpc, parse, registry, show, submit, work,
 };
+use crate::node::history::CODE_PRUNED;
 use crate::node::shared::Shared;
 
 /// What a method that only reads does; its result is written once, here.
@@ -72,13 +73,18 @@ impl Method {
         Self { weight, ..self }
     }
 
+    /// The same, of a height that may be pruned.
+    pub(super) fn past(self) -> Self {
+        Self { errors: &[CODE_PARAMS, CODE_PRUNED, CODE_BUSY, CODE_INTERNAL], ..self }
+    }
+
     /// The method that sends a transaction.
     pub(super) fn send<P, R>(name: &'static str, summary: &'static str) -> Self
     where
         P: DeserializeOwned + JsonSchema,
         R: Serialize + JsonSchema,
     {
-        let errors = &[CODE_REJECTED, CODE_BUSY, CODE_PARAMS, CODE_INTERNAL];
+        let errors = &[CODE_REJECTED, CODE_POOL, CODE_BUSY, CODE_PARAMS, CODE_INTERNAL];
         let result = SchemaGenerator::subschema_for::<R>;
         Self { name, summary, call: Call::Send, params: P::json_schema, result, errors, weight: 1 }
     }

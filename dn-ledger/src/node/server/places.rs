@@ -52,7 +52,7 @@ enum Key {
 
 /// All places.
 #[derive(Debug)]
-pub(super) struct Places {
+pub(in crate::node) struct Places {
     total: usize,
     per_address: usize,
     taken: Mutex<Taken>,
@@ -60,7 +60,7 @@ pub(super) struct Places {
 
 /// A place, given back when dropped.
 #[derive(Debug)]
-pub(super) struct Place {
+pub(in crate::node) struct Place {
     places: Arc<Places>,
     of: Option<IpAddr>,
 }
@@ -73,12 +73,12 @@ impl Key {
 }
 
 impl Places {
-    pub(super) fn new(total: usize, per_address: usize) -> Self {
+    pub(in crate::node) fn new(total: usize, per_address: usize) -> Self {
         Self { total, per_address, taken: Mutex::default() }
     }
 
     /// A place for a connection from this address.
-    pub(super) fn take(self: &Arc<Self>, address: IpAddr) -> Result<Place, NoPlace> {
+    pub(in crate::node) fn take(self: &Arc<Self>, address: IpAddr) -> Result<Place, NoPlace> {
         let of = quota::key(address);
         let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
         if taken.total >= self.total {

@@ -8,6 +8,7 @@ use std::path::Path;
 
 use dn_core::{Canonical, DecodeError, blake3_256, canonical_struct};
 
+use super::unchanged::Unchanged;
 use super::{Store, StoreError};
 use crate::block::{Block, Certificate, CertificateError};
 use crate::chain::{BlockError, Chain};
@@ -32,6 +33,18 @@ pub enum ArchiveError {
     /// The stream.
     #[error("archive: {0}")]
     Io(#[from] std::io::Error),
+    /// The stream ends before the archive does.
+    #[error("archive: it ends after block {height}, before its end frame: it was cut short")]
+    Truncated {
+        /// The last whole block.
+        height: u64,
+    },
+    /// Bytes behind the end.
+    #[error("archive: there are bytes behind its end frame, which follows block {height}")]
+    Trailing {
+        /// The last block.
+        height: u64,
+    },
     /// Not an archive.
     #[error("archive: it does not begin with DNARCH01")]
     Magic,
@@ -98,6 +111,8 @@ pub enum ArchiveError {
 pub struct ImportReport {
     /// Blocks that the directory held before, and that were compared.
     pub known: u64,
+    /// Blocks below the first that the directory holds: it was restored or pruned, and has nothing to compare them with.
+    pub below: u64,
     /// Blocks that were executed and written.
     pub imported: u64,
     /// The tip afterwards.
@@ -105,13 +120,18 @@ pub struct ImportReport {
 }
 
 impl Store {
-    /// Writes the chain in a directory as an archive; returns the last block's height.
+    /// Writes the chain in a directory as an archive; returns the last block's height. Nothing in the directory is changed: what
+    /// `scratch` is for is told at [`CheckOptions`](super::CheckOptions).
     ///
     /// # Errors
     /// [`ArchiveError`].
-    pub fn export_archive(dir: &Path, out: &mut dyn Write) -> Result<u64, ArchiveError> {
-        let genesis = Self::stored_genesis(dir)?.ok_or(ArchiveError::Empty)?;
-        let (store, chain) = Self::open(dir, &genesis)?;
+    pub fn export_archive(
+        dir: &Path,
+        scratch: Option<&Path>,
+        out: &mut dyn Write,
+    ) -> Result<u64, ArchiveError> {
+        let opened = Self::open_unchanged(dir, scratch)?.ok_or(ArchiveError::Empty)?;
+        let Unchanged { store, genesis, chain, .. } = &opened;
         let horizon = store.horizon()?;
         if horizon != 1 {
             return Err(ArchiveError::Pruned { horizon });
@@ -133,17 +153,13 @@ impl Store {
     /// interrupted import goes on where it stopped. A chain that names a referee is executed with it.
     ///
     /// # Errors
-    /// [`ArchiveError`]; the blocks before the one that is refused stay.
+    /// [`ArchiveError`]; the blocks before what is refused stay.
     pub fn import_archive(
         dir: &Path,
         input: &mut dyn Read,
         referee: Option<RefereeHandle>,
     ) -> Result<ImportReport, ArchiveError> {
-        let mut magic = [0; 8];
-        input.read_exact(&mut magic)?;
-        if &magic != MAGIC {
-            return Err(ArchiveError::Magic);
-        }
+        read_magic(input)?;
         let decode = |height| move |source| ArchiveError::Decode { height, source };
         let genesis = Genesis::from_bytes(&read_frame(input, 0)?).map_err(decode(0))?;
         genesis.validate().map_err(Box::new)?;
@@ -151,21 +167,30 @@ impl Store {
         if let Some(referee) = referee {
             chain = chain.with_referee(referee);
         }
-        let mut report = ImportReport { known: 0, imported: 0, height: chain.tip().height };
+        let horizon = store.horizon()?;
+        let mut report = ImportReport { known: 0, below: 0, imported: 0, height: chain.tip().height };
         for at in 0.. {
             let frame = read_frame(input, at)?;
             if frame.is_empty() {
+                expect_end(input, at)?;
                 break;
             }
             let ArchivedBlock { block, certificate } =
                 ArchivedBlock::from_bytes(&frame).map_err(decode(at))?;
             let height = at + 1;
             if height <= report.height && report.imported == 0 {
-                let held = store.block(height)?;
-                if height >= store.horizon()? && held.as_ref() != Some(&block) {
+                // Of the block that a snapshot is of, the header is there.
+                let other = match height < horizon {
+                    true => height == report.height && block.header != *chain.tip(),
+                    false => store.block(height)?.as_ref() != Some(&block),
+                };
+                if other {
                     return Err(ArchiveError::Other { height });
                 }
-                report.known += 1;
+                match height < horizon {
+                    true => report.below += 1,
+                    false => report.known += 1,
+                }
                 continue;
             }
             append(&store, &mut chain, &block, certificate)?;
@@ -202,10 +227,32 @@ fn write_frame(out: &mut dyn Write, payload: &[u8]) -> Result<(), ArchiveError> 
     Ok(out.write_all(payload)?)
 }
 
+fn read_magic(input: &mut dyn Read) -> Result<(), ArchiveError> {
+    let mut magic = Vec::new();
+    input.take(MAGIC.len() as u64).read_to_end(&mut magic)?;
+    match MAGIC.strip_prefix(magic.as_slice()) {
+        Some([]) => Ok(()),
+        Some(_) => Err(ArchiveError::Truncated { height: 0 }),
+        None => Err(ArchiveError::Magic),
+    }
+}
+
+fn expect_end(input: &mut dyn Read, height: u64) -> Result<(), ArchiveError> {
+    let mut behind = Vec::new();
+    match input.take(1).read_to_end(&mut behind)? {
+        0 => Ok(()),
+        _ => Err(ArchiveError::Trailing { height }),
+    }
+}
+
 fn read_frame(input: &mut dyn Read, height: u64) -> Result<Vec<u8>, ArchiveError> {
     let (mut length, mut checksum) = ([0; 4], [0; 32]);
-    input.read_exact(&mut length)?;
-    input.read_exact(&mut checksum)?;
+    let cut = |error: std::io::Error| match error.kind() {
+        std::io::ErrorKind::UnexpectedEof => ArchiveError::Truncated { height },
+        _ => error.into(),
+    };
+    input.read_exact(&mut length).map_err(cut)?;
+    input.read_exact(&mut checksum).map_err(cut)?;
     let (limit, found) = (MAX_FRAME_BYTES, u32::from_le_bytes(length) as usize);
     if found > limit {
         return Err(ArchiveError::TooLong { height, limit, found });
@@ -213,7 +260,10 @@ fn read_frame(input: &mut dyn Read, height: u64) -> Result<Vec<u8>, ArchiveError
     // Grows with what arrives, not with what is promised.
     let mut payload = Vec::new();
     input.take(found as u64).read_to_end(&mut payload)?;
-    if payload.len() != found || blake3_256(&[&payload]) != checksum {
+    if payload.len() != found {
+        return Err(ArchiveError::Truncated { height });
+    }
+    if blake3_256(&[&payload]) != checksum {
         return Err(ArchiveError::Checksum { height });
     }
     Ok(payload)

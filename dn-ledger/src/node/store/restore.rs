@@ -3,11 +3,11 @@
 use std::path::{Path, PathBuf};
 
 use dn_core::{Canonical, Hash32};
-use redb::{Database, Durability, ReadableTable, TableDefinition};
+use redb::{Durability, ReadableTable, TableDefinition};
 
 use super::{
-    BLOCKS, CERTIFICATES, EVENTS, FILE_NAME, FIRST_KEY, GENESIS_KEY, HORIZON_KEY, META, SETS, STATE, Store,
-    StoreError, TIP_KEY, TXS, first_block, open_database,
+    BLOCKS, CERTIFICATES, Db, EVENTS, FILE_NAME, FIRST_KEY, GENESIS_KEY, HORIZON_KEY, META, SETS, STATE,
+    Store, StoreError, TIP_KEY, TXS, first_block,
 };
 use crate::block::{CertificateError, Header};
 use crate::chain::Chain;
@@ -150,7 +150,7 @@ fn open_part(part: &Path, id: Hash32) -> Result<Option<Store>, StoreError> {
     if !part.exists() {
         return Ok(None);
     }
-    let store = Store { db: open_database(part)?, path: part.to_owned() };
+    let store = Store { db: Db::create(part)?, path: part.to_owned() };
     let same = store.meta(RESTORE_KEY)?.as_deref() == Some(id.0.as_slice());
     Ok(same.then_some(store))
 }
@@ -162,7 +162,7 @@ fn start_part(part: &Path, id: Hash32) -> Result<Store, StoreError> {
         }
         _ => {}
     }
-    let store = Store { db: open_database(part)?, path: part.to_owned() };
+    let store = Store { db: Db::create(part)?, path: part.to_owned() };
     store.write(Durability::Immediate, |tx| {
         tx.open_table(DONE)?;
         tx.open_table(STATE)?;
@@ -226,7 +226,7 @@ impl Store {
         write: impl FnOnce(&redb::WriteTransaction) -> Result<(), redb::Error>,
     ) -> Result<(), StoreError> {
         let run = || -> Result<(), redb::Error> {
-            let mut tx = Database::begin_write(&self.db)?;
+            let mut tx = self.db.begin_write()?;
             tx.set_durability(durability)?;
             write(&tx)?;
             Ok(tx.commit()?)

@@ -43,6 +43,52 @@ fn what_was_kept_is_there_after_a_restart_and_a_torn_end_is_not() {
     assert!(Undecided::open(&path, 1).unwrap().candidates.is_empty());
 }
 
+/// A look says of the file what opening it does to it, and leaves it.
+#[test]
+fn damage_is_told_from_a_torn_end() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("undecided.log");
+    assert_eq!(Undecided::look(&path, 0).unwrap(), None);
+    let mut undecided = Undecided::open(&path, 0).unwrap();
+    for round in 0..3 {
+        assert!(undecided.insert(candidate(1, round, 1, 1), true).unwrap());
+    }
+    drop(undecided);
+    let whole = std::fs::read(&path).unwrap();
+    let length = whole.len() / 3;
+    let look = |bytes: &[u8]| {
+        std::fs::write(&path, bytes).unwrap();
+        let kept = Undecided::look(&path, 0).unwrap().unwrap();
+        assert_eq!(std::fs::read(&path).unwrap(), bytes);
+        let opened = Undecided::open(&path, 0).unwrap();
+        assert_eq!(kept.blocks, opened.candidates.len() as u64);
+        (kept.blocks, kept.damaged_at)
+    };
+    assert_eq!(look(&whole), (3, None));
+    for torn in [1, 7, length - 1] {
+        assert_eq!(look(&whole[..whole.len() - torn]), (2, None), "{torn} bytes torn off");
+    }
+    assert_eq!(look(&[&whole[..], &[0; 500]].concat()), (3, None), "space that nothing was written to");
+    for record in 0..3 {
+        for at in [4, 36, 60, length - 1] {
+            let mut bytes = whole.clone();
+            bytes[record * length + at] ^= 1;
+            assert_eq!(
+                look(&bytes),
+                (record as u64, Some((record * length) as u64)),
+                "record {record}, byte {at}"
+            );
+        }
+    }
+    // A length that reaches beyond the end, with whole records behind it.
+    let mut bytes = whole.clone();
+    bytes[length + 3] = 0xff;
+    assert_eq!(look(&bytes), (1, Some(length as u64)));
+    // Of what is decided nothing counts.
+    std::fs::write(&path, &whole).unwrap();
+    assert_eq!(Undecided::look(&path, 1).unwrap(), Some(Kept { blocks: 0, damaged_at: None }));
+}
+
 #[test]
 fn others_cannot_push_out_what_may_have_been_voted_for() {
     let dir = tempfile::tempdir().unwrap();
