@@ -55,11 +55,15 @@ const SUBMIT_TIMEOUT: Duration = Duration::from_secs(60);
 const NONCE_ATTEMPTS: usize = 8;
 /// Pause before that, so that earlier transactions arrive first.
 const NONCE_PAUSE: Duration = Duration::from_millis(50);
+/// How long to wait before it is asked again what became of a transaction.
+const TOLD_PAUSE: Duration = Duration::from_secs(1);
 /// Blocks after which a transaction that was never included is void.
 const EXPIRY_BLOCKS: u64 = 100;
 
 /// JSON-RPC code of a refused transaction.
 const REJECTED: i64 = -32001;
+/// No room, or not in time; with a reason as `data`: taken in, and not waited for.
+const BUSY: i64 = -32002;
 /// JSON-RPC code of a transaction that may not wait for a block.
 const NOT_POOLED: i64 = -32004;
 /// JSON-RPC code of a height that the node holds nothing of any more.
@@ -174,6 +178,12 @@ pub enum LedgerError {
     /// No rule refuses the transaction, but the node does not let it wait for a block.
     #[error("the ledger does not take the transaction in: {0}")]
     NotPooled(PoolRefusal),
+    /// The node has taken the transaction in, and did not wait for its block: too many wait for theirs. It may still come.
+    #[error("the ledger has taken the transaction in and tells nobody yet what became of it: {message}")]
+    NotWaited {
+        /// Why.
+        message: String,
+    },
     /// The node answers with an error.
     #[error("the ledger answers {method} with error {code}: {message}")]
     Rpc {
@@ -262,6 +272,11 @@ impl RpcFault {
     fn not_pooled(&self) -> Option<PoolRefusal> {
         (self.code == NOT_POOLED).then(|| PoolRefusal::deserialize(&self.data).ok()).flatten()
     }
+
+    /// Whether the fault is that nobody may wait for a transaction that was taken in.
+    fn not_waited(&self) -> bool {
+        self.code == BUSY && self.data.get("reason").is_some()
+    }
 }
 
 impl LedgerClient {
@@ -337,7 +352,7 @@ impl LedgerClient {
     ///
     /// # Errors
     /// [`LedgerError::Rejected`] with the rule it breaks, [`LedgerError::NotPooled`], or why the node could not be asked. After
-    /// [`LedgerError::Transport`] the transaction may or may not stand: look before sending it again.
+    /// [`LedgerError::Transport`] or [`LedgerError::NotWaited`] the transaction may or may not stand: look before sending it again.
     pub async fn submit(&self, key: &SecretKey, payload: Payload) -> Result<TxOutcome, LedgerError> {
         Ok(self.submit_signed(key, payload).await?.1)
     }
@@ -363,7 +378,7 @@ impl LedgerClient {
             let mut tx = Tx { chain_id, sender, nonce, expires_height, fee, payload };
             tx.fee = tx.least_fee(min_tx_fee);
             let tx = tx.sign(key);
-            let result = self.send(&tx).await;
+            let result = self.send_until_told(&tx).await;
             if result.is_err() {
                 // The number was not used, or nobody knows: the node is asked again.
                 self.0.nonces.lock().await.remove(&sender);
@@ -374,7 +389,9 @@ impl LedgerClient {
                 {
                     tokio::time::sleep(NONCE_PAUSE).await;
                 }
-                Err(LedgerError::NotPooled(PoolRefusal::TooFarAhead { .. })) if attempt < NONCE_ATTEMPTS => {
+                Err(LedgerError::NotPooled(
+                    PoolRefusal::TooFarAhead { .. } | PoolRefusal::Underpriced { .. },
+                )) if attempt < NONCE_ATTEMPTS => {
                     tokio::time::sleep(NONCE_PAUSE).await;
                 }
                 Err(LedgerError::Rejected(reject)) if matches!(*reject, Reject::FeeTooLow { .. }) => {
@@ -386,6 +403,19 @@ impl LedgerClient {
                     }
                 }
                 other => return other.map(|outcome| (tx, outcome)),
+            }
+        }
+    }
+
+    /// Sends the same bytes again while the node has them and does not wait for them: another number would be another transaction.
+    async fn send_until_told(&self, tx: &SignedTx) -> Result<TxOutcome, LedgerError> {
+        let began = tokio::time::Instant::now();
+        loop {
+            match self.send(tx).await {
+                Err(LedgerError::NotWaited { .. }) if began.elapsed() < SUBMIT_TIMEOUT => {
+                    tokio::time::sleep(TOLD_PAUSE).await;
+                }
+                other => return other,
             }
         }
     }
@@ -442,6 +472,7 @@ impl LedgerClient {
                 // A rule that this version does not know.
                 Err(_) => Err(LedgerError::Rpc { method, code: fault.code, message: fault.message }),
             },
+            Some(fault) if fault.not_waited() => Err(LedgerError::NotWaited { message: fault.message }),
             Some(fault) => Err(match (fault.pruned(), fault.not_pooled()) {
                 (Some(pruned), _) => LedgerError::Pruned(pruned),
                 (None, Some(refusal)) => LedgerError::NotPooled(refusal),

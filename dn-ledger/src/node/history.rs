@@ -37,6 +37,9 @@ pub(super) async fn keep(
     if history.keep_blocks.is_none() && history.snapshot_blocks.is_none() {
         return;
     }
+    SnapshotFile::remove_parts(&dir);
+    // The interval in which a snapshot failed: the next one tries again.
+    let mut failed = None;
     let mut ticks = tokio::time::interval(LOOK);
     loop {
         tokio::select! {
@@ -45,7 +48,8 @@ pub(super) async fn keep(
         }
         let (shared, dir) = (Arc::clone(&shared), dir.clone());
         // A panic there was reported when it happened; the next look tries again.
-        let _ = tokio::task::spawn_blocking(move || look(&shared, &dir, history)).await;
+        failed =
+            tokio::task::spawn_blocking(move || look(&shared, &dir, history, failed)).await.unwrap_or(failed);
     }
 }
 
@@ -59,7 +63,8 @@ fn show_first(shared: &Shared) {
     }
 }
 
-fn look(shared: &Shared, dir: &std::path::Path, history: History) {
+/// Prunes, and writes a snapshot if one is due; gives the interval whose snapshot failed.
+fn look(shared: &Shared, dir: &std::path::Path, history: History, failed: Option<u64>) -> Option<u64> {
     let height = shared.chain().tip().height;
     if let Some(keep) = history.keep_blocks {
         if let Err(error) = shared.store.prune((height + 1).saturating_sub(keep.max(1))) {
@@ -67,13 +72,17 @@ fn look(shared: &Shared, dir: &std::path::Path, history: History) {
         }
         show_first(shared);
     }
-    let Some(every) = history.snapshot_blocks else { return };
+    let every = history.snapshot_blocks?;
+    let interval = height / every.max(1);
     let last = match SnapshotFile::list(dir) {
         Ok(heights) => heights.last().copied().unwrap_or(0),
-        Err(error) => return tracing::error!(%error, "snapshots cannot be listed"),
+        Err(error) => {
+            tracing::error!(%error, "snapshots cannot be listed");
+            return failed;
+        }
     };
-    if height == 0 || height / every.max(1) == last / every.max(1) {
-        return;
+    if height == 0 || interval == last / every.max(1) || failed == Some(interval) {
+        return failed;
     }
     match shared
         .store
@@ -82,11 +91,15 @@ fn look(shared: &Shared, dir: &std::path::Path, history: History) {
         .and_then(|export| SnapshotFile::write(dir, &export).map_err(|e| e.to_string()))
     {
         Ok(path) => tracing::info!(path = %path.display(), "snapshot written"),
-        Err(error) => return tracing::error!(%error, "no snapshot written"),
+        Err(error) => {
+            tracing::error!(%error, "no snapshot written; the next is due in at most {every} blocks");
+            return Some(interval);
+        }
     }
     let heights = SnapshotFile::list(dir).unwrap_or_default();
     let old = heights.len().saturating_sub(history.keep_snapshots.max(1));
     for height in &heights[..old] {
         let _ = std::fs::remove_file(SnapshotFile::path(dir, *height));
     }
+    None
 }

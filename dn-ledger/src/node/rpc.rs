@@ -45,6 +45,8 @@ use crate::reject::Reject;
 
 /// The most bytes of a request.
 pub const MAX_BODY_BYTES: usize = 2 * 1024 * 1024;
+/// The most bytes of a request whose queries wait for a block beside its transactions.
+const MAX_MIXED_BYTES: usize = 64 * 1024;
 /// The most calls in one batch.
 pub const MAX_BATCH: usize = 32;
 /// A transaction that the rules refuse; `data` is the [`Reject`].
@@ -215,13 +217,14 @@ async fn handle(
         Err(error) => return Json(Answer::refusal(error)).into_response(),
     };
     // An answer may take a while.
+    let is_long = body.len() > MAX_MIXED_BYTES;
     drop(body);
     if !service.quotas.allows(caller, weight(&value)) {
         let message = format!("more than {CALLS_PER_SECOND} calls a second, or {BURST} at once");
         let error = RpcError::new(CODE_BUSY, message);
         return (StatusCode::TOO_MANY_REQUESTS, Json(Answer::refusal(error))).into_response();
     }
-    let Some(bytes) = service.answer(caller, place, value).await else {
+    let Some(bytes) = service.answer(caller, place, value, is_long).await else {
         return StatusCode::NO_CONTENT.into_response();
     };
     service.quotas.charge(caller, u32::try_from(bytes.len() / BYTES_PER_CALL).unwrap_or(u32::MAX));
@@ -255,9 +258,16 @@ pub(super) async fn answer_bytes(shared: &Arc<Shared>, body: &[u8]) -> Option<Ve
         Err(error) => return Some(written(&Answer::refusal(no_place(error)))),
     };
     match read_json(body) {
-        Ok(value) => service.answer(own, place, value).await,
+        Ok(value) => service.answer(own, place, value, false).await,
         Err(error) => Some(written(&Answer::refusal(error))),
     }
+}
+
+fn apart() -> RpcError {
+    let message = format!(
+        "queries beside transactions have a request of {MAX_MIXED_BYTES} bytes at most: ask them apart"
+    );
+    RpcError::new(CODE_REQUEST, message)
 }
 
 fn no_place(error: NoPlace) -> RpcError {
@@ -281,26 +291,31 @@ impl Service {
         Self { shared, places, waits: Arc::default(), held, quotas }
     }
 
-    async fn answer(&self, caller: Caller, place: Place, request: Value) -> Option<Vec<u8>> {
+    async fn answer(&self, caller: Caller, place: Place, request: Value, is_long: bool) -> Option<Vec<u8>> {
         let calls = match request {
             Value::Array(calls) => calls,
-            single => return self.answers(caller, place, vec![single]).await.first().map(written),
+            single => return self.answers(caller, place, vec![single], is_long).await.first().map(written),
         };
         if calls.is_empty() || calls.len() > MAX_BATCH {
             let message = format!("a batch holds 1 to {MAX_BATCH} calls; this one holds {}", calls.len());
             return Some(written(&Answer::refusal(RpcError::new(CODE_REQUEST, message))));
         }
-        let answers = self.answers(caller, place, calls).await;
+        let answers = self.answers(caller, place, calls, is_long).await;
         (!answers.is_empty()).then(|| written(&answers))
     }
 
     /// The answers to calls, in their order. Transactions go in together, so that they can enter one block, and the queries are made after
     /// them, one after another: a request that waits for a block holds no place, and no answers that need one.
-    async fn answers(&self, caller: Caller, place: Place, calls: Vec<Value>) -> Vec<Answer> {
-        let Sorted { mut answers, txs, queries } = calls::sort(calls);
+    async fn answers(&self, caller: Caller, place: Place, calls: Vec<Value>, is_long: bool) -> Vec<Answer> {
+        let Sorted { mut answers, txs, mut queries } = calls::sort(calls);
         let (places, params): (Vec<_>, Vec<_>) = txs.into_iter().unzip();
         let sent = submit::send(&self.shared, &self.waits, caller, params).await;
         let place = (!sent.waits()).then_some(place);
+        if is_long && place.is_none() {
+            // Nothing bounds how much of such parameters all requests that wait would hold.
+            let refused = |(place, id, ..): Asked| (place, Answer::new(id, Err(apart())));
+            answers.extend(std::mem::take(&mut queries).into_iter().map(refused));
+        }
         let sent = places.into_iter().zip(sent.answers(&self.shared).await);
         answers.extend(sent.filter_map(|((place, id), result)| Some((place, Answer::new(id?, result)))));
         if !queries.is_empty() {

@@ -137,8 +137,21 @@ impl SnapshotFile {
             file.sync_all()?;
             std::fs::rename(&part, &path)
         };
-        write().map_err(|source| SnapshotFileError::Io { path: path.clone(), source })?;
+        write().map_err(|source| {
+            // Of a full disk it holds the rest, which the chain needs.
+            let _ = std::fs::remove_file(&part);
+            SnapshotFileError::Io { path: path.clone(), source }
+        })?;
         Ok(path)
+    }
+
+    /// Removes what a process that ended in the middle of a snapshot has left.
+    pub(crate) fn remove_parts(dir: &Path) {
+        for entry in std::fs::read_dir(dir.join(DIR_NAME)).into_iter().flatten().flatten() {
+            if entry.path().extension().is_some_and(|extension| extension == "part") {
+                let _ = std::fs::remove_file(entry.path());
+            }
+        }
     }
 
     /// Opens a snapshot and finds its parts.

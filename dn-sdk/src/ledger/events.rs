@@ -239,13 +239,19 @@ impl Seen {
             self.0 = self.0.max(message.id.as_deref().and_then(place));
             return Ok(None);
         };
+        let named = message.id.as_deref().and_then(place);
+        if named.is_some() && named <= self.0 {
+            return Ok(None);
+        }
+        // Before it is read: one that cannot be read is told of once, and the stream goes on behind it.
+        self.0 = self.0.max(named);
         let unreadable = |source| LedgerError::Answer { method: METHOD, source };
         let view: EventView = serde_json::from_str(&data).map_err(unreadable)?;
         let at = Some((view.height, view.index));
-        if at <= self.0 {
+        if named.is_none() && at <= self.0 {
             return Ok(None);
         }
-        self.0 = at;
+        self.0 = self.0.max(at);
         Ok(Some(view))
     }
 }
@@ -254,4 +260,20 @@ impl Seen {
 fn place(id: &str) -> Option<(u64, u32)> {
     let (height, index) = id.split_once('.')?;
     Some((height.parse().ok()?, index.parse().ok()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// An event that this version does not know is told of once; what comes after it is not kept back.
+    #[test]
+    fn a_stream_goes_on_behind_what_it_cannot_read() {
+        let message = |id: &str, data: &str| Message { id: Some(id.to_owned()), data: Some(data.to_owned()) };
+        let mut seen = Seen(Some((4, 0)));
+        let unknown = || message("5.1", "{\"event\": \"of a later version\"}");
+        assert!(seen.take(unknown()).is_err());
+        assert_eq!(seen.0, Some((5, 1)), "what is asked for after a new connection");
+        assert!(seen.take(unknown()).unwrap().is_none());
+    }
 }

@@ -289,3 +289,30 @@ fn what_may_not_wait_is_told_with_its_numbers() {
     // Why another version does not take it in.
     assert_eq!(fault(NOT_POOLED, json!({ "reason": "a new one" })).not_pooled(), None);
 }
+
+/// A node that has a transaction and tells nobody what became of it is sent the same one again, not another with the next number.
+#[tokio::test]
+async fn what_was_taken_in_is_not_signed_again() {
+    let sent: Arc<StdMutex<Vec<Value>>> = Arc::default();
+    let answer = |State(sent): State<Arc<StdMutex<Vec<Value>>>>, Json(call): Json<Value>| async move {
+        let mut sent = sent.lock().unwrap();
+        sent.push(call["params"]["tx"].clone());
+        let data = json!({ "reason": "waits_of_address", "limit": 1 });
+        let busy = json!({ "code": BUSY, "message": "taken in: ask for it again", "data": data });
+        let rejected =
+            json!({ "code": REJECTED, "message": "no", "data": { "reason": "nothing_to_change" } });
+        let error = if sent.len() < 3 { busy } else { rejected };
+        Json(json!({ "jsonrpc": "2.0", "id": call["id"], "error": error }))
+    };
+    let router = Router::new().route("/", post(answer)).with_state(Arc::clone(&sent));
+    let listener = tokio::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+    let ledger = LedgerClient::new(&format!("http://{}", listener.local_addr().unwrap())).unwrap();
+    let node = tokio::spawn(async move { axum::serve(listener, router).await });
+    let (sender, payload) = (owner().address(), Payload::Withdraw {});
+    let tx = Tx { chain_id: CHAIN, sender, nonce: 0, expires_height: 9, fee: Amount::ZERO, payload };
+    let told = ledger.send_until_told(&tx.sign(&owner())).await.unwrap_err();
+    assert!(matches!(told, LedgerError::Rejected(_)), "{told}");
+    let sent = sent.lock().unwrap();
+    assert!(sent.len() == 3 && sent.iter().all(|tx| *tx == sent[0]), "{sent:?}");
+    node.abort();
+}

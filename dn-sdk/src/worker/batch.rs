@@ -53,7 +53,7 @@ async fn settle(shared: &Arc<Shared>) -> Result<(), WorkerError> {
         let Settling { receipts, pays } = next_receipts(shared, gateway).await?;
         if let Some(open) = countersigned(shared, gateway, receipts).await? {
             if !pays {
-                shared.small_batch_done();
+                shared.small_batch_done(gateway);
             }
             shared.store().set_open_batch(&open)?;
             post(shared, &open).await?;
@@ -82,7 +82,7 @@ async fn next_receipts(shared: &Shared, gateway: Address) -> Result<Settling, Wo
     let min_tx_fee = shared.ledger().min_tx_fee().await?;
     let chosen = waiting.choose(shared.batch_limit(), min_tx_fee);
     let pays = chosen.pays(min_tx_fee);
-    if chosen.is_empty() || !(pays || shared.may_post_small()) {
+    if chosen.is_empty() || !(pays || shared.may_post_small(gateway)) {
         return Ok(Settling::default());
     }
     let receipts = shared.store().pending(gateway, usize::MAX, |receipt| chosen.has(receipt))?;

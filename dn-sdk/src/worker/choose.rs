@@ -76,7 +76,28 @@ impl Part {
             return first;
         }
         order.sort_by_key(|item| (Reverse(item.fee), item.expires_ms, item.id));
-        Self::of(order.into_iter(), receipts, lines)
+        let dearest = Self::of(order.into_iter(), receipts, lines);
+        dearest.cut(min_tx_fee)
+    }
+
+    /// As much of it, from its beginning, as pays best: cheap calls for other models, each with a line, keep a dear one from nothing. All of it where no
+    /// beginning pays.
+    fn cut(mut self, min_tx_fee: Amount) -> Self {
+        let (mut models, mut fees) = (BTreeSet::new(), 0u128);
+        let (mut best, mut most) = (None, 0u128);
+        for (n, item) in self.items.iter().enumerate() {
+            models.insert(item.model);
+            fees = fees.saturating_add(item.fee);
+            let needed = needed(models.len(), min_tx_fee);
+            if fees >= needed && (best.is_none() || fees - needed >= most) {
+                (best, most) = (Some((n + 1, models.len())), fees - needed);
+            }
+        }
+        if let Some((items, models)) = best {
+            self.items.truncate(items);
+            self.models = models;
+        }
+        self
     }
 
     fn fees(&self) -> u128 {
@@ -93,9 +114,15 @@ impl Part {
 
     /// Whether it brings more than its bytes cost.
     fn pays(&self, min_tx_fee: Amount) -> bool {
-        let cost = min_tx_fee.atto().saturating_mul(self.bytes() as u128) / FEE_BYTES as u128;
-        self.fees() >= cost.saturating_mul(WORTH)
+        self.fees() >= needed(self.models, min_tx_fee)
     }
+}
+
+/// What a lane with so many lines has to bring.
+fn needed(models: usize, min_tx_fee: Amount) -> u128 {
+    let bytes = VOUCHER_BYTES + models * LINE_BYTES;
+    let cost = min_tx_fee.atto().saturating_mul(bytes as u128) / FEE_BYTES as u128;
+    cost.saturating_mul(WORTH)
 }
 
 impl Waiting {

@@ -59,8 +59,8 @@ pub(crate) struct Shared {
     done: AtomicU64,
     batches: AtomicU64,
     batch_limit: AtomicUsize,
-    /// When a batch was last signed that costs more than it brings.
-    small_batch: Mutex<Option<Instant>>,
+    /// When each gateway last signed a batch that costs more than it brings.
+    small_batches: Mutex<HashMap<Address, Instant>>,
     /// The highest fee that the collateral stands for; none where any is paid.
     max_fee: Mutex<Option<Amount>>,
 }
@@ -116,11 +116,12 @@ impl Shared {
     }
     /// Whether a batch may be posted that costs more than it brings: one now and then, so that whoever has few calls is paid and known, and nobody
     /// makes the worker poor with many small ones.
-    pub(super) fn may_post_small(&self) -> bool {
-        locked(&self.small_batch).is_none_or(|last| last.elapsed() >= self.config.small_batch_interval)
+    pub(super) fn may_post_small(&self, gateway: Address) -> bool {
+        let interval = self.config.small_batch_interval;
+        locked(&self.small_batches).get(&gateway).is_none_or(|last| last.elapsed() >= interval)
     }
-    pub(super) fn small_batch_done(&self) {
-        *locked(&self.small_batch) = Some(Instant::now());
+    pub(super) fn small_batch_done(&self, gateway: Address) {
+        locked(&self.small_batches).insert(gateway, Instant::now());
     }
     pub(super) fn settle_now(&self) {
         self.settle.notify_one();
@@ -255,7 +256,7 @@ pub(super) async fn start(config: WorkerConfig) -> Result<Worker, WorkerError> {
         done: AtomicU64::new(0),
         batches: AtomicU64::new(0),
         batch_limit: AtomicUsize::new(usize::MAX),
-        small_batch: Mutex::default(),
+        small_batches: Mutex::default(),
         max_fee: Mutex::default(),
         config,
     });

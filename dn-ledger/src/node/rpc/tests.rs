@@ -221,3 +221,18 @@ fn what_reads_much_counts_for_much() {
     assert_eq!(of(vec![call("dn_txProof"); 1_000].into()), 20 * MAX_BATCH as u32);
     assert_eq!(of(vec![call("dn_proposals"); MAX_BATCH].into()), BURST);
 }
+
+/// What waits for a block holds no long parameters meanwhile.
+#[tokio::test]
+async fn long_queries_do_not_wait_beside_a_transaction() {
+    let fixture = fixture(8);
+    let tx = fixture.tx(0);
+    let mut long = status();
+    long["params"] = json!({ "x": vec![0; MAX_MIXED_BYTES] });
+    let asking = fixture.ask(STRANGER, json!([long, send(&tx)]).to_string());
+    fixture.until_waiting(1).await;
+    fixture.service.shared.reject(&[(tx, Reject::NothingToChange {})]);
+    let (code, answers) = told(asking).await;
+    assert_eq!((code, &answers[0]["error"]["code"]), (StatusCode::OK, &json!(CODE_REQUEST)));
+    assert_eq!(answers[1]["error"]["code"], CODE_REJECTED);
+}

@@ -106,6 +106,16 @@ fn many_small_receipts_do_not_pass_for_a_large_one() {
     assert!(batch.pays(FEE) && batch.has(&receipts[5_000]));
 }
 
+/// Nor do cheap calls for other models keep a dear one waiting.
+#[test]
+fn cheap_lines_do_not_spoil_a_lane() {
+    let mut receipts: Vec<_> = (2..100).map(|model| call(true, 1, 0, model, 1, 5)).collect();
+    receipts.push(call(true, 1, 0, 1, 2 * FEE.atto(), 9));
+    let batch = choose(&receipts, 4_096);
+    assert!(batch.pays(FEE) && batch.has(&receipts[98]));
+    assert_eq!(chosen(&receipts, 4_096), [&receipts[98]]);
+}
+
 /// Lanes that pay, and receipts on them, go by what expires first, whoever brings more.
 #[test]
 fn nobody_who_pays_waits_for_ever() {
